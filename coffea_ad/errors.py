@@ -1,0 +1,91 @@
+"""Named errors: each says in one sentence which file, branch, feature or key is wrong."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BadFile",
+    "BadModel",
+    "CardMismatch",
+    "CoffeaADError",
+    "ConfigError",
+    "IncompleteRun",
+    "MissingBranch",
+    "MissingIndex",
+    "NoModel",
+    "ProcessorFailed",
+    "SimulationError",
+    "SkimError",
+    "UnknownName",
+]
+
+
+class CoffeaADError(Exception):
+    """Base of all errors of this package; the command line prints them as one sentence and exits with 1."""
+
+
+class BadFile(CoffeaADError):
+    """A file cannot be read, or is not what it should be."""
+
+
+class MissingBranch(CoffeaADError):
+    """A file lacks branches that a feature or a processor needs."""
+
+
+class MissingIndex(CoffeaADError):
+    """A collection does not say where it came from, so its constituents cannot be found."""
+
+
+class BadModel(CoffeaADError):
+    """A model file is damaged, edited, unsafe, or carries no card."""
+
+
+class CardMismatch(CoffeaADError):
+    """A card and the code, or a card and its graph, disagree on what goes into the model."""
+
+
+class NoModel(CoffeaADError):
+    """A processor needs a model and was given none, or more than it can use."""
+
+
+class ConfigError(CoffeaADError):
+    """A configuration holds a wrong key or value."""
+
+
+class SkimError(CoffeaADError):
+    """A skim does not hold what the training needs."""
+
+
+class SimulationError(CoffeaADError):
+    """The event generator refused a setting or could not start."""
+
+
+class ProcessorFailed(CoffeaADError):
+    """A processor raised; the message carries the user's own traceback lines."""
+
+
+class IncompleteRun(CoffeaADError):
+    """Files or chunks are missing from a result."""
+
+
+class UnknownName(CoffeaADError):
+    """A feature, recipe, process or key of that name does not exist."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str]) -> UnknownName:
+        """Return the error with the nearest right name.
+
+        >>> str(UnknownName.of("feature", "jet_substructre", ["jet_substructure", "rmm"]))
+        "unknown feature 'jet_substructre'; did you mean 'jet_substructure'? Known: jet_substructure, rmm"
+        """
+        return cls(unknown_text(kind, name, known))
+
+
+def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return one sentence about a wrong name, with the nearest right one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}"
