@@ -1,0 +1,369 @@
+"""What differs between NanoAOD flavours: schema, event index on objects, jet constituents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from coffea.nanoevents import NanoAODSchema as CoffeaNanoAODSchema
+from coffea.nanoevents import transforms
+from coffea.nanoevents.util import concat
+
+from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
+
+__all__ = [
+    "CONSTITUENT_TABLES",
+    "ConstituentTables",
+    "Constituents",
+    "NanoAODSchema",
+    "Objects",
+    "constituent_branches",
+    "constituents",
+    "where",
+]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class NanoAODSchema(CoffeaNanoAODSchema):
+    """coffea's NanoAOD schema, for v9 to v15 and PFNano, with two more fields on every jagged collection.
+
+    `eventIdxG` is the position of the object's event in the chunk and `objectIdxG` the object's own position in the
+    whole collection of the chunk. They survive every mask, slice and sort, so that event ids and jet constituents are
+    found for whatever is left of a collection.
+
+    Examples
+    --------
+    >>> from coffea.nanoevents import NanoEventsFactory
+    >>> from coffea_ad.tests_data import example_file
+    >>> events = NanoEventsFactory.from_root(f"{example_file('svj')}:Events", schemaclass=NanoAODSchema).events()
+    >>> jets = events.FatJet[events.FatJet["pt"] > 300]
+    >>> "eventIdxG" in jets.fields
+    True
+    """
+
+    warn_missing_crossrefs = False
+    # v15 candidates carry no charge, which coffea's own candidate mixin insists on.
+    mixins = {  # noqa: RUF012
+        **CoffeaNanoAODSchema.mixins,
+        "PFCand": "PtEtaPhiMCollection",
+        "PFCands": "PtEtaPhiMCollection",
+    }
+
+    def _build_collections(self, field_names: list[str], input_contents: list[Any]) -> Any:
+        forms = dict(zip(field_names, input_contents, strict=True))
+        for counter in list(forms):
+            name = counter[1:]
+            if counter[0] != "n" or name in forms or not any(f.startswith(name + "_") for f in forms):
+                continue
+            offsets = transforms.counts2offsets_form(forms[counter])["form_key"]
+            filled = concat(offsets, "0.0,!full_like_from_offsets")
+            for field, steps in (("eventIdxG", "!eventindex,!content"), ("objectIdxG", "!content,!eventindex")):
+                forms[f"{name}_{field}"] = {
+                    "class": "ListOffsetArray",
+                    "offsets": "i64",
+                    "parameters": {},
+                    "form_key": filled,
+                    "content": {
+                        "class": "NumpyArray",
+                        "primitive": "int64",
+                        "itemsize": 8,
+                        "format": "l",
+                        "parameters": {},
+                        "form_key": concat(filled, steps),
+                    },
+                }
+        return super()._build_collections(list(forms), list(forms.values()))
+
+
+def where(events: Any) -> str:
+    """Return the file behind `events` for messages, or an empty string."""
+    metadata = getattr(events, "metadata", None) or {}
+    return f"{metadata['filename']}: " if "filename" in metadata else ""
+
+
+def _flat(array: Any) -> npt.NDArray[Any]:
+    return np.asarray(ak.to_numpy(ak.flatten(array, axis=None)))
+
+
+def _offsets(counts: npt.NDArray[Any]) -> Ints:
+    out = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=out[1:])
+    return out
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a collection, flat, with the way back to their events and to their shape.
+
+    Built from events, or from any mask, slice, `[:, 0]` or re-sort of a collection.
+
+    Attributes
+    ----------
+    collection : str
+        Name of the collection, such as "FatJet".
+    array : ak.Array
+        What was given: `array["pt"]` are the objects' own values, systematic variations included.
+    source : ak.Array
+        The complete events of the chunk.
+    event : (n,) int64
+        Position of each object's event in `source`.
+    index : (n,) int64
+        Position of each object in the flat content of `source[collection]`.
+    """
+
+    collection: str
+    array: Any
+    source: Any
+    event: Ints
+    index: Ints
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    @classmethod
+    def of(cls, events: Any, collection: str = "FatJet") -> Objects:
+        """Flatten `events[collection]`, or the collection itself if that is what was given.
+
+        Raises
+        ------
+        MissingBranch
+            The events have no such collection.
+        MissingIndex
+            The objects do not say which event they come from.
+        """
+        fields = ak.fields(events)
+        if collection in fields:
+            jets = events[collection]
+            if "objectIdxG" in ak.fields(jets):
+                return cls._from_collection(jets, collection)
+            return cls._from_stock_schema(events, jets, collection)
+        if "run" in fields or not fields:
+            raise MissingBranch(f"{where(events)}there is no collection {collection!r} (branches {collection}_*)")
+        if "objectIdxG" not in fields:
+            raise MissingIndex(
+                f"this {collection} collection does not say which events it comes from; open the file with "
+                "schemaclass=coffea_ad.NanoAODSchema, or pass the whole events"
+            )
+        return cls._from_collection(events, collection)
+
+    @classmethod
+    def _from_collection(cls, jets: Any, collection: str) -> Objects:
+        name = jets.layout.purelist_parameter("collection_name")
+        if name is not None and name != collection:
+            raise MissingIndex(f"a {collection} collection is needed, but this is {name}")
+        attrs = jets.attrs
+        if "@original_array" not in attrs and "@events_factory" not in attrs:
+            raise MissingIndex(
+                f"this {collection} collection has lost its events (was it pickled or saved?); "
+                "score it in the process that opened the file"
+            )
+        event, _ = _leaf(jets["eventIdxG"])
+        index, _ = _leaf(jets["objectIdxG"])
+        return cls(collection, jets, jets._events(), event, index)  # noqa: SLF001
+
+    @classmethod
+    def _from_stock_schema(cls, events: Any, jets: Any, collection: str) -> Objects:
+        counts = ak.to_numpy(ak.num(jets, axis=1))
+        factory = events.attrs.get("@events_factory")
+        if factory is not None:
+            whole = ak.to_numpy(ak.num(factory.events()[collection], axis=1))
+            if not np.array_equal(whole, counts):
+                raise MissingIndex(
+                    "masked or sliced events lose the link between jets and constituents in coffea's own schema; "
+                    "open the file with schemaclass=coffea_ad.NanoAODSchema"
+                )
+        n = int(counts.sum())
+        return cls(collection, jets, events, np.repeat(np.arange(len(counts)), counts), np.arange(n))
+
+    def __len__(self) -> int:
+        """Return the number of objects."""
+        return len(self.index)
+
+    def block(self, start: int, stop: int) -> Objects:
+        """Return the objects start … stop as a view, to compute large features piece by piece."""
+        return replace(self, event=self.event[start:stop], index=self.index[start:stop], rows=slice(start, stop))
+
+    def field(self, name: str) -> npt.NDArray[Any]:
+        """Return one field of the objects as passed in, flat.
+
+        Raises
+        ------
+        MissingBranch
+            The collection has no such field.
+        """
+        if name not in ak.fields(self.array):
+            raise MissingBranch(f"{where(self.source)}there is no branch {self.collection}_{name}")
+        values, _ = _leaf(self.array[name])  # item access: `jets.tau2` would be vector's mass²
+        return values[self.rows]
+
+    def restore(self, values: npt.NDArray[Any]) -> Any:
+        """Give a flat array (one value per object) the shape of what was passed in."""
+        _, structure = _leaf(self.array[ak.fields(self.array)[0]] if not self._indexed else self.array["objectIdxG"])
+
+        def put(layout: Any, **_: Any) -> Any:
+            return ak.contents.NumpyArray(values) if layout.is_numpy else None
+
+        return ak.transform(put, structure)
+
+    @property
+    def _indexed(self) -> bool:
+        return "objectIdxG" in ak.fields(self.array)
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Number of objects per event, (n_events,), or of ones where there is at most one object an event."""
+        shape = self.restore(self.index)
+        if shape.ndim == 1:
+            return np.asarray(ak.to_numpy(~ak.is_none(shape)), np.int64)
+        return np.asarray(ak.to_numpy(ak.fill_none(ak.num(shape, axis=1), 0)), np.int64)
+
+
+def _leaf(array: Any) -> tuple[npt.NDArray[Any], Any]:
+    """Return the flat values of a nested array of numbers, and the packed array they belong to."""
+    packed = ak.to_packed(array)
+    found: list[npt.NDArray[Any]] = []
+
+    def look(layout: Any, **_: Any) -> Any:
+        if layout.is_numpy:
+            found.append(np.asarray(layout.data))
+            return layout
+        return None
+
+    ak.transform(look, packed)
+    return (found[0] if found else np.zeros(0, np.int64)), packed
+
+
+@dataclass(frozen=True)
+class ConstituentTables:
+    """Where one NanoAOD flavour keeps the constituents of a jet collection.
+
+    `links` has one row per (jet, candidate), with `jetIdx` and `index`; `puppi` is the branch of `candidates` that
+    still has to be multiplied to pT and mass, or None where NanoAOD has done that already.
+    """
+
+    flavour: str
+    links: str
+    index: str
+    candidates: str
+    puppi: str | None
+
+    def branches(self, collection: str) -> tuple[str, ...]:
+        """Return the branches to read."""
+        puppi = (self.puppi,) if self.puppi else ()
+        links = self.links.format(collection)
+        return (
+            f"{links}_jetIdx",
+            f"{links}_{self.index}",
+            *(f"{self.candidates}_{f}" for f in ("pt", "eta", "phi", "mass", *puppi)),
+        )
+
+
+CONSTITUENT_TABLES = (
+    ConstituentTables("NanoAOD v15", "{}PFCand", "pfCandIdx", "PFCand", None),
+    ConstituentTables("PFNano", "{}PFCands", "pFCandsIdx", "PFCands", "puppiWeight"),
+)
+
+
+def constituent_branches(collection: str) -> tuple[tuple[str, ...], ...]:
+    """Return the alternatives: the branches that hold constituents in each flavour."""
+    return tuple(table.branches(collection) for table in CONSTITUENT_TABLES)
+
+
+@dataclass(frozen=True)
+class Constituents:
+    """PUPPI-weighted constituents of n objects: object i owns rows offsets[i] … offsets[i+1].
+
+    Attributes
+    ----------
+    offsets : (n + 1,) int64
+    pt, eta, phi, mass : (n_constituents,) float64, GeV and radians
+    """
+
+    offsets: Ints
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    mass: Floats
+
+
+def missing_branches(needs: Mapping[str, tuple[tuple[str, ...], ...]], branches: Iterable[str]) -> str:
+    """Say in one sentence what is missing, or return an empty string.
+
+    Parameters
+    ----------
+    needs : {what: alternatives}
+        Each alternative is a set of branches that would do.
+    branches : iterable of str
+        What the file has.
+
+    Examples
+    --------
+    >>> missing_branches({"jet pT": (("FatJet_pt",),)}, ["Jet_pt"])
+    'jet pT needs FatJet_pt'
+    >>> missing_branches({"jet pT": (("FatJet_pt",),)}, ["FatJet_pt"])
+    ''
+    """
+    have = set(branches)
+    lacking = []
+    for what, alternatives in needs.items():
+        gaps = [[b for b in alternative if b not in have] for alternative in alternatives]
+        if gaps and all(gaps):
+            lacking.append(f"{what} needs " + " or ".join(", ".join(gap) for gap in gaps))
+    return "; ".join(lacking)
+
+
+def _tables(source: Any, collection: str) -> ConstituentTables:
+    have = {f"{c}_{f}" for c in ak.fields(source) if "PFCand" in c for f in ak.fields(source[c])}
+    for table in CONSTITUENT_TABLES:
+        if have.issuperset(table.branches(collection)):
+            return table
+    raise MissingBranch(
+        f"{where(source)}" + missing_branches({f"{collection} constituents": constituent_branches(collection)}, have)
+    )
+
+
+def constituents(objects: Objects) -> Constituents:
+    """Gather the constituents of objects, from NanoAOD v15 or PFNano.
+
+    Counts come from `jetIdx`, never from `nConstituents`: forward jets have a count but no stored candidates.
+
+    Raises
+    ------
+    MissingBranch
+        The file has constituents of neither flavour.
+    BadFile
+        A link points outside its event.
+    """
+    source, collection = objects.source, objects.collection
+    table = _tables(source, collection)
+    links = source[table.links.format(collection)]
+    candidates = source[table.candidates]
+    jets_per_event = ak.to_numpy(ak.num(source[collection], axis=1))
+    links_per_event = ak.to_numpy(ak.num(links, axis=1))
+    candidates_per_event = ak.to_numpy(ak.num(candidates, axis=1))
+
+    local_jet, local_candidate = _flat(links["jetIdx"]), _flat(links[table.index])
+    if np.any((local_jet < 0) | (local_jet >= np.repeat(jets_per_event, links_per_event))) or np.any(
+        (local_candidate < 0) | (local_candidate >= np.repeat(candidates_per_event, links_per_event))
+    ):
+        raise BadFile(f"{where(source)}{links.layout.purelist_parameter('collection_name')} points outside its event")
+    jet = local_jet + np.repeat(_offsets(jets_per_event)[:-1], links_per_event)
+    candidate = local_candidate + np.repeat(_offsets(candidates_per_event)[:-1], links_per_event)
+    if np.any(np.diff(jet) < 0):
+        order = np.argsort(jet, kind="stable")
+        jet, candidate = jet[order], candidate[order]
+
+    starts = _offsets(np.bincount(jet, minlength=int(jets_per_event.sum())))
+    counts = np.diff(starts)[objects.index]
+    offsets = _offsets(counts)
+    rows = candidate[np.repeat(starts[objects.index] - offsets[:-1], counts) + np.arange(offsets[-1])]
+    pt, eta, phi, mass = (_flat(candidates[f])[rows].astype(np.float64) for f in ("pt", "eta", "phi", "mass"))
+    if table.puppi:
+        weight = _flat(candidates[table.puppi])[rows].astype(np.float64)
+        pt, mass = pt * weight, mass * weight
+    return Constituents(offsets, pt, eta, phi, mass)

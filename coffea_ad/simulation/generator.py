@@ -1,0 +1,171 @@
+"""One block of events: Pythia 8 → detector → flat NanoAOD collections. A block depends only on its own seed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from coffea_ad.errors import SimulationError
+from coffea_ad.simulation.detector import Particles, candidates, missing_momentum
+from coffea_ad.simulation.objects import Table, fat_jets, gen_particles, jets, leptons, photons, taus, triggers
+
+__all__ = ["BLOCK", "Block", "generate"]
+
+BLOCK = 500
+"""Events per block: fixed, so that a sample does not depend on the number of processes."""
+_BATCH = 250  # the full event record of 1000 events takes 200 MB
+_MET_NOISE = 8.0  # GeV per axis: stands in for pile-up
+
+
+@dataclass(frozen=True)
+class Block:
+    """The collections of one block, each flat with its "event" column, and the per-event columns."""
+
+    n_events: int
+    cross_section: float
+    collections: dict[str, Table]
+    events: dict[str, npt.NDArray[Any]]
+
+
+def _quiet() -> None:
+    """Send the C++ libraries' banners of this worker process to nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+
+
+def _pythia(settings: list[str], seed: int) -> Any:
+    try:
+        import pythia8mc
+    except ImportError as error:
+        raise SimulationError("simulation needs Pythia 8: pip install 'coffea-ad[simulate]'") from error
+    pythia = pythia8mc.Pythia("", False)
+    for line in [*settings, "Print:quiet = on", "Random:setSeed = on", f"Random:seed = {seed}"]:
+        if not pythia.readString(line):
+            raise SimulationError(f"Pythia refuses the setting {line!r}")
+    if not pythia.init():
+        raise SimulationError("Pythia cannot start: no open channel or contradictory settings")
+    return pythia
+
+
+def _records(pythia: Any, n: int) -> Any:
+    """Yield batches of the event record until n events are made."""
+    made = 0
+    while made < n:
+        batch = pythia.nextBatch(min(_BATCH, n - made), "skip")
+        if len(batch) == 0:
+            raise SimulationError("Pythia makes no events with these settings")
+        made += len(batch)
+        yield batch
+
+
+def _stable(record: Any) -> Particles:
+    final = record[record.status > 0]
+    event = np.repeat(np.arange(len(record)), ak.to_numpy(ak.num(final)))
+    flat = ak.flatten(final)
+    return Particles(
+        event,
+        ak.to_numpy(flat.id).astype(np.int64),
+        *(ak.to_numpy(flat.p[k]).astype(np.float64) for k in ("px", "py", "pz", "e")),
+    )
+
+
+def _sum(table: Table, n: int, column: str = "pt") -> npt.NDArray[np.float64]:
+    return np.bincount(table["event"], table[column], n)
+
+
+def _leading(table: Table, n: int) -> npt.NDArray[np.float64]:
+    out = np.zeros(n)
+    np.maximum.at(out, table["event"], table["pt"])
+    return out
+
+
+def _reconstruct(record: Any, rng: np.random.Generator) -> tuple[dict[str, Table], dict[str, npt.NDArray[Any]]]:
+    n = len(record)
+    stable = _stable(record)
+    c = candidates(stable, rng)
+    generated, hadrons, gen_taus = gen_particles(record, n)
+    jet = jets(c, n, hadrons, rng)
+    fat, subjet, owner = fat_jets(c, n, hadrons)
+    met_x = -np.bincount(c.event, c.pt * np.cos(c.phi), n) + _MET_NOISE * rng.standard_normal(n)
+    met_y = -np.bincount(c.event, c.pt * np.sin(c.phi), n) + _MET_NOISE * rng.standard_normal(n)
+    gen_x, gen_y = missing_momentum(stable, n)
+    met = np.hypot(met_x, met_y)
+
+    # NanoAOD v15 stores the candidates of AK8 jets within |η| < 2.5 only.
+    stored = (owner >= 0) & (np.abs(fat["eta"][owner]) < 2.5)
+    rows = np.flatnonzero(stored)
+    rows = rows[np.lexsort((-c.pt[rows], owner[rows]))]
+    first_jet = np.searchsorted(fat["event"], np.arange(n))
+    pf = {
+        "event": c.event[rows],
+        **{k: getattr(c, k)[rows] for k in ("pt", "eta", "phi", "mass", "charge")},
+        "pdgId": c.pdgid[rows],
+        "jetIdx": owner[rows] - first_jet[c.event[rows]],
+    }
+    muon = leptons(c, n, 13)
+    central = {k: v[(jet["pt"] > 30) & (np.abs(jet["eta"]) < 2.5)] for k, v in jet.items()}
+    collections = {
+        "Jet": jet,
+        "FatJet": fat,
+        "SubJet": subjet,
+        "PFCand": pf,
+        "Electron": leptons(c, n, 11),
+        "Muon": muon,
+        "Photon": photons(c, n),
+        "Tau": taus(gen_taus, jet, rng),
+        "GenPart": generated,
+    }
+    per_event = {
+        "MET_pt": met,
+        "MET_phi": np.arctan2(met_y, met_x),
+        "GenMET_pt": np.hypot(gen_x, gen_y),
+        "GenMET_phi": np.arctan2(gen_y, gen_x),
+        **triggers(_sum(central, n), _leading(fat, n), met, _leading(muon, n), rng),
+    }
+    return collections, per_event
+
+
+def generate(settings: list[str], seed: int, block: int, n_events: int) -> Block:
+    """Make block number `block` of a sample.
+
+    Parameters
+    ----------
+    settings : list of str
+        Pythia settings of the process.
+    seed, block : int
+        Together they fix all randomness.
+    n_events : int
+        At most `BLOCK`.
+
+    Raises
+    ------
+    SimulationError
+        Pythia refuses a setting or makes no events.
+    """
+    _quiet()
+    sequence = np.random.SeedSequence([seed, block])
+    pythia = _pythia(settings, 1 + int(sequence.generate_state(1)[0]) % 900_000_000)
+    rng = np.random.default_rng(sequence.spawn(1)[0])
+    collections: dict[str, list[Table]] = {}
+    events: dict[str, list[npt.NDArray[Any]]] = {}
+    done = 0
+    for batch in _records(pythia, n_events):
+        tables, columns = _reconstruct(batch.prt, rng)
+        columns["genWeight"] = ak.to_numpy(batch.info.weights[:, 0])
+        for name, table in tables.items():
+            table["event"] = table["event"] + done
+            collections.setdefault(name, []).append(table)
+        for name, values in columns.items():
+            events.setdefault(name, []).append(values)
+        done += len(batch)
+    return Block(
+        done,
+        pythia.infoPython().sigmaGen() * 1e9,
+        {name: {k: np.concatenate([t[k] for t in parts]) for k in parts[0]} for name, parts in collections.items()},
+        {name: np.concatenate(parts) for name, parts in events.items()},
+    )
