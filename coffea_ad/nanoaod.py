@@ -41,8 +41,7 @@ class NanoAODSchema(CoffeaNanoAODSchema):
     Examples
     --------
     >>> from coffea.nanoevents import NanoEventsFactory
-    >>> from coffea_ad.tests_data import example_file
-    >>> events = NanoEventsFactory.from_root(f"{example_file('svj')}:Events", schemaclass=NanoAODSchema).events()
+    >>> events = NanoEventsFactory.from_root(f"{svj_file}:Events", schemaclass=NanoAODSchema).events()
     >>> jets = events.FatJet[events.FatJet["pt"] > 300]
     >>> "eventIdxG" in jets.fields
     True

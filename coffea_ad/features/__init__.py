@@ -98,8 +98,7 @@ def compute(
     --------
     >>> from coffea.nanoevents import NanoEventsFactory
     >>> import coffea_ad as ad
-    >>> from coffea_ad.tests_data import example_file
-    >>> events = NanoEventsFactory.from_root(f"{example_file('svj')}:Events", schemaclass=ad.NanoAODSchema).events()
+    >>> events = NanoEventsFactory.from_root(f"{svj_file}:Events", schemaclass=ad.NanoAODSchema).events()
     >>> values, counts = ad.features.compute("jet_substructure", events)
     >>> values.shape == (counts.sum(), 8)
     True

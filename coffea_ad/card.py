@@ -1,0 +1,259 @@
+"""ModelCard: what a model file says of itself. The contract between training and processors.
+
+The card is JSON inside the ONNX file. Unknown keys are refused, and a card of another schema version is refused by name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from coffea_ad import features
+from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
+from coffea_ad.modelfile import CARD_KEY, read_texts, seal
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Calibration",
+    "ColumnSpec",
+    "FeatureSpec",
+    "Folds",
+    "Golden",
+    "InputSpec",
+    "ModelCard",
+    "Quantiles",
+    "RegionSpec",
+    "feature_spec",
+    "read_card",
+    "write_card",
+]
+
+SCHEMA_VERSION = 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ColumnSpec(_Part):
+    """A column as it entered the training."""
+
+    name: str
+    unit: str = ""
+
+
+class FeatureSpec(_Part):
+    """A feature as it entered the training: another version, option or order of columns is another input."""
+
+    name: str
+    version: int
+    options: dict[str, Any] = {}
+    columns: tuple[ColumnSpec, ...]
+
+    @property
+    def key(self) -> str:
+        """Name with options, as in the columns of a skim."""
+        return features.get(self.name).key(self.options)
+
+    def check(self) -> None:
+        """Compare with the feature table of this installation.
+
+        Raises
+        ------
+        CardMismatch
+            Version, option or columns differ.
+        """
+        feature = features.get(self.name)
+        if feature.version != self.version:
+            raise CardMismatch(
+                f"the card asks for {self.name} version {self.version}, this coffea-ad computes version "
+                f"{feature.version}; install the coffea-ad the model was made with, or train again"
+            )
+        here = tuple(c.name for c in feature.columns(feature.resolve(self.options)))
+        there = tuple(c.name for c in self.columns)
+        if here != there:
+            raise CardMismatch(
+                f"the card's columns of {self.name} are {', '.join(there)}, but the feature gives {', '.join(here)}"
+            )
+
+
+class InputSpec(_Part):
+    """One input of the graph: float32 (rows, columns), the columns of its features side by side."""
+
+    name: str = "features"
+    features: tuple[FeatureSpec, ...] = Field(min_length=1)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`feature.column`, in order."""
+        return tuple(f"{f.key}.{c.name}" for f in self.features for c in f.columns)
+
+
+class Calibration(_Part):
+    """Score → background efficiency: (score, −log10 of the efficiency of "at least this score"), both rising."""
+
+    score: tuple[Finite, ...] = Field(min_length=2)
+    logp: tuple[Finite, ...] = Field(min_length=2)
+    n_effective: Finite
+    derived_from: str
+
+    @property
+    def max_logp(self) -> float:
+        """−log10(1/(N_eff + 1)): no score can be called rarer than this."""
+        return math.log10(self.n_effective + 1)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Calibration:
+        if len(self.score) != len(self.logp):
+            raise ValueError("score and logp differ in length")
+        for name, values in (("score", self.score), ("logp", self.logp)):
+            if any(b < a for a, b in zip(values, values[1:], strict=False)):
+                raise ValueError(f"{name} falls somewhere")
+        return self
+
+
+class RegionSpec(_Part):
+    """Objects with `ad_logp` of at least the threshold; with a bystander, one threshold per bin of it."""
+
+    name: str
+    efficiency: Finite
+    thresholds: tuple[Finite, ...] = Field(min_length=1)
+    error: Finite
+    n_effective: Finite
+    derived_from: str
+    bystander: str | None = None
+    edges: tuple[Finite, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_threshold_per_bin(self) -> RegionSpec:
+        if len(self.thresholds) != len(self.edges) + 1:
+            raise ValueError("there must be one threshold more than inner edges")
+        if self.edges and self.bystander is None:
+            raise ValueError("edges need a bystander")
+        return self
+
+
+class Quantiles(_Part):
+    """Weighted quantiles of every input column on the reference background, to notice drift."""
+
+    probability: tuple[Finite, ...]
+    values: dict[str, tuple[Finite, ...]]
+
+
+class Folds(_Part):
+    """Cross-trained members: event i is scored by the member that never saw it."""
+
+    k: int
+    salt: str
+
+
+class Golden(_Part):
+    """Rows with their scores, re-evaluated whenever a session is made."""
+
+    inputs: dict[str, tuple[tuple[Finite, ...], ...]]
+    scores: tuple[Finite, ...]
+
+
+class ModelCard(_Part):
+    """All that is needed to apply a model, and to know where it came from."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    method: str
+    level: Literal["jet", "event"] = "jet"
+    collection: str = "FatJet"
+    inputs: tuple[InputSpec, ...] = Field(min_length=1)
+    output: str = "score"
+    calibration: Calibration | None = None
+    regions: tuple[RegionSpec, ...] = ()
+    quantiles: Quantiles | None = None
+    selection: dict[str, Any] = {}
+    folds: Folds | None = None
+    flavours: tuple[str, ...] = ()
+    provenance: dict[str, Any] = {}
+    golden: Golden | None = None
+
+    @model_validator(mode="after")
+    def _nested(self) -> ModelCard:
+        names = [r.name for r in self.regions]
+        if len(set(names)) != len(names):
+            raise ValueError("two regions have the same name")
+        if self.regions and self.calibration is None:
+            raise ValueError("regions need a calibration")
+        for loose, tight in zip(self.regions, self.regions[1:], strict=False):
+            if tight.efficiency > loose.efficiency:
+                raise ValueError("regions must run from loose to tight")
+        return self
+
+    def check(self) -> None:
+        """Compare all features with the table of this installation.
+
+        Raises
+        ------
+        CardMismatch, UnknownName
+        """
+        for spec in self.inputs:
+            for feature in spec.features:
+                feature.check()
+                if features.get(feature.name).level == "jet" and self.level == "event":
+                    raise CardMismatch(f"an event-level model cannot take the jet-level feature {feature.name}")
+
+    @property
+    def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Alternatives of branches for each feature."""
+        return {
+            f"feature {f.key}": features.get(f.name).reads(self.collection, features.get(f.name).resolve(f.options))
+            for spec in self.inputs
+            for f in spec.features
+        }
+
+
+def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:
+    """Describe a feature of this installation, options resolved.
+
+    >>> feature_spec("jet_substructure").columns[0].name
+    'sigma1'
+    """
+    feature = features.get(name)
+    chosen = feature.resolve(options or {})
+    columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(chosen))
+    return FeatureSpec(name=name, version=feature.version, options=chosen, columns=columns)
+
+
+def parse_card(text: str, name: str = "model") -> ModelCard:
+    """Read a card from JSON.
+
+    Raises
+    ------
+    BadModel
+        The JSON is no card, or one of another schema version; the message names the first wrong key.
+    """
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if key == "schema_version":
+            raise BadModel(
+                f"{name}: its card has schema version {first['input']!r}, this coffea-ad reads {SCHEMA_VERSION}"
+            ) from None
+        raise BadModel(f"{name}: its card is wrong at {key or 'the top'}: {first['msg']}") from None
+    except CoffeaADError as error:
+        raise BadModel(f"{name}: {error}") from None
+
+
+def read_card(data: bytes, name: str = "model") -> ModelCard:
+    """Return the card in an ONNX file's bytes; the digest is the caller's business (`modelfile.verify`)."""
+    texts = read_texts(data, name)
+    if CARD_KEY not in texts:
+        raise BadModel(f"{name}: it carries no card; give it one with `coffea-ad card attach MODEL CARD.yaml`")
+    return parse_card(texts[CARD_KEY], name)
+
+
+def write_card(data: bytes, card: ModelCard, name: str = "model") -> bytes:
+    """Return the file with this card and a new digest, on the same network."""
+    return seal(data, card.model_dump_json(), name)

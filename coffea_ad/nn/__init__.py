@@ -1,0 +1,27 @@
+"""The torch half: models, losses, samplers, data, loop, export (extra `train`). Nothing outside imports it."""
+
+from __future__ import annotations
+
+from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.data import Skim, load_skim
+from coffea_ad.nn.export import export, make_card, torch_scores
+from coffea_ad.nn.loop import TrainConfig, fit
+from coffea_ad.nn.losses import wasserstein2
+from coffea_ad.nn.samplers import langevin
+from coffea_ad.nn.transforms import QuantileNormal
+from coffea_ad.nn.wnae import WNAE
+
+__all__ = [
+    "AE",
+    "WNAE",
+    "QuantileNormal",
+    "Skim",
+    "TrainConfig",
+    "export",
+    "fit",
+    "langevin",
+    "load_skim",
+    "make_card",
+    "torch_scores",
+    "wasserstein2",
+]

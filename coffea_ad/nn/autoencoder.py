@@ -1,0 +1,87 @@
+"""AE: a dense autoencoder whose anomaly score is its reconstruction error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["AE", "mlp"]
+
+
+def mlp(widths: Sequence[int]) -> nn.Sequential:
+    """Return linear layers of these widths with ReLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class AE(nn.Module):
+    """Dense autoencoder on transformed inputs.
+
+    E(z) = |z − D(e(z))|² / d, with z = transform(x). The score of x is E.
+
+    Parameters
+    ----------
+    features : int
+        Number of input columns, d.
+    hidden : sequence of int
+        Widths from the input to the bottleneck; the decoder mirrors them.
+    latent : int
+        Width of the bottleneck.
+    transform : nn.Module
+        Preprocessing x → z, part of the model and of the exported graph.
+
+    References
+    ----------
+    T. Heimel, G. Kasieczka, T. Plehn, J. Thompson, "QCD or what?", arXiv:1808.08979.
+
+    Examples
+    --------
+    >>> model = AE(8, transform=nn.Identity())
+    >>> model.score(torch.zeros(3, 8)).shape
+    torch.Size([3])
+    """
+
+    method = "AE"
+    criterion = "reconstruction"
+    """The validation figure whose minimum is the best epoch; never anything that knows a signal."""
+    figures: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
+
+    def __init__(
+        self, features: int, *, hidden: Sequence[int] = (10, 10), latent: int = 6, transform: nn.Module
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.transform = transform
+        self.encoder = mlp([features, *hidden, latent])
+        self.decoder = mlp([latent, *reversed(hidden), features])
+
+    def energy(self, z: Tensor) -> Tensor:
+        """Mean squared reconstruction error of transformed rows, (n, d) → (n,)."""
+        return ((z - self.decoder(self.encoder(z))) ** 2).mean(dim=1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Anomaly score of raw rows, (n, d) → (n,); NaN for a row with a NaN or infinite value."""
+        defined = (x - x == 0).all(dim=1)
+        energy = self.energy(self.transform(torch.where(defined[:, None], x, torch.zeros_like(x))))
+        return torch.where(defined, energy, torch.full_like(energy, float("nan")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the score: what is exported is what is trained."""
+        return self.score(x)
+
+    def start(self, z: Tensor, generator: torch.Generator) -> None:
+        """Prepare for training on transformed rows; an AE needs nothing."""
+
+    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return "loss", to be minimised, and figures to report, for a batch of transformed rows."""
+        return {"loss": self.energy(z).mean()}
+
+    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
+        """Return figures on held-out transformed rows, drawn in proportion to their weights."""
+        with torch.no_grad():
+            return {"reconstruction": self.energy(z).mean().item()}

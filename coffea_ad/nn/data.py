@@ -1,0 +1,212 @@
+"""Skims → rows for training, with weights and a split that follows the events."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coffea_ad import features
+from coffea_ad.card import FeatureSpec, feature_spec
+from coffea_ad.errors import SkimError, unknown_text
+from coffea_ad.weights import cross_section, event_uniform, n_effective
+
+__all__ = ["SKIM_KEY", "SPLIT", "Skim", "WeightMode", "load_skim", "skim_files"]
+
+SKIM_KEY = b"coffea_ad"
+SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
+"""Fractions of events; the salt of the hash is "train"."""
+WeightMode = Literal["xsec", "flat_pt", "none"]
+
+
+@dataclass(frozen=True)
+class Skim:
+    """Rows of a skim.
+
+    Attributes
+    ----------
+    x : (n, columns) float32
+        Model inputs; all finite.
+    weight : (n,) float64
+        Event weights; the mean is 1.
+    dataset : (n,) str
+    split : (n,) str
+        "train", "validation" or "test", by event.
+    bystanders : {name: (n,)}
+        The other columns of the skim, keys included.
+    feature : FeatureSpec
+    provenance : dict
+        Files with hashes, counts, weights.
+    """
+
+    x: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float64]
+    dataset: npt.NDArray[np.str_]
+    split: npt.NDArray[np.str_]
+    bystanders: dict[str, npt.NDArray[Any]]
+    feature: FeatureSpec
+    provenance: dict[str, Any]
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> Skim:
+        """Return some rows."""
+        return Skim(
+            self.x[mask], self.weight[mask], self.dataset[mask], self.split[mask],
+            {k: v[mask] for k, v in self.bystanders.items()}, self.feature, self.provenance,
+        )  # fmt: skip
+
+    def part(self, *names: str) -> Skim:
+        """Return the rows of some splits."""
+        return self.select(np.isin(self.split, names))
+
+
+def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[Path]]:
+    """Return the parquet files of each dataset in a skim folder.
+
+    Raises
+    ------
+    SkimError
+        There is no skim, or not of these datasets.
+    """
+    root = Path(folder)
+    found = {d.name: sorted(d.glob("*.parquet")) for d in sorted(root.glob("*")) if d.is_dir()}
+    found = {name: files for name, files in found.items() if files}
+    if not found:
+        raise SkimError(f"{root}: there is no skim here (expected {root}/DATASET/*.parquet)")
+    for name in datasets:
+        if name not in found:
+            raise SkimError(f"{root}: " + unknown_text("dataset", name, found))
+    return {name: found[name] for name in (datasets or found)}
+
+
+def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SkimError(f"{path}: not a readable parquet file ({error})") from None
+    if not schema.metadata or SKIM_KEY not in schema.metadata:
+        raise SkimError(f"{path}: this parquet file was not made by a skim of coffea-ad")
+    return schema, json.loads(schema.metadata[SKIM_KEY])
+
+
+def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> None:
+    stored = metadata["features"].get(spec.key)
+    columns = [f"{spec.key}.{c.name}" for c in spec.columns]
+    if stored is None:
+        raise SkimError(f"{path}: " + unknown_text("feature", spec.key, metadata["features"]))
+    if stored["version"] != spec.version or stored["options"] != spec.options:
+        raise SkimError(
+            f"{path}: {spec.key} was made with version {stored['version']} and {stored['options']}, "
+            f"but this coffea-ad has version {spec.version} and {spec.options}; skim again"
+        )
+    missing = [c for c in columns if c not in schema.names]
+    if missing:
+        raise SkimError(f"{path}: columns are missing: {', '.join(missing)}")
+    if stored["columns"] != [c.name for c in spec.columns]:
+        raise SkimError(f"{path}: the columns of {spec.key} are {stored['columns']}, in another order than they should")
+
+
+def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Reweight so that log pT is flat between its 1 % and 99 % quantiles."""
+    edges = np.geomspace(*np.quantile(pt, [0.01, 0.99]), 31)
+    bin_of = np.clip(np.digitize(pt, edges) - 1, 0, len(edges) - 2)
+    content = np.bincount(bin_of, np.abs(weight), len(edges) - 1)
+    return np.asarray(weight / np.maximum(content[bin_of], 1e-300))
+
+
+def load_skim(
+    folder: str | Path,
+    feature: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    datasets: Sequence[str] = (),
+    weights: WeightMode = "xsec",
+    filters: Sequence[Sequence[Any]] = (),
+) -> Skim:
+    """Read a skim.
+
+    Parameters
+    ----------
+    folder : path
+        What `coffea-ad run skim -o` wrote.
+    feature, options : str, mapping
+        The model's input.
+    datasets : sequence of str
+        All by default.
+    weights : "xsec", "flat_pt" or "none"
+        genWeight · xsec / sumw; the same made flat in log pT; or 1.
+    filters : sequence of (column, operator, value)
+        Rows to keep, such as `("met", ">", 100)`, in pyarrow's form.
+
+    Returns
+    -------
+    Skim
+        Rows with undefined inputs are left out and counted in `provenance`.
+
+    Raises
+    ------
+    SkimError
+        The skim does not hold what is asked for.
+    """
+    spec = feature_spec(feature, dict(options or {}))
+    key = features.get(feature).key(dict(options or {}))
+    columns = [f"{key}.{c.name}" for c in spec.columns]
+    tables, names, sumw, counts = [], [], {}, {}
+    hashes: dict[str, str] = {}
+    xsec: dict[str, float] = {}
+    flavours: set[str] = set()
+    selection: dict[str, Any] = {}
+    for dataset, files in skim_files(folder, datasets).items():
+        sumw[dataset] = 0.0
+        for path in files:
+            schema, metadata = _metadata(path)
+            _check_feature(path, schema, metadata, spec)
+            sumw[dataset] += metadata["sumw"]
+            flavours.add(metadata["flavour"])
+            selection = metadata["selection"]
+            if weights == "xsec" and metadata["is_mc"]:
+                xsec[dataset] = cross_section(dataset, metadata)
+            hashes[f"{dataset}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            try:
+                table = pq.read_table(path, filters=[tuple(f) for f in filters] or None)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
+                raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
+            tables.append(table.drop_columns([c for c in table.column_names if "." in c and c not in columns]))
+            names += [dataset] * len(table)
+            counts[dataset] = counts.get(dataset, 0) + len(table)
+    joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    x = np.stack([joined[c].to_numpy() for c in columns], axis=1).astype(np.float32)
+    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c not in columns}
+    dataset_of = np.array(names, dtype=np.str_)
+    scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
+    weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
+    if weights == "flat_pt":
+        weight = _flatten_pt(bystanders["pt"], weight)
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.any():
+        raise SkimError(f"{folder}: no row has all inputs of {key} defined")
+    weight = weight / np.abs(weight[finite]).mean()
+    u = event_uniform("train", bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
+    edges = np.cumsum(list(SPLIT.values()))[:-1]
+    split = np.array(list(SPLIT), dtype=np.str_)[np.digitize(u, edges)]
+    provenance = {
+        "files": hashes,
+        "rows": counts,
+        "undefined_rows": int((~finite).sum()),
+        "negative_weight_fraction": float(-weight[finite & (weight < 0)].sum() / np.abs(weight[finite]).sum()),
+        "n_effective": n_effective(weight[finite]),
+        "sumw": sumw,
+        "xsec": xsec,
+        "weights": weights,
+        "filters": [list(f) for f in filters],
+        "flavours": sorted(flavours),
+        "selection": selection,
+    }
+    return Skim(x, weight, dataset_of, split, bystanders, spec, provenance).select(finite)

@@ -1,0 +1,186 @@
+"""Trained model → one ONNX file with its card, checked against the model before it gets its name."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from coffea_ad import regions
+from coffea_ad.card import SCHEMA_VERSION, Golden, InputSpec, ModelCard, Quantiles, write_card
+from coffea_ad.errors import BadModel
+from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.data import Skim
+from coffea_ad.scoring import OnnxScorer
+
+__all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]
+
+_GOLDEN_ROWS = 8
+_TOLERANCE = 1e-5
+_PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
+
+
+def torch_scores(model: AE, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Score rows with torch, (n, columns) → (n,)."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        return np.asarray(model.score(torch.from_numpy(x).to(device)).cpu().numpy())
+
+
+def weighted_quantiles(
+    x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]
+) -> Quantiles:
+    """Tabulate the weighted quantiles of each column."""
+    values = {}
+    for name, column in zip(names, x.T, strict=True):
+        order = np.argsort(column)
+        rank = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()
+        values[name] = tuple(float(column[order][min(i, len(order) - 1)]) for i in np.searchsorted(rank, _PROBABILITIES))
+    return Quantiles(probability=_PROBABILITIES, values=values)
+
+
+def make_card(
+    model: AE,
+    data: Skim,
+    *,
+    name: str,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+    efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    collection: str = "FatJet",
+) -> ModelCard:
+    """Describe a trained model: inputs, calibration and regions from the held-out validation rows, provenance.
+
+    Parameters
+    ----------
+    model : AE
+    data : Skim
+        The background it was trained on; training rows are not used for calibration.
+    name : str
+    config, metrics : dict
+        The resolved configuration and the figures of the kept epoch.
+    efficiencies : sequence of float
+        Nominal background efficiencies of the regions.
+    collection : str
+        Which objects are scored.
+    """
+    held_out = data.part("validation")
+    score = torch_scores(model, held_out.x)
+    origin = f"validation rows of {', '.join(sorted(set(data.dataset.tolist())))}"
+    calibration = regions.calibrate(score, held_out.weight, origin)
+    inputs = (InputSpec(features=(data.feature,)),)
+    provenance = {key: value for key, value in data.provenance.items() if key not in ("flavours", "selection")}
+    packages = ("coffea-ad", "torch", "coffea", "awkward", "onnx", "onnxruntime", "numpy")
+    return ModelCard(
+        schema_version=SCHEMA_VERSION,
+        name=name,
+        method=model.method,
+        collection=collection,
+        inputs=inputs,
+        calibration=calibration,
+        regions=regions.working_points(calibration, score, held_out.weight, efficiencies),
+        quantiles=weighted_quantiles(held_out.x, held_out.weight, inputs[0].columns),
+        selection=data.provenance["selection"],
+        flavours=tuple(data.provenance["flavours"]),
+        provenance={
+            **provenance,
+            "config": config,
+            "metrics": metrics,
+            "versions": {p: importlib.metadata.version(p) for p in packages},
+        },
+        golden=_golden(model, held_out.x),
+    )
+
+
+def _golden(model: AE, x: npt.NDArray[np.float32]) -> Golden:
+    spread = np.argsort(torch_scores(model, x))[np.linspace(0, len(x) - 1, _GOLDEN_ROWS).astype(int)]
+    rows = x[spread]
+    scores = tuple(float(s) for s in torch_scores(model, rows))
+    return Golden(inputs={"features": tuple(tuple(float(v) for v in row) for row in rows)}, scores=scores)
+
+
+def _graph(model: AE) -> bytes:
+    """Export the score to ONNX bytes with nothing outside the file."""
+    import onnx
+
+    example = torch.zeros(4, model.features)  # a batch of 0 or 1 would be taken for a constant
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations are no concern of the user's
+        path = Path(folder) / "model.onnx"
+        for logger in ("torch.onnx", "onnxscript", "onnx_ir"):
+            logging.getLogger(logger).setLevel(logging.ERROR)
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            input_names=["features"],
+            output_names=["score"],
+            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        proto = onnx.load(str(path), load_external_data=False)
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        raise BadModel("the export put weights outside the file")
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # the exporter notes the source lines of this machine at every node
+        node.doc_string = ""
+    del proto.graph.metadata_props[:]
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer):
+        del value.metadata_props[:]
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _check_parity(model: AE, data: bytes, x: npt.NDArray[np.float32]) -> None:
+    """Compare torch and OnnxScorer at 0, 1, 2 and all rows and with undefined values."""
+    scorer = OnnxScorer(data)
+    broken = x[:4].copy()
+    broken[0, 0], broken[1, -1], broken[2, 0] = np.nan, np.inf, -np.inf
+    for rows in (x[:0], x[:1], x[:2], x, broken):
+        ours, theirs = torch_scores(model, rows), np.asarray(scorer(rows))
+        if not np.array_equal(np.isnan(ours), np.isnan(theirs)):
+            raise BadModel("torch and onnxruntime disagree on which rows are undefined")
+        raw = scorer.session.run([scorer.card.output], {"features": rows})[0].reshape(-1)
+        for other in (theirs, raw):
+            gap = np.abs(ours - other) / (1 + np.abs(ours))
+            if np.any(gap[np.isfinite(ours)] > _TOLERANCE):
+                raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
+
+
+def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32]) -> Path:
+    """Write a model file.
+
+    Parameters
+    ----------
+    model : AE
+    path : path
+        The file gets this name only after torch and onnxruntime agree to 1e-5.
+    card : ModelCard
+    x : (n, columns) float32
+        Rows for the comparison.
+
+    Raises
+    ------
+    BadModel
+        The exported graph does not give the model's scores.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    cpu = model.to("cpu").eval()
+    data = write_card(_graph(cpu), card, str(final))
+    _check_parity(cpu, data, x)
+    temporary = final.with_name(final.name + ".part")
+    temporary.write_bytes(data)
+    os.replace(temporary, final)  # noqa: PTH105
+    return final

@@ -1,0 +1,138 @@
+"""Weights, normalisation, data or MC, and the event hash that splits samples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+
+from coffea_ad.errors import ConfigError
+
+__all__ = ["cross_section", "event_uniform", "generator_weight", "is_mc", "n_effective", "normalisation", "splitmix64"]
+
+U64 = npt.NDArray[np.uint64]
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def splitmix64(state: npt.ArrayLike) -> U64:
+    """Return the splitmix64 output for a state: add the golden gamma, then mix.
+
+    Parameters
+    ----------
+    state : (n,) uint64
+
+    Returns
+    -------
+    (n,) uint64
+
+    References
+    ----------
+    G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+
+    Examples
+    --------
+    >>> int(splitmix64(1234567))
+    6457827717110365317
+    """
+    with np.errstate(over="ignore"):
+        z = np.asarray(state, np.uint64) + _GOLDEN
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.asarray(z ^ (z >> np.uint64(31)))
+
+
+def event_uniform(
+    salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Map events to [0, 1) by their ids alone, so that a split is the same in skims, training and runs.
+
+    Parameters
+    ----------
+    salt : str
+        Different salts give independent splits: "folds", "train", "fraction".
+    run, luminosity_block, event : (n,) integers
+
+    Returns
+    -------
+    (n,) float64
+
+    Examples
+    --------
+    >>> event_uniform("train", [1, 1], [1, 1], [1, 2]).round(6)
+    array([0.413446, 0.366021])
+    """
+    start = np.uint64(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "little"))
+    h = splitmix64(start)
+    with np.errstate(over="ignore"):
+        for part in (run, luminosity_block, event):
+            h = splitmix64(h + np.asarray(part).astype(np.uint64))
+    return np.asarray((h >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def is_mc(events: Any) -> bool:
+    """Say whether events are simulated: by `is_mc` or `isMC` in the metadata, else by the presence of genWeight."""
+    metadata = getattr(events, "metadata", None) or {}
+    for key in ("is_mc", "isMC"):
+        if key in metadata:
+            return bool(metadata[key])
+    return "genWeight" in ak.fields(events)
+
+
+def generator_weight(events: Any) -> npt.NDArray[np.float64]:
+    """Return genWeight of simulated events and 1 for data, (n,) float64."""
+    if is_mc(events) and "genWeight" in ak.fields(events):
+        return np.asarray(ak.to_numpy(events["genWeight"]), np.float64)
+    return np.ones(len(events))
+
+
+def n_effective(weight: npt.ArrayLike) -> float:
+    """Return (Σw)² / Σw², the number of unweighted events with the same relative error.
+
+    >>> n_effective([1, 1, 1, 1]), round(n_effective([1, 0.1]), 3)
+    (4.0, 1.198)
+    """
+    w = np.asarray(weight, np.float64)
+    square = float(np.sum(w * w))
+    return float(np.sum(w)) ** 2 / square if square > 0 else 0.0
+
+
+def cross_section(dataset: str, metadata: Mapping[str, Any]) -> float:
+    """Return a dataset's cross-section in pb, from `xsec` or `cross_section`.
+
+    Raises
+    ------
+    ConfigError
+        The metadata has neither.
+    """
+    for key in ("xsec", "cross_section"):
+        if key in metadata:
+            return float(metadata[key])
+    raise ConfigError(f"dataset {dataset}: the metadata gives no xsec (pb), which simulated events need")
+
+
+def normalisation(dataset: str, metadata: Mapping[str, Any], sumw: float, lumi: float) -> float:
+    """Return the factor that brings raw sums of genWeight to a luminosity: xsec · lumi / sumw, or 1 for data.
+
+    Parameters
+    ----------
+    dataset, metadata : str, mapping
+        The dataset's name and metadata from the fileset, with `is_mc`.
+    sumw : float
+        Sum of genWeight of all events that were processed, before any cut.
+    lumi : float
+        Integrated luminosity, fb⁻¹.
+
+    Examples
+    --------
+    >>> normalisation("tt", {"is_mc": True, "xsec": 2.0}, sumw=100.0, lumi=3.0)
+    60.0
+    """
+    if not metadata.get("is_mc", metadata.get("isMC", True)):
+        return 1.0
+    if sumw == 0:
+        return 0.0
+    return cross_section(dataset, metadata) * 1000.0 * lumi / sumw
