@@ -1,0 +1,38 @@
+"""coffea-ad: anomaly detection for coffea.
+
+A model knows its own inputs: `Tagger("model.onnx")(events)` computes the features named in the file's card, scores them
+with onnxruntime, and adds `ad_score`, `ad_logp` and `ad_region` to the objects.
+"""
+
+from __future__ import annotations
+
+from coffea_ad import errors, features, histograms, recipes, regions, selection, weights
+from coffea_ad._version import __version__
+from coffea_ad.card import ModelCard
+from coffea_ad.nanoaod import NanoAODSchema
+from coffea_ad.results import load_results
+from coffea_ad.running import RunReport, run
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.tagger import Tagger
+
+__all__ = [
+    "ModelCard",
+    "NanoAODSchema",
+    "OnnxScorer",
+    "RunReport",
+    "Tagger",
+    "__version__",
+    "errors",
+    "features",
+    "histograms",
+    "load_results",
+    "recipes",
+    "regions",
+    "run",
+    "selection",
+    "weights",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

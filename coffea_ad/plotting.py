@@ -1,0 +1,140 @@
+"""Figures, by mplhep and matplotlib (extra `plot`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.results import Results
+
+__all__ = ["data_and_chains", "roc", "score_and_mass", "stack", "training"]
+
+
+@contextmanager
+def _canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
+    """Yield axes in the field's style, and write the figure at the end; no window is ever opened."""
+    try:
+        import matplotlib as mpl
+        import mplhep
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures need matplotlib: pip install 'coffea-ad[plot]'") from error
+    style = {**mplhep.style.ROOT, "font.size": 12, "axes.labelsize": 13, "legend.fontsize": 10, "xtick.labelsize": 11,
+             "ytick.labelsize": 11, "axes.titlesize": 12, "figure.figsize": size}  # fmt: skip
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure.subplots(rows, columns, squeeze=False)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+
+
+def training(history: Sequence[Mapping[str, float]], figures: Sequence[str], path: str | Path, *, best: int) -> None:
+    """Draw training figures against the epoch, with the kept epoch marked."""
+    with _canvas(path) as axes:
+        ax = axes[0, 0]
+        epochs = [row["epoch"] for row in history]
+        for name in figures:
+            ax.plot(epochs, [row[name] for row in history], label=name, linewidth=1.5)
+        ax.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best}")
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("training and validation figures")
+        ax.set_yscale("log")
+        ax.legend()
+
+
+def data_and_chains(
+    z: npt.NDArray[Any], weight: npt.NDArray[Any], chains: npt.NDArray[Any], columns: Sequence[str], path: str | Path
+) -> None:
+    """Draw each transformed input: data against the chains of an energy model."""
+    rows = (len(columns) + 3) // 4
+    bins = np.linspace(-4, 4, 33)
+    with _canvas(path, rows, 4, (3.2, 2.8)) as axes:
+        for i, name in enumerate(columns):
+            ax = axes[i // 4, i % 4]
+            ax.hist(z[:, i], bins, weights=weight, density=True, histtype="stepfilled", alpha=0.4, label="data")
+            ax.hist(chains[:, i], bins, density=True, histtype="step", color="black", label="chains")
+            ax.set_xlabel(f"{name.rsplit('.', 1)[-1]} (transformed)")
+        axes[0, 0].legend()
+        for ax in axes.flat[len(columns) :]:
+            ax.set_visible(False)
+
+
+def roc(curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], float]], path: str | Path) -> None:
+    """Draw background rejection against signal efficiency, {label: (ε_B, ε_S, AUC)}."""
+    with _canvas(path) as axes:
+        ax = axes[0, 0]
+        for label, (background, signal, auc) in curves.items():
+            keep = background > 0
+            ax.plot(signal[keep], 1 / background[keep], label=f"{label} (AUC {auc:.2f})", linewidth=1.5)
+        line = np.linspace(0.01, 1, 100)
+        ax.plot(line, 1 / line, color="grey", linestyle=":", label="random")
+        ax.set(xlim=(0, 1), ylim=(1, 3e3), yscale="log")
+        ax.set_xlabel("signal efficiency")
+        ax.set_ylabel("background rejection")
+        ax.legend()
+
+
+def stack(
+    results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()
+) -> None:
+    """Draw the stacked backgrounds and the overlaid signals and data of one region, at the run's luminosity."""
+    import mplhep
+
+    datasets = results.report["datasets"]
+    chosen = {d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}] for d in results.histograms}
+    data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", True)]
+    background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
+    with _canvas(path) as axes:
+        ax = axes[0, 0]
+        if background:
+            mplhep.histplot([chosen[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
+        for d in signals:
+            mplhep.histplot(chosen[d], histtype="step", label=d, ax=ax, color="black", linestyle="--", yerr=False)
+        for d in data:
+            mplhep.histplot(chosen[d], histtype="errorbar", label=d, ax=ax, color="black")
+        edges = next(iter(chosen.values())).axes[0].edges
+        top = max((float(np.max(h.values())) for h in chosen.values()), default=1.0)
+        ax.set(xlim=(edges[0], edges[-1]), yscale="log", ylim=(max(top * 1e-5, 1e-6), max(top * 30, 1e-5)))
+        ax.set_xlabel(next(iter(chosen.values())).axes[0].label)
+        ax.set_ylabel("events per bin")
+        ax.set_title(f"{region}, {results.report['lumi']:g} fb$^{{-1}}$", loc="right")
+        ax.legend(ncols=2, loc="upper right")
+
+
+def score_and_mass(
+    groups: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]],
+    thresholds: Mapping[str, float],
+    path: str | Path,
+    *,
+    xlabel: str,
+) -> None:
+    """Draw `ad_logp` against a mass for two samples side by side, with the regions' thresholds.
+
+    Parameters
+    ----------
+    groups : {label: (mass, logp, weight)}
+    thresholds : {region: threshold on ad_logp}
+    """
+    from matplotlib.colors import LogNorm
+
+    edges = (np.linspace(0, 4000, 41), np.linspace(0, 4, 41))
+    with _canvas(path, 1, len(groups), (5.6, 4.6)) as axes:
+        for ax, (label, (mass, logp, weight)) in zip(axes[0], groups.items(), strict=True):
+            content, _, _ = np.histogram2d(mass, logp, edges, weights=weight)
+            content = np.ma.masked_less_equal(content.T / max(content.sum(), 1e-300), 0)
+            mesh = ax.pcolormesh(*edges, content, norm=LogNorm(1e-5, 1e-1), cmap="viridis", rasterized=True)
+            for name, threshold in thresholds.items():
+                ax.axhline(threshold, color="crimson", linewidth=1.2)
+                ax.text(3950, threshold + 0.04, name, color="crimson", ha="right", fontsize=10)
+            ax.set_title(label, loc="left")
+            ax.set_xlabel(xlabel)
+            ax.set_ylabel(r"ad_logp of the more anomalous jet")
+        axes[0, 0].figure.colorbar(mesh, ax=axes[0, -1], label="fraction of events")

@@ -1,0 +1,358 @@
+"""Fileset → coffea's Runner → RunReport: checked before it starts, complete or failed by name at the end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import uproot
+from coffea import processor as coffea_processor
+from coffea.processor.executor import UprootMissTreeError
+
+from coffea_ad import recipes
+from coffea_ad.config import load_config
+from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
+from coffea_ad.nanoaod import NanoAODSchema, missing_branches
+from coffea_ad.results import Results, save_results
+from coffea_ad.tagger import Tagger
+from coffea_ad.weights import cross_section
+
+__all__ = ["RunReport", "load_fileset", "run"]
+
+Executor = Literal["iterative", "futures", "dask"]
+_BAD_FILE = (OSError, ValueError, uproot.exceptions.KeyInFileError, UprootMissTreeError)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    outputs : {dataset: accumulator}
+        What the processor returned, merged.
+    datasets : {dataset: dict}
+        Per dataset: metadata, files and chunks expected, processed and missing, events, sumw, cutflow.
+    config, versions : dict
+        The resolved configuration and the versions of the packages.
+    seconds, events_per_second : float
+    """
+
+    outputs: dict[str, Any]
+    datasets: dict[str, dict[str, Any]]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    models: list[dict[str, Any]]
+    processor: str
+    executor: str
+    lumi: float
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file and chunk was processed."""
+        return not any(d["missing"] for d in self.datasets.values())
+
+    @property
+    def events_per_second(self) -> float:
+        """Events per second of wall time."""
+        return sum(d["events"] for d in self.datasets.values()) / max(self.seconds, 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `report.json`."""
+        names = ("datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "notes")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "complete": self.complete, "events_per_second": self.events_per_second}
+
+
+def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read a fileset and bring it to one form: {dataset: {"files": {path: tree}, "metadata": {…}}}.
+
+    Parameters
+    ----------
+    source : path or mapping
+        As coffea takes it: files as a mapping or as a list (then the tree is "treename" or "Events").
+
+    Raises
+    ------
+    ConfigError
+        It is not a fileset; the message names the dataset.
+    """
+    if isinstance(source, Mapping):
+        content: Any = source
+    else:
+        try:
+            content = json.loads(Path(source).read_text())
+        except OSError as error:
+            raise ConfigError(f"{source}: the fileset cannot be read ({error.strerror})") from None
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{source}: the fileset is not valid JSON (line {error.lineno}: {error.msg})") from None
+    if not isinstance(content, Mapping) or not content:
+        raise ConfigError(f"{source}: a fileset maps datasets to files")
+    out = {}
+    for dataset, entry in content.items():
+        described = entry if isinstance(entry, Mapping) else {"files": entry}
+        files = described.get("files")
+        if isinstance(files, list):
+            files = dict.fromkeys(files, described.get("treename", "Events"))
+        if not isinstance(files, Mapping) or not files:
+            raise ConfigError(f"dataset {dataset}: there are no files")
+        out[dataset] = {"files": dict(files), "metadata": dict(described.get("metadata") or {})}
+    return out
+
+
+def _check_file(path: str, tree: str, needs: Mapping[str, Any]) -> bool:
+    """Open a file, check its branches, and say whether it holds generator weights.
+
+    Raises
+    ------
+    BadFile, MissingBranch
+    """
+    try:
+        with uproot.open(path) as file:
+            events = file[tree]
+            branches = set(events.keys())
+            if events.num_entries > 0:
+                lacking = missing_branches(needs, branches)
+                if lacking:
+                    raise MissingBranch(f"{path}: {lacking}")
+    except uproot.exceptions.KeyInFileError:
+        raise BadFile(f"{path}: there is no tree {tree!r}") from None
+    except (OSError, ValueError) as error:
+        raise BadFile(f"{path}: {_reason(error)}") from None
+    return "genWeight" in branches
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    text = " ".join(str(error).split())
+    if "not a ROOT file" in text:
+        return "this is not a ROOT file"
+    return f"cannot be read ({text[:160]})"
+
+
+def _preflight(fileset: dict[str, dict[str, Any]], processor: Any, notes: list[str]) -> None:
+    """Check one file of every dataset, and the metadata, on the client: seconds instead of retries on the cluster."""
+    needs = processor.reads() if hasattr(processor, "reads") else {}
+    for dataset, entry in fileset.items():
+        path, tree = next(iter(entry["files"].items()))
+        has_weights = _check_file(path, tree, needs)
+        metadata = entry["metadata"]
+        if "is_mc" not in metadata and "isMC" not in metadata:
+            metadata["is_mc"] = has_weights
+            kind = "simulation" if has_weights else "data"
+            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is "
+                         f"{'there' if has_weights else 'not there'}")  # fmt: skip
+        if metadata.get("is_mc", metadata.get("isMC")) and not hasattr(processor, "output"):
+            cross_section(dataset, metadata)
+
+
+@contextmanager
+def _executor(kind: Executor, workers: int, scheduler: str | None) -> Iterator[Any]:
+    if kind == "iterative":
+        yield coffea_processor.IterativeExecutor(retries=0)
+    elif kind == "futures":
+        yield coffea_processor.FuturesExecutor(workers=workers, retries=0)
+    elif kind == "dask":
+        from distributed import Client, LocalCluster
+
+        if scheduler is not None:
+            with Client(scheduler) as client:
+                yield coffea_processor.DaskExecutor(client=client)
+            return
+        with (
+            # Nothing listens beyond the loopback address: whoever reaches a scheduler can run code on it.
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", processes=True
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield coffea_processor.DaskExecutor(client=client)
+    else:
+        raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    out: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in out:
+        out.append(current)
+        current = current.__cause__ or current.__context__
+    return out
+
+
+def _explain(error: Exception, stage: str) -> CoffeaADError:
+    """Find the root cause of what a worker raised."""
+    chain = _chain(error)
+    for link in chain:
+        if isinstance(link, CoffeaADError):
+            return link
+    root = chain[-1]
+    if stage == "opening":
+        return BadFile(f"while opening the files: {type(root).__name__}: {' '.join(str(root).split())[:300]}")
+    frames = [f for f in traceback.extract_tb(root.__traceback__) if "site-packages" not in f.filename]
+    lines = "".join(traceback.format_list(frames[-3:]))
+    where = next((str(link).split("\n")[0] for link in chain if "Failed processing file" in str(link)), "")
+    return ProcessorFailed(f"the processor raised {type(root).__name__}: {root}\n{lines}{where[:300]}")
+
+
+def _versions() -> dict[str, str]:
+    packages = ("coffea-ad", "coffea", "awkward", "uproot", "onnxruntime", "hist", "numpy")
+    return {p: importlib.metadata.version(p) for p in packages}
+
+
+def _completeness(
+    fileset: dict[str, dict[str, Any]], chunks: Sequence[Any], processed: set[Any], outputs: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Compare what was asked for with what was done, file by file and chunk by chunk."""
+    out = {}
+    for dataset, entry in fileset.items():
+        mine = [c for c in chunks if c.dataset == dataset]
+        done = [c for c in mine if c in processed]
+        missing = [f"{path}: could not be opened" for path in entry["files"] if path not in {c.filename for c in mine}]
+        missing += [f"{c.filename}: events {c.entrystart} to {c.entrystop}" for c in mine if c not in processed]
+        output = outputs.get(dataset, {})
+        out[dataset] = {
+            "metadata": entry["metadata"],
+            "files": list(entry["files"]),
+            "chunks_expected": len(mine),
+            "chunks_processed": len(done),
+            "missing": missing,
+            "events": int(output.get("events", sum(len(c) for c in done))),
+            "sumw": float(output.get("sumw", 0.0)),
+            **{key: output[key] for key in ("cutflow", "unscored", "undefined", "rows") if key in output},
+        }
+    return out
+
+
+def run(
+    fileset: str | Path | Mapping[str, Any],
+    processor: Any,
+    *,
+    model: str | Path | Sequence[str | Path] | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    executor: Executor = "dask",
+    workers: int = 2,
+    scheduler: str | None = None,
+    chunksize: int = 100_000,
+    output: str | Path | None = None,
+    lumi: float = 1.0,
+    test: bool = False,
+    allow_missing: bool = False,
+) -> RunReport:
+    """Run a processor over a fileset.
+
+    Parameters
+    ----------
+    fileset : path or mapping
+        As `load_fileset` takes it.
+    processor : str, path or ProcessorABC
+        A shipped processor by name, a file by path (with `Config` and `Processor`), or an instance.
+    model : path or several, optional
+        Model files, handed to the processor as taggers.
+    config, overrides
+        The processor's configuration: a YAML file and `key=value`.
+    executor : "iterative", "futures" or "dask"
+    workers : int
+        Processes of the futures executor or of an own dask cluster, which listens on the loopback address only.
+    scheduler : str, optional
+        Address of an existing dask scheduler.
+    chunksize : int
+        Events per chunk.
+    output : path, optional
+        Results folder.
+    lumi : float
+        fb⁻¹, for the normalised histograms.
+    test : bool
+        One file and one chunk per dataset.
+    allow_missing : bool
+        Go on without files that cannot be read; the report names them, and the normalisation stays right, since the
+        sum of weights is collected with the histograms.
+
+    Returns
+    -------
+    RunReport
+
+    Raises
+    ------
+    BadFile, MissingBranch, ConfigError, ProcessorFailed
+    IncompleteRun
+        Files or chunks are missing and `allow_missing` is off.
+    """
+    entries = load_fileset(fileset)
+    if test:
+        entries = {d: {**e, "files": dict(list(e["files"].items())[:1])} for d, e in entries.items()}
+    models = [model] if isinstance(model, (str, Path)) else list(model or ())
+    taggers = [Tagger(m, name="ad" if i == 0 else f"ad{i + 1}") for i, m in enumerate(models)]
+    module, instance, resolved = _instance(processor, config, overrides, taggers, output)
+    notes: list[str] = []
+    if not allow_missing:
+        _preflight(entries, instance, notes)
+    started = time.monotonic()
+    with _executor(executor, workers, scheduler) as pool:
+        runner = coffea_processor.Runner(
+            pool,
+            schema=NanoAODSchema,
+            chunksize=chunksize,
+            maxchunks=1 if test else None,
+            skipbadfiles=_BAD_FILE if allow_missing else False,
+            metadata_cache={},  # coffea's own outlives the run, and files change
+        )
+        stage = "opening"
+        try:
+            chunks = list(runner.preprocess(entries))
+            stage = "processing"
+            done = runner.run(chunks, instance)
+        except Exception as error:
+            raise _explain(error, stage) from error
+    outputs = dict(done["out"])
+    report = RunReport(
+        outputs=outputs,
+        datasets=_completeness(entries, chunks, set(done["processed"]), outputs),
+        config=resolved,
+        versions=_versions(),
+        models=[{"file": str(m), "name": t.card.name, "digest": t.scorer.digest} for m, t in zip(models, taggers, strict=True)],
+        processor=str(processor) if isinstance(processor, (str, Path)) else type(processor).__name__,
+        executor=executor,
+        lumi=lumi,
+        seconds=time.monotonic() - started,
+        notes=notes,
+    )
+    if not report.complete and not allow_missing:
+        missing = [m for d in report.datasets.values() for m in d["missing"]]
+        raise IncompleteRun(f"{len(missing)} files or chunks are missing: {'; '.join(missing[:5])}")
+    if output is not None:
+        _save(report, module, Path(output))
+    return report
+
+
+def _instance(
+    processor: Any, config: str | Path | None, overrides: Sequence[str], taggers: list[Tagger], output: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    if not isinstance(processor, (str, Path)):
+        return None, processor, {}
+    module = recipes.load(processor)
+    if recipes.kind_of(module) != "processor":
+        raise ConfigError(f"{processor}: this is a training recipe; it takes no fileset")
+    path = recipes.find_config(config) if config is not None else None
+    resolved = load_config(module.Config, path, overrides)
+    return module, module.Processor(resolved, taggers, output), resolved.model_dump(mode="json")
+
+
+def _save(report: RunReport, module: Any, output: Path) -> Results:
+    output.mkdir(parents=True, exist_ok=True)
+    histograms = {d: out.get("histograms", {}) for d, out in sorted(report.outputs.items())}
+    results = save_results({d: h for d, h in histograms.items() if h}, report.to_dict(), output)
+    if hasattr(module, "finish"):
+        module.finish(report, output)
+    return results

@@ -1,0 +1,113 @@
+"""Event selection that processors share: triggers, filters, lepton veto, dijet kinematics, cutflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from coffea.analysis_tools import PackedSelection
+
+from coffea_ad.errors import MissingBranch
+from coffea_ad.nanoaod import where
+
+__all__ = ["any_trigger", "cutflow", "delta_phi", "has_lepton", "met_filters", "transverse_mass"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+def any_trigger(events: Any, names: Sequence[str]) -> Mask:
+    """Return whether any of the trigger paths fired; paths that a file lacks are left out.
+
+    Parameters
+    ----------
+    events : NanoEvents
+    names : sequence of str
+        Such as "HLT_PFHT1050"; none means no trigger is asked for.
+
+    Raises
+    ------
+    MissingBranch
+        The file has none of the paths.
+    """
+    if not names:
+        return np.ones(len(events), bool)
+    menu = set(ak.fields(events["HLT"])) if "HLT" in ak.fields(events) else set()
+    there = [n.removeprefix("HLT_") for n in names if n.removeprefix("HLT_") in menu]
+    if not there:
+        raise MissingBranch(f"{where(events)}none of the triggers is there: {', '.join(names)}")
+    fired = np.zeros(len(events), bool)
+    for path in there:
+        fired |= ak.to_numpy(events["HLT"][path])
+    return fired
+
+
+def met_filters(events: Any, names: Sequence[str]) -> Mask:
+    """Return whether all filters passed.
+
+    Raises
+    ------
+    MissingBranch
+        The file lacks one.
+    """
+    passed = np.ones(len(events), bool)
+    have = set(ak.fields(events["Flag"])) if "Flag" in ak.fields(events) else set()
+    missing = [n for n in names if n.removeprefix("Flag_") not in have]
+    if missing:
+        raise MissingBranch(f"{where(events)}MET filters are missing: {', '.join(missing)}")
+    for name in names:
+        passed &= ak.to_numpy(events["Flag"][name.removeprefix("Flag_")])
+    return passed
+
+
+def has_lepton(events: Any, pt_min: float, isolation_max: float) -> Mask:
+    """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4."""
+    found = np.zeros(len(events), bool)
+    for collection, identity, grade in (("Electron", "cutBased", 2), ("Muon", "looseId", 1)):
+        lepton = events[collection]
+        good = (
+            (lepton["pt"] > pt_min)
+            & (abs(lepton["eta"]) < 2.4)
+            & (lepton["miniPFRelIso_all"] < isolation_max)
+            & (lepton[identity] >= grade)
+        )
+        found |= ak.to_numpy(ak.any(good, axis=1))
+    return found
+
+
+def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return a − b in (−π, π].
+
+    >>> float(delta_phi(3.0, -3.0).round(4))
+    -0.2832
+    """
+    d = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return np.asarray(np.pi - (np.pi - d) % (2 * np.pi))
+
+
+def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the transverse mass of a dijet and missing momentum, GeV.
+
+    m_T² = m_jj² + 2 MET (√(m_jj² + pT_jj²) − pT_jj cos Δφ)
+
+    Parameters
+    ----------
+    dijet : (n,) Lorentz vectors
+    met_pt, met_phi : (n,)
+    """
+    mass, pt = np.asarray(ak.to_numpy(dijet.mass), np.float64), np.asarray(ak.to_numpy(dijet.pt), np.float64)
+    missing = np.asarray(met_pt, np.float64)
+    angle = delta_phi(ak.to_numpy(dijet.phi), met_phi)
+    square = mass**2 + 2 * missing * (np.hypot(mass, pt) - pt * np.cos(angle))
+    return np.sqrt(np.maximum(square, 0))
+
+
+def cutflow(selection: PackedSelection, steps: Sequence[str], weight: npt.NDArray[Any]) -> dict[str, dict[str, float]]:
+    """Return events and sum of weights after each step, cuts applied one after the other."""
+    out = {"all": {"events": len(weight), "weight": float(weight.sum())}}
+    for i, step in enumerate(steps):
+        passed = selection.all(*steps[: i + 1])
+        out[step] = {"events": int(passed.sum()), "weight": float(weight[passed].sum())}
+    return out
