@@ -13,7 +13,7 @@ from coffea_ad.card import Calibration, RegionSpec
 from coffea_ad.errors import ConfigError
 from coffea_ad.weights import n_effective
 
-__all__ = ["MIN_EFFECTIVE", "assign", "calibrate", "efficiency", "event_regions", "logp", "region_names", "working_points"]
+__all__ = ["MIN_EFFECTIVE", "assign", "calibrate", "efficiency", "event_regions", "logp", "region_label", "region_names", "working_points"]
 
 MIN_EFFECTIVE = 10.0
 """A region resting on fewer effective background objects is not written."""
@@ -131,7 +131,7 @@ def working_points(
             continue
         out.append(
             RegionSpec(
-                name=_NAMES.get(eps, f"eff{eps:g}"),
+                name=region_label(eps),
                 efficiency=eps,
                 thresholds=(threshold,),
                 error=error / (eps * np.log(10)),
@@ -140,6 +140,15 @@ def working_points(
             )
         )
     return tuple(out)
+
+
+def region_label(eps: float) -> str:
+    """Return the name of the region of a background efficiency.
+
+    >>> region_label(0.01), region_label(0.02)
+    ('medium', 'eff0.02')
+    """
+    return _NAMES.get(eps, f"eff{eps:g}")
 
 
 def assign(

@@ -73,7 +73,7 @@ class Processor(processor.ProcessorABC):  # type: ignore[misc]
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
         mc = is_mc(events)
-        weights = Weights(None)
+        weights = Weights(len(events))
         weights.add("generator", generator_weight(events))
         weight = weights.weight()
         variations = ["nominal", *(("jet_scaleUp", "jet_scaleDown") if mc and self.config.jet_scale else ())]

@@ -26,6 +26,7 @@ import coffea_ad as ad
 from coffea_ad import selection as cuts
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES, Objects
+from coffea_ad.skims import SKIM_KEY
 from coffea_ad.weights import generator_weight, is_mc
 
 
@@ -159,7 +160,7 @@ class Processor(processor.ProcessorABC):  # type: ignore[misc]
             **{k: metadata[k] for k in ("xsec", "cross_section") if k in metadata},
         }
         table = pa.table(columns or self._no_rows(described))
-        table = table.replace_schema_metadata({b"coffea_ad": json.dumps(record)})
+        table = table.replace_schema_metadata({SKIM_KEY: json.dumps(record)})
         folder = Path(self.output) / metadata["dataset"]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from coffea_ad import nn, plotting
-from coffea_ad.nn.data import WeightMode
+from coffea_ad.skims import WeightMode
 
 
 class Config(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.nn.data import Skim, load_skim
+from coffea_ad.skims import Skim, load_skim
 from coffea_ad.nn.export import export, make_card, torch_scores
 from coffea_ad.nn.loop import TrainConfig, fit
 from coffea_ad.nn.losses import wasserstein2

@@ -19,7 +19,7 @@ from coffea_ad import regions
 from coffea_ad.card import SCHEMA_VERSION, Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.nn.data import Skim
+from coffea_ad.skims import Skim
 from coffea_ad.scoring import OnnxScorer
 
 __all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.nn.data import Skim
+from coffea_ad.skims import Skim
 from coffea_ad.nn.transforms import QuantileNormal
 from coffea_ad.progress import progress
 

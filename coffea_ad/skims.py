@@ -1,4 +1,4 @@
-"""Skims → rows for training, with weights and a split that follows the events."""
+"""Skims → rows for training and calibration, with weights and a split that follows the events."""
 
 from __future__ import annotations
 
@@ -192,6 +192,7 @@ def load_skim(
     finite = np.isfinite(x).all(axis=1)
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {key} defined")
+    total = float(weight[finite].sum())
     weight = weight / np.abs(weight[finite]).mean()
     u = event_uniform("train", bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
     edges = np.cumsum(list(SPLIT.values()))[:-1]
@@ -202,6 +203,7 @@ def load_skim(
         "undefined_rows": int((~finite).sum()),
         "negative_weight_fraction": float(-weight[finite & (weight < 0)].sum() / np.abs(weight[finite]).sum()),
         "n_effective": n_effective(weight[finite]),
+        "total_weight": total,
         "sumw": sumw,
         "xsec": xsec,
         "weights": weights,

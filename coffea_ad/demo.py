@@ -1,0 +1,237 @@
+"""The whole chain on simulated events: samples → skim → models → dask run → regions, table and figures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from coffea_ad import recipes, regions
+from coffea_ad.config import load_config
+from coffea_ad.results import Results, load_results
+from coffea_ad.running import run
+from coffea_ad.scoring import OnnxScorer
+
+__all__ = ["demo"]
+
+# Enough pT-hat that most events pass the preselection; the mixture is what makes the search non-trivial.
+_SAMPLES: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "qcd": ("qcd", 8000, {"pthat_min": 350.0}),
+    "ttbar": ("ttbar", 4000, {"pthat_min": 250.0}),
+    "wjets": ("wjets", 2500, {"pthat_min": 250.0}),
+    "zjets": ("zjets", 2500, {"pthat_min": 250.0}),
+    "svj": ("svj", 3000, {}),
+}
+_SIGNAL = "svj"
+_SIGNAL_XSEC = 1.0  # pb: a benchmark; Pythia's own number for a forced width means nothing
+_LUMI = 59.8  # fb⁻¹
+_MODELS = {"ae": ("autoencoder", "autoencoder/svj.yaml"), "wnae": ("wnae", "wnae/svj.yaml"),
+           "ae_stored": ("autoencoder", "autoencoder/stored.yaml")}  # fmt: skip
+_console = Console()
+
+
+@contextmanager
+def _step(title: str, seconds: dict[str, float]) -> Iterator[None]:
+    _console.rule(title, align="left")
+    started = time.monotonic()
+    yield
+    seconds[title] = round(time.monotonic() - started, 1)
+
+
+def _simulate(folder: Path, seed: int, scale: float) -> dict[str, Any]:
+    from coffea_ad.simulation import simulate
+
+    fileset = {}
+    for i, (dataset, (process, n, parameters)) in enumerate(_SAMPLES.items()):
+        path = folder / f"{dataset}.root"
+        record = simulate(process, max(int(n * scale), 200), path, seed=100 * seed + i, parameters=parameters)
+        xsec = _SIGNAL_XSEC if dataset == _SIGNAL else record["cross_section"]
+        metadata = {"is_mc": True, "xsec": xsec, "year": "2018"}
+        fileset[dataset] = {"files": {str(path.resolve()): "Events"}, "metadata": metadata}
+    (folder / "fileset.json").write_text(json.dumps(fileset, indent=1))
+    return fileset
+
+
+def _train(folder: Path, skims: Path, seed: int, scale: float) -> None:
+    background = "[" + ",".join(d for d in _SAMPLES if d != _SIGNAL) + "]"
+    for name, (recipe, config_name) in _MODELS.items():
+        module = recipes.load(recipe)
+        overrides = [f"data={skims}", f"datasets={background}", f"train.seed={seed}"]
+        if scale < 1:
+            overrides.append(f"train.epochs={max(int(50 * scale), 2)}")
+        config = load_config(module.Config, recipes.find_config(config_name), overrides)
+        module.train(config, folder / f"{name}.onnx")
+
+
+def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, Any]:
+    """AUC of each score between held-out background jets and signal jets, as they are and at equal pT spectra."""
+    from coffea_ad import evaluation, plotting
+    from coffea_ad.skims import load_skim
+
+    columns: dict[str, Any] = {}
+    data = load_skim(skims, "jet_substructure")
+    stored = load_skim(skims, "jet_substructure", {"source": "stored"})
+    for name in _MODELS:
+        scorer = OnnxScorer(models / f"{name}.onnx")
+        columns[name] = np.asarray(scorer(data.x)) if name != "ae_stored" else _joined(scorer, data, stored)
+    columns |= {
+        "multiplicity": data.bystanders["multiplicity"],
+        "mass": data.bystanders["mass"],
+        "pTD (reversed)": -data.x[:, [c.name for c in data.feature.columns].index("ptd")],
+        "pT": data.bystanders["pt"],
+    }
+    signal = data.dataset == _SIGNAL
+    background = ~signal & (data.split == "test")
+    pt = data.bystanders["pt"]
+    matched = evaluation.match_spectrum(pt[background], pt[signal], data.weight[background], data.weight[signal])
+    out, curves = {}, {}
+    for name, score in columns.items():
+        b, s, w = score[background], score[signal], data.weight[signal]
+        raw = evaluation.auc(b, s, data.weight[background], w, seed=seed)
+        flat = evaluation.auc(b, s, matched, w, seed=seed)
+        out[name] = {"auc": raw.value, "auc_error": raw.error, "auc_pt": flat.value, "auc_pt_error": flat.error}
+        ok = np.isfinite(b) & (data.weight[background] > 0)
+        curves[name] = (*evaluation.roc_curve(b[ok], s[np.isfinite(s)], data.weight[background][ok], w[np.isfinite(s)]), raw.value)
+    plotting.roc(curves, figures / "roc.png")
+    return {"auc": out, "regions": _closure(models, data, background), "picture": _picture(models, data, figures)}
+
+
+def _joined(scorer: OnnxScorer, data: Any, stored: Any) -> Any:
+    """Scores of the stored-branch model on the rows of the other skim: the same jets, where both are defined."""
+    keys = ("run", "luminosityBlock", "event", "objectIdx")
+
+    def ids(skim: Any) -> list[tuple[Any, ...]]:
+        return list(zip(skim.dataset.tolist(), *(skim.bystanders[k].tolist() for k in keys), strict=True))
+
+    table = dict(zip(ids(stored), np.asarray(scorer(stored.x)).tolist(), strict=True))
+    return np.array([table.get(i, np.nan) for i in ids(data)], np.float32)
+
+
+def _closure(models: Path, data: Any, test: Any) -> dict[str, Any]:
+    """Efficiency of each region on background events that neither trained nor calibrated the model."""
+    out = {}
+    scorer = OnnxScorer(models / "wnae.onnx")
+    card = scorer.card
+    values = regions.logp(card.calibration, np.asarray(scorer(data.x[test])))
+    for region in card.regions:
+        eps, error, _ = regions.efficiency(values, data.weight[test], region.thresholds[0])
+        nominal_error = region.error * region.efficiency * np.log(10)
+        pull = (eps - region.efficiency) / np.hypot(error, nominal_error)
+        out[region.name] = {"nominal": region.efficiency, "measured": eps, "error": error, "pull": float(pull)}
+    return out
+
+
+def _picture(models: Path, data: Any, figures: Path) -> str:
+    """Score against transverse mass, background and signal, with the regions."""
+    from coffea_ad import plotting
+
+    scorer = OnnxScorer(models / "wnae.onnx")
+    card = scorer.card
+    values = regions.logp(card.calibration, np.asarray(scorer(data.x)))
+    event = np.stack([data.bystanders[k].astype(np.int64) for k in ("run", "luminosityBlock", "event")], axis=1)
+    dataset = np.unique(data.dataset, return_inverse=True)[1]
+    _, first, which = np.unique(np.c_[dataset, event], axis=0, return_index=True, return_inverse=True)
+    worst = np.zeros(len(first))
+    np.maximum.at(worst, which.reshape(-1), values)
+    mt, weight, name, split = data.bystanders["mt"][first], data.weight[first], data.dataset[first], data.split[first]
+    groups = {
+        "background (held out)": (name != _SIGNAL) & (split != "train"),
+        "semivisible jets": name == _SIGNAL,
+    }
+    plotting.score_and_mass(
+        {label: (mt[m], worst[m], weight[m]) for label, m in groups.items()},
+        {r.name: r.thresholds[0] for r in card.regions},
+        figures / "score_mass.png",
+        xlabel="$m_T$ [GeV]",
+    )
+    return "figures/score_mass.png"
+
+
+def _yields(results: Results) -> dict[str, dict[str, float]]:
+    """Expected events per region and dataset, at luminosity."""
+    out: dict[str, dict[str, float]] = {}
+    for dataset, observables in results.histograms.items():
+        histogram = observables["met"] * results.norm(dataset)
+        for region in histogram.axes["region"]:
+            total = histogram[{"region": region, "variation": "nominal"}].sum(flow=True)
+            out.setdefault(region, {})[dataset] = float(total.value)
+    return out
+
+
+def _figures(results: Results, folder: Path) -> None:
+    from coffea_ad import plotting
+
+    any_dataset = next(iter(results.histograms.values()))
+    for observable, histogram in any_dataset.items():
+        for region in histogram.axes["region"]:
+            plotting.stack(results, observable, region, folder / f"{observable}_{region}.png", signals=[_SIGNAL])
+
+
+def _print(summary: dict[str, Any]) -> None:
+    table = Table("score", "AUC", "AUC, pT spectra matched", title="held-out background jets against SVJ jets")
+    for name, row in summary["auc"].items():
+        pair = [f"{row[k]:.3f} ± {row[k + '_error']:.3f}" for k in ("auc", "auc_pt")]
+        table.add_row(name, *pair)
+    _console.print(table)
+    table = Table("region", "nominal", "measured", "pull", title="background efficiency of the WNAE regions, held-out events")
+    for name, row in summary["regions"].items():
+        measured = f"{row['measured']:.4f} ± {row['error']:.4f}"
+        table.add_row(name, f"{row['nominal']:g}", measured, f"{row['pull']:+.1f}")
+    _console.print(table)
+    datasets = list(_SAMPLES)
+    table = Table("region", *datasets, title=f"expected events at {_LUMI} fb⁻¹ (signal at {_SIGNAL_XSEC:g} pb)")
+    for region, row in summary["yields"].items():
+        table.add_row(region, *(f"{row[d]:.4g}" for d in datasets))
+    _console.print(table)
+
+
+def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -> dict[str, Any]:
+    """Run the chain and write everything under `output`.
+
+    Parameters
+    ----------
+    output : Path
+        Gets `samples/`, `skims/`, `models/`, `results/`, `figures/` and `summary.json`.
+    seed : int
+        Of simulation and training.
+    scale : float
+        Multiplies the numbers of events; below 1 also the epochs.
+    workers : int
+        Of the dask cluster.
+
+    Returns
+    -------
+    dict
+        The content of `summary.json`.
+    """
+    seconds: dict[str, float] = {}
+    started = time.monotonic()
+    samples, skims, models = output / "samples", output / "skims", output / "models"
+    figures, results_folder = output / "figures", output / "results"
+    with _step("simulate QCD, tt̄, W, Z and semivisible jets", seconds):
+        fileset = _simulate(samples, seed, scale)
+    with _step("skim", seconds):
+        run(fileset, "skim", config="skim.yaml", executor="dask", workers=workers, chunksize=4000, output=skims)
+    with _step("train AE and WNAE, export them with their cards", seconds):
+        _train(models, skims, seed, scale)
+    with _step("run the search on a local dask cluster", seconds):
+        run(
+            fileset, "semivisible_jets", model=models / "wnae.onnx", config="semivisible_jets.yaml", executor="dask",
+            workers=workers, chunksize=4000, output=results_folder, lumi=_LUMI,
+        )  # fmt: skip
+    with _step("evaluate and draw", seconds):
+        results = load_results(results_folder)
+        summary = {"seed": seed, "scale": scale, **_evaluate(models, skims, figures, seed), "yields": _yields(results)}
+        _figures(results, figures)
+    summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
+    (output / "summary.json").write_text(json.dumps(summary, indent=1))
+    _print(summary)
+    _console.print(f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}, figures in {figures}", soft_wrap=True)
+    return summary

@@ -1,0 +1,227 @@
+"""New cards on an unchanged network: attach one to a plain ONNX file, or move the thresholds of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from coffea_ad import regions
+from coffea_ad.card import Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
+from coffea_ad.errors import BadModel, ConfigError
+from coffea_ad.modelfile import CARD_KEY, read_texts
+from coffea_ad.results import Results, load_results
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skims import Skim, load_skim
+
+__all__ = ["AttachConfig", "attach", "new_regions"]
+
+_GOLDEN_ROWS = 8
+
+
+class FeatureConfig(BaseModel):
+    """A feature and its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    options: dict[str, Any] = {}
+
+
+class AttachConfig(BaseModel):
+    """What a plain ONNX file cannot say of itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    method: str
+    features: tuple[FeatureConfig, ...] = Field(min_length=1)
+    input: str = Field("features", description="name of the graph's input, float32 (rows, columns)")
+    output: str = Field("score", description="name of the graph's output, (rows,) or (rows, 1)")
+    collection: str = "FatJet"
+    provenance: dict[str, Any] = {}
+
+
+def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) -> tuple[npt.NDArray[np.float32], Skim]:
+    """Score the rows of a skim with a model."""
+    specs = model.card.inputs[0].features
+    parts = [load_skim(folder, f.name, f.options, datasets=datasets) for f in specs]
+    if len({len(p.x) for p in parts}) != 1:
+        raise ConfigError(f"{folder}: the features of {model.card.name} are not defined on the same rows")
+    rows = np.concatenate([p.x for p in parts], axis=1)
+    return np.asarray(model(rows)), parts[0]
+
+
+def attach(
+    data: bytes,
+    config: AttachConfig,
+    *,
+    background: str | Path | None = None,
+    datasets: Sequence[str] = (),
+    efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
+    name: str = "model",
+) -> bytes:
+    """Give a card to an ONNX file that was made elsewhere.
+
+    Parameters
+    ----------
+    data : bytes
+        The plain model.
+    config : AttachConfig
+    background : path, optional
+        A skim, for calibration and regions; without it the model gives scores only, until `coffea-ad regions`.
+    datasets, efficiencies
+        Of the background.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    BadModel, CardMismatch
+        The file has a card already, or its graph does not take these features.
+    """
+    if CARD_KEY in read_texts(data, name):
+        raise BadModel(f"{name}: it has a card already; `coffea-ad regions` moves its thresholds")
+    features = tuple(feature_spec(f.name, f.options) for f in config.features)
+    card = ModelCard(
+        name=config.name,
+        method=config.method,
+        collection=config.collection,
+        inputs=(InputSpec(name=config.input, features=features),),
+        output=config.output,
+        provenance=config.provenance,
+    )
+    scorer = OnnxScorer(write_card(data, card, name))
+    rows = np.random.default_rng(1).random((_GOLDEN_ROWS, len(card.inputs[0].columns)), np.float32)
+    update: dict[str, Any] = {}
+    if background is not None:
+        score, skim = _background(scorer, background, datasets)
+        calibration = regions.calibrate(score, skim.weight, f"skim of {', '.join(sorted(skim.provenance['rows']))}")
+        rows = skim.x[:_GOLDEN_ROWS] if len(features) == 1 else rows
+        update = {
+            "calibration": calibration,
+            "regions": regions.working_points(calibration, score, skim.weight, efficiencies),
+            "flavours": tuple(skim.provenance["flavours"]),
+            "selection": skim.provenance["selection"],
+        }
+    golden = Golden(
+        inputs={config.input: tuple(tuple(float(v) for v in row) for row in rows)},
+        scores=tuple(float(s) for s in np.asarray(scorer(rows))),
+    )
+    sealed = write_card(data, card.model_copy(update={**update, "golden": golden}), name)
+    OnnxScorer(sealed).session  # noqa: B018  a file whose own golden rows fail must not be written
+    return sealed
+
+
+def _from_results(results: Results, name: str, datasets: Sequence[str]) -> tuple[npt.NDArray[Any], ...]:
+    """Return bin centres, contents at luminosity and their variances of the inclusive `ad_logp` histogram."""
+    observable = f"{name}_logp"
+    chosen = list(datasets or results.histograms)
+    missing = [d for d in chosen if d not in results.histograms or observable not in results.histograms[d]]
+    if missing:
+        raise ConfigError(f"the results have no histogram {observable} of {', '.join(missing)}")
+    total = sum(
+        (results.scaled(d, observable)[{"region": "inclusive", "variation": "nominal"}] for d in chosen[1:]),
+        start=results.scaled(chosen[0], observable)[{"region": "inclusive", "variation": "nominal"}],
+    )
+    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances())
+
+
+def _binned_threshold(edges: Any, values: Any, variances: Any, eps: float) -> tuple[float, float, float]:
+    """Find where a fraction eps of the content lies above; linear within a bin."""
+    above = np.r_[np.cumsum(values[::-1])[::-1], 0.0] / values.sum()
+    threshold = float(np.interp(eps, above[::-1], edges[::-1]))
+    inside = edges[:-1] >= threshold
+    square = variances[inside].sum()
+    n_eff = values[inside].sum() ** 2 / square if square > 0 else 0.0
+    error = np.sqrt(square) / values.sum() / (eps * np.log(10))
+    return threshold, float(error), float(n_eff)
+
+
+def new_regions(
+    data: bytes,
+    source: str | Path,
+    *,
+    efficiencies: Sequence[float] = (),
+    visible_cross_sections: Sequence[float] = (),
+    datasets: Sequence[str] = (),
+    name: str = "model",
+) -> bytes:
+    """Write new thresholds on the same network and the same calibration.
+
+    Parameters
+    ----------
+    data : bytes
+        A model with a card.
+    source : path
+        A results folder, whose inclusive `ad_logp` histogram is used, or a skim, which is scored anew.
+    efficiencies : sequence of float
+        Nominal background efficiencies.
+    visible_cross_sections : sequence of float
+        pb: the regions keep objects at this rate; results are taken at their luminosity.
+    datasets : sequence of str
+        The background; all by default.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ConfigError
+        Nothing was asked for, or the background cannot carry any of the regions.
+    """
+    scorer = OnnxScorer(data)
+    card = scorer.card
+    if card.calibration is None and (Path(source) / "report.json").is_file() and _has_histograms(source):
+        raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
+    if not efficiencies and not visible_cross_sections:
+        raise ConfigError("say which regions: --efficiency or --visible-cross-section")
+    update: dict[str, Any] = {}
+    if _has_histograms(source):
+        results = load_results(source)
+        edges, values, variances = _from_results(results, "ad", datasets)
+        total = float(values.sum()) / (1000.0 * results.report["lumi"])
+        specs = _specs(efficiencies, visible_cross_sections, total)
+        found = [(label, eps, *_binned_threshold(edges, values, variances, eps)) for label, eps in specs]
+        origin = f"results of {', '.join(datasets or sorted(results.histograms))}"
+    else:
+        score, skim = _background(scorer, source, datasets)
+        calibration = card.calibration or regions.calibrate(score, skim.weight, f"skim {Path(source).name}")
+        update["calibration"] = calibration
+        specs = _specs(efficiencies, visible_cross_sections, float(skim.provenance["total_weight"]))
+        found = [(label, eps, *_exact_threshold(calibration, score, skim.weight, eps)) for label, eps in specs]
+        origin = f"skim of {', '.join(sorted(skim.provenance['rows']))}"
+    kept = tuple(
+        RegionSpec(name=label, efficiency=eps, thresholds=(t,), error=error, n_effective=n_eff, derived_from=origin)
+        for label, eps, t, error, n_eff in found
+        if n_eff >= regions.MIN_EFFECTIVE
+    )
+    if not kept:
+        raise ConfigError(f"no region rests on {regions.MIN_EFFECTIVE:g} effective background objects")
+    return write_card(data, ModelCard.model_validate({**card.model_dump(), **update, "regions": kept}), name)
+
+
+def _has_histograms(source: str | Path) -> bool:
+    return (Path(source) / "histograms.json").is_file()
+
+
+def _exact_threshold(calibration: Any, score: Any, weight: Any, eps: float) -> tuple[float, float, float]:
+    values = regions.logp(calibration, score)
+    order = np.argsort(-values, kind="stable")
+    reached = np.cumsum(weight[order]) / weight.sum()
+    threshold = float(values[order][min(int(np.searchsorted(reached, eps)), len(order) - 1)])
+    _, error, n_eff = regions.efficiency(values, weight, threshold)
+    return threshold, error / (eps * np.log(10)), n_eff
+
+
+def _specs(efficiencies: Sequence[float], cross_sections: Sequence[float], total: float) -> list[tuple[str, float]]:
+    """Return (name, efficiency) of the regions, loose to tight; `total` is the whole background in pb."""
+    named: Mapping[float, str] = {
+        **{eps: regions.region_label(eps) for eps in efficiencies},
+        **{x / total: f"{x:g}pb" for x in cross_sections},
+    }
+    for eps, label in named.items():
+        if not 0 < eps < 1:
+            raise ConfigError(f"region {label}: the background efficiency would be {eps:g} (the whole is {total:g} pb)")
+    return [(named[eps], eps) for eps in sorted(named, reverse=True)]
