@@ -63,7 +63,8 @@ def fill(
         The number of undefined values that were left out.
     """
     axis = histogram.axes[-1].name
-    table = np.asarray(values).reshape(len(weight), -1)
+    table = np.asarray(values)
+    table = table[:, None] if table.ndim == 1 else table
     weights = np.broadcast_to(weight[:, None], table.shape)
     finite = np.isfinite(table)
     for region, mask in masks.items():

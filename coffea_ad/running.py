@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import json
+import re
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +18,7 @@ import uproot
 from coffea import processor as coffea_processor
 from coffea.processor.executor import UprootMissTreeError
 
-from coffea_ad import recipes
+from coffea_ad import errors, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
@@ -181,28 +183,57 @@ def _executor(kind: Executor, workers: int, scheduler: str | None) -> Iterator[A
         raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
 
 
-def _chain(error: BaseException) -> list[BaseException]:
-    out: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in out:
-        out.append(current)
-        current = current.__cause__ or current.__context__
-    return out
+class _Guarded(coffea_processor.ProcessorABC):
+    """A processor whose bugs come back as `ProcessorFailed` with the user's own lines, from any executor.
+
+    loky and coffea drop the cause of an exception on its way to the client; its text survives.
+    """
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+
+    def process(self, events: Any) -> Any:
+        try:
+            return getattr(self.processor, "process", self.processor)(events)
+        except (CoffeaADError, OSError):
+            raise
+        except Exception as error:
+            raise ProcessorFailed(_own_lines(error)) from error
+
+    def postprocess(self, accumulator: Any) -> Any:
+        own = getattr(self.processor, "postprocess", None)
+        return own(accumulator) if own is not None else accumulator
+
+
+def _own_lines(error: Exception) -> str:
+    """Say what was raised, and where in code that is not a library's."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    lines = "".join(traceback.format_list([f for f in frames if f.filename != __file__][-3:]))
+    return f"the processor raised {type(error).__name__}: {error}\n{lines}".rstrip()
+
+
+_SENT = re.compile(r"The error was: (\w+)\((.*)\)\.", re.DOTALL)
+_ITEM = re.compile(r"filename='([^']*)'.*entrystart=(\d+), entrystop=(\d+)")
 
 
 def _explain(error: Exception, stage: str) -> CoffeaADError:
     """Find the root cause of what a worker raised."""
-    chain = _chain(error)
-    for link in chain:
+    links: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in links:
+        links.append(current)
+        current = current.__cause__ or current.__context__
+    for link in links:
         if isinstance(link, CoffeaADError):
             return link
-    root = chain[-1]
-    if stage == "opening":
-        return BadFile(f"while opening the files: {type(root).__name__}: {' '.join(str(root).split())[:300]}")
-    frames = [f for f in traceback.extract_tb(root.__traceback__) if "site-packages" not in f.filename]
-    lines = "".join(traceback.format_list(frames[-3:]))
-    where = next((str(link).split("\n")[0] for link in chain if "Failed processing file" in str(link)), "")
-    return ProcessorFailed(f"the processor raised {type(root).__name__}: {root}\n{lines}{where[:300]}")
+    sent = _SENT.search(str(error))
+    if sent is not None and hasattr(errors, sent[1]):
+        return getattr(errors, sent[1])(ast.literal_eval(sent[2]))  # type: ignore[no-any-return]
+    reason = " ".join((sent[0].removeprefix("The error was: ") if sent else str(links[-1])).split())[:300]
+    item = _ITEM.search(str(error))
+    if item is not None:
+        return BadFile(f"{item[1]}: events {item[2]} to {item[3]} cannot be read ({reason})")
+    return BadFile(f"while {stage} the files: {reason}")
 
 
 def _versions() -> dict[str, str]:
@@ -312,7 +343,7 @@ def run(
         try:
             chunks = list(runner.preprocess(entries))
             stage = "processing"
-            done = runner.run(chunks, instance)
+            done = runner.run(chunks, _Guarded(instance))
         except Exception as error:
             raise _explain(error, stage) from error
     outputs = dict(done["out"])

@@ -105,8 +105,9 @@ def compute(
     """
     feature = get(name)
     chosen = feature.resolve(options)
-    if len(events) == 0 and (feature.level == "event" or collection not in ak.fields(events)):
-        return np.zeros((0, len(feature.columns(chosen))), np.float32), np.zeros(0, np.int64)
+    nothing = np.zeros((0, len(feature.columns(chosen))), np.float32)
+    if len(events) == 0 and not isinstance(events, Objects) and collection not in ak.fields(events):
+        return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch
     objects = _objects(feature, events, collection)
     counts = np.ones(len(objects), np.int64) if feature.level == "event" else objects.counts
-    return feature.compute(objects, chosen), counts
+    return (feature.compute(objects, chosen) if len(objects) else nothing), counts

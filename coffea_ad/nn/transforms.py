@@ -42,7 +42,7 @@ class QuantileNormal(nn.Module):
         super().__init__()
         self.features = features
         for name in ("x0", "z0", "slope"):
-            self.register_buffer(name, torch.zeros(features, _SEGMENTS))
+            self.register_buffer(name, torch.zeros(features * _SEGMENTS))  # flat: shared by all steps of the graph
         self.register_buffer("low", torch.full((features,), -4.0))
         self.register_buffer("high", torch.full((features,), 4.0))
         self.x0: Tensor
@@ -69,13 +69,14 @@ class QuantileNormal(nn.Module):
         for i in range(self.features):
             knots_x, knots_z = self._knots(np.asarray(x[:, i], np.float64), weight, i)
             slopes = np.diff(knots_z) / np.diff(knots_x)
-            n = len(slopes)
-            self.x0[i] = _FAR
-            self.z0[i] = 0.0
-            self.slope[i] = 0.0
-            self.x0[i, :n] = torch.from_numpy(knots_x[:-1])
-            self.z0[i, :n] = torch.from_numpy(knots_z[:-1])
-            self.slope[i, :n] = torch.from_numpy(slopes)
+            mine, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
+            for table, unused, values in (
+                (self.x0, _FAR, knots_x[:-1]),
+                (self.z0, 0.0, knots_z[:-1]),
+                (self.slope, 0.0, slopes),
+            ):
+                table[mine] = unused
+                table[mine][:n] = torch.from_numpy(values)
             self.low[i], self.high[i] = float(knots_z[1]), float(knots_z[-2])
         return self
 
@@ -106,10 +107,13 @@ class QuantileNormal(nn.Module):
         """Transform rows, (n, features) → (n, features)."""
         start = torch.arange(self.features, device=x.device) * _SEGMENTS
         index = torch.zeros_like(x, dtype=torch.int64) + start
-        x0, z0, slope = self.x0.reshape(-1), self.z0.reshape(-1), self.slope.reshape(-1)
+
+        def look_up(table: Tensor, at: Tensor) -> Tensor:
+            return table.index_select(0, at.reshape(-1)).reshape(at.shape)
+
         step = _SEGMENTS // 2
         while step:
             candidate = index + step
-            index = torch.where(x >= x0[candidate], candidate, index)
+            index = torch.where(x >= look_up(self.x0, candidate), candidate, index)
             step //= 2
-        return z0[index] + (x - x0[index]) * slope[index]
+        return look_up(self.z0, index) + (x - look_up(self.x0, index)) * look_up(self.slope, index)

@@ -1,0 +1,70 @@
+"""Development sessions. `make test` and friends run them in `.venv`; plain `nox` gives each its own environment."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "test"]
+
+CONSTRAINTS = ("--constraint", "constraints.txt")
+
+
+def install(session: nox.Session, *groups: str, extras: str = "all") -> None:
+    if session.virtualenv.is_sandboxed:
+        flags = [flag for group in groups for flag in ("--group", group)]
+        session.install(*CONSTRAINTS, "--editable", f".[{extras}]", *flags)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, mypy strict, and the Scientific Python repository review."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("repo-review", ".")
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """All tests and doctests."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Tests with coverage."""
+    install(session, "test")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--show-missing")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Tests without torch, Pythia and matplotlib: what a worker has."""
+    session.install("--editable", ".", "--group", "test")
+    session.run("pytest", "-m", "not torch and not simulate", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measurements; ratios within one run."""
+    install(session)
+    session.run("python", "benchmarks/chain.py", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, into build/docs."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict", "--site-dir", "build/docs")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Wheel and source distribution."""
+    session.install("build")
+    session.run("python", "-m", "build")
