@@ -1,3 +1,7 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
 """Development sessions. `make test` and friends run them in `.venv`; plain `nox` gives each its own environment."""
 
 from __future__ import annotations
@@ -6,7 +10,6 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "test"]
 
 CONSTRAINTS = ("--constraint", "constraints.txt")
 
@@ -34,7 +37,7 @@ def test(session: nox.Session) -> None:
     session.run("pytest", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Tests with coverage."""
     install(session, "test")
@@ -42,29 +45,33 @@ def coverage(session: nox.Session) -> None:
     session.run("coverage", "report", "--show-missing")
 
 
-@nox.session
+@nox.session(default=False)
 def minimums(session: nox.Session) -> None:
     """Tests without torch, Pythia and matplotlib: what a worker has."""
     session.install("--editable", ".", "--group", "test")
     session.run("pytest", "-m", "not torch and not simulate", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measurements; ratios within one run."""
     install(session)
     session.run("python", "benchmarks/chain.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The documentation, into build/docs."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", "--site-dir", "build/docs")
 
 
-@nox.session
+@nox.session(default=False)
 def build(session: nox.Session) -> None:
     """Wheel and source distribution."""
     session.install("build")
     session.run("python", "-m", "build")
+
+
+if __name__ == "__main__":
+    nox.main()

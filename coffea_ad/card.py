@@ -5,6 +5,7 @@ The card is JSON inside the ONNX file. Unknown keys are refused, and a card of a
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Any, Literal
 
@@ -111,7 +112,7 @@ class Calibration(_Part):
         if len(self.score) != len(self.logp):
             raise ValueError("score and logp differ in length")
         for name, values in (("score", self.score), ("logp", self.logp)):
-            if any(b < a for a, b in zip(values, values[1:], strict=False)):
+            if any(b < a for a, b in itertools.pairwise(values)):
                 raise ValueError(f"{name} falls somewhere")
         return self
 

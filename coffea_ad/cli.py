@@ -86,7 +86,9 @@ def _run(args: argparse.Namespace) -> int:
         workers=args.workers, scheduler=args.scheduler, chunksize=args.chunksize, output=args.output, lumi=args.lumi,
         test=args.test, allow_missing=args.allow_missing,
     )  # fmt: skip
-    table = _table(f"{args.recipe}: {report.events_per_second / 1000:.2f} kHz", "dataset", "files", "chunks", "events", "sumw")
+    table = _table(
+        f"{args.recipe}: {report.events_per_second / 1000:.2f} kHz", "dataset", "files", "chunks", "events", "sumw"
+    )
     for name, d in report.datasets.items():
         chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
         table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}")
@@ -156,14 +158,19 @@ def _card(args: argparse.Namespace) -> int:
     for spec in card.inputs:
         for f in spec.features:
             columns = ", ".join(c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns)
-            table.add_row(f"input {spec.name}", f"{f.key} v{f.version}: {columns}", )
+            table.add_row(
+                f"input {spec.name}",
+                f"{f.key} v{f.version}: {columns}",
+            )
             table.add_row("  options", ", ".join(f"{k}={v}" for k, v in f.options.items()))
     table.add_row("graph", f"{len(session.get_inputs())} input, output {card.output}")
     if card.calibration:
         table.add_row("calibration", f"{card.calibration.derived_from}; N_eff {card.calibration.n_effective:.0f}")
     for r in card.regions:
         where = ", ".join(f"{t:.3f}" for t in r.thresholds)
-        table.add_row(f"region {r.name}", f"ad_logp ≥ {where} ± {r.error:.3f}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}")
+        table.add_row(
+            f"region {r.name}", f"ad_logp ≥ {where} ± {r.error:.3f}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}"
+        )
     table.add_row("NanoAOD", ", ".join(card.flavours))
     table.add_row("versions", ", ".join(f"{k} {v}" for k, v in card.provenance.get("versions", {}).items()))
     _out.print(table)
@@ -277,7 +284,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; an error of ours is one sentence on standard error and exit code 1."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    # argparse takes positional words in one piece only; key=value may stand anywhere.
+    args, rest = parser.parse_known_args(argv)
+    wrong = [word for word in rest if word.startswith("-") or "=" not in word or args.verb not in ("run", "simulate")]
+    if wrong:
+        parser.error(f"{args.verb}: {' '.join(wrong)} is not understood")
+    if rest:
+        name = "overrides" if args.verb == "run" else "parameters"
+        setattr(args, name, [*getattr(args, name), *rest])
     try:
         return int(args.do(args))
     except CoffeaADError as error:

@@ -98,7 +98,10 @@ def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, 
         flat = evaluation.auc(b, s, matched, w, seed=seed)
         out[name] = {"auc": raw.value, "auc_error": raw.error, "auc_pt": flat.value, "auc_pt_error": flat.error}
         ok = np.isfinite(b) & (data.weight[background] > 0)
-        curves[name] = (*evaluation.roc_curve(b[ok], s[np.isfinite(s)], data.weight[background][ok], w[np.isfinite(s)]), raw.value)
+        curves[name] = (
+            *evaluation.roc_curve(b[ok], s[np.isfinite(s)], data.weight[background][ok], w[np.isfinite(s)]),
+            raw.value,
+        )
     plotting.roc(curves, figures / "roc.png")
     return {"auc": out, "regions": _closure(models, data, background), "picture": _picture(models, data, figures)}
 
@@ -155,7 +158,7 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
 
 
 def _yields(results: Results) -> dict[str, dict[str, float]]:
-    """Expected events per region and dataset, at luminosity."""
+    """Return the expected events per region and dataset, at luminosity."""
     out: dict[str, dict[str, float]] = {}
     for dataset, observables in results.histograms.items():
         histogram = observables["met"] * results.norm(dataset)
@@ -180,7 +183,9 @@ def _print(summary: dict[str, Any]) -> None:
         pair = [f"{row[k]:.3f} ± {row[k + '_error']:.3f}" for k in ("auc", "auc_pt")]
         table.add_row(name, *pair)
     _console.print(table)
-    table = Table("region", "nominal", "measured", "pull", title="background efficiency of the WNAE regions, held-out events")
+    table = Table(
+        "region", "nominal", "measured", "pull", title="background efficiency of the WNAE regions, held-out events"
+    )
     for name, row in summary["regions"].items():
         measured = f"{row['measured']:.4f} ± {row['error']:.4f}"
         table.add_row(name, f"{row['nominal']:g}", measured, f"{row['pull']:+.1f}")
@@ -233,5 +238,7 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
     (output / "summary.json").write_text(json.dumps(summary, indent=1))
     _print(summary)
-    _console.print(f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}, figures in {figures}", soft_wrap=True)
+    _console.print(
+        f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}, figures in {figures}", soft_wrap=True
+    )
     return summary

@@ -133,7 +133,7 @@ def opset_domains(data: bytes, name: str = "model") -> dict[str, int]:
 
 def _digest_position(data: bytes) -> int:
     entry = _text_entry(_DIGEST_KEY, _BLANK)
-    head = entry[: -_DIGEST_LENGTH]
+    head = entry[:-_DIGEST_LENGTH]
     at = data.find(head)
     if at < 0 or data.find(head, at + 1) >= 0 or at + len(entry) > len(data):
         return -1

@@ -57,14 +57,17 @@ class NanoAODSchema(CoffeaNanoAODSchema):
 
     def _build_collections(self, field_names: list[str], input_contents: list[Any]) -> Any:
         forms = dict(zip(field_names, input_contents, strict=True))
+        # coffea fills in what four-vectors lack, such as Photon_mass; where a file has the branch, it stays.
+        missing = {k: v for k, v in CoffeaNanoAODSchema.full_like_items.items() if k not in forms}
+        self.full_like_items = missing
         for counter in list(forms):
             name = counter[1:]
             if counter[0] != "n" or name in forms or not any(f.startswith(name + "_") for f in forms):
                 continue
             offsets = transforms.counts2offsets_form(forms[counter])["form_key"]
             filled = concat(offsets, "0.0,!full_like_from_offsets")
-            for field, steps in (("eventIdxG", "!eventindex,!content"), ("objectIdxG", "!content,!eventindex")):
-                forms[f"{name}_{field}"] = {
+            for extra, steps in (("eventIdxG", "!eventindex,!content"), ("objectIdxG", "!content,!eventindex")):
+                forms[f"{name}_{extra}"] = {
                     "class": "ListOffsetArray",
                     "offsets": "i64",
                     "parameters": {},

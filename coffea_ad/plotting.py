@@ -82,9 +82,7 @@ def roc(curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], float]], 
         ax.legend()
 
 
-def stack(
-    results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()
-) -> None:
+def stack(results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()) -> None:
     """Draw the stacked backgrounds and the overlaid signals and data of one region, at the run's luminosity."""
     import mplhep
 
@@ -101,8 +99,10 @@ def stack(
         for d in data:
             mplhep.histplot(chosen[d], histtype="errorbar", label=d, ax=ax, color="black")
         edges = next(iter(chosen.values())).axes[0].edges
-        top = max((float(np.max(h.values())) for h in chosen.values()), default=1.0)
-        ax.set(xlim=(edges[0], edges[-1]), yscale="log", ylim=(max(top * 1e-5, 1e-6), max(top * 30, 1e-5)))
+        top = max(float(np.max(h.values())) for h in chosen.values())
+        ax.set(xlim=(edges[0], edges[-1]))
+        if top > 0:
+            ax.set(yscale="log", ylim=(top * 1e-5, top * 30))
         ax.set_xlabel(next(iter(chosen.values())).axes[0].label)
         ax.set_ylabel("events per bin")
         ax.set_title(f"{region}, {results.report['lumi']:g} fb$^{{-1}}$", loc="right")

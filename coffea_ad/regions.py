@@ -13,7 +13,17 @@ from coffea_ad.card import Calibration, RegionSpec
 from coffea_ad.errors import ConfigError
 from coffea_ad.weights import n_effective
 
-__all__ = ["MIN_EFFECTIVE", "assign", "calibrate", "efficiency", "event_regions", "logp", "region_label", "region_names", "working_points"]
+__all__ = [
+    "MIN_EFFECTIVE",
+    "assign",
+    "calibrate",
+    "efficiency",
+    "event_regions",
+    "logp",
+    "region_label",
+    "region_names",
+    "working_points",
+]
 
 MIN_EFFECTIVE = 10.0
 """A region resting on fewer effective background objects is not written."""
@@ -200,7 +210,7 @@ def event_regions(leading: Any, regions: Sequence[RegionSpec]) -> tuple[dict[str
     unscored : (n_events,) bool
     """
     grades = np.asarray(ak.to_numpy(ak.fill_none(leading, -1)), np.int64).reshape(-1, 2)
-    unscored = (grades < 0).any(axis=1)
+    unscored = np.any(grades < 0, axis=1)
     masks = {"inclusive": ~unscored}
     for level, region in enumerate(regions, start=1):
         tags = (grades >= level).sum(axis=1)

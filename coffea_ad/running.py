@@ -66,7 +66,7 @@ class RunReport:
     @property
     def events_per_second(self) -> float:
         """Events per second of wall time."""
-        return sum(d["events"] for d in self.datasets.values()) / max(self.seconds, 1e-9)
+        return float(sum(d["events"] for d in self.datasets.values()) / max(self.seconds, 1e-9))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of `report.json`."""
@@ -174,7 +174,11 @@ def _executor(kind: Executor, workers: int, scheduler: str | None) -> Iterator[A
         with (
             # Nothing listens beyond the loopback address: whoever reaches a scheduler can run code on it.
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", processes=True
+                n_workers=workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                processes=True,
             ) as cluster,
             Client(cluster) as client,
         ):
@@ -352,7 +356,10 @@ def run(
         datasets=_completeness(entries, chunks, set(done["processed"]), outputs),
         config=resolved,
         versions=_versions(),
-        models=[{"file": str(m), "name": t.card.name, "digest": t.scorer.digest} for m, t in zip(models, taggers, strict=True)],
+        models=[
+            {"file": str(m), "name": t.card.name, "digest": t.scorer.digest}
+            for m, t in zip(models, taggers, strict=True)
+        ],
         processor=str(processor) if isinstance(processor, (str, Path)) else type(processor).__name__,
         executor=executor,
         lumi=lumi,

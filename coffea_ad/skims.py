@@ -115,7 +115,8 @@ def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], s
 
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Reweight so that log pT is flat between its 1 % and 99 % quantiles."""
-    edges = np.geomspace(*np.quantile(pt, [0.01, 0.99]), 31)
+    low, high = np.quantile(pt, [0.01, 0.99])
+    edges = np.geomspace(float(low), float(high), 31)
     bin_of = np.clip(np.digitize(pt, edges) - 1, 0, len(edges) - 2)
     content = np.bincount(bin_of, np.abs(weight), len(edges) - 1)
     return np.asarray(weight / np.maximum(content[bin_of], 1e-300))
@@ -158,7 +159,10 @@ def load_skim(
     spec = feature_spec(feature, dict(options or {}))
     key = features.get(feature).key(dict(options or {}))
     columns = [f"{key}.{c.name}" for c in spec.columns]
-    tables, names, sumw, counts = [], [], {}, {}
+    tables: list[pa.Table] = []
+    names: list[str] = []
+    sumw: dict[str, float] = {}
+    counts: dict[str, int] = {}
     hashes: dict[str, str] = {}
     xsec: dict[str, float] = {}
     flavours: set[str] = set()
@@ -189,7 +193,7 @@ def load_skim(
     weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
     if weights == "flat_pt":
         weight = _flatten_pt(bystanders["pt"], weight)
-    finite = np.isfinite(x).all(axis=1)
+    finite = np.asarray(np.isfinite(x).all(axis=1))
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {key} defined")
     total = float(weight[finite].sum())

@@ -1,11 +1,10 @@
 """A processor of one's own with a tagger in it: nothing of coffea-ad but `Tagger` and the schema.
 
-    python examples/own_processor.py wnae.onnx file.root …
+python examples/own_processor.py wnae.onnx file.root …
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import awkward as ak
@@ -15,7 +14,7 @@ from coffea import processor
 import coffea_ad as ad
 
 
-class Anomalous(processor.ProcessorABC):  # type: ignore[misc]
+class Anomalous(processor.ProcessorABC):
     def __init__(self, model: str) -> None:
         self.tagger = ad.Tagger(model)
 
@@ -32,4 +31,3 @@ class Anomalous(processor.ProcessorABC):  # type: ignore[misc]
 
 if __name__ == "__main__":
     runner = processor.Runner(processor.IterativeExecutor(), schema=ad.NanoAODSchema)
-    print(runner({"mine": sys.argv[2:]}, Anomalous(sys.argv[1]), treename="Events"))

@@ -46,7 +46,7 @@ class Config(BaseModel):
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
 
 
-class Processor(processor.ProcessorABC):  # type: ignore[misc]
+class Processor(processor.ProcessorABC):
     """Fills histograms of anomaly regions."""
 
     steps = ("filters", "trigger", "lepton veto", "two jets", "delta eta", "MET", "RT", "dphi", "selected")
@@ -126,7 +126,15 @@ class Processor(processor.ProcessorABC):  # type: ignore[misc]
         }
 
     def _analyse(
-        self, events: Any, jets: Any, kept: dict[str, Any], weight: Any, variation: str, out: dict[str, Any], *, mc: bool
+        self,
+        events: Any,
+        jets: Any,
+        kept: dict[str, Any],
+        weight: Any,
+        variation: str,
+        out: dict[str, Any],
+        *,
+        mc: bool,
     ) -> None:
         c = self.config
         n = len(events)

@@ -53,7 +53,7 @@ class Config(BaseModel):
     met_filters: tuple[str, ...] = ()
 
 
-class Processor(processor.ProcessorABC):  # type: ignore[misc]
+class Processor(processor.ProcessorABC):
     """Writes one parquet file per chunk."""
 
     def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:
@@ -74,13 +74,20 @@ class Processor(processor.ProcessorABC):  # type: ignore[misc]
             for f in (*c.features, c.bystanders)
         }
         needs["the selection"] = (
-            (f"{c.met}_pt", f"{c.met}_phi", "Electron_pt", "Electron_cutBased", "Muon_pt", "Muon_looseId", *c.met_filters),
+            (
+                f"{c.met}_pt",
+                f"{c.met}_phi",
+                "Electron_pt",
+                "Electron_cutBased",
+                "Muon_pt",
+                "Muon_looseId",
+                *c.met_filters,
+            ),
         )
         return needs
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
-        c = self.config
         weight = generator_weight(events)
         out: dict[str, Any] = {
             "sumw": float(weight.sum()),

@@ -4,11 +4,11 @@ import awkward as ak
 import numpy as np
 import pytest
 from coffea.nanoevents import NanoAODSchema as StockSchema
-from conftest import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch, MissingIndex, UnknownName
 from coffea_ad.nanoaod import NanoAODSchema, Objects, constituents
+from conftest import open_events
 
 NAME = "jet_substructure"
 
@@ -70,7 +70,19 @@ def test_constituents_are_counted_from_the_links_not_from_n_constituents(svj):
         lambda e: ak.with_field(e.FatJet, e.FatJet["pt"] * 2, "pt"),
         lambda e: e.FatJet[e.FatJet["pt"] > 1e9],
     ],
-    ids=["mask", "sort", "slice", "firsts", "second", "events mask", "reversed", "padded", "option", "varied", "none left"],
+    ids=[
+        "mask",
+        "sort",
+        "slice",
+        "firsts",
+        "second",
+        "events mask",
+        "reversed",
+        "padded",
+        "option",
+        "varied",
+        "none left",
+    ],
 )
 def test_features_of_any_view_of_a_collection_are_those_of_its_jets(svj, view):
     whole, _ = ad.features.compute(NAME, svj)

@@ -78,7 +78,14 @@ def test_undefined_scores_have_no_logp_and_no_region():
 
 def test_thresholds_may_depend_on_a_bystander():
     wp = RegionSpec(
-        name="a", efficiency=0.1, thresholds=(1.0, 2.0), error=0, n_effective=99, derived_from="toy", bystander="pt", edges=(500.0,)
+        name="a",
+        efficiency=0.1,
+        thresholds=(1.0, 2.0),
+        error=0,
+        n_effective=99,
+        derived_from="toy",
+        bystander="pt",
+        edges=(500.0,),
     )
     grade = regions.assign(np.array([1.5, 1.5, 2.5]), [wp], {"pt": np.array([300.0, 600.0, 600.0])})
     assert grade.tolist() == [1, 0, 1]
@@ -118,7 +125,9 @@ def test_blinding_takes_out_every_event_with_a_jet_in_the_tightest_region():
 
 def test_the_logp_axis_closes_above_the_largest_possible_value():
     table = regions.calibrate(np.arange(5000.0), np.ones(5000), "toy")
-    card = ModelCard(name="t", method="AE", inputs=({"features": (feature_spec("jet_substructure"),)},), calibration=table)
+    card = ModelCard(
+        name="t", method="AE", inputs=({"features": (feature_spec("jet_substructure"),)},), calibration=table
+    )
     axis = histograms.logp_axis(card)
     assert axis.edges[-1] > table.max_logp
     filled = histograms.book(axis, ["inclusive"], ["nominal"])

@@ -8,10 +8,10 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from conftest import DATA
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingBranch, NoModel, ProcessorFailed
+from conftest import DATA
 
 SEARCH = "semivisible_jets"
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_min=1e4"]
@@ -114,7 +114,9 @@ def as_data(source, path):
         jagged = {b[1:] for b in tree.keys() if b[0] == "n" and any(k.startswith(b[1:] + "_") for k in tree.keys())}
         columns = {}
         for name in jagged - {"GenPart"}:
-            columns[name] = ak.zip({k[len(name) + 1 :]: tree[k].array() for k in tree.keys() if k.startswith(name + "_")})
+            columns[name] = ak.zip(
+                {k[len(name) + 1 :]: tree[k].array() for k in tree.keys() if k.startswith(name + "_")}
+            )
         flat = [k for k in tree.keys() if k[1:] not in jagged and k.split("_")[0] not in jagged]
         columns |= {k: tree[k].array(library="np") for k in flat if not k.startswith(("gen", "Gen"))}
         types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in columns.items()}
@@ -137,7 +139,10 @@ def test_data_in_the_tightest_region_is_written_nowhere_without_unblinding(tmp_p
         for n in (1, 2):
             assert h[{"region": f"medium_{n}tag"}].sum(flow=True).value == 0
         if not name.startswith(("n_", "msoftdrop", "ad_")):
-            missing = full[name][{"region": "inclusive"}].sum(flow=True).value - h[{"region": "inclusive"}].sum(flow=True).value
+            missing = (
+                full[name][{"region": "inclusive"}].sum(flow=True).value
+                - h[{"region": "inclusive"}].sum(flow=True).value
+            )
             assert missing == tight
     logp = blind["ad_logp"][{"region": "inclusive", "variation": "nominal"}]
     threshold = ad.Tagger(DATA / "wnae.onnx").card.regions[-1].thresholds[0]
@@ -150,7 +155,9 @@ def test_data_in_the_tightest_region_is_written_nowhere_without_unblinding(tmp_p
 def test_pfnano_and_v15_of_the_same_events_give_identical_results(tmp_path, model_file):
     runs = []
     for layout in ("v15", "pfnano"):
-        fileset = {"svj": {"files": {str(DATA / f"svj_{layout}.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1}}}
+        fileset = {
+            "svj": {"files": {str(DATA / f"svj_{layout}.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1}}
+        }
         search(fileset, model_file, tmp_path / layout)
         runs.append(ad.load_results(tmp_path / layout / "results").histograms)
     assert_identical(*runs)
@@ -193,9 +200,7 @@ def test_an_incomplete_run_can_be_allowed_and_stays_normalised(fileset, model_fi
     bad.write_text("hello" * 200)
     files = {**fileset["svj"]["files"], str(bad): "Events"}
     with pytest.warns(UserWarning, match="Skipping bad file"):
-        report = search(
-            {"svj": {**fileset["svj"], "files": files}}, model_file, tmp_path, allow_missing=True
-        )
+        report = search({"svj": {**fileset["svj"], "files": files}}, model_file, tmp_path, allow_missing=True)
     assert not report.complete
     assert report.datasets["svj"]["missing"] == [f"{bad}: could not be opened"]
     results = ad.load_results(tmp_path / "results")
@@ -210,14 +215,21 @@ def test_missing_branches_are_named_before_anything_runs(fileset, model_file, tm
         x = old["Events/PuppiMET_pt"].array(library="np")
         new.mktree("Events", {"PuppiMET_pt": x.dtype}).extend({"PuppiMET_pt": x})
     fileset["svj"]["files"] = {str(slim): "Events"}
-    with pytest.raises(MissingBranch, match=r"slim.root: feature jet_substructure needs FatJetPFCand_jetIdx.*; the selection needs FatJet_pt"):
+    with pytest.raises(
+        MissingBranch,
+        match=r"slim.root: feature jet_substructure needs FatJetPFCand_jetIdx.*; the selection needs FatJet_pt",
+    ):
         search(fileset, model_file, tmp_path)
 
 
 def test_a_file_without_events_needs_no_branches(fileset, model_file, tmp_path):
     empty = tmp_path / "none.root"
     with uproot.recreate(empty) as new:
-        ids = {"run": np.zeros(0, np.uint32), "luminosityBlock": np.zeros(0, np.uint32), "event": np.zeros(0, np.uint64)}
+        ids = {
+            "run": np.zeros(0, np.uint32),
+            "luminosityBlock": np.zeros(0, np.uint32),
+            "event": np.zeros(0, np.uint64),
+        }
         new.mktree("Events", {k: v.dtype for k, v in ids.items()}).extend(ids)
     fileset["none"] = {"files": {str(empty): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}
     report = search(fileset, model_file, tmp_path)
@@ -288,7 +300,7 @@ def test_incomplete_is_an_error_by_default(monkeypatch, fileset, model_file, tmp
 
 
 def test_report_is_json_with_versions_and_model_digest(reference, tmp_path):
-    fileset, report, results = reference
+    _fileset, report, results = reference
     assert results.report["versions"]["coffea"]
     assert results.report["models"][0]["digest"] == ad.OnnxScorer(DATA / "wnae.onnx").digest
     assert results.report["config"]["met_min"] == 0

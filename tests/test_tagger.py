@@ -3,10 +3,10 @@ from __future__ import annotations
 import awkward as ak
 import numpy as np
 import pytest
-from conftest import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
+from conftest import open_events
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,9 @@ def test_higher_scores_have_higher_logp_and_regions_count_thresholds(tagger, svj
 )
 def test_any_view_is_tagged_as_the_same_jets_of_the_whole(tagger, svj, view):
     whole = tagger(svj)
-    of_jet = dict(zip(ak.to_list(ak.flatten(whole["objectIdxG"])), ak.to_list(ak.flatten(whole["ad_score"])), strict=True))
+    of_jet = dict(
+        zip(ak.to_list(ak.flatten(whole["objectIdxG"])), ak.to_list(ak.flatten(whole["ad_score"])), strict=True)
+    )
     tagged = tagger(view(svj))
     index = ak.to_list(ak.flatten(tagged["objectIdxG"], axis=None))
     # None twice: jets without a score, and places without a jet
@@ -93,7 +95,9 @@ def test_a_missing_branch_is_named_with_file_and_model(tagger, svj_file, tmp_pat
         out = new.mktree("Events", {**{k: v.dtype for k, v in flat.items()}, "FatJet": ak.type(jets).content})
         out.extend({**flat, "FatJet": jets})
     events = open_events(path, metadata={"filename": str(path), "dataset": "x"})
-    with pytest.raises(MissingBranch, match=r"slim.root: FatJet constituents needs FatJetPFCand_jetIdx.*asked for by wnae"):
+    with pytest.raises(
+        MissingBranch, match=r"slim.root: FatJet constituents needs FatJetPFCand_jetIdx.*asked for by wnae"
+    ):
         tagger(events)
 
 
@@ -111,9 +115,7 @@ def test_an_event_level_model_decorates_events(svj, model_file, monkeypatch):
     columns = tuple(Column(f"x{i}") for i in range(8))
     met = Feature(
         name="met_copies", version=1, level="event", columns=lambda _: columns, reads=lambda *_: (("PuppiMET_pt",),),
-        compute=lambda o, _: np.repeat(o.field("PuppiMET")["pt"][:, None], 8, axis=1)
-        if False
-        else np.repeat(np.asarray(o.array.PuppiMET["pt"], np.float32)[:, None], 8, axis=1) * np.float32(1e-3),
+        compute=lambda o, _: np.repeat(np.asarray(o.array.PuppiMET["pt"], np.float32)[:, None], 8, axis=1) / 1000,
         convention="toy", reference="",
     )  # fmt: skip
     monkeypatch.setitem(FEATURES, "met_copies", met)

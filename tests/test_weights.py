@@ -2,17 +2,23 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import open_events
 
 from coffea_ad import weights
 from coffea_ad.errors import ConfigError
+from conftest import open_events
 
 
 def test_splitmix64_gives_the_published_sequence():
     """The first outputs of the reference implementation for seed 1234567."""
     golden = 0x9E3779B97F4A7C15
     states = np.array([(1234567 + k * golden) % 2**64 for k in range(5)], np.uint64)
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert weights.splitmix64(states).tolist() == expected
 
 

@@ -49,7 +49,12 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     best = min(history, key=lambda row: row[model.criterion])
 
     card = nn.make_card(
-        model, data, name=output.stem, config=config.model_dump(mode="json"), metrics=best, efficiencies=config.efficiencies
+        model,
+        data,
+        name=output.stem,
+        config=config.model_dump(mode="json"),
+        metrics=best,
+        efficiencies=config.efficiencies,
     )
     nn.export(model, output, card, data.part("test", "validation").x)
     plotting.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))

@@ -19,7 +19,7 @@ def _wrap(angle: float) -> float:
 
 
 def _rapidity(p: Vector) -> float:
-    """y = ½ ln((E + |pz|)² / (pT² + m²)), with the sign of pz."""
+    """Y = ½ ln((E + |pz|)² / (pT² + m²)), with the sign of pz."""
     mt2 = max(0.0, p[3] ** 2 - p[2] ** 2 - p[0] ** 2 - p[1] ** 2) + p[0] ** 2 + p[1] ** 2
     y = 0.5 * math.log((p[3] + abs(p[2])) ** 2 / mt2)
     return math.copysign(y, p[2])

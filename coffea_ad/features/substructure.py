@@ -101,7 +101,7 @@ def _distance(y: Floats, phi: Floats, i: int, j: int) -> float:
     if dphi > math.pi:
         dphi = _TWO_PI - dphi
     dy = y[i] - y[j]
-    return dy * dy + dphi * dphi
+    return float(dy * dy + dphi * dphi)
 
 
 @njit(cache=True, nogil=True)

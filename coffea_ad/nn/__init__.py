@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.skims import Skim, load_skim
 from coffea_ad.nn.export import export, make_card, torch_scores
 from coffea_ad.nn.loop import TrainConfig, fit
 from coffea_ad.nn.losses import wasserstein2
 from coffea_ad.nn.samplers import langevin
 from coffea_ad.nn.transforms import QuantileNormal
 from coffea_ad.nn.wnae import WNAE
+from coffea_ad.skims import Skim, load_skim
 
 __all__ = [
     "AE",

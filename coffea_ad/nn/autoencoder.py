@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ __all__ = ["AE", "mlp"]
 def mlp(widths: Sequence[int]) -> nn.Sequential:
     """Return linear layers of these widths with ReLU between them."""
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
@@ -62,7 +63,8 @@ class AE(nn.Module):
 
     def energy(self, z: Tensor) -> Tensor:
         """Mean squared reconstruction error of transformed rows, (n, d) → (n,)."""
-        return ((z - self.decoder(self.encoder(z))) ** 2).mean(dim=1)
+        difference: Tensor = z - self.decoder(self.encoder(z))
+        return (difference**2).mean(dim=1)
 
     def score(self, x: Tensor) -> Tensor:
         """Anomaly score of raw rows, (n, d) → (n,); NaN for a row with a NaN or infinite value."""

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 
 from coffea_ad import regions
-from coffea_ad.card import SCHEMA_VERSION, Golden, InputSpec, ModelCard, Quantiles, write_card
+from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.skims import Skim
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skims import Skim
 
 __all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]
 
@@ -36,15 +36,15 @@ def torch_scores(model: AE, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float3
         return np.asarray(model.score(torch.from_numpy(x).to(device)).cpu().numpy())
 
 
-def weighted_quantiles(
-    x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]
-) -> Quantiles:
+def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]) -> Quantiles:
     """Tabulate the weighted quantiles of each column."""
     values = {}
     for name, column in zip(names, x.T, strict=True):
         order = np.argsort(column)
         rank = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()
-        values[name] = tuple(float(column[order][min(i, len(order) - 1)]) for i in np.searchsorted(rank, _PROBABILITIES))
+        values[name] = tuple(
+            float(column[order][min(i, len(order) - 1)]) for i in np.searchsorted(rank, _PROBABILITIES)
+        )
     return Quantiles(probability=_PROBABILITIES, values=values)
 
 
@@ -81,7 +81,6 @@ def make_card(
     provenance = {key: value for key, value in data.provenance.items() if key not in ("flavours", "selection")}
     packages = ("coffea-ad", "torch", "coffea", "awkward", "onnx", "onnxruntime", "numpy")
     return ModelCard(
-        schema_version=SCHEMA_VERSION,
         name=name,
         method=model.method,
         collection=collection,

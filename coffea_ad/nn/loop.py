@@ -15,9 +15,9 @@ from torch import Tensor
 
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.autoencoder import AE
-from coffea_ad.skims import Skim
 from coffea_ad.nn.transforms import QuantileNormal
 from coffea_ad.progress import progress
+from coffea_ad.skims import Skim
 
 __all__ = ["TrainConfig", "fit"]
 
@@ -29,10 +29,14 @@ class TrainConfig(BaseModel):
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=2)
-    samples_per_epoch: int = Field(8192, ge=2, description="rows drawn per epoch, with replacement, in proportion to |w|")
+    samples_per_epoch: int = Field(
+        8192, ge=2, description="rows drawn per epoch, with replacement, in proportion to |w|"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    plateau_patience: int = Field(20, ge=1, description="epochs without improvement before the rate is multiplied by 0.8")
+    plateau_patience: int = Field(
+        20, ge=1, description="epochs without improvement before the rate is multiplied by 0.8"
+    )
     stop_patience: int = Field(1000, ge=1, description="epochs without improvement before training stops")
     validation_rows: int = Field(2000, ge=4, description="held-out rows, drawn once in proportion to |w|")
     seed: int = 1
@@ -54,7 +58,9 @@ def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
 
 
-def fit(model: AE, data: Skim, config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False) -> list[dict[str, float]]:
+def fit(
+    model: AE, data: Skim, config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False
+) -> list[dict[str, float]]:
     """Train a model on the "train" rows of a skim and keep the epoch with the best validation figure.
 
     Negative weights are left out of training; the skim's provenance says what that costs. Each epoch is written to
@@ -147,7 +153,12 @@ def fit(model: AE, data: Skim, config: TrainConfig, folder: str | Path | None = 
 
 
 def _epoch(
-    model: AE, optimizer: torch.optim.Optimizer, z: Tensor, weight: Tensor, config: TrainConfig, generator: torch.Generator
+    model: AE,
+    optimizer: torch.optim.Optimizer,
+    z: Tensor,
+    weight: Tensor,
+    config: TrainConfig,
+    generator: torch.Generator,
 ) -> dict[str, float]:
     model.train()
     index = _draw(weight, config.samples_per_epoch, generator)

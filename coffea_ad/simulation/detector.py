@@ -34,9 +34,7 @@ class Particles:
 
     def select(self, mask: npt.NDArray[np.bool_]) -> Particles:
         """Return some of them."""
-        return Particles(
-            *(getattr(self, f)[mask] for f in ("event", "pdgid", "px", "py", "pz", "e"))
-        )
+        return Particles(*(getattr(self, f)[mask] for f in ("event", "pdgid", "px", "py", "pz", "e")))
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ def missing_momentum(particles: Particles, n_events: int) -> tuple[Floats, Float
     """Return Σ px and Σ py of what no detector sees, (n_events,) each, GeV."""
     lost = particles.select(~_visible(particles))
     return (
-        np.bincount(lost.event, lost.px, n_events),
-        np.bincount(lost.event, lost.py, n_events),
+        np.bincount(lost.event, lost.px, n_events).astype(np.float64),
+        np.bincount(lost.event, lost.py, n_events).astype(np.float64),
     )
 
 
@@ -90,8 +88,11 @@ def _ecal_resolution(e: Floats, eta: Floats) -> Floats:
     core = np.sqrt((0.008 * e) ** 2 + 0.11**2 * e + 0.40**2) / 2.5  # the card is pessimistic at low energy
     forward = np.sqrt((0.107 * e) ** 2 + 2.08**2 * e)
     return np.asarray(
-        np.select([a < 1.5, a < 2.5, a < 3.0], [(1 + 0.64 * a**2) * core, (2.16 + 5.6 * (a - 2) ** 2) * core, 5 * core],
-                  forward)
+        np.select(
+            [a < 1.5, a < 2.5, a < 3.0],
+            [(1 + 0.64 * a**2) * core, (2.16 + 5.6 * (a - 2) ** 2) * core, 5 * core],
+            forward,
+        )
     )
 
 
@@ -128,8 +129,8 @@ def candidates(particles: Particles, rng: np.random.Generator) -> Candidates:
     phi = np.arctan2(p.py, p.px)
     code = np.abs(p.pdgid)
     charge = np.zeros(len(pt), np.int64)
-    for species, sign in _CHARGE.items():
-        charge[code == species] = sign
+    for species, unit in _CHARGE.items():
+        charge[code == species] = unit
     charge *= np.sign(p.pdgid)
 
     tracked = (charge != 0) & (rng.random(len(pt)) < _track_efficiency(pt, eta, code))

@@ -75,7 +75,7 @@ def _stable(record: Any) -> Particles:
 
 
 def _sum(table: Table, n: int, column: str = "pt") -> npt.NDArray[np.float64]:
-    return np.bincount(table["event"], table[column], n)
+    return np.bincount(table["event"], table[column], n).astype(np.float64)
 
 
 def _leading(table: Table, n: int) -> npt.NDArray[np.float64]:

@@ -22,7 +22,7 @@ Table = dict[str, npt.NDArray[Any]]
 
 
 def _offsets(event: Ints, n_events: int) -> Ints:
-    return np.r_[0, np.cumsum(np.bincount(event, minlength=n_events))]
+    return np.concatenate([[0], np.cumsum(np.bincount(event, minlength=n_events))])
 
 
 def _cylindrical(px: Floats, py: Floats, pz: Floats, e: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -104,14 +104,14 @@ def fat_jets(c: Candidates, n_events: int, hadrons: Table) -> tuple[Table, Table
     members = np.flatnonzero(owner >= 0)
     members = members[np.argsort(owner[members], kind="stable")]
     offsets = np.r_[0, np.cumsum(np.bincount(owner[members], minlength=n))]
-    columns = [a[members] for a in (c.pt, c.eta, c.phi, c.mass)]
-    values = substructure(offsets, *columns, 0.5, 0.8, 0.1, 0.0)
+    pt, eta, phi, mass = (a[members] for a in (c.pt, c.eta, c.phi, c.mass))
+    values = substructure(offsets, pt, eta, phi, mass, 0.5, 0.8, 0.1, 0.0)
     for name, column in (("msoftdrop", 5), ("tau1", 8), ("tau2", 6), ("tau3", 7), ("tau4", 9)):
         table[name] = values[:, column]
     table["nConstituents"] = np.diff(offsets)
     table["hadronFlavour"] = _flavour(table, hadrons, n_events, 0.8)
 
-    prongs = softdrop(offsets, *columns, 0.1, 0.0, 0.8).reshape(-1, 4)
+    prongs = softdrop(offsets, pt, eta, phi, mass, 0.1, 0.0, 0.8).reshape(-1, 4)
     real = prongs[:, 3] > 0
     pt, eta, phi, mass = _cylindrical(*prongs[real].T)
     subjets = {"event": np.repeat(table["event"], 2)[real], "pt": pt, "eta": eta, "phi": phi, "mass": mass}
@@ -122,9 +122,7 @@ def fat_jets(c: Candidates, n_events: int, hadrons: Table) -> tuple[Table, Table
 
 
 @njit(cache=True)
-def _isolation(
-    first: Ints, event: Ints, row: Ints, pt: Floats, eta: Floats, phi: Floats, cone: Floats
-) -> Floats:
+def _isolation(first: Ints, event: Ints, row: Ints, pt: Floats, eta: Floats, phi: Floats, cone: Floats) -> Floats:
     """Σ pT of the other candidates within the cone, over the candidate's own pT."""
     out = np.zeros(len(row))
     for k in range(len(row)):
@@ -166,13 +164,15 @@ def photons(c: Candidates, n_events: int) -> Table:
     """Isolated photons with pT > 15 GeV."""
     row = np.flatnonzero((c.pdgid == 22) & (c.pt > 15.0) & (np.abs(c.eta) < 2.5))
     row = row[np.lexsort((-c.pt[row], c.event[row]))]
-    isolation = _isolation(
-        _offsets(c.event, n_events), c.event[row], row, c.pt, c.eta, c.phi, np.full(len(row), 0.3)
-    )
+    isolation = _isolation(_offsets(c.event, n_events), c.event[row], row, c.pt, c.eta, c.phi, np.full(len(row), 0.3))
     keep = isolation < 0.3
     row = row[keep]
     return {
-        "event": c.event[row], "pt": c.pt[row], "eta": c.eta[row], "phi": c.phi[row], "pfRelIso03_all": isolation[keep]
+        "event": c.event[row],
+        "pt": c.pt[row],
+        "eta": c.eta[row],
+        "phi": c.phi[row],
+        "pfRelIso03_all": isolation[keep],
     }
 
 
@@ -232,7 +232,7 @@ def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Int
 
 
 def gen_particles(record: Any, n_events: int) -> tuple[Table, Table, Table]:
-    """Generator particles to keep, heavy-flavour hadrons, and visible hadronic taus."""
+    """Return the generator particles to keep, heavy-flavour hadrons, and visible hadronic taus."""
     counts = ak.to_numpy(ak.num(record))
     event = np.repeat(np.arange(n_events), counts)
     first = np.r_[0, np.cumsum(counts)]

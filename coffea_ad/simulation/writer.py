@@ -173,9 +173,7 @@ def _per_event(block: Block, first: int, layout: Layout) -> dict[str, npt.NDArra
     n = block.n_events
     number = np.arange(first, first + n)
     other = "PFMET" if layout == "v15" else "MET"
-    met = {
-        f"{name}_{k}": truncate(block.events[f"MET_{k}"], 11) for name in ("PuppiMET", other) for k in ("pt", "phi")
-    }
+    met = {f"{name}_{k}": truncate(block.events[f"MET_{k}"], 11) for name in ("PuppiMET", other) for k in ("pt", "phi")}
     return {
         "run": np.ones(n, np.uint32),
         "luminosityBlock": (1 + number // _LUMI_BLOCK).astype(np.uint32),
@@ -263,7 +261,7 @@ class NanoAODWriter:
         """Write `Runs`, `LuminosityBlocks` and the record of how the file was made, and give it its name."""
         self._flush()
         weights = np.concatenate(self._weights)
-        runs = {
+        runs: dict[str, npt.NDArray[Any]] = {
             "run": np.ones(1, np.uint32),
             "genEventCount": np.array([self.n_events], np.int64),
             "genEventSumw": np.array([weights.sum()]),
@@ -272,7 +270,8 @@ class NanoAODWriter:
         }
         blocks = np.arange(1, 2 + (self.n_events - 1) // _LUMI_BLOCK, dtype=np.uint32)
         lumi = {"run": np.ones(len(blocks), np.uint32), "luminosityBlock": blocks}
-        for name, columns in (("Runs", runs), ("LuminosityBlocks", lumi)):
+        tables: dict[str, dict[str, npt.NDArray[Any]]] = {"Runs": runs, "LuminosityBlocks": lumi}
+        for name, columns in tables.items():
             self._file.mktree(name, {k: v.dtype for k, v in columns.items()}).extend(columns)
         self._file["simulation"] = json.dumps(record, sort_keys=True)
         self._file.close()

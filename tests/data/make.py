@@ -1,6 +1,6 @@
 """Make the fixtures of the tests anew: small simulated files, and the demo's models.
 
-    make demo && .venv/bin/python tests/data/make.py
+make demo && .venv/bin/python tests/data/make.py
 """
 
 from __future__ import annotations

@@ -50,7 +50,13 @@ def main() -> None:
     offsets, pt, eta, phi, mass = toy_jets(rng, 40, 60)
     keep = np.repeat(np.diff(offsets) >= 3, np.diff(offsets))  # fastjet's C2 is 0/0 with fewer
     counts = np.diff(offsets)[np.diff(offsets) >= 3]
-    jets = {"offsets": np.r_[0, np.cumsum(counts)], "pt": pt[keep], "eta": eta[keep], "phi": phi[keep], "mass": mass[keep]}
+    jets = {
+        "offsets": np.r_[0, np.cumsum(counts)],
+        "pt": pt[keep],
+        "eta": eta[keep],
+        "phi": phi[keep],
+        "mass": mass[keep],
+    }
     values = fastjet_values(*jets.values())
     frozen = {
         "made_with": {p: importlib.metadata.version(p) for p in ("fastjet", "awkward", "vector")},

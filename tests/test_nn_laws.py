@@ -1,0 +1,283 @@
+"""One test per law, over all models."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.torch
+torch = pytest.importorskip("torch", reason="not installed: torch")
+
+from coffea_ad import nn
+from coffea_ad.card import feature_spec
+from coffea_ad.errors import BadModel, SkimError
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skims import Skim
+
+MODELS = [nn.AE, lambda *a, **k: nn.WNAE(*a, buffer_size=500, steps=3, **k)]
+NAMES = ["AE", "WNAE"]
+
+
+def toy_skim(seed=0, n=3000):
+    """Eight correlated columns with long tails, an atom at zero, and weights."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 8)) @ rng.normal(size=(8, 8))
+    x[:, 5] = np.maximum(np.exp(x[:, 5]) - 0.5, 0)
+    split = rng.choice(["train", "validation", "test"], n)
+    provenance = {"files": {}, "flavours": ["NanoAOD v15"], "selection": {}, "n_effective": float(n)}
+    weight = rng.exponential(size=n) + 0.1
+    spec = feature_spec("jet_substructure")
+    return Skim(x.astype(np.float32), weight, np.full(n, "toy"), split, {}, spec, provenance)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return toy_skim()
+
+
+def build(make, seed=1):
+    torch.manual_seed(seed)
+    return make(8, transform=nn.QuantileNormal(8))
+
+
+def quick(**kwargs):
+    return nn.TrainConfig(
+        **{"epochs": 2, "samples_per_epoch": 512, "batch_size": 128, "validation_rows": 200, **kwargs}
+    )
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=NAMES)
+def trained(request, data):
+    model = build(request.param)
+    history = nn.fit(model, data, quick())
+    return request.param, model, history
+
+
+def test_score_has_one_value_per_row(trained, data):
+    _, model, _ = trained
+    for n in (0, 1, 2, 50):
+        assert nn.torch_scores(model, data.x[:n]).shape == (n,)
+
+
+def test_every_parameter_gets_a_gradient(trained, data):
+    _, model, _ = trained
+    z = model.transform(torch.from_numpy(data.x[:256]))
+    model.zero_grad()
+    model.training_loss(z, torch.Generator().manual_seed(1))["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_undefined_rows_have_no_score_and_do_not_touch_others(trained, data):
+    _, model, _ = trained
+    x = data.x[:6].copy()
+    x[1, 0], x[3, 5], x[4, 7] = np.nan, np.inf, -np.inf
+    got = nn.torch_scores(model, x)
+    assert np.isnan(got).tolist() == [False, True, False, True, True, False]
+    np.testing.assert_allclose(got[[0, 2, 5]], nn.torch_scores(model, data.x[:6])[[0, 2, 5]], rtol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_model(trained, data):
+    make, model, history = trained
+    again = build(make)
+    assert nn.fit(again, data, quick()) == history
+    np.testing.assert_array_equal(nn.torch_scores(again, data.x), nn.torch_scores(model, data.x))
+    other = build(make, seed=2)
+    nn.fit(other, data, quick(seed=2))
+    assert not np.array_equal(nn.torch_scores(other, data.x), nn.torch_scores(model, data.x))
+
+
+def test_two_and_two_epochs_are_four_epochs_to_the_bit(trained, data, tmp_path):
+    make, _, _ = trained
+    whole = build(make)
+    four = nn.fit(whole, data, quick(epochs=4), tmp_path / "whole")
+    half = build(make)
+    nn.fit(half, data, quick(epochs=2), tmp_path / "half")
+    resumed = build(make, seed=99)  # its own start must not matter
+    two = nn.fit(resumed, data, quick(epochs=4), tmp_path / "half", resume=True)
+    assert two == four
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    for name in ("metrics.jsonl",):
+        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "half" / name).read_text()
+
+
+def test_resuming_without_a_checkpoint_is_refused(trained, data, tmp_path):
+    make, _, _ = trained
+    with pytest.raises(nn_error("ConfigError"), match="no checkpoint"):
+        nn.fit(build(make), data, quick(), tmp_path, resume=True)
+
+
+def nn_error(name):
+    from coffea_ad import errors
+
+    return getattr(errors, name)
+
+
+def test_the_best_epoch_is_kept(trained, data):
+    make, _, _ = trained
+    model = build(make)
+    history = nn.fit(model, data, quick(epochs=5, learning_rate=0.05))
+    best = min(row[model.criterion] for row in history)
+    held_out = data.part("validation")
+    assert np.isfinite(nn.torch_scores(model, held_out.x)).all()
+    assert best < history[0][model.criterion]
+
+
+def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path):
+    _, model, history = trained
+    card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
+    path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]  # one file, no external data
+    scorer = OnnxScorer(path)
+    x = data.x.copy()
+    x[7, 3] = np.nan
+    for n in (0, 1, 2, 1000, len(x)):
+        ours, theirs = nn.torch_scores(model, x[:n]), scorer(x[:n])
+        np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+    assert card.calibration.n_effective > 100
+    assert [r.name for r in card.regions][:1] == ["loose"]
+    assert set(card.quantiles.values) == set(card.inputs[0].columns)
+
+
+def test_an_export_that_disagrees_is_not_written(trained, data, tmp_path, monkeypatch):
+    _, model, history = trained
+    card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
+    monkeypatch.setattr(sys.modules["coffea_ad.nn.export"], "_TOLERANCE", -1.0)
+    with pytest.raises(BadModel, match="differ"):
+        nn.export(model, tmp_path / "model.onnx", card, data.x[:100])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_rows_are_refused(trained, data):
+    make, _, _ = trained
+    with pytest.raises(SkimError, match="at least 10"):
+        nn.fit(build(make), data.select(np.arange(len(data.x)) < 12), quick())
+
+
+def test_negative_weights_are_left_out_of_training(trained, data):
+    """A block of rows far away, with negative weights only, must not move the transform."""
+    make, _, _ = trained
+    spoiled = toy_skim()
+    spoiled.x[:500] = 1e4
+    spoiled.weight[:500] *= -1
+    model = build(make)
+    nn.fit(model, spoiled, quick())
+    assert model.transform.x0.reshape(8, -1)[:, 1:200].max() < 1e4
+
+
+# The parts
+
+
+def test_quantile_normal_makes_every_column_standard_normal(data):
+    transform = nn.QuantileNormal(8).fit(data.x, data.weight)
+    z = transform(torch.from_numpy(data.x)).numpy()
+    for i in (0, 3, 7):
+        mean = np.average(z[:, i], weights=data.weight)
+        assert abs(mean) < 0.02
+        assert np.sqrt(np.average((z[:, i] - mean) ** 2, weights=data.weight)) == pytest.approx(1, abs=0.03)
+
+
+def test_quantile_normal_is_increasing_and_does_not_saturate(data):
+    transform = nn.QuantileNormal(8).fit(data.x, data.weight)
+    reach = torch.from_numpy(np.linspace(data.x.min(0) - 50, data.x.max(0) + 50, 4001).astype(np.float32))
+    z = transform(reach).numpy()
+    assert (np.diff(z, axis=0) > 0).all()
+    assert (z[-1] > z[-200] + 0.01).all()
+
+
+def test_tied_values_share_the_middle_of_their_ranks():
+    x = np.r_[np.zeros(400), np.linspace(1, 2, 600)].astype(np.float32)[:, None]
+    transform = nn.QuantileNormal(1).fit(x, np.ones(1000))
+    from scipy.special import ndtri
+
+    assert transform(torch.zeros(1, 1)).item() == pytest.approx(ndtri(0.2), abs=0.02)
+
+
+def test_a_constant_column_is_refused():
+    with pytest.raises(SkimError, match="column 0"):
+        nn.QuantileNormal(1).fit(np.ones((50, 1), np.float32), np.ones(50))
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (30, 2), (200, 8)])
+def test_wasserstein_distance_and_gradient_are_exact(n, d):
+    ot = pytest.importorskip("ot", reason="not installed: POT")
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(n, d, generator=g, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(n, d, generator=g, dtype=torch.float64, requires_grad=True)
+    value = nn.wasserstein2(x, y)
+    value.backward()
+    a, b = x.detach().clone().requires_grad_(), y.detach().clone().requires_grad_()
+    uniform = torch.full((n,), 1 / n, dtype=torch.float64)
+    expected = ot.emd2(uniform, uniform, ot.dist(a, b))
+    expected.backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-9)
+    torch.testing.assert_close(x.grad, a.grad, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(y.grad, b.grad, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0])
+def test_langevin_chains_sample_the_density_of_their_energy(temperature):
+    """E = |x|²/2 at temperature T is N(0, T); the finite step widens the variance by 1/(1 − η/2T), η = s²/2."""
+    noise, g = 0.3, torch.Generator().manual_seed(1)
+    wall = torch.full((2,), 8.0)
+    x = nn.langevin(
+        lambda z: 0.5 * (z**2).sum(1), torch.zeros(4000, 2), steps=400, noise=noise, temperature=temperature,
+        low=-wall, high=wall, generator=g, create_graph=False,
+    )  # fmt: skip
+    expected = temperature / (1 - noise**2 / 4 / temperature)
+    assert x.var().item() == pytest.approx(expected, rel=0.05)
+    assert x.mean().abs().item() < 0.05
+
+
+def test_chains_stay_in_their_box_without_piling_up_on_its_walls():
+    g = torch.Generator().manual_seed(1)
+    wall = torch.ones(1)
+    x = nn.langevin(
+        lambda z: 0 * z.sum(1), torch.zeros(5000, 1), steps=200, noise=0.3, temperature=1.0, low=-wall, high=wall,
+        generator=g, create_graph=False,
+    )  # fmt: skip
+    assert x.abs().max() <= 1
+    counts = np.histogram(x.numpy(), 10, (-1, 1))[0]
+    assert counts.min() > 400  # flat density: no atoms, no holes
+    assert counts.max() < 600
+
+
+def test_the_wasserstein_gradient_reaches_the_network_through_the_chain():
+    """A gradient that is cut somewhere is exactly zero; finite differences say what it should be."""
+    torch.manual_seed(0)
+    model = nn.WNAE(2, hidden=(4,), latent=1, transform=torch.nn.Identity(), buffer_size=64, steps=4).double()
+    model.start(torch.randn(64, 2, dtype=torch.float64), torch.Generator().manual_seed(1))
+    model.chains = model.chains.double()
+    z = torch.randn(32, 2, dtype=torch.float64)
+    start = torch.randn(32, 2, dtype=torch.float64)
+
+    def loss():
+        g = torch.Generator().manual_seed(5)
+        return nn.wasserstein2(z, model._chain(start, g, steps=4, create_graph=True))
+
+    weight = model.decoder[0].weight
+    loss().backward()
+    gradient = weight.grad[0, 0].item()
+    step = 1e-6
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[0, 0] += sign * step
+        values.append(loss().item())
+        with torch.no_grad():
+            weight[0, 0] -= sign * step
+    assert gradient != 0
+    assert gradient == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-3, abs=1e-9)
+
+
+def test_the_excess_falls_while_the_chains_approach_the_data(data):
+    model = build(lambda *a, **k: nn.WNAE(*a, buffer_size=2000, **k))
+    history = nn.fit(model, data, quick(epochs=12, samples_per_epoch=2048, learning_rate=2e-3))
+    assert history[-1]["excess"] < 0.7 * history[0]["excess"]
+    assert history[0]["floor"] > 0
+    assert all(row["excess"] == pytest.approx(row["wasserstein"] - row["floor"]) for row in history)

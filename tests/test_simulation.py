@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from coffea_ad.errors import ConfigError, SimulationError, UnknownName
+from coffea_ad.simulation.processes import PROCESSES, resolve
+from coffea_ad.simulation.writer import truncate
+from conftest import DATA, open_events
+
+
+def columns(path):
+    with uproot.open(path) as file:
+        tree = file["Events"]
+        return {k: tree[k].array() for k in tree.keys()}
+
+
+def test_every_process_is_one_declarative_entry():
+    wanted = {"qcd", "ttbar", "ttbar_boosted", "wjets", "zjets", "svj", "svj_aachen", "svj_t"}
+    assert wanted <= set(PROCESSES)
+    for name in PROCESSES:
+        parameters, settings = resolve(name)
+        assert parameters == PROCESSES[name].parameters
+        assert all("=" in line for line in settings)
+    assert [n for n, p in PROCESSES.items() if p.signal] == ["svj", "svj_aachen", "svj_t"]
+
+
+def test_unknown_processes_and_parameters_get_the_nearest_right_name():
+    with pytest.raises(UnknownName, match="did you mean 'ttbar'"):
+        resolve("ttba")
+    with pytest.raises(ConfigError, match="did you mean 'r_inv'"):
+        resolve("svj", {"r_in": 0.3})
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        resolve("svj", {"r_inv": 1.3})
+
+
+def test_dark_branching_fractions_add_up_to_one():
+    for name in ("svj", "svj_aachen", "svj_t"):
+        _, settings = resolve(name)
+        for meson in ("4900111", "4900211", "4900113", "4900213"):
+            fractions = [float(s.split()[3]) for s in settings if s.startswith(meson) and "Channel" in s]
+            assert sum(fractions) == pytest.approx(1)
+
+
+def test_truncation_rounds_to_the_nearest_value_of_the_mantissa():
+    rng = np.random.default_rng(1)
+    x = rng.lognormal(3, 2, 10_000).astype(np.float32)
+    for bits in (8, 10, 12):
+        kept = truncate(x, bits)
+        assert np.abs(kept / x - 1).max() <= 2.0 ** -(bits + 1)
+        np.testing.assert_array_equal(truncate(kept, bits), kept)
+
+
+# The committed fixtures are simulated files: what follows needs no Pythia.
+
+
+def test_the_layout_is_that_of_nanoaod_v15():
+    events = open_events(DATA / "svj_v15.root")
+    assert {"FatJet", "SubJet", "Jet", "Electron", "Muon", "Photon", "Tau", "GenPart", "PFCand", "FatJetPFCand", "PuppiMET", "PFMET",
+            "HLT", "Flag", "PV", "genWeight", "run", "luminosityBlock", "event"} <= set(events.fields)  # fmt: skip
+    assert {"tau1", "tau2", "tau3", "tau4", "msoftdrop", "nConstituents", "subJetIdx1", "rawFactor"} <= set(
+        events.FatJet.fields
+    )
+    assert "btagUParTAK4B" in events.Jet.fields
+    assert "MET" not in events.fields
+    pf = open_events(DATA / "svj_pfnano.root")
+    assert {"PFCands", "FatJetPFCands", "MET"} <= set(pf.fields)
+    assert "puppiWeight" in pf.PFCands.fields
+
+
+def test_both_layouts_hold_the_same_events():
+    v15, pf = (open_events(DATA / f"svj_{layout}.root") for layout in ("v15", "pfnano"))
+    for collection, field in (
+        ("FatJet", "pt"),
+        ("Jet", "mass"),
+        ("Muon", "eta"),
+        ("SubJet", "phi"),
+        ("PuppiMET", "pt"),
+    ):
+        assert ak.to_list(v15[collection][field]) == ak.to_list(pf[collection][field])
+    assert ak.to_list(v15.PFCand["pt"]) == ak.to_list(pf.PFCands["pt"] * pf.PFCands["puppiWeight"])
+    assert (ak.flatten(pf.PFCands["puppiWeight"]) < 1).to_numpy().any()
+
+
+def test_the_file_says_how_it_was_made_and_runs_holds_the_sums():
+    with uproot.open(DATA / "qcd_v15.root") as file:
+        record = json.loads(str(file["simulation"]))
+        runs = {k: v[0] for k, v in file["Runs"].arrays(library="np").items()}
+        weight = file["Events/genWeight"].array(library="np").astype(np.float64)
+    assert record["process"] == "qcd"
+    assert record["parameters"]["pthat_min"] == 350.0
+    assert record["seed"] == 12
+    assert record["cross_section"] > 0
+    assert runs["genEventSumw"] == pytest.approx(weight.sum()) == pytest.approx(record["sumw"])
+    assert runs["genEventSumw2"] == pytest.approx((weight**2).sum())
+    assert runs["genEventCount"] == 200
+    assert len(np.unique(weight.round(9))) > 150  # flat in pT-hat, with weights that undo it
+
+
+def test_subjets_sum_to_the_soft_drop_mass():
+    jets = ak.flatten(open_events(DATA / "svj_v15.root").FatJet)
+    mass = ak.to_numpy(ak.fill_none(jets.subjets.sum(axis=-1).mass, 0))
+    stored = ak.to_numpy(jets["msoftdrop"])
+    keep = stored > 5
+    assert np.median(np.abs(mass[keep] / stored[keep] - 1)) < 2e-3
+
+
+def test_semivisible_jets_carry_missing_momentum_and_many_particles():
+    svj, qcd = (open_events(DATA / f"{n}_v15.root") for n in ("svj", "qcd"))
+    assert np.median(svj.PuppiMET["pt"]) > 3 * np.median(qcd.PuppiMET["pt"])
+    leading = [ak.to_numpy(ak.drop_none(ak.firsts(e.FatJet)["nConstituents"])) for e in (svj, qcd)]
+    assert np.median(leading[0]) > 1.3 * np.median(leading[1])
+    dark = ak.sum(abs(svj.GenPart["pdgId"]) == 4900101, axis=1)
+    assert ak.mean(dark >= 2) > 0.95  # the rest: Z′ → quarks, 1.8 %
+
+
+# With Pythia
+
+
+@pytest.mark.simulate
+def test_a_sample_depends_on_its_seed_and_not_on_the_number_of_processes(tmp_path):
+    from coffea_ad.simulation import simulate
+
+    files = {}
+    for name, workers, seed in (("one", 1, 5), ("two", 2, 5), ("other", 2, 6)):
+        simulate("ttbar", 520, tmp_path / f"{name}.root", seed=seed, workers=workers)  # two blocks
+        files[name] = columns(tmp_path / f"{name}.root")
+    assert files["one"].keys() == files["two"].keys()
+    for key, value in files["one"].items():
+        assert ak.array_equal(value, files["two"][key]), key
+    assert not ak.array_equal(files["one"]["FatJet_pt"], files["other"]["FatJet_pt"])
+    assert len(files["one"]["run"]) == 520
+
+
+@pytest.mark.simulate
+def test_the_fixtures_are_what_the_simulation_makes(tmp_path):
+    from coffea_ad.simulation import simulate
+
+    record = simulate("ttbar", 100, tmp_path / "again.root", seed=13, parameters={"pthat_min": 250.0})
+    assert record["n_events"] == 100
+    old, new = columns(DATA / "ttbar_v15.root"), columns(tmp_path / "again.root")
+    assert old.keys() == new.keys()
+    for key in ("FatJet_pt", "PuppiMET_pt", "genWeight", "PFCand_pt"):
+        np.testing.assert_allclose(
+            ak.flatten(new[key], axis=None), ak.flatten(old[key], axis=None), rtol=1e-4, err_msg=key
+        )
+
+
+@pytest.mark.simulate
+@pytest.mark.parametrize("process", ["wjets", "zjets", "svj_aachen", "svj_t"])
+def test_other_processes_run(tmp_path, process):
+    from coffea_ad.simulation import simulate
+
+    record = simulate(process, 40, tmp_path / "x.root", seed=2)
+    events = open_events(tmp_path / "x.root")
+    assert len(events) == record["n_events"] == 40
+    assert record["cross_section"] > 0
+    if process == "zjets":
+        assert ak.all(ak.sum(abs(events.GenPart["pdgId"]) == 23, axis=1) >= 1)
+
+
+@pytest.mark.simulate
+def test_a_failed_simulation_leaves_no_file(tmp_path):
+    from coffea_ad.simulation import simulate
+
+    with pytest.raises(SimulationError, match="Pythia"):
+        simulate("svj", 10, tmp_path / "x.root", parameters={"n_colour": "many"})
+    with pytest.raises(ConfigError, match="must be positive"):
+        simulate("svj", 0, tmp_path / "x.root")
+    assert list(tmp_path.iterdir()) == []
