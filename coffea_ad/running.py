@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import logging
 import re
 import time
 import traceback
@@ -142,20 +143,34 @@ def _reason(error: BaseException) -> str:
     return f"cannot be read ({text[:160]})"
 
 
-def _preflight(fileset: dict[str, dict[str, Any]], processor: Any, notes: list[str]) -> None:
+def _preflight(
+    fileset: dict[str, dict[str, Any]], processor: Any, notes: list[str], *, tolerant: bool, normalise: bool
+) -> None:
     """Check one file of every dataset, and the metadata, on the client: seconds instead of retries on the cluster."""
     needs = processor.reads() if hasattr(processor, "reads") else {}
     for dataset, entry in fileset.items():
-        path, tree = next(iter(entry["files"].items()))
-        has_weights = _check_file(path, tree, needs)
+        has_weights = _first_good(entry["files"], needs, tolerant=tolerant)
         metadata = entry["metadata"]
         if "is_mc" not in metadata and "isMC" not in metadata:
             metadata["is_mc"] = has_weights
             kind = "simulation" if has_weights else "data"
             notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is "
                          f"{'there' if has_weights else 'not there'}")  # fmt: skip
-        if metadata.get("is_mc", metadata.get("isMC")) and not hasattr(processor, "output"):
+        if metadata.get("is_mc", metadata.get("isMC")) and normalise:
             cross_section(dataset, metadata)
+
+
+def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> bool:
+    """Check the first file, or the first that opens; the others are found out by the run itself."""
+    problem: BadFile | None = None
+    for path, tree in files.items():
+        try:
+            return _check_file(path, tree, needs)
+        except BadFile as error:
+            if not tolerant:
+                raise
+            problem = problem or error
+    raise problem or BadFile("there are no files")
 
 
 @contextmanager
@@ -175,6 +190,7 @@ def _executor(kind: Executor, workers: int, scheduler: str | None) -> Iterator[A
             # Nothing listens beyond the loopback address: whoever reaches a scheduler can run code on it.
             LocalCluster(
                 n_workers=workers,
+                silence_logs=logging.CRITICAL,  # what goes wrong is said once, by us
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address="127.0.0.1:0",
@@ -331,8 +347,8 @@ def run(
     taggers = [Tagger(m, name="ad" if i == 0 else f"ad{i + 1}") for i, m in enumerate(models)]
     module, instance, resolved = _instance(processor, config, overrides, taggers, output)
     notes: list[str] = []
-    if not allow_missing:
-        _preflight(entries, instance, notes)
+    normalise = output is not None and getattr(instance, "fills_histograms", True)
+    _preflight(entries, instance, notes, tolerant=allow_missing, normalise=normalise)
     started = time.monotonic()
     with _executor(executor, workers, scheduler) as pool:
         runner = coffea_processor.Runner(

@@ -24,6 +24,7 @@ __all__ = ["SKIM_KEY", "SPLIT", "Skim", "WeightMode", "load_skim", "skim_files"]
 SKIM_KEY = b"coffea_ad"
 SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
 """Fractions of events; the salt of the hash is "train"."""
+_KEYS = ("dataset", "run", "luminosityBlock", "event", "objectIdx")
 WeightMode = Literal["xsec", "flat_pt", "none"]
 
 
@@ -68,22 +69,28 @@ class Skim:
 
 
 def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[Path]]:
-    """Return the parquet files of each dataset in a skim folder.
+    """Return the parquet files of each dataset in a skim folder, as its manifest lists them.
+
+    Other files that may lie there, from inputs that were replaced since, are not part of the skim.
 
     Raises
     ------
     SkimError
-        There is no skim, or not of these datasets.
+        There is no finished skim, it has not these datasets, or a file is missing.
     """
     root = Path(folder)
-    found = {d.name: sorted(d.glob("*.parquet")) for d in sorted(root.glob("*")) if d.is_dir()}
-    found = {name: files for name, files in found.items() if files}
-    if not found:
-        raise SkimError(f"{root}: there is no skim here (expected {root}/DATASET/*.parquet)")
+    try:
+        manifest = json.loads((root / "manifest.json").read_text())["datasets"]
+    except (OSError, ValueError, KeyError):
+        raise SkimError(f"{root}: there is no skim here, or it did not finish (no manifest.json)") from None
     for name in datasets:
-        if name not in found:
-            raise SkimError(f"{root}: " + unknown_text("dataset", name, found))
-    return {name: found[name] for name in (datasets or found)}
+        if name not in manifest:
+            raise SkimError(f"{root}: " + unknown_text("dataset", name, manifest))
+    found = {name: [root / f for f in manifest[name]["files"]] for name in (datasets or sorted(manifest))}
+    for path in (p for files in found.values() for p in files):
+        if not path.is_file():
+            raise SkimError(f"{path}: the manifest lists this file, but it is not there")
+    return found
 
 
 def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
@@ -186,9 +193,11 @@ def load_skim(
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    # File names carry the inputs' random ids: sorted by event, the same events give the same training.
+    joined = joined.append_column("dataset", pa.array(names)).sort_by([(k, "ascending") for k in _KEYS])
     x = np.stack([joined[c].to_numpy() for c in columns], axis=1).astype(np.float32)
-    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c not in columns}
-    dataset_of = np.array(names, dtype=np.str_)
+    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c not in (*columns, "dataset")}
+    dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
     scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
     weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
     if weights == "flat_pt":

@@ -56,6 +56,8 @@ class Config(BaseModel):
 class Processor(processor.ProcessorABC):
     """Writes one parquet file per chunk."""
 
+    fills_histograms = False
+
     def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:
         if output is None:
             raise ConfigError("skim: say where to write with -o FOLDER")
@@ -200,13 +202,13 @@ class Processor(processor.ProcessorABC):
 
 
 def finish(report: Any, output: Path) -> None:
-    """Write manifest.json: what went into the skim."""
-    manifest = {
-        "datasets": {
-            name: {**{k: v for k, v in out.items() if k not in ("files", "kind")}, "files": sorted(out["files"])}
-            for name, out in report.outputs.items()
-        },
-        "config": report.config,
-        "versions": report.versions,
-    }
-    (output / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    """Write manifest.json: which files are the skim. Datasets of earlier runs into the same folder stay in it."""
+    path = output / "manifest.json"
+    datasets = json.loads(path.read_text())["datasets"] if path.exists() else {}
+    for name, out in report.outputs.items():
+        files = sorted(str(Path(f).relative_to(output.resolve())) for f in out["files"])
+        counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
+        datasets[name] = {**counts, "files": files, "config": report.config, "versions": report.versions}
+    temporary = path.with_name("manifest.json.part")
+    temporary.write_text(json.dumps({"datasets": datasets}, indent=1))
+    temporary.replace(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import awkward as ak
 import numpy as np
@@ -101,6 +102,27 @@ def test_the_split_follows_events_not_jets(skims):
     assert set(data.split.tolist()) == {"train", "validation", "test"}
 
 
+def one_file(folder):
+    """A manifest of one file, and a place for it."""
+    (folder / "svj").mkdir()
+    (folder / "manifest.json").write_text(json.dumps({"datasets": {"svj": {"files": ["svj/a.parquet"]}}}))
+
+
+def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
+    """Inputs that were made anew have new names; what the old ones left behind must not count twice."""
+    copy = shutil.copytree(skims, tmp_path / "skims")
+    shutil.copy(skim_files(copy)["svj"][0], copy / "svj" / "stray.parquet")
+    assert len(load_skim(copy, NAME).x) == len(load_skim(skims, NAME).x)
+    one = {"svj": fileset["svj"]}
+    ad.run(one, "skim", config="skim.yaml", executor="iterative", chunksize=200, output=copy)
+    again = load_skim(copy, NAME)
+    np.testing.assert_array_equal(again.x, load_skim(skims, NAME).x)  # other chunks, same rows in the same order
+    assert set(again.provenance["rows"]) == {"svj", "qcd", "ttbar"}
+    skim_files(copy)["qcd"][0].unlink()
+    with pytest.raises(SkimError, match="not there"):
+        load_skim(copy, NAME)
+
+
 def test_filters_keep_rows(skims):
     data = load_skim(skims, NAME, filters=[("met", ">", 100)])
     assert len(data.x) > 0
@@ -145,14 +167,14 @@ def test_an_edited_skim_is_refused(skims, tmp_path, change, match):
     table = pq.read_table(path)
     metadata = json.loads(table.schema.metadata[SKIM_KEY])
     table, metadata = change(table, metadata)
-    (tmp_path / "svj").mkdir()
+    one_file(tmp_path)
     pq.write_table(table.replace_schema_metadata({SKIM_KEY: json.dumps(metadata)}), tmp_path / "svj" / "a.parquet")
     with pytest.raises(SkimError, match=match):
         load_skim(tmp_path, NAME)
 
 
 def test_a_file_that_is_no_skim_is_named(tmp_path):
-    (tmp_path / "svj").mkdir()
+    one_file(tmp_path)
     (tmp_path / "svj" / "a.parquet").write_text("hello")
     with pytest.raises(SkimError, match="a.parquet: not a readable parquet file"):
         load_skim(tmp_path, NAME)

@@ -157,7 +157,7 @@ def _check_parity(model: AE, data: bytes, x: npt.NDArray[np.float32]) -> None:
                 raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
 
 
-def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32]) -> Path:
+def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
     """Write a model file.
 
     Parameters
@@ -166,8 +166,8 @@ def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float
     path : path
         The file gets this name only after torch and onnxruntime agree to 1e-5.
     card : ModelCard
-    x : (n, columns) float32
-        Rows for the comparison.
+    x : (n, columns) float32, optional
+        Rows for the comparison; the card's golden rows by default.
 
     Raises
     ------
@@ -178,6 +178,10 @@ def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float
     final.parent.mkdir(parents=True, exist_ok=True)
     cpu = model.to("cpu").eval()
     data = write_card(_graph(cpu), card, str(final))
+    if x is None and card.golden is not None:
+        x = np.array(card.golden.inputs[card.inputs[0].name], np.float32)
+    if x is None or len(x) < 4:
+        raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(cpu, data, x)
     temporary = final.with_name(final.name + ".part")
     temporary.write_bytes(data)
