@@ -5,6 +5,7 @@ The card is JSON inside the ONNX file. Unknown keys are refused, and a card of a
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 from typing import Annotated, Any, Literal
@@ -202,6 +203,12 @@ class ModelCard(_Part):
                 feature.check()
                 if features.get(feature.name).level == "jet" and self.level == "event":
                     raise CardMismatch(f"an event-level model cannot take the jet-level feature {feature.name}")
+
+    @property
+    def calibration_digest(self) -> str:
+        """SHA-256 of the calibration: thresholds on `ad_logp` mean the same wherever it is the same."""
+        text = self.calibration.model_dump_json() if self.calibration else ""
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad.errors import ConfigError
+
 __all__ = ["AUC", "auc", "match_spectrum", "roc_curve"]
 
 Floats = npt.NDArray[np.float64]
@@ -59,6 +61,11 @@ def auc(
     -------
     AUC
 
+    Raises
+    ------
+    ConfigError
+        One of the samples is empty.
+
     Examples
     --------
     >>> auc([0.0, 1.0, 2.0], [3.0, 4.0, 5.0]).value
@@ -66,6 +73,9 @@ def auc(
     """
     b, wb = _clean(background, w_background)
     s, ws = _clean(signal, w_signal)
+    for name, kept in (("background", b), ("signal", s)):
+        if len(kept) == 0:
+            raise ConfigError(f"there is no {name} with a score and a positive weight")
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(n_bootstrap):
@@ -90,10 +100,11 @@ def _area(b: Floats, s: Floats, wb: Floats, ws: Floats) -> float:
 
 def match_spectrum(
     background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Floats, w_signal: Floats, bins: int = 20
-) -> Floats:
-    """Return background weights that give it the signal's spectrum of a bystander such as pT.
+) -> tuple[Floats, Floats]:
+    """Return weights of background and signal that give both the signal's spectrum of a bystander such as pT.
 
-    pT alone separates most signals from QCD: a score is worth what it does beyond that.
+    pT alone separates most signals from QCD: a score is worth what it does beyond that. Where there is no background,
+    the signal is taken out too.
     """
     edges = np.quantile(signal, np.linspace(0, 1, bins + 1))
     edges[-1] = np.nextafter(edges[-1], np.inf)
@@ -102,4 +113,5 @@ def match_spectrum(
     target = np.histogram(signal, edges, weights=w_signal)[0]
     content = np.bincount(slot[inside], w_background[inside], bins)
     ratio = np.divide(target, content, out=np.zeros(bins), where=content > 0)
-    return np.where(inside, w_background * ratio[np.clip(slot, 0, bins - 1)], 0.0)
+    covered = (content > 0)[np.clip(np.digitize(signal, edges) - 1, 0, bins - 1)]
+    return np.where(inside, w_background * ratio[np.clip(slot, 0, bins - 1)], 0.0), np.where(covered, w_signal, 0.0)

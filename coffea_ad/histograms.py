@@ -73,12 +73,21 @@ def fill(
     return int((~finite).sum())
 
 
-def blinded(masks: Mapping[str, npt.NDArray[np.bool_]], regions: Sequence[RegionSpec]) -> npt.NDArray[np.bool_]:
+def blinded(grades: npt.NDArray[Any], regions: Sequence[RegionSpec]) -> npt.NDArray[np.bool_]:
     """Return which events of data must not be looked at: those with a jet in the tightest region.
 
     They are taken out of every histogram, the inclusive ones too: otherwise a subtraction would show them.
+
+    Parameters
+    ----------
+    grades : (n_events, jets) integer
+        `ad_region` of the jets, −1 if unscored.
+    regions : sequence of RegionSpec
+
+    Returns
+    -------
+    (n_events,) bool
     """
     if not regions:
-        return np.zeros(len(masks["inclusive"]), bool)
-    tightest = regions[-1].name
-    return masks[f"{tightest}_1tag"] | masks[f"{tightest}_2tag"]
+        return np.zeros(len(grades), bool)
+    return np.asarray(np.any(grades >= len(regions), axis=1))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from coffea_ad.errors import BadModel
 
-__all__ = ["CARD_KEY", "opset_domains", "read_texts", "seal", "verify", "with_texts"]
+__all__ = ["CARD_KEY", "network_digest", "opset_domains", "read_texts", "seal", "verify", "with_texts"]
 
 CARD_KEY = "coffea_ad.card"
 _DIGEST_KEY = "coffea_ad.digest"
@@ -129,6 +129,17 @@ def opset_domains(data: bytes, name: str = "model") -> dict[str, int]:
                     version = _varint(body, p)[0]
             domains[domain] = version
     return domains
+
+
+def network_digest(data: bytes, name: str = "model") -> str:
+    """Return a digest of the file without its metadata: the same for all cards on one network."""
+    out, at = hashlib.sha256(), 0
+    for field, start, _, end in _walk(data, name):
+        if field == _METADATA_PROPS:
+            out.update(data[at:start])
+            at = end
+    out.update(data[at:])
+    return out.hexdigest()
 
 
 def _digest_position(data: bytes) -> int:

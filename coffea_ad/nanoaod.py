@@ -138,6 +138,8 @@ class Objects:
         MissingIndex
             The objects do not say which event they come from.
         """
+        if not isinstance(events, ak.Array):
+            raise MissingIndex("one event or object alone cannot be scored; pass a slice such as events[3:4]")
         fields = ak.fields(events)
         if collection in fields:
             jets = events[collection]
@@ -173,11 +175,12 @@ class Objects:
         counts = ak.to_numpy(ak.num(jets, axis=1))
         factory = events.attrs.get("@events_factory")
         if factory is not None:
-            whole = ak.to_numpy(ak.num(factory.events()[collection], axis=1))
-            if not np.array_equal(whole, counts):
+            whole = factory.events()[collection]
+            same = np.array_equal(ak.to_numpy(ak.num(whole, axis=1)), counts)
+            if not (same and all(np.array_equal(_flat(whole[k]), _flat(jets[k])) for k in ("eta", "phi"))):
                 raise MissingIndex(
-                    "masked or sliced events lose the link between jets and constituents in coffea's own schema; "
-                    "open the file with schemaclass=coffea_ad.NanoAODSchema"
+                    "masked, sliced or re-sorted events lose the link between jets and constituents in coffea's own "
+                    "schema; open the file with schemaclass=coffea_ad.NanoAODSchema"
                 )
         n = int(counts.sum())
         return cls(collection, jets, events, np.repeat(np.arange(len(counts)), counts), np.arange(n))
@@ -200,8 +203,10 @@ class Objects:
         """
         if name not in ak.fields(self.array):
             raise MissingBranch(f"{where(self.source)}there is no branch {self.collection}_{name}")
-        values, _ = _leaf(self.array[name])  # item access: `jets.tau2` would be vector's mass²
-        return values[self.rows]
+        column = self.array[name]  # item access: `jets.tau2` would be vector's mass²
+        if self._indexed and _options(column) > _options(self.array["objectIdxG"]):
+            raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
+        return _leaf(column)[0][self.rows]
 
     def restore(self, values: npt.NDArray[Any]) -> Any:
         """Give a flat array (one value per object) the shape of what was passed in."""
@@ -223,6 +228,12 @@ class Objects:
         if shape.ndim == 1:
             return np.asarray(ak.to_numpy(~ak.is_none(shape)), np.int64)
         return np.asarray(ak.to_numpy(ak.fill_none(ak.num(shape, axis=1), 0)), np.int64)
+
+
+def _options(array: Any) -> int:
+    """Count the places where values may be missing."""
+    text = str(ak.type(array))
+    return text.count("?") + text.count("option[")
 
 
 def _leaf(array: Any) -> tuple[npt.NDArray[Any], Any]:

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from coffea_ad import regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
 from coffea_ad.errors import BadModel, ConfigError
-from coffea_ad.modelfile import CARD_KEY, read_texts
+from coffea_ad.modelfile import CARD_KEY, network_digest, read_texts
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, load_skim
+from coffea_ad.skims import Skim, load_skim, skim_files
 
 __all__ = ["AttachConfig", "attach", "new_regions"]
 
@@ -45,13 +45,33 @@ class AttachConfig(BaseModel):
 
 
 def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) -> tuple[npt.NDArray[np.float32], Skim]:
-    """Score the rows of a skim with a model."""
-    specs = model.card.inputs[0].features
-    parts = [load_skim(folder, f.name, f.options, datasets=datasets) for f in specs]
+    """Score the rows of a skim with a model: its own background by default, and not the rows it was trained on."""
+    card = model.card
+    filters = card.provenance.get("filters", ())
+    chosen = _datasets(card, datasets, _skimmed_datasets(folder))
+    parts = [load_skim(folder, f.name, f.options, datasets=chosen, filters=filters) for f in card.inputs[0].features]
     if len({len(p.x) for p in parts}) != 1:
-        raise ConfigError(f"{folder}: the features of {model.card.name} are not defined on the same rows")
+        raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
     rows = np.concatenate([p.x for p in parts], axis=1)
-    return np.asarray(model(rows)), parts[0]
+    kept = np.isin(parts[0].split, ("validation", "test")) if "rows" in card.provenance else np.ones(len(rows), bool)
+    return np.asarray(model(rows[kept])), parts[0].select(kept)
+
+
+def _skimmed_datasets(folder: str | Path) -> list[str]:
+    """Return the datasets of a skim."""
+    return sorted(skim_files(folder))
+
+
+def _datasets(card: ModelCard, datasets: Sequence[str], there: Sequence[str]) -> list[str]:
+    """Return what counts as background: what was asked for, or else what the model was trained on."""
+    if datasets:
+        return list(datasets)
+    trained = sorted(card.provenance.get("rows", {}))
+    if trained and set(trained) <= set(there):
+        return trained
+    if len(there) == 1:
+        return list(there)
+    raise ConfigError(f"say which datasets are the background with --datasets; there are: {', '.join(there)}")
 
 
 def attach(
@@ -115,18 +135,26 @@ def attach(
     return sealed
 
 
-def _from_results(results: Results, name: str, datasets: Sequence[str]) -> tuple[npt.NDArray[Any], ...]:
-    """Return bin centres, contents at luminosity and their variances of the inclusive `ad_logp` histogram."""
-    observable = f"{name}_logp"
-    chosen = list(datasets or results.histograms)
-    missing = [d for d in chosen if d not in results.histograms or observable not in results.histograms[d]]
+def _from_results(
+    results: Results, model: OnnxScorer, datasets: Sequence[str], name: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[str]]:
+    """Return edges, contents at luminosity and variances of the inclusive `ad_logp` histogram of the background."""
+    made_with = results.report["models"][0] if results.report.get("models") else {}
+    mine = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
+    if {k: made_with.get(k) for k in mine} != mine:
+        raise ConfigError(f"the results were made with another model than {name}: {made_with.get('file', 'none')}")
+    chosen = _datasets(model.card, datasets, sorted(results.histograms))
+    missing = [d for d in chosen if "ad_logp" not in results.histograms.get(d, {})]
     if missing:
-        raise ConfigError(f"the results have no histogram {observable} of {', '.join(missing)}")
-    total = sum(
-        (results.scaled(d, observable)[{"region": "inclusive", "variation": "nominal"}] for d in chosen[1:]),
-        start=results.scaled(chosen[0], observable)[{"region": "inclusive", "variation": "nominal"}],
-    )
-    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances())
+        raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
+    for d in chosen:
+        if not results.report["datasets"][d]["metadata"].get("is_mc", True) and not results.report["config"].get(
+            "unblind"
+        ):
+            raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
+    picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
+    total = sum(picked[1:], start=picked[0])
+    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), chosen
 
 
 def _binned_threshold(edges: Any, values: Any, variances: Any, eps: float) -> tuple[float, float, float]:
@@ -180,11 +208,11 @@ def new_regions(
     update: dict[str, Any] = {}
     if _has_histograms(source):
         results = load_results(source)
-        edges, values, variances = _from_results(results, "ad", datasets)
+        edges, values, variances, chosen = _from_results(results, scorer, datasets, name)
         total = float(values.sum()) / (1000.0 * results.report["lumi"])
         specs = _specs(efficiencies, visible_cross_sections, total)
         found = [(label, eps, *_binned_threshold(edges, values, variances, eps)) for label, eps in specs]
-        origin = f"results of {', '.join(datasets or sorted(results.histograms))}"
+        origin = f"results of {', '.join(chosen)}"
     else:
         score, skim = _background(scorer, source, datasets)
         calibration = card.calibration or regions.calibrate(score, skim.weight, f"skim {Path(source).name}")
@@ -195,10 +223,12 @@ def new_regions(
     kept = tuple(
         RegionSpec(name=label, efficiency=eps, thresholds=(t,), error=error, n_effective=n_eff, derived_from=origin)
         for label, eps, t, error, n_eff in found
-        if n_eff >= regions.MIN_EFFECTIVE
+        if n_eff >= regions.MIN_EFFECTIVE and error > 0
     )
     if not kept:
-        raise ConfigError(f"no region rests on {regions.MIN_EFFECTIVE:g} effective background objects")
+        raise ConfigError(
+            f"no region rests on {regions.MIN_EFFECTIVE:g} effective background objects within the reach of the calibration"
+        )
     return write_card(data, ModelCard.model_validate({**card.model_dump(), **update, "regions": kept}), name)
 
 
@@ -211,7 +241,9 @@ def _exact_threshold(calibration: Any, score: Any, weight: Any, eps: float) -> t
     order = np.argsort(-values, kind="stable")
     reached = np.cumsum(weight[order]) / weight.sum()
     threshold = float(values[order][min(int(np.searchsorted(reached, eps)), len(order) - 1)])
-    _, error, n_eff = regions.efficiency(values, weight, threshold)
+    achieved, error, n_eff = regions.efficiency(values, weight, threshold)
+    if abs(achieved - eps) > 3 * error:
+        return threshold, 0.0, 0.0  # ties, or beyond what the calibration can tell apart
     return threshold, error / (eps * np.log(10)), n_eff
 
 

@@ -96,6 +96,8 @@ def load(name: str | Path) -> ModuleType:
     ------
     UnknownName
         There is none.
+    ConfigError
+        It cannot be imported.
     """
     path = find(name)
     module_name = f"coffea_ad_recipe_{path.stem}"
@@ -107,7 +109,11 @@ def load(name: str | Path) -> ModuleType:
         raise UnknownName(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        del sys.modules[module_name]
+        raise ConfigError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from None
     cloudpickle.register_pickle_by_value(module)
     return module
 

@@ -126,7 +126,7 @@ def working_points(
     Returns
     -------
     tuple of RegionSpec, loose → tight
-        Without those that rest on fewer than `MIN_EFFECTIVE` effective objects.
+        Without those that rest on fewer than `MIN_EFFECTIVE` effective objects, or that ties put off their efficiency.
     """
     keep = np.isfinite(np.asarray(score, np.float64))
     values = logp(calibration, np.asarray(score)[keep])
@@ -136,9 +136,9 @@ def working_points(
         if not 0 < eps < 1:
             raise ConfigError(f"a background efficiency is {eps:g}, but must lie between 0 and 1")
         threshold = float(np.float32(-np.log10(eps)))
-        _, error, passing = efficiency(values, w, threshold)
-        if passing < MIN_EFFECTIVE:
-            continue
+        achieved, error, passing = efficiency(values, w, threshold)
+        if passing < MIN_EFFECTIVE or abs(achieved - eps) > 3 * error:
+            continue  # too few, or tied scores that no threshold can divide at this efficiency
         out.append(
             RegionSpec(
                 name=region_label(eps),

@@ -93,9 +93,12 @@ def load_results(folder: str | Path) -> Results:
     root = Path(folder)
     if not (root / "report.json").is_file():
         raise BadFile(f"{root}: there is no report.json; this is not a results folder")
-    report = json.loads((root / "report.json").read_text())
-    if not (root / "histograms.json").is_file():
-        return Results({}, report)
-    stored = json.loads((root / "histograms.json").read_text(), object_hook=uhi.io.json.object_hook)
-    histograms = {d: {o: hist.Hist(h) for o, h in observables.items()} for d, observables in stored.items()}
+    try:
+        report = json.loads((root / "report.json").read_text())
+        if not (root / "histograms.json").is_file():
+            return Results({}, report)
+        stored = json.loads((root / "histograms.json").read_text(), object_hook=uhi.io.json.object_hook)
+        histograms = {d: {o: hist.Hist(h) for o, h in observables.items()} for d, observables in stored.items()}
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None
     return Results(histograms, report)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import awkward as ak
+import numpy as np
 import uproot
 from coffea import processor as coffea_processor
 from coffea.processor.executor import UprootMissTreeError
@@ -22,6 +24,7 @@ from coffea.processor.executor import UprootMissTreeError
 from coffea_ad import errors, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
+from coffea_ad.modelfile import network_digest
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
 from coffea_ad.results import Results, save_results
 from coffea_ad.tagger import Tagger
@@ -96,6 +99,8 @@ def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, 
             content = json.loads(Path(source).read_text())
         except OSError as error:
             raise ConfigError(f"{source}: the fileset cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{source}: the fileset is not JSON text") from None
         except json.JSONDecodeError as error:
             raise ConfigError(f"{source}: the fileset is not valid JSON (line {error.lineno}: {error.msg})") from None
     if not isinstance(content, Mapping) or not content:
@@ -103,17 +108,51 @@ def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, 
     out = {}
     for dataset, entry in content.items():
         described = entry if isinstance(entry, Mapping) else {"files": entry}
-        files = described.get("files")
-        if isinstance(files, list):
-            files = dict.fromkeys(files, described.get("treename", "Events"))
-        if not isinstance(files, Mapping) or not files:
-            raise ConfigError(f"dataset {dataset}: there are no files")
-        out[dataset] = {"files": dict(files), "metadata": dict(described.get("metadata") or {})}
+        out[dataset] = {
+            "files": _files(dataset, described.get("files"), described.get("treename", "Events")),
+            "metadata": _metadata(dataset, described.get("metadata") or {}),
+        }
     return out
 
 
-def _check_file(path: str, tree: str, needs: Mapping[str, Any]) -> bool:
-    """Open a file, check its branches, and say whether it holds generator weights.
+def _files(dataset: str, files: Any, tree: Any) -> dict[str, str]:
+    if not re.fullmatch(r"\w[\w.+-]*", dataset):
+        raise ConfigError(f"dataset {dataset!r}: its name becomes a folder; use letters, digits and . _ + - only")
+    if isinstance(files, list):
+        files = dict.fromkeys(files, tree)
+    if not isinstance(files, Mapping) or not files:
+        raise ConfigError(f"dataset {dataset}: there are no files")
+    # coffea's preprocessing leaves {path: {"object_path": tree, "steps": …}}
+    plain: dict[Any, Any] = {p: e.get("object_path") if isinstance(e, Mapping) else e for p, e in files.items()}
+    for path, name in plain.items():
+        if not isinstance(path, str) or not isinstance(name, str):
+            raise ConfigError(f"dataset {dataset}: file {path!r} has no tree name")
+    return plain
+
+
+def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"dataset {dataset}: metadata must be keys and values")
+    kinds = {key: metadata[key] for key in ("is_mc", "isMC") if key in metadata}
+    for key, value in kinds.items():
+        if value not in (True, False):
+            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
+    if len({bool(v) for v in kinds.values()}) > 1:
+        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
+    return dict(metadata)
+
+
+@dataclass(frozen=True)
+class _FileFacts:
+    """What the check of one file found."""
+
+    events: int
+    has_weights: bool
+    generated: int | None  # events of all of `Runs`; more than `events` in a file that was skimmed before
+
+
+def _check_file(path: str, tree: str, needs: Mapping[str, Any]) -> _FileFacts:
+    """Open a file and check its branches.
 
     Raises
     ------
@@ -127,11 +166,25 @@ def _check_file(path: str, tree: str, needs: Mapping[str, Any]) -> bool:
                 lacking = missing_branches(needs, branches)
                 if lacking:
                     raise MissingBranch(f"{path}: {lacking}")
+            generated = _runs(file, "genEventCount")
+            return _FileFacts(
+                events.num_entries, "genWeight" in branches, None if generated is None else int(generated)
+            )
     except uproot.exceptions.KeyInFileError:
         raise BadFile(f"{path}: there is no tree {tree!r}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise BadFile(f"{path}: {_reason(error)}") from None
-    return "genWeight" in branches
+
+
+def _runs(file: Any, branch: str) -> float | None:
+    """Return the total of a branch of `Runs`; NanoAOD v6 and before wrote it with a trailing underscore."""
+    if "Runs" not in file:
+        return None
+    runs = file["Runs"]
+    for name in (branch, branch + "_"):
+        if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
+            return float(np.sum(runs[name].array(library="np")))
+    return None
 
 
 def _reason(error: BaseException) -> str:
@@ -145,32 +198,83 @@ def _reason(error: BaseException) -> str:
 
 def _preflight(
     fileset: dict[str, dict[str, Any]], processor: Any, notes: list[str], *, tolerant: bool, normalise: bool
-) -> None:
-    """Check one file of every dataset, and the metadata, on the client: seconds instead of retries on the cluster."""
+) -> set[str]:
+    """Check one file of every dataset, and the metadata, on the client: seconds instead of retries on the cluster.
+
+    Returns
+    -------
+    set of str
+        The datasets whose files were skimmed before, so that `Runs` holds their sum of weights.
+    """
     needs = processor.reads() if hasattr(processor, "reads") else {}
+    skimmed = set()
     for dataset, entry in fileset.items():
-        has_weights = _first_good(entry["files"], needs, tolerant=tolerant)
+        facts = _first_good(entry["files"], needs, tolerant=tolerant)
         metadata = entry["metadata"]
         if "is_mc" not in metadata and "isMC" not in metadata:
-            metadata["is_mc"] = has_weights
-            kind = "simulation" if has_weights else "data"
-            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is "
-                         f"{'there' if has_weights else 'not there'}")  # fmt: skip
-        if metadata.get("is_mc", metadata.get("isMC")) and normalise:
+            metadata["is_mc"] = facts.has_weights
+            kind, there = ("simulation", "there") if facts.has_weights else ("data", "not there")
+            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
+        mc = bool(metadata.get("is_mc", metadata.get("isMC")))
+        if mc and facts.events > 0 and not facts.has_weights:
+            raise MissingBranch(f"dataset {dataset}: is_mc is true, but the files have no genWeight")
+        if mc and normalise:
             cross_section(dataset, metadata)
+        if mc and facts.generated is not None and facts.generated != facts.events:
+            skimmed.add(dataset)
+            notes.append(f"{dataset}: the files were skimmed before; the sum of weights is taken from their Runs trees")
+    return skimmed
 
 
-def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> bool:
-    """Check the first file, or the first that opens; the others are found out by the run itself."""
+def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> _FileFacts:
+    """Check files until one with events opens; the others are found out by the run itself."""
     problem: BadFile | None = None
+    facts: _FileFacts | None = None
     for path, tree in files.items():
         try:
-            return _check_file(path, tree, needs)
+            facts = _check_file(path, tree, needs)
         except BadFile as error:
             if not tolerant:
                 raise
             problem = problem or error
-    raise problem or BadFile("there are no files")
+            continue
+        if facts.events > 0:
+            return facts
+    if facts is None:
+        raise problem or BadFile("there are no files")
+    return facts
+
+
+def _sumw_of_skimmed(dataset: str, files: Mapping[str, str]) -> float:
+    """Add up genEventSumw of all files: right only if all of their events were processed."""
+    total = 0.0
+    for path in files:
+        with uproot.open(path) as file:
+            part = _runs(file, "genEventSumw")
+        if part is None:
+            raise BadFile(f"{path}: other files of {dataset} have genEventSumw in Runs, this one has not")
+        total += part
+    return total
+
+
+def _own_cluster(workers: int) -> Any:
+    """Start a cluster that listens on the loopback address only: whoever reaches a scheduler can run code on it."""
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            processes=True,
+            silence_logs=logging.CRITICAL,  # what goes wrong is said once, by us
+        )
+    except RuntimeError as error:
+        raise ConfigError(
+            f"the dask cluster cannot start ({str(error).splitlines()[0]}); in a script, call ad.run under "
+            'if __name__ == "__main__":, or choose executor="iterative"'
+        ) from None
 
 
 @contextmanager
@@ -180,24 +284,17 @@ def _executor(kind: Executor, workers: int, scheduler: str | None) -> Iterator[A
     elif kind == "futures":
         yield coffea_processor.FuturesExecutor(workers=workers, retries=0)
     elif kind == "dask":
-        from distributed import Client, LocalCluster
+        from distributed import Client
 
         if scheduler is not None:
-            with Client(scheduler) as client:
+            try:
+                client = Client(scheduler, timeout=20)
+            except (OSError, ValueError, TimeoutError) as error:
+                raise ConfigError(f"no dask scheduler answers at {scheduler} ({error})") from None
+            with client:
                 yield coffea_processor.DaskExecutor(client=client)
             return
-        with (
-            # Nothing listens beyond the loopback address: whoever reaches a scheduler can run code on it.
-            LocalCluster(
-                n_workers=workers,
-                silence_logs=logging.CRITICAL,  # what goes wrong is said once, by us
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                processes=True,
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with _own_cluster(workers) as cluster, Client(cluster) as client:
             yield coffea_processor.DaskExecutor(client=client)
     else:
         raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
@@ -213,11 +310,19 @@ class _Guarded(coffea_processor.ProcessorABC):
         self.processor = processor
 
     def process(self, events: Any) -> Any:
+        if len(events) > 0 and hasattr(self.processor, "reads"):
+            branches = {f"{c}_{f}" for c in ak.fields(events) for f in ak.fields(events[c])} | set(ak.fields(events))
+            lacking = missing_branches(self.processor.reads(), branches)
+            if lacking:
+                raise MissingBranch(f"{events.metadata['filename']}: {lacking}")
         try:
             return getattr(self.processor, "process", self.processor)(events)
-        except (CoffeaADError, OSError):
+        except CoffeaADError:
             raise
         except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1].filename
+            if isinstance(error, OSError) and "site-packages" in last:
+                raise  # reading failed, not the processor
             raise ProcessorFailed(_own_lines(error)) from error
 
     def postprocess(self, accumulator: Any) -> Any:
@@ -340,6 +445,11 @@ def run(
     IncompleteRun
         Files or chunks are missing and `allow_missing` is off.
     """
+    for name, value in (("chunksize", chunksize), ("workers", workers)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, but must be at least 1")
+    if not 0 < lumi < float("inf"):
+        raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
     entries = load_fileset(fileset)
     if test:
         entries = {d: {**e, "files": dict(list(e["files"].items())[:1])} for d, e in entries.items()}
@@ -347,8 +457,10 @@ def run(
     taggers = [Tagger(m, name="ad" if i == 0 else f"ad{i + 1}") for i, m in enumerate(models)]
     module, instance, resolved = _instance(processor, config, overrides, taggers, output)
     notes: list[str] = []
+    if output is not None:
+        _writable(Path(output))
     normalise = output is not None and getattr(instance, "fills_histograms", True)
-    _preflight(entries, instance, notes, tolerant=allow_missing, normalise=normalise)
+    skimmed = _preflight(entries, instance, notes, tolerant=allow_missing, normalise=normalise)
     started = time.monotonic()
     with _executor(executor, workers, scheduler) as pool:
         runner = coffea_processor.Runner(
@@ -367,15 +479,19 @@ def run(
         except Exception as error:
             raise _explain(error, stage) from error
     outputs = dict(done["out"])
+    datasets = _completeness(entries, chunks, set(done["processed"]), outputs)
+    for dataset in skimmed:
+        if datasets[dataset]["missing"] or test:
+            notes.append(f"{dataset}: only a part of skimmed files was processed; its normalisation is not known")
+            datasets[dataset]["sumw"] = 0.0
+        else:
+            datasets[dataset]["sumw"] = _sumw_of_skimmed(dataset, entries[dataset]["files"])
     report = RunReport(
         outputs=outputs,
-        datasets=_completeness(entries, chunks, set(done["processed"]), outputs),
+        datasets=datasets,
         config=resolved,
         versions=_versions(),
-        models=[
-            {"file": str(m), "name": t.card.name, "digest": t.scorer.digest}
-            for m, t in zip(models, taggers, strict=True)
-        ],
+        models=[_describe(m, t) for m, t in zip(models, taggers, strict=True)],
         processor=str(processor) if isinstance(processor, (str, Path)) else type(processor).__name__,
         executor=executor,
         lumi=lumi,
@@ -388,6 +504,29 @@ def run(
     if output is not None:
         _save(report, module, Path(output))
     return report
+
+
+def _describe(file: str | Path, tagger: Tagger) -> dict[str, Any]:
+    """Say which model this was: file, network and calibration, whose digests survive a change of the regions."""
+    scorer = tagger.scorer
+    return {
+        "file": str(file),
+        "name": tagger.card.name,
+        "digest": scorer.digest,
+        "network": network_digest(scorer.data),
+        "calibration": scorer.card.calibration_digest,
+    }
+
+
+def _writable(output: Path) -> None:
+    """Make the results folder before the run: finding out afterwards would lose the work."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"{output}: results cannot be written there ({error.strerror})") from None
 
 
 def _instance(

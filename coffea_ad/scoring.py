@@ -183,7 +183,8 @@ class OnnxScorer:
         for array in batch.values():
             finite &= np.isfinite(array).all(axis=1)
         if finite.any():
-            scores[finite] = self._run(self.session, {name: array[finite] for name, array in batch.items()})
+            got = self._run(self.session, {name: array[finite] for name, array in batch.items()})
+            scores[finite] = np.where(np.isfinite(got), got, np.nan)
         return scores
 
     def _run(self, session: ort.InferenceSession, batch: Batch) -> npt.NDArray[np.float32]:

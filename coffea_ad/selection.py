@@ -104,10 +104,12 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     return np.sqrt(np.maximum(square, 0))
 
 
-def cutflow(selection: PackedSelection, steps: Sequence[str], weight: npt.NDArray[Any]) -> dict[str, dict[str, float]]:
-    """Return events and sum of weights after each step, cuts applied one after the other."""
+def cutflow(
+    selection: PackedSelection, steps: Sequence[str], weight: npt.NDArray[Any], *, and_: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Return events and sum of weights after each step, cuts applied one after the other; `and_` goes with every step."""
     out = {"all": {"events": len(weight), "weight": float(weight.sum())}}
     for i, step in enumerate(steps):
-        passed = selection.all(*steps[: i + 1])
+        passed = selection.all(*steps[: i + 1], *([and_] if and_ else []))
         out[step] = {"events": int(passed.sum()), "weight": float(weight[passed].sum())}
     return out

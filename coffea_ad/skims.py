@@ -17,13 +17,11 @@ import pyarrow.parquet as pq
 from coffea_ad import features
 from coffea_ad.card import FeatureSpec, feature_spec
 from coffea_ad.errors import SkimError, unknown_text
-from coffea_ad.weights import cross_section, event_uniform, n_effective
+from coffea_ad.weights import cross_section, n_effective, split_of
 
-__all__ = ["SKIM_KEY", "SPLIT", "Skim", "WeightMode", "load_skim", "skim_files"]
+__all__ = ["SKIM_KEY", "Skim", "WeightMode", "load_skim", "skim_files"]
 
 SKIM_KEY = b"coffea_ad"
-SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
-"""Fractions of events; the salt of the hash is "train"."""
 _KEYS = ("dataset", "run", "luminosityBlock", "event", "objectIdx")
 WeightMode = Literal["xsec", "flat_pt", "none"]
 
@@ -68,6 +66,13 @@ class Skim:
         return self.select(np.isin(self.split, names))
 
 
+def _manifest(folder: str | Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((Path(folder) / "manifest.json").read_text())["datasets"])
+    except (OSError, ValueError, KeyError):
+        raise SkimError(f"{folder}: there is no skim here, or it did not finish (no manifest.json)") from None
+
+
 def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[Path]]:
     """Return the parquet files of each dataset in a skim folder, as its manifest lists them.
 
@@ -79,10 +84,7 @@ def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, li
         There is no finished skim, it has not these datasets, or a file is missing.
     """
     root = Path(folder)
-    try:
-        manifest = json.loads((root / "manifest.json").read_text())["datasets"]
-    except (OSError, ValueError, KeyError):
-        raise SkimError(f"{root}: there is no skim here, or it did not finish (no manifest.json)") from None
+    manifest = _manifest(root)
     for name in datasets:
         if name not in manifest:
             raise SkimError(f"{root}: " + unknown_text("dataset", name, manifest))
@@ -174,15 +176,18 @@ def load_skim(
     xsec: dict[str, float] = {}
     flavours: set[str] = set()
     selection: dict[str, Any] = {}
+    kinds: set[bool] = set()
     for dataset, files in skim_files(folder, datasets).items():
-        sumw[dataset] = 0.0
+        sumw[dataset] = _manifest(folder)[dataset]["sumw"]
         for path in files:
             schema, metadata = _metadata(path)
             _check_feature(path, schema, metadata, spec)
-            sumw[dataset] += metadata["sumw"]
             flavours.add(metadata["flavour"])
+            kinds.add(metadata["is_mc"])
+            if selection and metadata["selection"] != selection:
+                raise SkimError(f"{path}: this file was skimmed with another selection than those before it")
             selection = metadata["selection"]
-            if weights == "xsec" and metadata["is_mc"]:
+            if weights != "none" and metadata["is_mc"]:
                 xsec[dataset] = cross_section(dataset, metadata)
             hashes[f"{dataset}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
             try:
@@ -192,6 +197,8 @@ def load_skim(
             tables.append(table.drop_columns([c for c in table.column_names if "." in c and c not in columns]))
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
+    if len(kinds) > 1 and weights != "none":
+        raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     # File names carry the inputs' random ids: sorted by event, the same events give the same training.
     joined = joined.append_column("dataset", pa.array(names)).sort_by([(k, "ascending") for k in _KEYS])
@@ -207,9 +214,7 @@ def load_skim(
         raise SkimError(f"{folder}: no row has all inputs of {key} defined")
     total = float(weight[finite].sum())
     weight = weight / np.abs(weight[finite]).mean()
-    u = event_uniform("train", bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
-    edges = np.cumsum(list(SPLIT.values()))[:-1]
-    split = np.array(list(SPLIT), dtype=np.str_)[np.digitize(u, edges)]
+    split = split_of(bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
     provenance = {
         "files": hashes,
         "rows": counts,

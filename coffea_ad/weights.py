@@ -12,8 +12,20 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 
-__all__ = ["cross_section", "event_uniform", "generator_weight", "is_mc", "n_effective", "normalisation", "splitmix64"]
+__all__ = [
+    "SPLIT",
+    "cross_section",
+    "event_uniform",
+    "generator_weight",
+    "is_mc",
+    "n_effective",
+    "normalisation",
+    "split_of",
+    "splitmix64",
+]
 
+SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
+"""How training divides events: by a hash of their ids with the salt "train"."""
 U64 = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -73,6 +85,18 @@ def event_uniform(
     return np.asarray((h >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
+def split_of(run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """Say for which part of a training events are: "train", "validation" or "test", (n,) str.
+
+    >>> split_of([1, 1, 1], [1, 1, 1], [1, 5, 12]).tolist()
+    ['train', 'test', 'validation']
+    """
+    edges = np.cumsum(list(SPLIT.values()))[:-1]
+    return np.array(list(SPLIT), dtype=np.str_)[
+        np.digitize(event_uniform("train", run, luminosity_block, event), edges)
+    ]
+
+
 def is_mc(events: Any) -> bool:
     """Say whether events are simulated: by `is_mc` or `isMC` in the metadata, else by the presence of genWeight."""
     metadata = getattr(events, "metadata", None) or {}
@@ -110,7 +134,13 @@ def cross_section(dataset: str, metadata: Mapping[str, Any]) -> float:
     """
     for key in ("xsec", "cross_section"):
         if key in metadata:
-            return float(metadata[key])
+            try:
+                value = float(metadata[key])
+            except (TypeError, ValueError):
+                value = -1.0
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"dataset {dataset}: {key} is {metadata[key]!r}, but must be a positive number of pb")
+            return value
     raise ConfigError(f"dataset {dataset}: the metadata gives no xsec (pb), which simulated events need")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import hist
@@ -23,13 +23,15 @@ import coffea_ad as ad
 from coffea_ad import histograms, regions
 from coffea_ad import selection as cuts
 from coffea_ad.errors import NoModel
-from coffea_ad.weights import generator_weight, is_mc
+from coffea_ad.weights import generator_weight, is_mc, split_of
+
+Split = Literal["train", "validation", "test"]
 
 
 class Config(BaseModel):
     """Selection, names of branches, variations."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     met: str = "PuppiMET"
     jet_pt_min: float = Field(200.0, description="GeV, both leading jets")
     jet_eta_max: float = 2.4
@@ -41,15 +43,16 @@ class Config(BaseModel):
     lepton_isolation_max: float = 0.2
     triggers: tuple[str, ...] = Field((), description="any of them; none: no trigger is asked for")
     met_filters: tuple[str, ...] = Field((), description="all of them")
-    jet_scale: float = Field(0.02, description="relative shift of jet pT and mass for the jet_scale variations")
-    mass_max: float = Field(5000.0, description="GeV, end of the m_T and m_JJ axes")
+    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and masses, propagated to MET")
+    mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
+    splits: tuple[Split, ...] = Field((), description="simulated events of these parts of a training only; none: all")
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
 
 
 class Processor(processor.ProcessorABC):
     """Fills histograms of anomaly regions."""
 
-    steps = ("filters", "trigger", "lepton veto", "two jets", "delta eta", "MET", "RT", "dphi", "selected")
+    steps = ("filters", "trigger", "lepton veto", "two jets", "delta eta", "MET", "RT", "dphi")
 
     def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:  # noqa: ARG002
         if len(taggers) != 1:
@@ -73,6 +76,8 @@ class Processor(processor.ProcessorABC):
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
         mc = is_mc(events)
+        if mc and self.config.splits and len(events) > 0:
+            events = events[np.isin(split_of(events.run, events.luminosityBlock, events.event), self.config.splits)]
         weights = Weights(len(events))
         weights.add("generator", generator_weight(events))
         weight = weights.weight()
@@ -112,9 +117,17 @@ class Processor(processor.ProcessorABC):
             factor = 1 + {"nominal": 0, "jet_scaleUp": 1, "jet_scaleDown": -1}[variation] * self.config.jet_scale
             varied = jets
             if variation != "nominal":
-                for field in ("pt", "mass"):
+                for field in ("pt", "mass", "msoftdrop"):
                     varied = ak.with_field(varied, jets[field] * np.float32(factor), field)
-            yield variation, varied
+            yield variation, ak.with_field(varied, varied["pt"] - jets["pt"], "pt_shift")
+
+    @staticmethod
+    def _missing_momentum(met: Any, pair: Any) -> tuple[Any, Any]:
+        """Take the shift of the two leading jets out of MET again."""
+        px, py = (np.asarray(ak.to_numpy(met["pt"]), np.float64) * f(ak.to_numpy(met["phi"])) for f in (np.cos, np.sin))
+        shift, phi = (np.asarray(ak.to_numpy(pair[k]), np.float64).reshape(-1, 2) for k in ("pt_shift", "phi"))
+        px, py = px - (shift * np.cos(phi)).sum(axis=1), py - (shift * np.sin(phi)).sum(axis=1)
+        return np.hypot(px, py), np.arctan2(py, px)
 
     def _select_events(self, events: Any) -> dict[str, Any]:
         """Cuts that no variation of the jets touches."""
@@ -143,7 +156,7 @@ class Processor(processor.ProcessorABC):
         good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
         two = ak.to_numpy(ak.sum(good, axis=1) == 2)
         pair = leading[two]
-        met_pt, met_phi = (np.asarray(ak.to_numpy(events[c.met][k][two]), np.float64) for k in ("pt", "phi"))
+        met_pt, met_phi = self._missing_momentum(events[c.met][two], pair)
         dijet = pair[:, 0] + pair[:, 1]
         mt = cuts.transverse_mass(dijet, met_pt, met_phi)
         phi, eta = (ak.to_numpy(pair[k]).reshape(-1, 2) for k in ("phi", "eta"))
@@ -161,24 +174,22 @@ class Processor(processor.ProcessorABC):
             whole = np.zeros(n, bool)
             whole[two] = mask
             chosen.add(name, whole)
-        mask = chosen.all(*self.steps[:-1])
+        mask = chosen.all(*self.steps)
 
         tagged = self.tagger(leading[mask])
         masks, unscored = regions.event_regions(tagged[f"{self.tagger.name}_region"], self.tagger.card.regions)
         shown = np.ones(int(mask.sum()), bool)
+        grades = ak.to_numpy(ak.fill_none(tagged[f"{self.tagger.name}_region"], -1)).reshape(-1, 2)
         if not mc and not c.unblind:
-            shown &= ~histograms.blinded(masks, self.tagger.card.regions)
-        selected = mask.copy()
-        selected[mask] = shown
-        chosen.add("selected", selected)
+            shown &= ~histograms.blinded(grades, self.tagger.card.regions)
         if variation == "nominal":
-            # A step before the last one would give the blinded events away.
-            steps = self.steps if mc or c.unblind else [*self.steps[:-2], "selected"]
-            out["cutflow"] = cuts.cutflow(chosen, steps, weight)
-            out["unscored"] += int(unscored.sum())
+            hidden = np.zeros(n, bool)
+            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
+            chosen.add("shown", ~hidden)
+            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight, and_="shown")
+            out["unscored"] += int((unscored & shown).sum())
 
         inside = mask[two]
-        grades = ak.to_numpy(ak.fill_none(tagged[f"{self.tagger.name}_region"], -1)).reshape(-1, 2)
         logp = ak.to_numpy(ak.fill_none(tagged[f"{self.tagger.name}_logp"], np.nan)).reshape(-1, 2)
         values = {
             "mt": mt[inside],

@@ -41,7 +41,7 @@ class FeatureConfig(BaseModel):
 class Config(BaseModel):
     """Selection and columns."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     collection: str = "FatJet"
     features: tuple[FeatureConfig, ...] = (FeatureConfig(name="jet_substructure"),)
     bystanders: FeatureConfig = FeatureConfig(name="jet_kinematics")
@@ -168,7 +168,9 @@ class Processor(processor.ProcessorABC):
             "selection": c.model_dump(mode="json", exclude={"features", "bystanders"}),
             **{k: metadata[k] for k in ("xsec", "cross_section") if k in metadata},
         }
-        table = pa.table(columns or self._no_rows(described))
+        # One schema for all files, whatever the flavour of the input and also without a row.
+        shape = self._no_rows(described)
+        table = pa.table({k: np.asarray(columns[k]).astype(v.dtype) if columns else v for k, v in shape.items()})
         table = table.replace_schema_metadata({SKIM_KEY: json.dumps(record)})
         folder = Path(self.output) / metadata["dataset"]
         folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +210,7 @@ def finish(report: Any, output: Path) -> None:
     for name, out in report.outputs.items():
         files = sorted(str(Path(f).relative_to(output.resolve())) for f in out["files"])
         counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
+        counts["sumw"] = report.datasets[name]["sumw"]
         datasets[name] = {**counts, "files": files, "config": report.config, "versions": report.versions}
     temporary = path.with_name("manifest.json.part")
     temporary.write_text(json.dumps({"datasets": datasets}, indent=1))

@@ -72,6 +72,8 @@ class Feature:
             allowed = self.options[name][1]
             if allowed is not None and value not in allowed:
                 raise ConfigError(f"{self.name}: option {name} is {value!r}, but must be one of {list(allowed)}")
+            if allowed is None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+                raise ConfigError(f"{self.name}: option {name} is {value!r}, but must be a positive number")
         return {name: options.get(name, default) for name, (default, _) in self.options.items()}
 
     def key(self, options: Options) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
+import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +21,7 @@ from coffea_ad.nn.autoencoder import AE
 from coffea_ad.nn.transforms import QuantileNormal
 from coffea_ad.progress import progress
 from coffea_ad.skims import Skim
+from coffea_ad.weights import n_effective
 
 __all__ = ["TrainConfig", "fit"]
 
@@ -50,7 +54,26 @@ def _device(name: str) -> torch.device:
 
 
 def _draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    return torch.multinomial(weight, n, replacement=True, generator=generator)
+    """Draw n rows with replacement in proportion to their weights; `torch.multinomial` ends at 2²⁴ rows."""
+    total = torch.cumsum(weight, 0)
+    u = torch.rand(n, generator=generator, device=weight.device, dtype=weight.dtype) * total[-1]
+    return torch.searchsorted(total, u, right=True).clamp_(max=len(weight) - 1)
+
+
+def _held_out(z: Tensor, weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
+    order = torch.randperm(len(z), generator=generator, device=z.device)
+    half = min(n // 2, max(2, int(n_effective(weight.cpu().numpy()) / 4)))
+    pools = order[0::2], order[1::2]
+    return torch.cat([z[pool][_draw(weight[pool], half, generator)] for pool in pools])
+
+
+def _fingerprint(model: AE, data: Skim, config: TrainConfig) -> str:
+    """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    own = config.model_dump(exclude={"epochs", "stop_patience", "device"})
+    rows = hashlib.sha256(data.x.tobytes() + data.weight.tobytes()).hexdigest()
+    return hashlib.sha256(json.dumps([type(model).__name__, shapes, own, rows], sort_keys=True).encode()).hexdigest()
 
 
 def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
@@ -106,7 +129,10 @@ def fit(
     weight = {k: torch.from_numpy(v.weight).to(device) for k, v in rows.items()}
 
     generator = _generator(config.seed, 0, device)
-    held_out = z["validation"][_draw(weight["validation"], config.validation_rows, _generator(config.seed, 1, device))]
+    held_out = _held_out(
+        z["validation"], weight["validation"], config.validation_rows, _generator(config.seed, 1, device)
+    )
+    fingerprint = _fingerprint(model, data, config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
         optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10
@@ -120,6 +146,8 @@ def fit(
         if out is None or not (out / "checkpoint.pt").exists():
             raise ConfigError(f"there is no checkpoint to resume from in {out}")
         saved = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
+        if saved["fingerprint"] != fingerprint:
+            raise ConfigError(f"the checkpoint in {out} belongs to other data, another network or other settings")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         scheduler.load_state_dict(saved["scheduler"])
@@ -135,18 +163,21 @@ def fit(
             model.eval()
             row |= model.validate(held_out, _generator(config.seed, 2, device))
             value = row[model.criterion]
+            if not math.isfinite(row["loss"] + value):
+                if best["epoch"] < 0:
+                    raise ConfigError(f"training diverged in epoch {epoch}: lower train.learning_rate")
+                warnings.warn(f"training diverged in epoch {epoch}; epoch {best['epoch']} is kept", stacklevel=2)
+                break
             row["learning_rate"] = optimizer.param_groups[0]["lr"]
             scheduler.step(value)
             history.append(row)
             if value < best["value"]:
                 best = {"value": value, "epoch": epoch, "state": copy.deepcopy(model.state_dict())}
             if out is not None:
-                _save(out, model, optimizer, scheduler, generator, history, best)
+                _save(out, model, optimizer, scheduler, generator, history, best, fingerprint)
             advance(1, note=f"{model.criterion} {value:.4g} (best {best['value']:.4g})")
             if epoch - best["epoch"] >= config.stop_patience:
                 break
-    if best["epoch"] < 0:
-        raise SkimError(f"training diverged: {model.criterion} was never finite")
     model.load_state_dict(best["state"])
     model.eval()
     return history
@@ -176,7 +207,7 @@ def _epoch(
 
 def _save(
     out: Path, model: AE, optimizer: Any, scheduler: Any, generator: torch.Generator,
-    history: list[dict[str, float]], best: Mapping[str, Any],
+    history: list[dict[str, float]], best: Mapping[str, Any], fingerprint: str,
 ) -> None:  # fmt: skip
     state = {
         "model": model.state_dict(),
@@ -185,6 +216,7 @@ def _save(
         "generator": generator.get_state(),
         "history": history,
         "best": dict(best),
+        "fingerprint": fingerprint,
     }
     torch.save(state, out / "checkpoint.pt.part")
     (out / "checkpoint.pt.part").replace(out / "checkpoint.pt")

@@ -9,6 +9,7 @@ from scipy.special import ndtri
 from torch import Tensor, nn
 
 from coffea_ad.errors import SkimError
+from coffea_ad.weights import n_effective
 
 __all__ = ["QuantileNormal"]
 
@@ -88,13 +89,18 @@ class QuantileNormal(nn.Module):
             raise SkimError(f"column {column} takes fewer than three different values; it cannot be transformed")
         mass = np.bincount(inverse, weight)
         rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
-        tiny = 0.5 / len(x)
-        z = np.maximum.accumulate(ndtri(np.clip(rank, tiny, 1 - tiny)))
+        # Beyond this rank a quantile rests on less than one effective row; the tails take over.
+        edge = 0.5 / (n_effective(weight) + 1)
+        inside = (rank > edge) & (rank < 1 - edge)
+        if inside.sum() < 2:
+            raise SkimError(f"column {column} has nearly all its weight on one value; it cannot be transformed")
+        z, values = ndtri(rank[inside]), values[inside]
         grid = np.linspace(z[0], z[-1], _SEGMENTS - 2)
         inner = np.interp(grid, z, values).astype(np.float32).astype(np.float64)
         inner, first = np.unique(inner, return_index=True)  # an atom takes several knots: keep one
         inner_z = grid[first]
-        k = max(1, min(8, len(inner) - 1))
+        # Mean slopes of the outermost tenth of the z range: single rows must not decide what lies beyond.
+        k = max(1, len(inner) // 10)
         left = (inner_z[k] - inner_z[0]) / (inner[k] - inner[0])
         right = (inner_z[-1] - inner_z[-1 - k]) / (inner[-1] - inner[-1 - k])
         span = inner[-1] - inner[0]

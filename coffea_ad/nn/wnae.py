@@ -8,9 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from coffea_ad.errors import ConfigError
 from coffea_ad.nn.autoencoder import AE
 from coffea_ad.nn.losses import wasserstein2
 from coffea_ad.nn.samplers import langevin
+from coffea_ad.nn.transforms import QuantileNormal
 
 __all__ = ["WNAE"]
 
@@ -83,9 +85,14 @@ class WNAE(AE):
         return torch.minimum(torch.maximum(points, self.low), self.high)
 
     def start(self, z: Tensor, generator: torch.Generator) -> None:
-        """Set the box of the chains to the range of the data and start the chains."""
-        self.low.copy_(z.amin(dim=0))
-        self.high.copy_(z.amax(dim=0))
+        """Set the box of the chains to the range of the transform, or else of the data, and start the chains."""
+        if isinstance(self.transform, QuantileNormal):
+            low, high = self.transform.low, self.transform.high
+        else:
+            low, high = z.amin(dim=0), z.amax(dim=0)
+        self.low.copy_(low)
+        self.high.copy_(high)
+        self.floor.zero_()
         self.chains.copy_(self._fresh(len(self.chains), generator))
 
     def _chain(self, start: Tensor, generator: torch.Generator, *, steps: int, create_graph: bool) -> Tensor:
@@ -104,6 +111,8 @@ class WNAE(AE):
     def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the Wasserstein distance to the chains, advance them, and report both mean energies."""
         n, device = len(z), z.device
+        if n > len(self.chains):
+            raise ConfigError(f"buffer_size is {len(self.chains)}, but a batch has {n} rows and needs as many chains")
         slot = torch.randperm(len(self.chains), generator=generator, device=device)[:n]
         replayed = torch.rand(n, 1, generator=generator, device=device) < self.replay
         start = torch.where(replayed, self.chains[slot], self._fresh(n, generator))
@@ -116,7 +125,8 @@ class WNAE(AE):
     def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Return the distance between held-out data and advanced chains, its floor, and the excess.
 
-        The floor is the distance between two halves of the held-out data; the model is compared at the same size.
+        The floor is the distance between the two halves of z, which the training loop draws from disjoint rows; the
+        model is compared with both at the same size.
         """
         n = min(len(z) // 2, len(self.chains))
         one, two = z[:n], z[n : 2 * n]

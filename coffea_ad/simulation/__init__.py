@@ -40,7 +40,7 @@ def simulate(
     output : path
         The ROOT file to make.
     seed : int
-        Fixes everything random.
+        Fixes everything random, and is the run number of the events.
     layout : "v15" or "pfnano"
         Central NanoAOD v15, or the same events under PFNano's names.
     parameters : mapping, optional
@@ -64,6 +64,8 @@ def simulate(
     values, settings = resolve(name, parameters)
     if n_events < 1:
         raise ConfigError(f"the number of events is {n_events}, but must be positive")
+    if not 1 <= seed < 2**32:
+        raise ConfigError(f"the seed is {seed}, but must be positive and below 2³²")
     if layout not in ("v15", "pfnano"):
         raise ConfigError(f"layout is {layout!r}, but must be 'v15' or 'pfnano'")
     try:
@@ -75,7 +77,7 @@ def simulate(
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = [min(BLOCK, n_events - start) for start in range(0, n_events, BLOCK)]
-    writer = NanoAODWriter(path, layout)
+    writer = NanoAODWriter(path, layout, seed)
     try:
         with (
             ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(sizes))) as pool,

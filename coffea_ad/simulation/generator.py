@@ -108,6 +108,12 @@ def _reconstruct(record: Any, rng: np.random.Generator) -> tuple[dict[str, Table
         "jetIdx": owner[rows] - first_jet[c.event[rows]],
     }
     muon = leptons(c, n, 13)
+    isolated = {k: v[muon["relIso"] < 0.15] for k, v in muon.items()}
+    # PF MET counts muons; the "NoMu" triggers do not
+    no_mu = np.hypot(
+        met_x + np.bincount(muon["event"], muon["pt"] * np.cos(muon["phi"]), n),
+        met_y + np.bincount(muon["event"], muon["pt"] * np.sin(muon["phi"]), n),
+    )
     central = {k: v[(jet["pt"] > 30) & (np.abs(jet["eta"]) < 2.5)] for k, v in jet.items()}
     collections = {
         "Jet": jet,
@@ -125,7 +131,7 @@ def _reconstruct(record: Any, rng: np.random.Generator) -> tuple[dict[str, Table
         "MET_phi": np.arctan2(met_y, met_x),
         "GenMET_pt": np.hypot(gen_x, gen_y),
         "GenMET_phi": np.arctan2(gen_y, gen_x),
-        **triggers(_sum(central, n), _leading(fat, n), met, _leading(muon, n), rng),
+        **triggers(_sum(central, n), _leading(fat, n), no_mu, _leading(isolated, n), rng),
     }
     return collections, per_event
 

@@ -194,7 +194,7 @@ def taus(generated: Table, jet: Table, rng: np.random.Generator) -> Table:
 
 
 def triggers(ht: Floats, fat_pt: Floats, met: Floats, muon_pt: Floats, rng: np.random.Generator) -> Table:
-    """Trigger bits with error-function turn-ons."""
+    """Trigger bits with error-function turn-ons, from H_T, leading AK8 and isolated-muon pT, and MET without muons."""
     from scipy.special import erf
 
     def bit(value: Floats, threshold: float, width: float) -> npt.NDArray[np.bool_]:
@@ -209,26 +209,32 @@ def triggers(ht: Floats, fat_pt: Floats, met: Floats, muon_pt: Floats, rng: np.r
     }
 
 
-_KEPT = (5, 6, 11, 12, 13, 14, 15, 16, 22, 23, 24, 25, 51, 53, 4900023, 4900101, 4900111, 4900113, 4900211, 4900213)
+_KEPT = (6, 23, 24, 25, 51, 53, 4900023, 4900101, 4900111, 4900113, 4900211, 4900213)
 
 
 @njit(cache=True)
 def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Ints, kept: npt.NDArray[np.bool_]) -> Any:
-    """For every particle: whether it is the last of its copies, and its nearest kept ancestor or −1."""
-    last = np.ones(len(pdgid), np.bool_)
-    ancestor = np.full(len(pdgid), -1, np.int64)
-    for i in range(len(pdgid)):
+    """For every particle: first and last of its copies, from a hadron or τ or not, and its nearest kept ancestor or −1."""
+    n = len(pdgid)
+    is_first, is_last, prompt = np.ones(n, np.bool_), np.ones(n, np.bool_), np.ones(n, np.bool_)
+    ancestor = np.full(n, -1, np.int64)
+    for i in range(n):
         base = first[event[i]]
         if d1[i] > 0:
             for d in range(d1[i], max(d1[i], d2[i]) + 1):
                 if pdgid[base + d] == pdgid[i]:
-                    last[i] = False
+                    is_last[i] = False
+        if mother[i] > 0 and pdgid[base + mother[i]] == pdgid[i]:
+            is_first[i] = False
         up = mother[i]
-        while up > 0 and not kept[base + up]:
+        while up > 0:
+            code = abs(pdgid[base + up])
+            if (100 < code < 1_000_000 and code != 2212) or (code == 15 and code != abs(pdgid[i])):
+                prompt[i] = False
+            if kept[base + up] and ancestor[i] < 0:
+                ancestor[i] = base + up
             up = mother[base + up]
-        if up > 0:
-            ancestor[i] = base + up
-    return last, ancestor
+    return is_first, is_last, prompt, ancestor
 
 
 def gen_particles(record: Any, n_events: int) -> tuple[Table, Table, Table]:
@@ -248,10 +254,13 @@ def gen_particles(record: Any, n_events: int) -> tuple[Table, Table, Table]:
 
     hard = (np.abs(status) >= 21) & (np.abs(status) <= 29)
     lepton = np.isin(code, (11, 12, 13, 14, 15, 16)) & (pt > 3) & (status > 0)
-    kept = (hard | lepton | (np.isin(code, _KEPT[6:]) & (code > 22))) & (pt > 0)
-    last, ancestor = _walk(first, event, pdgid, mother, d1, d2, kept)
-    kept &= hard | last
-    _, ancestor = _walk(first, event, pdgid, mother, d1, d2, kept)
+    kept = (hard | lepton | np.isin(code, _KEPT)) & (pt > 0)
+    _, is_last, _, _ = _walk(first, event, pdgid, mother, d1, d2, kept)
+    kept &= hard | is_last
+    is_first, _, prompt, ancestor = _walk(first, event, pdgid, mother, d1, d2, kept)
+    # HepMC status: 1 stable, 2 decayed hadron or lepton, Pythia's own for the rest
+    hepmc = np.where(status > 0, 1, np.where((code > 100) & (code < 4_900_000) | (code == 15), 2, np.abs(status)))
+    flags = prompt * 1 | hard * (1 << 7 | 1 << 8) | is_first * (1 << 12) | is_last * (1 << 13)
     rows = np.flatnonzero(kept)
     number = np.full(len(pdgid), -1, np.int64)
     number[rows] = np.arange(len(rows)) - _offsets(event[rows], n_events)[event[rows]]
@@ -262,7 +271,8 @@ def gen_particles(record: Any, n_events: int) -> tuple[Table, Table, Table]:
         "phi": phi[rows],
         "mass": mass[rows],
         "pdgId": pdgid[rows],
-        "status": np.abs(status[rows]),
+        "status": hepmc[rows],
+        "statusFlags": flags[rows],
         "genPartIdxMother": np.where(ancestor[rows] >= 0, number[ancestor[rows]], -1),
     }
     flavoured = np.flatnonzero(heavy & (pt > 5))

@@ -89,7 +89,7 @@ def zjets(*, pthat_min: float = 30.0, m_min: float = 50.0) -> list[str]:
         "WeakBosonAndParton:qg2gmZq = on",
         "23:onMode = off",
         "23:onIfAny = 11 12 13 14 15 16",
-        f"PhaseSpace:mHatMin = {m_min}",
+        f"23:mMin = {m_min}",
         f"PhaseSpace:pTHatMin = {pthat_min}",
     ]
 
@@ -100,6 +100,8 @@ def _dark_sector(
     """Dark QCD with two flavours; a fraction r_inv of the dark mesons decays invisibly."""
     if not 0 <= r_inv <= 1:
         raise ConfigError(f"r_inv is {r_inv}, but must lie between 0 and 1")
+    if m_dark <= 2 * min(_THRESHOLD.values()):
+        raise ConfigError(f"m_dark is {m_dark} GeV, but dark hadrons must be able to decay to quarks")
     scale = 3.2 * m_dark**0.8 if lambda_dark is None else lambda_dark
     quark = m_dark / 2 if m_quark is None else m_quark
     open_quarks = [q for q, m in _THRESHOLD.items() if 2 * m < m_dark]

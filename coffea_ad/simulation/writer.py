@@ -55,7 +55,7 @@ def _jet(t: Table, layout: Layout) -> dict[str, npt.NDArray[Any]]:
         **_kinematics(t),
         tagger: truncate(t["btag"], 10),
         "rawFactor": _zeros(len(t["pt"])),
-        "hadronFlavour": t["hadronFlavour"].astype(np.int32),
+        "hadronFlavour": t["hadronFlavour"].astype(np.uint8),
         "nConstituents": np.minimum(t["nConstituents"], 255).astype(np.uint8),
         **identity,
     }
@@ -73,9 +73,9 @@ def _fat_jet(t: Table, layout: Layout) -> dict[str, npt.NDArray[Any]]:
         "msoftdrop": truncate(t["msoftdrop"], 10),
         **{f"tau{i}": truncate(t[f"tau{i}"], 10) for i in range(1, 5)},
         "rawFactor": _zeros(len(t["pt"])),
-        "subJetIdx1": t["subJetIdx1"].astype(np.int32),
-        "subJetIdx2": t["subJetIdx2"].astype(np.int32),
-        "hadronFlavour": t["hadronFlavour"].astype(np.int32),
+        "subJetIdx1": t["subJetIdx1"].astype(np.int16),
+        "subJetIdx2": t["subJetIdx2"].astype(np.int16),
+        "hadronFlavour": t["hadronFlavour"].astype(np.uint8),
         **extra,
     }
 
@@ -125,10 +125,11 @@ def _muon(t: Table, _: Layout) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _photon(t: Table, _: Layout) -> dict[str, npt.NDArray[Any]]:
+def _photon(t: Table, layout: Layout) -> dict[str, npt.NDArray[Any]]:
+    isolation = "pfRelIso03_all_quadratic" if layout == "v15" else "pfRelIso03_all"
     return {
         **_kinematics(t),
-        "pfRelIso03_all": truncate(t["pfRelIso03_all"], 8),
+        isolation: truncate(t["pfRelIso03_all"], 8),
         "cutBased": np.full(len(t["pt"]), 3, np.uint8),
         "mvaID_WP90": np.ones(len(t["pt"]), bool),
     }
@@ -149,7 +150,8 @@ def _gen_part(t: Table, _: Layout) -> dict[str, npt.NDArray[Any]]:
         **_kinematics(t, bits=10),
         "pdgId": t["pdgId"].astype(np.int32),
         "status": t["status"].astype(np.int32),
-        "genPartIdxMother": t["genPartIdxMother"].astype(np.int32),
+        "statusFlags": t["statusFlags"].astype(np.uint16),
+        "genPartIdxMother": t["genPartIdxMother"].astype(np.int16),
     }
 
 
@@ -169,13 +171,13 @@ _COLLECTIONS: dict[str, Callable[[Table, Layout], dict[str, npt.NDArray[Any]]]] 
 }
 
 
-def _per_event(block: Block, first: int, layout: Layout) -> dict[str, npt.NDArray[Any]]:
+def _per_event(block: Block, first: int, layout: Layout, run: int) -> dict[str, npt.NDArray[Any]]:
     n = block.n_events
     number = np.arange(first, first + n)
     other = "PFMET" if layout == "v15" else "MET"
     met = {f"{name}_{k}": truncate(block.events[f"MET_{k}"], 11) for name in ("PuppiMET", other) for k in ("pt", "phi")}
     return {
-        "run": np.ones(n, np.uint32),
+        "run": np.full(n, run, np.uint32),
         "luminosityBlock": (1 + number // _LUMI_BLOCK).astype(np.uint32),
         "event": (1 + number).astype(np.uint64),
         "genWeight": block.events["genWeight"].astype(np.float32),
@@ -189,7 +191,7 @@ def _per_event(block: Block, first: int, layout: Layout) -> dict[str, npt.NDArra
     }
 
 
-def _columns(block: Block, first: int, layout: Layout) -> dict[str, Any]:
+def _columns(block: Block, first: int, layout: Layout, run: int) -> dict[str, Any]:
     tables = {name: shape(block.collections[name], layout) for name, shape in _COLLECTIONS.items()}
     tables |= _candidates(block.collections["PFCand"], layout)
     event = {name: block.collections["PFCand" if "PFCand" in name else name]["event"] for name in tables}
@@ -197,7 +199,7 @@ def _columns(block: Block, first: int, layout: Layout) -> dict[str, Any]:
         name: ak.unflatten(ak.zip(table), np.bincount(event[name], minlength=block.n_events))
         for name, table in tables.items()
     }
-    return {**_per_event(block, first, layout), **jagged}
+    return {**_per_event(block, first, layout, run), **jagged}
 
 
 class NanoAODWriter:
@@ -208,10 +210,13 @@ class NanoAODWriter:
     path : Path
         The ROOT file to make.
     layout : "v15" or "pfnano"
+    run : int
+        Run number of all events: the seed, so that samples of different seeds have different event ids.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, run: int) -> None:
         self.path = path
+        self.run = run
         self.layout = layout
         self._temporary = path.with_name(path.name + ".part")
         self._file = uproot.recreate(self._temporary, compression=uproot.ZSTD(5))
@@ -223,7 +228,7 @@ class NanoAODWriter:
 
     def add(self, block: Block) -> None:
         """Append one block."""
-        columns = _columns(block, self.n_events, self.layout)
+        columns = _columns(block, self.n_events, self.layout, self.run)
         self._waiting.append(columns)
         self._weights.append(columns["genWeight"].astype(np.float64))
         self._cross_sections.append((block.cross_section, block.n_events))
@@ -262,14 +267,14 @@ class NanoAODWriter:
         self._flush()
         weights = np.concatenate(self._weights)
         runs: dict[str, npt.NDArray[Any]] = {
-            "run": np.ones(1, np.uint32),
+            "run": np.full(1, self.run, np.uint32),
             "genEventCount": np.array([self.n_events], np.int64),
             "genEventSumw": np.array([weights.sum()]),
             "genEventSumw2": np.array([(weights**2).sum()]),
             "genXsec_pb": np.array([self.cross_section]),
         }
         blocks = np.arange(1, 2 + (self.n_events - 1) // _LUMI_BLOCK, dtype=np.uint32)
-        lumi = {"run": np.ones(len(blocks), np.uint32), "luminosityBlock": blocks}
+        lumi = {"run": np.full(len(blocks), self.run, np.uint32), "luminosityBlock": blocks}
         tables: dict[str, dict[str, npt.NDArray[Any]]] = {"Runs": runs, "LuminosityBlocks": lumi}
         for name, columns in tables.items():
             self._file.mktree(name, {k: v.dtype for k, v in columns.items()}).extend(columns)
