@@ -138,8 +138,7 @@ class Objects:
         MissingIndex
             The objects do not say which event they come from.
         """
-        if not isinstance(events, ak.Array):
-            raise MissingIndex("one event or object alone cannot be scored; pass a slice such as events[3:4]")
+        refuse_single(events)
         fields = ak.fields(events)
         if collection in fields:
             jets = events[collection]
@@ -228,6 +227,17 @@ class Objects:
         if shape.ndim == 1:
             return np.asarray(ak.to_numpy(~ak.is_none(shape)), np.int64)
         return np.asarray(ak.to_numpy(ak.fill_none(ak.num(shape, axis=1), 0)), np.int64)
+
+
+def refuse_single(events: Any) -> None:
+    """Raise if this is one event or object, not an array of them.
+
+    Raises
+    ------
+    MissingIndex
+    """
+    if isinstance(events, ak.Record):
+        raise MissingIndex("one event or object alone cannot be scored; pass a slice such as events[3:4]")
 
 
 def _options(array: Any) -> int:

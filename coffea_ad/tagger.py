@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coffea_ad import features, regions
 from coffea_ad.card import ModelCard
 from coffea_ad.errors import CoffeaADError, MissingBranch
-from coffea_ad.nanoaod import Objects, where
+from coffea_ad.nanoaod import Objects, refuse_single, where
 from coffea_ad.scoring import OnnxScorer
 
 __all__ = ["Tagger"]
@@ -93,6 +93,7 @@ class Tagger:
         ------
         MissingBranch, MissingIndex
         """
+        refuse_single(events)
         if self.card.level == "event":
             return self._decorate(events, self._score(self.rows(events)), lambda values: values, {})
         if len(events) == 0 and self.collection not in ak.fields(events) and "pt" not in ak.fields(events):

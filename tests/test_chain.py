@@ -9,11 +9,12 @@ import awkward as ak
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import uproot
+from toys import DATA, open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, SkimError
 from coffea_ad.skims import SKIM_KEY, load_skim, skim_files
-from conftest import DATA, open_events
 
 NAME = "jet_substructure"
 
@@ -89,6 +90,13 @@ def test_weights_are_genweight_times_cross_section_over_sumw(skims):
     flat = load_skim(skims, NAME, weights="flat_pt")
     content, _ = np.histogram(np.log(flat.bystanders["pt"]), 5, weights=flat.weight)
     assert content.max() < 2 * content[:4].min()
+    near = (flat.bystanders["pt"] > 400) & (flat.bystanders["pt"] < 405)  # flat in pT, but the mixture stays
+    for d in ("qcd", "ttbar"):
+        mine = near & (flat.dataset == d)
+        both = load_skim(skims, NAME)
+        assert flat.weight[mine].sum() / flat.weight[near].sum() == pytest.approx(
+            both.weight[mine].sum() / both.weight[near].sum(), rel=0.02
+        )
 
 
 def test_the_split_follows_events_not_jets(skims):
@@ -105,7 +113,7 @@ def test_the_split_follows_events_not_jets(skims):
 def one_file(folder):
     """A manifest of one file, and a place for it."""
     (folder / "svj").mkdir()
-    (folder / "manifest.json").write_text(json.dumps({"datasets": {"svj": {"files": ["svj/a.parquet"]}}}))
+    (folder / "manifest.json").write_text(json.dumps({"datasets": {"svj": {"files": ["svj/a.parquet"], "sumw": 1.0}}}))
 
 
 def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
@@ -121,6 +129,39 @@ def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
     skim_files(copy)["qcd"][0].unlink()
     with pytest.raises(SkimError, match="not there"):
         load_skim(copy, NAME)
+
+
+def test_a_file_without_events_does_not_spoil_a_skim(fileset, tmp_path):
+    empty = tmp_path / "empty.root"
+    with uproot.recreate(empty) as new:
+        ids = {
+            "run": np.zeros(0, np.uint32),
+            "luminosityBlock": np.zeros(0, np.uint32),
+            "event": np.zeros(0, np.uint64),
+        }
+        new.mktree("Events", {k: v.dtype for k, v in ids.items()}).extend(ids)
+    entry = {**fileset["svj"], "files": {**fileset["svj"]["files"], str(empty): "Events"}}
+    ad.run({"svj": entry}, "skim", config="skim.yaml", executor="iterative", output=tmp_path / "s")
+    assert len(skim_files(tmp_path / "s")["svj"]) == 2
+    assert len(load_skim(tmp_path / "s", NAME).x) > 100
+
+
+def test_data_and_simulation_are_not_mixed_silently(skims, tmp_path):
+    copy = shutil.copytree(skims, tmp_path / "skims")
+    for path in skim_files(copy)["svj"]:
+        table = pq.read_table(path)
+        metadata = {**json.loads(table.schema.metadata[SKIM_KEY]), "is_mc": False}
+        pq.write_table(table.replace_schema_metadata({SKIM_KEY: json.dumps(metadata)}), path)
+    with pytest.raises(SkimError, match="no common weights"):
+        load_skim(copy, NAME)
+    assert len(load_skim(copy, NAME, weights="none").x) == len(load_skim(skims, NAME).x)
+    path = skim_files(copy)["qcd"][0]
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[SKIM_KEY])
+    metadata["selection"]["jet_pt_min"] = 400
+    pq.write_table(table.replace_schema_metadata({SKIM_KEY: json.dumps(metadata)}), path)
+    with pytest.raises(SkimError, match="another selection"):
+        load_skim(copy, NAME, datasets=["qcd"])
 
 
 def test_filters_keep_rows(skims):

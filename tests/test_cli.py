@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from toys import DATA
 
 import coffea_ad as ad
 from coffea_ad.cli import main
 from coffea_ad.config import parse_overrides
 from coffea_ad.errors import ConfigError
-from conftest import DATA
 
 
 @pytest.fixture
@@ -140,7 +140,25 @@ def skims(tmp_path_factory):
 
 def test_regions_from_a_skim_put_new_thresholds_on_the_same_network(skims, model_file, tmp_path):
     new = tmp_path / "new.onnx"
-    assert main(["regions", str(model_file), "--from", str(skims), "--efficiency", "0.3", "0.2", "-o", str(new)]) == 0
+    assert (
+        main(
+            [
+                "regions",
+                str(model_file),
+                "--from",
+                str(skims),
+                "--efficiency",
+                "0.3",
+                "0.2",
+                "--datasets",
+                "qcd",
+                "ttbar",
+                "-o",
+                str(new),
+            ]
+        )
+        == 0
+    )
     one, two = ad.Tagger(model_file), ad.Tagger(new)
     assert [r.name for r in two.card.regions] == ["eff0.3", "eff0.2"]
     assert two.card.calibration == one.card.calibration
@@ -164,7 +182,21 @@ def test_regions_by_visible_cross_section_keep_that_rate(skims, model_file, tmp_
     new = tmp_path / "new.onnx"
     rate = 0.25 * total
     assert (
-        main(["regions", str(model_file), "--from", str(skims), "--visible-cross-section", str(rate), "-o", str(new)])
+        main(
+            [
+                "regions",
+                str(model_file),
+                "--from",
+                str(skims),
+                "--visible-cross-section",
+                str(rate),
+                "--datasets",
+                "qcd",
+                "ttbar",
+                "-o",
+                str(new),
+            ]
+        )
         == 0
     )
     region = ad.Tagger(new).card.regions[0]
@@ -199,9 +231,9 @@ def test_regions_from_results_use_the_inclusive_histogram(fileset, model_file, t
 
 
 def test_regions_that_rest_on_nothing_are_refused(skims, model_file, capsys):
-    assert main(["regions", str(model_file), "--from", str(skims), "--efficiency", "1e-5"]) == 1
+    assert main(["regions", str(model_file), "--from", str(skims), "--efficiency", "1e-5", "--datasets", "qcd"]) == 1
     assert "effective background objects" in capsys.readouterr().err
-    assert main(["regions", str(model_file), "--from", str(skims)]) == 1
+    assert main(["regions", str(model_file), "--from", str(skims), "--datasets", "qcd"]) == 1
     assert "say which regions" in capsys.readouterr().err
 
 
@@ -224,7 +256,24 @@ def test_attach_gives_a_plain_model_a_card(skims, model_file, tmp_path, capsys):
     assert main(["card", "attach", str(plain), str(described), "-o", str(bare)]) == 0
     assert ad.Tagger(bare).card.calibration is None
     full = tmp_path / "full.onnx"
-    assert main(["card", "attach", str(plain), str(described), "--background", str(skims), "-o", str(full)]) == 0
+    assert (
+        main(
+            [
+                "card",
+                "attach",
+                str(plain),
+                str(described),
+                "--background",
+                str(skims),
+                "--datasets",
+                "qcd",
+                "ttbar",
+                "-o",
+                str(full),
+            ]
+        )
+        == 0
+    )
     card = ad.Tagger(full).card
     assert card.regions[0].name == "loose"
     rows = np.array(card.golden.inputs["features"], np.float32)

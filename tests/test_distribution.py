@@ -8,10 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from toys import DATA
 
 import coffea_ad as ad
 from coffea_ad import recipes
-from conftest import DATA
 
 CHECKOUT = Path(ad.__file__).parent.parent
 

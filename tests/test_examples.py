@@ -7,10 +7,10 @@ from pathlib import Path
 
 import awkward as ak
 from coffea import processor
+from toys import DATA, open_events
 
 import coffea_ad as ad
 from coffea_ad import recipes
-from conftest import DATA, open_events
 
 EXAMPLE = Path(ad.__file__).parent.parent / "examples" / "own_processor.py"
 

@@ -4,11 +4,11 @@ import awkward as ak
 import numpy as np
 import pytest
 from coffea.nanoevents import NanoAODSchema as StockSchema
+from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch, MissingIndex, UnknownName
 from coffea_ad.nanoaod import NanoAODSchema, Objects, constituents
-from conftest import open_events
 
 NAME = "jet_substructure"
 
@@ -120,7 +120,16 @@ def test_the_stock_schema_works_for_whole_events(svj_file):
     )
 
 
-@pytest.mark.parametrize("view", [lambda e: e[5:], lambda e: e.FatJet, lambda e: e.FatJet[:, :1]])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda e: e[5:],
+        lambda e: e.FatJet,
+        lambda e: e.FatJet[:, :1],
+        lambda e: ak.with_field(e, e.FatJet[ak.argsort(e.FatJet["mass"], axis=1)], "FatJet"),
+    ],
+    ids=["events", "collection", "slice", "re-sorted in place"],
+)
 def test_the_stock_schema_is_refused_where_it_would_mislead(svj_file, view):
     with pytest.warns(RuntimeWarning, match="Missing cross-reference"):
         stock = open_events(svj_file, StockSchema)
@@ -206,6 +215,20 @@ def test_multiplicity_counts_candidates_with_pt(svj):
     counts = np.diff(constituents(Objects.of(svj)).offsets)
     np.testing.assert_array_equal(values[counts > 0, 3], counts[counts > 0])
     assert np.isnan(values[counts == 0, 3]).all()
+
+
+def test_a_single_event_and_fields_with_holes_are_refused(svj):
+    with pytest.raises(MissingIndex, match=r"events\[3:4\]"):
+        ad.features.compute(NAME, svj[3])
+    holes = ak.with_field(svj.FatJet, ak.mask(svj.FatJet["mass"], svj.FatJet["pt"] > 300), "mass")
+    with pytest.raises(ad.errors.BadFile, match="FatJet_mass has missing values"):
+        ad.features.compute(NAME, holes, source="stored")
+
+
+def test_options_are_checked():
+    for wrong in ("abc", -1.0, True):
+        with pytest.raises(ad.errors.ConfigError, match="must be a positive number"):
+            ad.features.get(NAME).resolve({"beta": wrong})
 
 
 def test_schema_survives_pickling_by_reference():

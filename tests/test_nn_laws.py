@@ -111,6 +111,32 @@ def test_resuming_without_a_checkpoint_is_refused(trained, data, tmp_path):
         nn.fit(build(make), data, quick(), tmp_path, resume=True)
 
 
+def test_a_checkpoint_of_something_else_is_refused(trained, data, tmp_path):
+    make, _, _ = trained
+    nn.fit(build(make), data, quick(), tmp_path)
+    with pytest.raises(nn_error("ConfigError"), match="other data"):
+        nn.fit(build(make), toy_skim(seed=5), quick(epochs=4), tmp_path, resume=True)
+    with pytest.raises(nn_error("ConfigError"), match="other data"):
+        nn.fit(build(lambda *a, **k: make(*a, latent=2, **k)), data, quick(epochs=4), tmp_path, resume=True)
+    with pytest.raises(nn_error("ConfigError"), match="other data"):
+        nn.fit(build(make), data, quick(epochs=4, learning_rate=0.1), tmp_path, resume=True)
+
+
+def test_divergence_is_said_in_one_sentence(trained, data):
+    make, _, _ = trained
+    with pytest.raises(nn_error("ConfigError"), match="diverged in epoch 0"):
+        nn.fit(build(make), data, quick(learning_rate=1e20))
+
+
+def test_a_second_fit_starts_afresh(trained, data):
+    make, _, history = trained
+    model = build(make)
+    nn.fit(model, data, quick(validation_rows=20))
+    again = nn.fit(model, data, quick())
+    if "floor" in history[0]:
+        assert again[0]["floor"] == history[0]["floor"]
+
+
 def nn_error(name):
     from coffea_ad import errors
 
@@ -188,6 +214,20 @@ def test_quantile_normal_is_increasing_and_does_not_saturate(data):
     z = transform(reach).numpy()
     assert (np.diff(z, axis=0) > 0).all()
     assert (z[-1] > z[-200] + 0.01).all()
+
+
+def test_quantile_normal_treats_both_tails_alike(data):
+    one = nn.QuantileNormal(8).fit(data.x, data.weight)
+    two = nn.QuantileNormal(8).fit(-data.x, data.weight)
+    x = torch.from_numpy(np.r_[data.x, 3 * data.x])
+    np.testing.assert_allclose(two(-x).numpy(), -one(x).numpy(), rtol=0, atol=0.02)
+    torch.testing.assert_close(two.low, -one.high, rtol=0, atol=1e-3)
+
+
+def test_quantile_normal_keeps_training_rows_in_reach(data):
+    """Rows of little weight beyond the last quantile lie on the tails, which must not be steep."""
+    transform = nn.QuantileNormal(8).fit(data.x, data.weight)
+    assert transform(torch.from_numpy(data.x)).abs().max() < 8
 
 
 def test_tied_values_share_the_middle_of_their_ranks():
@@ -273,6 +313,21 @@ def test_the_wasserstein_gradient_reaches_the_network_through_the_chain():
             weight[0, 0] -= sign * step
     assert gradient != 0
     assert gradient == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-3, abs=1e-9)
+
+
+def test_more_chains_than_rows_of_a_batch_are_needed(data):
+    with pytest.raises(nn_error("ConfigError"), match="buffer_size is 100, but a batch has 128"):
+        nn.fit(build(lambda *a, **k: nn.WNAE(*a, buffer_size=100, **k)), data, quick())
+
+
+def test_rows_are_drawn_in_proportion_to_their_weights():
+    from coffea_ad.nn.loop import _draw
+
+    weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
+    drawn = _draw(weight, 40_000, torch.Generator().manual_seed(1))
+    counts = np.bincount(drawn.numpy(), minlength=4)
+    assert counts[0] == counts[3] == 0
+    assert counts[2] / counts[1] == pytest.approx(3, rel=0.05)
 
 
 def test_the_excess_falls_while_the_chains_approach_the_data(data):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import awkward as ak
 import numpy as np
 import pytest
+from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
-from conftest import open_events
 
 pytestmark = pytest.mark.real
 

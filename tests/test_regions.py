@@ -119,8 +119,18 @@ def test_event_regions_are_exclusive_in_tags_and_leave_unscored_events_out():
 
 
 def test_blinding_takes_out_every_event_with_a_jet_in_the_tightest_region():
-    masks, _ = regions.event_regions(ak.Array([[1, 0], [1, 2], [2, 2]]), two_regions())
-    assert histograms.blinded(masks, two_regions()).tolist() == [False, True, True]
+    grades = np.array([[1, 0], [1, 2], [2, 2], [2, -1], [-1, 0]])
+    assert histograms.blinded(grades, two_regions()).tolist() == [False, True, True, True, False]
+    assert not histograms.blinded(grades, []).any()
+
+
+def test_tied_scores_make_no_region_of_an_efficiency_that_they_do_not_have():
+    rng = np.random.default_rng(1)
+    score = rng.poisson(1.0, 20_000).astype(float)  # at least 2: 0.264, at least 3: 0.080
+    table = regions.calibrate(score, np.ones(len(score)), "toy")
+    for p in regions.working_points(table, score, np.ones(len(score)), (0.264, 0.1, 0.01)):
+        eps, error, _ = regions.efficiency(regions.logp(table, score), np.ones(len(score)), p.thresholds[0])
+        assert abs(eps - p.efficiency) <= 3 * error
 
 
 def test_the_logp_axis_closes_above_the_largest_possible_value():

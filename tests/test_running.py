@@ -8,10 +8,10 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from toys import DATA
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingBranch, NoModel, ProcessorFailed
-from conftest import DATA
 
 SEARCH = "semivisible_jets"
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_min=1e4"]
@@ -61,7 +61,7 @@ def test_a_run_fills_every_region_and_says_what_it_did(reference):
     counts = [s["events"] for s in steps.values()]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == 150
-    assert nominal["inclusive"] == steps["selected"]["events"] - report.datasets["svj"]["unscored"]
+    assert nominal["inclusive"] == steps["dphi"]["events"] - report.datasets["svj"]["unscored"]
 
 
 def test_jet_scale_variations_move_the_selection(reference):
@@ -147,9 +147,48 @@ def test_data_in_the_tightest_region_is_written_nowhere_without_unblinding(tmp_p
     logp = blind["ad_logp"][{"region": "inclusive", "variation": "nominal"}]
     threshold = ad.Tagger(DATA / "wnae.onnx").card.regions[-1].thresholds[0]
     assert logp.values()[logp.axes[0].edges[:-1] >= threshold].sum() == 0
-    last = list(hidden.datasets["data"]["cutflow"].values())[-1]["events"]
-    assert shown.datasets["data"]["cutflow"]["selected"]["events"] - last == tight
-    assert list(hidden.datasets["data"]["cutflow"])[-2] != "dphi"  # that step would give the number away
+    one, two = (r.datasets["data"]["cutflow"] for r in (shown, hidden))
+    for step in list(one)[1:]:  # no step gives the number away
+        assert one[step]["events"] - two[step]["events"] == tight
+
+
+def test_files_that_were_skimmed_before_are_normalised_by_their_runs_trees(model_file, tmp_path):
+    """A skim of NanoAOD has fewer events than were generated; Runs still holds all weights."""
+    path = tmp_path / "skimmed.root"
+    with uproot.open(DATA / "svj_v15.root") as old, uproot.recreate(path) as new:
+        tree = old["Events"]
+        jagged = {b[1:] for b in tree.keys() if b[0] == "n" and any(k.startswith(b[1:] + "_") for k in tree.keys())}
+        columns = {
+            n: ak.zip({k[len(n) + 1 :]: tree[k].array()[:60] for k in tree.keys() if k.startswith(n + "_")})
+            for n in jagged
+        }
+        flat = [k for k in tree.keys() if k[1:] not in jagged and k.split("_")[0] not in jagged]
+        columns |= {k: tree[k].array(library="np")[:60] for k in flat}
+        types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in columns.items()}
+        new.mktree("Events", types).extend(columns)
+        runs = old["Runs"].arrays(library="np")
+        new.mktree("Runs", {k: v.dtype for k, v in runs.items()}).extend(runs)
+    fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    report = search(fileset, model_file, tmp_path)
+    assert "skimmed before" in report.notes[0]
+    assert report.datasets["svj"]["events"] == 60
+    assert report.datasets["svj"]["sumw"] == 150
+    assert ad.load_results(tmp_path / "results").norm("svj") == pytest.approx(1000 / 150)
+    part = search(fileset, model_file, tmp_path / "part", test=True, chunksize=30)
+    assert "not known" in part.notes[-1]
+
+
+def test_the_split_of_a_training_can_be_left_out_of_a_run(reference, tmp_path):
+    fileset, whole, _ = reference
+    parts = [
+        search(fileset, DATA / "wnae.onnx", tmp_path / name, overrides=[*LOOSE, f"splits=[{name}]"])
+        for name in ("train", "validation", "test")
+    ]
+    for dataset in fileset:
+        kept = [p.datasets[dataset]["cutflow"]["dphi"]["events"] for p in parts]
+        assert sum(kept) == whole.datasets[dataset]["cutflow"]["dphi"]["events"]
+        assert min(kept) > 0
+        assert sum(p.datasets[dataset]["sumw"] for p in parts) == pytest.approx(whole.datasets[dataset]["sumw"])
 
 
 def test_pfnano_and_v15_of_the_same_events_give_identical_results(tmp_path, model_file):
@@ -248,7 +287,31 @@ def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_
         search({"svj": {"files": {}}}, model_file, tmp_path)
     with pytest.raises(ConfigError, match="no xsec"):
         search({"svj": {"files": fileset["svj"]["files"], "metadata": {"is_mc": True}}}, model_file, tmp_path)
+    files = fileset["svj"]["files"]
+    for entry, match in (
+        ({"files": files, "metadata": {"is_mc": "false"}}, "is_mc is 'false', but must be true or false"),
+        ({"files": files, "metadata": {"is_mc": True, "isMC": False}}, "contradict"),
+        ({"files": files, "metadata": [1]}, "metadata must be keys and values"),
+        ({"files": files, "metadata": {"is_mc": True, "xsec": "abc"}}, "xsec is 'abc'"),
+        ({"files": {next(iter(files)): {"steps": []}}}, "has no tree name"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            search({"svj": entry}, model_file, tmp_path)
+    with pytest.raises(ConfigError, match="becomes a folder"):
+        search({"../svj": fileset["svj"]}, model_file, tmp_path)
+    for wrong in ({"chunksize": 0}, {"workers": 0}, {"lumi": float("nan")}, {"lumi": -1.0}):
+        with pytest.raises(ConfigError, match="but must be"):
+            search(fileset, model_file, tmp_path, **wrong)
+    with pytest.raises(ConfigError, match="finite number"):
+        search(fileset, model_file, tmp_path, overrides=["met_min=.nan"])
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file")
+    with pytest.raises(ConfigError, match="results cannot be written there"):
+        ad.run(fileset, SEARCH, model=model_file, executor="iterative", output=blocked)
     broken = tmp_path / "fileset.json"
+    broken.write_bytes(b"\x1f\x8b\xff\xfe")
+    with pytest.raises(ConfigError, match="not JSON text"):
+        search(broken, model_file, tmp_path)
     broken.write_text('{"svj": ')
     with pytest.raises(ConfigError, match=r"fileset.json: the fileset is not valid JSON \(line 1"):
         search(broken, model_file, tmp_path)
@@ -277,6 +340,40 @@ def test_a_bug_in_a_processor_shows_the_users_own_line(fileset, tmp_path, execut
     path.write_text(BUGGY)
     with pytest.raises(ProcessorFailed, match=r"KeyError: 'key'(.|\n)*the user's own line"):
         ad.run(fileset, path, executor=executor)
+
+
+def test_coffeas_preprocessed_filesets_are_taken(fileset, model_file, tmp_path):
+    path = next(iter(fileset["svj"]["files"]))
+    entry = {"files": {path: {"object_path": "Events", "steps": [[0, 150]]}}, "metadata": fileset["svj"]["metadata"]}
+    assert search({"svj": entry}, model_file, tmp_path).datasets["svj"]["events"] == 150
+
+
+def test_an_os_error_of_the_processors_own_is_no_bad_file(fileset, tmp_path):
+    path = tmp_path / "buggy.py"
+    path.write_text(BUGGY.replace('{}["key"]', 'open("/nowhere/weights.json")'))
+    with pytest.raises(ProcessorFailed, match="FileNotFoundError"):
+        ad.run(fileset, path, executor="iterative", allow_missing=True)
+
+
+def test_simulation_without_weights_is_refused(tmp_path, model_file):
+    path = as_data(DATA / "svj_v15.root", tmp_path / "data.root")
+    fileset = {"mc": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    with pytest.raises(MissingBranch, match="no genWeight"):
+        search(fileset, model_file, tmp_path)
+
+
+def test_a_branch_that_a_later_file_lacks_is_named(fileset, model_file, tmp_path):
+    slim = tmp_path / "slim.root"
+    with uproot.recreate(slim) as new:
+        ids = {
+            "run": np.ones(3, np.uint32),
+            "luminosityBlock": np.ones(3, np.uint32),
+            "event": np.arange(3, dtype=np.uint64),
+        }
+        new.mktree("Events", {k: v.dtype for k, v in ids.items()}).extend(ids)
+    fileset["svj"]["files"][str(slim)] = "Events"
+    with pytest.raises(MissingBranch, match="slim.root: feature jet_substructure needs"):
+        search(fileset, model_file, tmp_path)
 
 
 def test_test_mode_runs_one_file_and_one_chunk(fileset, model_file, tmp_path):

@@ -6,11 +6,11 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from toys import DATA, open_events
 
 from coffea_ad.errors import ConfigError, SimulationError, UnknownName
 from coffea_ad.simulation.processes import PROCESSES, resolve
 from coffea_ad.simulation.writer import truncate
-from conftest import DATA, open_events
 
 
 def columns(path):
@@ -36,6 +36,26 @@ def test_unknown_processes_and_parameters_get_the_nearest_right_name():
         resolve("svj", {"r_in": 0.3})
     with pytest.raises(ConfigError, match="between 0 and 1"):
         resolve("svj", {"r_inv": 1.3})
+
+
+def test_settings_that_would_mean_something_else_are_refused():
+    with pytest.raises(ConfigError, match="must be able to decay"):
+        resolve("svj", {"m_dark": 0.5})
+
+
+def test_generator_particles_have_hepmc_status_and_flags():
+    gen = open_events(DATA / "ttbar_v15.root").GenPart
+    leptons = gen[abs(gen["pdgId"]) == 13]
+    assert ak.any(ak.flatten(leptons["status"]) == 1)
+    tops = gen[(abs(gen["pdgId"]) == 6) & gen.hasFlags("isLastCopy")]
+    assert ak.all(ak.num(tops) == 2)
+    prompt = gen[gen.hasFlags("isPrompt") & (gen["status"] == 1) & (abs(gen["pdgId"]) == 13)]
+    assert ak.sum(ak.num(prompt)) < ak.sum(ak.num(leptons[leptons["status"] == 1]))
+
+
+def test_samples_of_different_seeds_have_different_event_ids():
+    runs = [set(ak.to_list(open_events(DATA / f"{n}_v15.root").run)) for n in ("svj", "qcd", "ttbar")]
+    assert runs == [{11}, {12}, {13}]
 
 
 def test_dark_branching_fractions_add_up_to_one():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toys import toy_jets
 
 from coffea_ad.features import naive
 from coffea_ad.features.substructure import SUBSTRUCTURE_COLUMNS, softdrop, substructure
-from conftest import toy_jets
 
 OPTIONS = (0.5, 0.8, 0.1, 0.0)
 FROZEN = Path(__file__).parent / "data" / "substructure_fastjet.json"

@@ -3,10 +3,10 @@ from __future__ import annotations
 import awkward as ak
 import numpy as np
 import pytest
+from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
-from conftest import open_events
 
 
 @pytest.fixture(scope="module")

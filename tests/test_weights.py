@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toys import open_events
 
 from coffea_ad import weights
 from coffea_ad.errors import ConfigError
-from conftest import open_events
 
 
 def test_splitmix64_gives_the_published_sequence():

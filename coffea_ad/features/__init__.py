@@ -15,7 +15,7 @@ import numpy.typing as npt
 from coffea_ad.errors import UnknownName
 from coffea_ad.features.base import Column, Feature
 from coffea_ad.features.jets import JET_KINEMATICS, JET_SUBSTRUCTURE
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod import Objects, refuse_single
 
 __all__ = ["FEATURES", "Column", "Feature", "blocks", "compute", "get"]
 
@@ -105,6 +105,7 @@ def compute(
     """
     feature = get(name)
     chosen = feature.resolve(options)
+    refuse_single(events)
     nothing = np.zeros((0, len(feature.columns(chosen))), np.float32)
     if len(events) == 0 and not isinstance(events, Objects) and collection not in ak.fields(events):
         return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch

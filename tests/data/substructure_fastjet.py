@@ -44,7 +44,7 @@ def fastjet_values(offsets, pt, eta, phi, mass):
 
 def main() -> None:
     sys.path.insert(0, str(HERE.parent))
-    from conftest import toy_jets
+    from toys import toy_jets
 
     rng = np.random.default_rng(7)
     offsets, pt, eta, phi, mass = toy_jets(rng, 40, 60)
