@@ -5,6 +5,7 @@ python examples/own_processor.py wnae.onnx file.root …
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import awkward as ak
@@ -31,3 +32,4 @@ class Anomalous(processor.ProcessorABC):
 
 if __name__ == "__main__":
     runner = processor.Runner(processor.IterativeExecutor(), schema=ad.NanoAODSchema)
+    print(runner({"mine": sys.argv[2:]}, Anomalous(sys.argv[1]), treename="Events"))

@@ -324,7 +324,8 @@ def test_attach_refuses_what_does_not_fit(model_file, tmp_path, capsys, content,
 def test_training_from_the_command_line(skims, tmp_path, capsys):
     out = tmp_path / "ae.onnx"
     code = main(
-        ["run", "autoencoder", "--config", "autoencoder/svj.yaml", f"data={skims}", "train.epochs=1", "train.samples_per_epoch=256",
+        ["run", "autoencoder", "--config", "autoencoder/svj.yaml", f"data={skims}", "weights=none", "train.epochs=1",
+         "train.samples_per_epoch=256",
          "-o", str(out)]
     )  # fmt: skip
     assert code == 0

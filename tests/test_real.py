@@ -72,11 +72,11 @@ def test_all_selected_jets_of_real_events_get_scores(real, model_file, tmp_path)
     loose = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "jet_pt_min=170", "triggers=[]"]
     report = go({"mc": entry(real, "pfnano")}, model_file, tmp_path, overrides=loose)
     cutflow = report.datasets["mc"]["cutflow"]
-    assert cutflow["selected"]["events"] > 0
+    assert cutflow["dphi"]["events"] > 0
     assert report.datasets["mc"]["unscored"] == 0
     mt = ad.load_results(tmp_path / "results").histograms["mc"]["mt"]
     assert mt[{"region": "inclusive", "variation": "nominal"}].sum(flow=True).value == pytest.approx(
-        cutflow["selected"]["weight"]
+        cutflow["dphi"]["weight"]
     )
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AE", "mlp"]
+__all__ = ["AE", "Activation", "mlp"]
 
 
-def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """Return linear layers of these widths with ReLU between them."""
+Activation = Literal["relu", "silu"]
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
+
+
+def mlp(widths: Sequence[int], activation: Activation = "relu") -> nn.Sequential:
+    """Return linear layers of these widths with an activation between them."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), _ACTIVATIONS[activation]()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -35,6 +39,8 @@ class AE(nn.Module):
         Width of the bottleneck.
     transform : nn.Module
         Preprocessing x → z, part of the model and of the exported graph.
+    activation : "relu" or "silu"
+        Between the layers.
 
     References
     ----------
@@ -53,13 +59,19 @@ class AE(nn.Module):
     figures: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
 
     def __init__(
-        self, features: int, *, hidden: Sequence[int] = (10, 10), latent: int = 6, transform: nn.Module
+        self,
+        features: int,
+        *,
+        hidden: Sequence[int] = (10, 10),
+        latent: int = 6,
+        transform: nn.Module,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         self.features = features
         self.transform = transform
-        self.encoder = mlp([features, *hidden, latent])
-        self.decoder = mlp([latent, *reversed(hidden), features])
+        self.encoder = mlp([features, *hidden, latent], activation)
+        self.decoder = mlp([latent, *reversed(hidden), features], activation)
 
     def energy(self, z: Tensor) -> Tensor:
         """Mean squared reconstruction error of transformed rows, (n, d) → (n,)."""

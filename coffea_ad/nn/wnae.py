@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.autoencoder import AE, Activation
 from coffea_ad.nn.losses import wasserstein2
 from coffea_ad.nn.samplers import langevin
 from coffea_ad.nn.transforms import QuantileNormal
@@ -27,7 +27,7 @@ class WNAE(AE):
 
     Parameters
     ----------
-    features, hidden, latent, transform
+    features, hidden, latent, transform, activation
         As for `AE`.
     steps : int
         Langevin steps per batch.
@@ -48,7 +48,7 @@ class WNAE(AE):
     >>> model = WNAE(2, hidden=(8,), latent=1, transform=nn.Identity(), buffer_size=64)
     >>> g = torch.Generator().manual_seed(1)
     >>> model.start(torch.randn(256, 2, generator=g), g)
-    >>> float(model.training_loss(torch.randn(32, 2, generator=g), g)["loss"]) > 0
+    >>> model.training_loss(torch.randn(32, 2, generator=g), g)["loss"].item() > 0
     True
     """
 
@@ -63,13 +63,14 @@ class WNAE(AE):
         hidden: Sequence[int] = (10, 10),
         latent: int = 6,
         transform: nn.Module,
+        activation: Activation = "relu",
         steps: int = 10,
         noise: float = 0.22,
         temperature: float = 0.063,
         buffer_size: int = 10_000,
         replay: float = 0.95,
     ) -> None:
-        super().__init__(features, hidden=hidden, latent=latent, transform=transform)
+        super().__init__(features, hidden=hidden, latent=latent, transform=transform, activation=activation)
         self.steps, self.noise, self.temperature, self.replay = steps, noise, temperature, replay
         self.register_buffer("chains", torch.zeros(buffer_size, features))
         self.register_buffer("low", torch.full((features,), -4.0))
