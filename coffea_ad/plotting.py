@@ -67,13 +67,19 @@ def data_and_chains(
             ax.set_visible(False)
 
 
-def roc(curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], float]], path: str | Path) -> None:
-    """Draw background rejection against signal efficiency, {label: (ε_B, ε_S, AUC)}."""
+def roc(
+    curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], float]], path: str | Path, *, models: int
+) -> None:
+    """Draw background rejection against signal efficiency, {label: (ε_B, ε_S, AUC)}; the first `models` are solid."""
+    import matplotlib as mpl
+
     with _canvas(path) as axes:
         ax = axes[0, 0]
-        for label, (background, signal, auc) in curves.items():
+        colors = mpl.color_sequences["petroff10"]
+        for i, (label, (background, signal, auc)) in enumerate(curves.items()):
             keep = background > 0
-            ax.plot(signal[keep], 1 / background[keep], label=f"{label} (AUC {auc:.2f})", linewidth=1.5)
+            look = {"color": colors[i % len(colors)], "linestyle": "-" if i < models else "--", "linewidth": 1.5}
+            ax.plot(signal[keep], 1 / background[keep], label=f"{label} (AUC {auc:.2f})", **look)
         line = np.linspace(0.01, 1, 100)
         ax.plot(line, 1 / line, color="grey", linestyle=":", label="random")
         ax.set(xlim=(0, 1), ylim=(1, 3e3), yscale="log")

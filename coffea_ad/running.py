@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import json
 import logging
 import re
 import time
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import awkward as ak
-import numpy as np
 import uproot
 from coffea import processor as coffea_processor
 from coffea.processor.executor import UprootMissTreeError
@@ -24,13 +22,13 @@ from coffea.processor.executor import UprootMissTreeError
 from coffea_ad import errors, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
+from coffea_ad.filesets import load_fileset, preflight, sumw_of_skimmed
 from coffea_ad.modelfile import network_digest
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
 from coffea_ad.results import Results, save_results
 from coffea_ad.tagger import Tagger
-from coffea_ad.weights import cross_section
 
-__all__ = ["RunReport", "load_fileset", "run"]
+__all__ = ["RunReport", "run"]
 
 Executor = Literal["iterative", "futures", "dask"]
 _BAD_FILE = (OSError, ValueError, uproot.exceptions.KeyInFileError, UprootMissTreeError)
@@ -77,184 +75,6 @@ class RunReport:
         names = ("datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "notes")
         own = {name: getattr(self, name) for name in names}
         return {**own, "complete": self.complete, "events_per_second": self.events_per_second}
-
-
-def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Read a fileset and bring it to one form: {dataset: {"files": {path: tree}, "metadata": {…}}}.
-
-    Parameters
-    ----------
-    source : path or mapping
-        As coffea takes it: files as a mapping or as a list (then the tree is "treename" or "Events").
-
-    Raises
-    ------
-    ConfigError
-        It is not a fileset; the message names the dataset.
-    """
-    if isinstance(source, Mapping):
-        content: Any = source
-    else:
-        try:
-            content = json.loads(Path(source).read_text())
-        except OSError as error:
-            raise ConfigError(f"{source}: the fileset cannot be read ({error.strerror})") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{source}: the fileset is not JSON text") from None
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{source}: the fileset is not valid JSON (line {error.lineno}: {error.msg})") from None
-    if not isinstance(content, Mapping) or not content:
-        raise ConfigError(f"{source}: a fileset maps datasets to files")
-    out = {}
-    for dataset, entry in content.items():
-        described = entry if isinstance(entry, Mapping) else {"files": entry}
-        out[dataset] = {
-            "files": _files(dataset, described.get("files"), described.get("treename", "Events")),
-            "metadata": _metadata(dataset, described.get("metadata") or {}),
-        }
-    return out
-
-
-def _files(dataset: str, files: Any, tree: Any) -> dict[str, str]:
-    if not re.fullmatch(r"\w[\w.+-]*", dataset):
-        raise ConfigError(f"dataset {dataset!r}: its name becomes a folder; use letters, digits and . _ + - only")
-    if isinstance(files, list):
-        files = dict.fromkeys(files, tree)
-    if not isinstance(files, Mapping) or not files:
-        raise ConfigError(f"dataset {dataset}: there are no files")
-    # coffea's preprocessing leaves {path: {"object_path": tree, "steps": …}}
-    plain: dict[Any, Any] = {p: e.get("object_path") if isinstance(e, Mapping) else e for p, e in files.items()}
-    for path, name in plain.items():
-        if not isinstance(path, str) or not isinstance(name, str):
-            raise ConfigError(f"dataset {dataset}: file {path!r} has no tree name")
-    return plain
-
-
-def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
-    if not isinstance(metadata, Mapping):
-        raise ConfigError(f"dataset {dataset}: metadata must be keys and values")
-    kinds = {key: metadata[key] for key in ("is_mc", "isMC") if key in metadata}
-    for key, value in kinds.items():
-        if value not in (True, False):
-            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
-    if len({bool(v) for v in kinds.values()}) > 1:
-        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
-    return dict(metadata)
-
-
-@dataclass(frozen=True)
-class _FileFacts:
-    """What the check of one file found."""
-
-    events: int
-    has_weights: bool
-    generated: int | None  # events of all of `Runs`; more than `events` in a file that was skimmed before
-
-
-def _check_file(path: str, tree: str, needs: Mapping[str, Any]) -> _FileFacts:
-    """Open a file and check its branches.
-
-    Raises
-    ------
-    BadFile, MissingBranch
-    """
-    try:
-        with uproot.open(path) as file:
-            events = file[tree]
-            branches = set(events.keys())
-            if events.num_entries > 0:
-                lacking = missing_branches(needs, branches)
-                if lacking:
-                    raise MissingBranch(f"{path}: {lacking}")
-            generated = _runs(file, "genEventCount")
-            return _FileFacts(
-                events.num_entries, "genWeight" in branches, None if generated is None else int(generated)
-            )
-    except uproot.exceptions.KeyInFileError:
-        raise BadFile(f"{path}: there is no tree {tree!r}") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise BadFile(f"{path}: {_reason(error)}") from None
-
-
-def _runs(file: Any, branch: str) -> float | None:
-    """Return the total of a branch of `Runs`; NanoAOD v6 and before wrote it with a trailing underscore."""
-    if "Runs" not in file:
-        return None
-    runs = file["Runs"]
-    for name in (branch, branch + "_"):
-        if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
-            return float(np.sum(runs[name].array(library="np")))
-    return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    text = " ".join(str(error).split())
-    if "not a ROOT file" in text:
-        return "this is not a ROOT file"
-    return f"cannot be read ({text[:160]})"
-
-
-def _preflight(
-    fileset: dict[str, dict[str, Any]], processor: Any, notes: list[str], *, tolerant: bool, normalise: bool
-) -> set[str]:
-    """Check one file of every dataset, and the metadata, on the client: seconds instead of retries on the cluster.
-
-    Returns
-    -------
-    set of str
-        The datasets whose files were skimmed before, so that `Runs` holds their sum of weights.
-    """
-    needs = processor.reads() if hasattr(processor, "reads") else {}
-    skimmed = set()
-    for dataset, entry in fileset.items():
-        facts = _first_good(entry["files"], needs, tolerant=tolerant)
-        metadata = entry["metadata"]
-        if "is_mc" not in metadata and "isMC" not in metadata:
-            metadata["is_mc"] = facts.has_weights
-            kind, there = ("simulation", "there") if facts.has_weights else ("data", "not there")
-            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
-        mc = bool(metadata.get("is_mc", metadata.get("isMC")))
-        if mc and facts.events > 0 and not facts.has_weights:
-            raise MissingBranch(f"dataset {dataset}: is_mc is true, but the files have no genWeight")
-        if mc and normalise:
-            cross_section(dataset, metadata)
-        if mc and facts.generated is not None and facts.generated != facts.events:
-            skimmed.add(dataset)
-            notes.append(f"{dataset}: the files were skimmed before; the sum of weights is taken from their Runs trees")
-    return skimmed
-
-
-def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> _FileFacts:
-    """Check files until one with events opens; the others are found out by the run itself."""
-    problem: BadFile | None = None
-    facts: _FileFacts | None = None
-    for path, tree in files.items():
-        try:
-            facts = _check_file(path, tree, needs)
-        except BadFile as error:
-            if not tolerant:
-                raise
-            problem = problem or error
-            continue
-        if facts.events > 0:
-            return facts
-    if facts is None:
-        raise problem or BadFile("there are no files")
-    return facts
-
-
-def _sumw_of_skimmed(dataset: str, files: Mapping[str, str]) -> float:
-    """Add up genEventSumw of all files: right only if all of their events were processed."""
-    total = 0.0
-    for path in files:
-        with uproot.open(path) as file:
-            part = _runs(file, "genEventSumw")
-        if part is None:
-            raise BadFile(f"{path}: other files of {dataset} have genEventSumw in Runs, this one has not")
-        total += part
-    return total
 
 
 def _own_cluster(workers: int) -> Any:
@@ -460,7 +280,7 @@ def run(
     if output is not None:
         _writable(Path(output))
     normalise = output is not None and getattr(instance, "fills_histograms", True)
-    skimmed = _preflight(entries, instance, notes, tolerant=allow_missing, normalise=normalise)
+    skimmed = preflight(entries, instance, notes, tolerant=allow_missing, normalise=normalise)
     started = time.monotonic()
     with _executor(executor, workers, scheduler) as pool:
         runner = coffea_processor.Runner(
@@ -485,7 +305,7 @@ def run(
             notes.append(f"{dataset}: only a part of skimmed files was processed; its normalisation is not known")
             datasets[dataset]["sumw"] = 0.0
         else:
-            datasets[dataset]["sumw"] = _sumw_of_skimmed(dataset, entries[dataset]["files"])
+            datasets[dataset]["sumw"] = sumw_of_skimmed(dataset, entries[dataset]["files"])
     report = RunReport(
         outputs=outputs,
         datasets=datasets,

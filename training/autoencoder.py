@@ -29,6 +29,7 @@ class Config(BaseModel):
     filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
     hidden: tuple[int, ...] = (10, 10)
     latent: int = 6
+    activation: nn.Activation = "relu"
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
     train: nn.TrainConfig = nn.TrainConfig()
@@ -42,7 +43,13 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     )  # fmt: skip
     torch.manual_seed(config.train.seed)
     columns = data.x.shape[1]
-    model = nn.AE(columns, hidden=config.hidden, latent=config.latent, transform=nn.QuantileNormal(columns))
+    model = nn.AE(
+        columns,
+        hidden=config.hidden,
+        latent=config.latent,
+        transform=nn.QuantileNormal(columns),
+        activation=config.activation,
+    )
 
     folder = output.with_suffix("")
     history = nn.fit(model, data, config.train, folder, resume=config.resume)

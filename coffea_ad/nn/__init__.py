@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.autoencoder import AE, Activation
 from coffea_ad.nn.export import export, make_card, torch_scores
 from coffea_ad.nn.loop import TrainConfig, fit
 from coffea_ad.nn.losses import wasserstein2
@@ -14,6 +14,7 @@ from coffea_ad.skims import Skim, load_skim
 __all__ = [
     "AE",
     "WNAE",
+    "Activation",
     "QuantileNormal",
     "Skim",
     "TrainConfig",
