@@ -64,7 +64,8 @@ def best_start(config: Config, data: nn.Skim, folder: Path) -> None:
         history = nn.fit(model, data, short, folder / f"start{start}")
         excess.append(min(row[model.criterion] for row in history))
     chosen = folder / f"start{excess.index(min(excess))}"
-    shutil.copyfile(chosen / "checkpoint.pt", folder / "checkpoint.pt")
+    for name in ("checkpoint.pt", "metrics.jsonl"):
+        shutil.copyfile(chosen / name, folder / name)
 
 
 def train(config: Config, output: Path) -> dict[str, Any]:
