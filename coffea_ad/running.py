@@ -305,7 +305,8 @@ def run(
             notes.append(f"{dataset}: only a part of skimmed files was processed; its normalisation is not known")
             datasets[dataset]["sumw"] = 0.0
         else:
-            datasets[dataset]["sumw"] = sumw_of_skimmed(dataset, entries[dataset]["files"])
+            kept = getattr(instance, "fraction", 1.0)  # a processor may keep a part of the events by their hash
+            datasets[dataset]["sumw"] = kept * sumw_of_skimmed(dataset, entries[dataset]["files"])
     report = RunReport(
         outputs=outputs,
         datasets=datasets,

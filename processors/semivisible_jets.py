@@ -23,7 +23,7 @@ import coffea_ad as ad
 from coffea_ad import histograms, regions
 from coffea_ad import selection as cuts
 from coffea_ad.errors import NoModel
-from coffea_ad.weights import generator_weight, is_mc, split_of
+from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of
 
 Split = Literal["train", "validation", "test"]
 
@@ -59,6 +59,7 @@ class Processor(processor.ProcessorABC):
             raise NoModel(f"semivisible_jets needs exactly one --model, not {len(taggers)}")
         self.config = config
         self.tagger = taggers[0]
+        self.fraction = sum(SPLIT[s] for s in set(config.splits)) or 1.0  # of simulated events, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
@@ -75,7 +76,7 @@ class Processor(processor.ProcessorABC):
 
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
-        mc = is_mc(events)
+        mc, n_events = is_mc(events), len(events)
         if mc and self.config.splits and len(events) > 0:
             events = events[np.isin(split_of(events.run, events.luminosityBlock, events.event), self.config.splits)]
         weights = Weights(len(events))
@@ -84,7 +85,7 @@ class Processor(processor.ProcessorABC):
         variations = ["nominal", *(("jet_scaleUp", "jet_scaleDown") if mc and self.config.jet_scale else ())]
         out: dict[str, Any] = {
             "sumw": float(weight.sum()),
-            "events": len(events),
+            "events": n_events,
             "kind": {"mc" if mc else "data"},
             "unscored": 0,
             "undefined": 0,

@@ -174,6 +174,8 @@ def test_files_that_were_skimmed_before_are_normalised_by_their_runs_trees(model
     assert report.datasets["svj"]["events"] == 60
     assert report.datasets["svj"]["sumw"] == 150
     assert ad.load_results(tmp_path / "results").norm("svj") == pytest.approx(1000 / 150)
+    half = search(fileset, model_file, tmp_path / "half", overrides=[*LOOSE, "splits=[train]"])
+    assert half.datasets["svj"]["sumw"] == 75  # the part of all generated events that the hash keeps, as expected
     part = search(fileset, model_file, tmp_path / "part", test=True, chunksize=30)
     assert "not known" in part.notes[-1]
 
