@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/coffea-ad demo -o build/demo
 
 test lint bench docs: $(READY)
-	$(BIN)/nox --no-venv --session $@
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox --no-venv --session $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
