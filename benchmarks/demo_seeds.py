@@ -1,7 +1,7 @@
 """Mean and spread of the demo over seeds, as Markdown tables for README and docs.
 
-    for s in 1 2 3; do .venv/bin/coffea-ad demo --seed $s -o build/demo$s; done
-    .venv/bin/python benchmarks/demo_seeds.py build/demo1 build/demo2 build/demo3
+for s in 1 2 3; do .venv/bin/coffea-ad demo --seed $s -o build/demo$s; done
+.venv/bin/python benchmarks/demo_seeds.py build/demo1 build/demo2 build/demo3
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 
 def main():
     runs = [json.loads((Path(folder) / "summary.json").read_text()) for folder in sys.argv[1:]]
-    print(f"seeds {', '.join(str(r['seed']) for r in runs)}; {np.mean([r['seconds']['all'] for r in runs]):.0f} s each\n")
+    print(
+        f"seeds {', '.join(str(r['seed']) for r in runs)}; {np.mean([r['seconds']['all'] for r in runs]):.0f} s each\n"
+    )
     print("| score | AUC | AUC, matched in pT |")
     print("| --- | --- | --- |")
     for name in runs[0]["auc"]:
