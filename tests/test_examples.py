@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import ast
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import awkward as ak
+import pytest
 from coffea import processor
 from toys import DATA, open_events
 
@@ -41,3 +45,32 @@ def test_the_example_runs_as_a_program():
     )
     assert out.returncode == 0, out.stderr
     assert "'events': 150" in out.stdout
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tagger.md", "docs/index.md"])
+def test_the_three_lines_of_the_documentation_run(page, tmp_path, monkeypatch, svj):
+    text = (EXAMPLE.parent.parent / page).read_text()
+    block = re.search(r"```python\n(tagger = .*?)```", text, re.DOTALL)[1]
+    shutil.copy(DATA / "wnae.onnx", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names = {"ad": ad, "events": svj}
+    exec(block, names)
+    assert {"ad_score", "ad_logp", "ad_region"} <= set(names["jets"].fields)
+
+
+def test_commands_of_the_documentation_exist():
+    """Every `coffea-ad VERB` of README and docs is one that the parser knows, with flags that it knows."""
+    from coffea_ad.cli import _parser
+
+    pages = [EXAMPLE.parent.parent / "README.md", *(EXAMPLE.parent.parent / "docs").glob("*.md")]
+    commands = []
+    for page in pages:
+        for block in re.findall(r"```\n(.*?)```", page.read_text(), re.DOTALL):
+            joined = block.replace("\\\n", " ")
+            commands += [line for line in joined.splitlines() if line.startswith("coffea-ad ")]
+    assert len(commands) > 10
+    for line in commands:
+        words = shlex.split(re.split(r"   +|&&", line)[0])[1:]
+        args, rest = _parser().parse_known_args(words)
+        assert all("=" in word for word in rest), line
+        assert callable(args.do)
