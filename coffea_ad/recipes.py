@@ -113,7 +113,8 @@ def load(name: str | Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (SyntaxError, ImportError) as error:
         del sys.modules[module_name]
-        raise ConfigError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from None
+        hint = "; training needs pip install 'coffea-ad[train]'" if getattr(error, "name", "") == "torch" else ""
+        raise ConfigError(f"{path}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
     cloudpickle.register_pickle_by_value(module)
     return module
 

@@ -6,7 +6,11 @@ import shutil
 import pytest
 from toys import DATA, REAL, open_events
 
-NEEDS = {"torch": ("torch", "onnx", "onnxscript"), "simulate": ("pythia8mc", "fastjet")}
+NEEDS = {
+    "torch": ("torch", "onnx", "onnxscript", "sklearn", "mplhep"),
+    "simulate": ("pythia8mc", "fastjet"),
+    "plot": ("mplhep",),
+}
 
 
 def pytest_collection_modifyitems(items):

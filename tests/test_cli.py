@@ -35,6 +35,7 @@ def test_simulate_without_a_name_shows_the_processes(capsys):
     assert "m_phi" in out
 
 
+@pytest.mark.plot
 def test_run_writes_a_results_folder_with_figures(fileset_file, model_file, tmp_path, capsys):
     code = main(
         ["run", "semivisible_jets", "met_min=0", "rt_min=0", "--fileset", str(fileset_file), "--model", str(model_file),
@@ -96,7 +97,7 @@ def test_card_prints_and_rechecks(model_file, capsys):
         (["run", "semivisible_jets", "met_mn=1", "--fileset", "FILESET", "--model", "MODEL"], "did you mean 'met_min'"),
         (["run", "semivisible_jets", "met_min", "--fileset", "FILESET", "--model", "MODEL"], "not of the form key=value"),
         (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL"], "unknown configuration"),
-        (["run", "wnae", "data=skims"], "-o MODEL.onnx"),
+        pytest.param(["run", "wnae", "data=skims"], "-o MODEL.onnx", marks=pytest.mark.torch),
         (["card", "README.md"], "README.md: "),
         (["simulate", "sv"], "did you mean 'svj'"),
         (["cp", "nothing", "."], "unknown recipe"),
