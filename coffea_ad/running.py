@@ -354,6 +354,8 @@ def _instance(
     processor: Any, config: str | Path | None, overrides: Sequence[str], taggers: list[Tagger], output: Any
 ) -> tuple[Any, Any, dict[str, Any]]:
     if not isinstance(processor, (str, Path)):
+        if taggers or config is not None or overrides:
+            raise ConfigError("a processor that is an object already takes no model or configuration; give it its own")
         return None, processor, {}
     module = recipes.load(processor)
     if recipes.kind_of(module) != "processor":

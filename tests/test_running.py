@@ -278,6 +278,14 @@ def test_a_file_without_events_needs_no_branches(fileset, model_file, tmp_path):
     assert report.complete
 
 
+def test_an_instance_takes_neither_model_nor_configuration(fileset, model_file):
+    module = ad.recipes.load(SEARCH)
+    own = module.Processor(module.Config(), [ad.Tagger(model_file)])
+    assert ad.run(fileset, own, executor="iterative").complete
+    with pytest.raises(ConfigError, match="takes no model"):
+        ad.run(fileset, own, model=model_file, executor="iterative")
+
+
 def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'met_min'"):
         search(fileset, model_file, tmp_path, overrides=["met_mn=3"])
