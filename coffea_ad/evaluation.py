@@ -22,10 +22,6 @@ class AUC:
     value: float
     error: float
 
-    def __str__(self) -> str:
-        """Return `0.812 ± 0.004`."""
-        return f"{self.value:.3f} ± {self.error:.3f}"
-
 
 def roc_curve(background: Floats, signal: Floats, w_background: Floats, w_signal: Floats) -> tuple[Floats, Floats]:
     """Return (ε_B, ε_S) for all thresholds, of weighted scores."""

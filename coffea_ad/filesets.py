@@ -16,7 +16,7 @@ from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.nanoaod import missing_branches
 from coffea_ad.weights import cross_section
 
-__all__ = ["load_fileset", "preflight", "sumw_of_skimmed"]
+__all__ = ["load_fileset", "name_bad_file", "preflight", "sumw_of_skimmed"]
 
 
 def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -181,6 +181,18 @@ def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant:
     if facts is None:
         raise problem or BadFile("there are no files")
     return facts
+
+
+def name_bad_file(fileset: Mapping[str, Mapping[str, Any]]) -> None:
+    """Open every file and raise for the first bad one: what a worker raises does not always say which it was.
+
+    Raises
+    ------
+    BadFile
+    """
+    for entry in fileset.values():
+        for path, tree in entry["files"].items():
+            _check_file(path, tree, {})
 
 
 def sumw_of_skimmed(dataset: str, files: Mapping[str, str]) -> float:

@@ -216,6 +216,11 @@ class Objects:
 
         return ak.transform(put, structure)
 
+    @cached_property
+    def constituents(self) -> Constituents:
+        """The objects' constituents, gathered when first asked for."""
+        return _gather(self)
+
     @property
     def _indexed(self) -> bool:
         return "objectIdxG" in ak.fields(self.array)
@@ -351,6 +356,17 @@ def _tables(source: Any, collection: str) -> ConstituentTables:
 
 
 def constituents(objects: Objects) -> Constituents:
+    """Return the constituents of objects; features that share the objects share them.
+
+    Raises
+    ------
+    MissingBranch, BadFile
+        As `_gather`.
+    """
+    return objects.constituents
+
+
+def _gather(objects: Objects) -> Constituents:
     """Gather the constituents of objects, from NanoAOD v15 or PFNano.
 
     Counts come from `jetIdx`, never from `nConstituents`: forward jets have a count but no stored candidates.

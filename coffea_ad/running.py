@@ -22,7 +22,7 @@ from coffea.processor.executor import UprootMissTreeError
 from coffea_ad import errors, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
-from coffea_ad.filesets import load_fileset, preflight, sumw_of_skimmed
+from coffea_ad.filesets import load_fileset, name_bad_file, preflight, sumw_of_skimmed
 from coffea_ad.modelfile import network_digest
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
 from coffea_ad.results import Results, save_results
@@ -297,6 +297,8 @@ def run(
             stage = "processing"
             done = runner.run(chunks, _Guarded(instance))
         except Exception as error:
+            if stage == "opening":
+                name_bad_file(entries)
             raise _explain(error, stage) from error
     outputs = dict(done["out"])
     datasets = _completeness(entries, chunks, set(done["processed"]), outputs)

@@ -9,8 +9,7 @@ import awkward as ak
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import uproot
-from toys import DATA, open_events
+from toys import DATA, bare_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, SkimError
@@ -133,13 +132,7 @@ def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
 
 def test_a_file_without_events_does_not_spoil_a_skim(fileset, tmp_path):
     empty = tmp_path / "empty.root"
-    with uproot.recreate(empty) as new:
-        ids = {
-            "run": np.zeros(0, np.uint32),
-            "luminosityBlock": np.zeros(0, np.uint32),
-            "event": np.zeros(0, np.uint64),
-        }
-        new.mktree("Events", {k: v.dtype for k, v in ids.items()}).extend(ids)
+    bare_events(empty, 0)
     entry = {**fileset["svj"], "files": {**fileset["svj"]["files"], str(empty): "Events"}}
     ad.run({"svj": entry}, "skim", config="skim.yaml", executor="iterative", output=tmp_path / "s")
     assert len(skim_files(tmp_path / "s")["svj"]) == 2

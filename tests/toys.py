@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
+import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 import coffea_ad as ad
@@ -30,3 +32,30 @@ def toy_jets(rng, n_jets=20, largest=40):
     phi = (phi + np.pi) % (2 * np.pi) - np.pi
     mass = np.where(rng.random(n) < 0.6, 0.13957, 0.0)
     return np.r_[0, np.cumsum(counts)], rng.exponential(10, n) + 0.5, eta, phi, mass
+
+
+def bare_events(path, n):
+    """A file of n events with their ids and nothing else."""
+    ids = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
+    columns = {k: np.arange(1, n + 1).astype(t) for k, t in ids.items()}
+    with uproot.recreate(path) as new:
+        new.mktree("Events", {k: v.dtype for k, v in columns.items()}).extend(columns)
+
+
+def copy_events(source, path, *, stop=None, drop=(), runs=False):
+    """The first events of a file, without the branches that begin with `drop`, with or without its Runs tree."""
+    with uproot.open(source) as old, uproot.recreate(path) as new:
+        tree = old["Events"]
+        names = [k for k in tree.keys() if not k.startswith(drop)]
+        jagged = {b[1:] for b in names if b[0] == "n" and any(k.startswith(b[1:] + "_") for k in names)}
+        columns = {
+            n: ak.zip({k[len(n) + 1 :]: tree[k].array()[:stop] for k in names if k.startswith(n + "_")}) for n in jagged
+        }
+        flat = [k for k in names if k[1:] not in (*jagged, "GenPart") and k.split("_")[0] not in jagged]
+        columns |= {k: tree[k].array(library="np")[:stop] for k in flat}
+        types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in columns.items()}
+        new.mktree("Events", types).extend(columns)
+        if runs:
+            sums = old["Runs"].arrays(library="np")
+            new.mktree("Runs", {k: v.dtype for k, v in sums.items()}).extend(sums)
+    return path
