@@ -22,7 +22,7 @@ from rich.table import Table
 
 import coffea_ad as ad
 from coffea_ad.features.substructure import substructure
-from coffea_ad.nanoaod import Objects, constituents
+from coffea_ad.nanoaod import Objects
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 sys.path.insert(0, str(DATA))
@@ -43,7 +43,7 @@ def timed(function):
 def many_jets(copies):
     """Constituents of simulated jets, repeated."""
     events = NanoEventsFactory.from_root(f"{DATA}/svj_v15.root:Events", schemaclass=ad.NanoAODSchema).events()
-    c = constituents(Objects.of(events))
+    c = Objects.of(events).constituents
     counts = np.diff(c.offsets)
     keep = np.repeat(counts >= 3, counts)
     counts = np.tile(counts[counts >= 3], copies)

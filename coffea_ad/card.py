@@ -49,12 +49,21 @@ class ColumnSpec(_Part):
 
 
 class FeatureSpec(_Part):
-    """A feature as it entered the training: another version, option or order of columns is another input."""
+    """A feature as it entered the training: another version, option or order of columns is another input.
+
+    `shape` is that of a row; without it, a row is its columns.
+    """
 
     name: str
     version: int
     options: dict[str, Any] = {}
     columns: tuple[ColumnSpec, ...]
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        return (len(self.columns),) if self.shape is None else self.shape
 
     @property
     def key(self) -> str:
@@ -75,19 +84,36 @@ class FeatureSpec(_Part):
                 f"the card asks for {self.name} version {self.version}, this coffea-ad computes version "
                 f"{feature.version}; install the coffea-ad the model was made with, or train again"
             )
-        here = tuple(c.name for c in feature.columns(feature.resolve(self.options)))
+        options = feature.resolve(self.options)
+        here = tuple(c.name for c in feature.columns(options))
         there = tuple(c.name for c in self.columns)
         if here != there:
             raise CardMismatch(
                 f"the card's columns of {self.name} are {', '.join(there)}, but the feature gives {', '.join(here)}"
             )
+        if feature.row_shape(options) != self.row_shape:
+            raise CardMismatch(
+                f"the card's rows of {self.name} have the shape {self.row_shape}, but the feature's "
+                f"{feature.row_shape(options)}"
+            )
 
 
 class InputSpec(_Part):
-    """One input of the graph: float32 (rows, columns), the columns of its features side by side."""
+    """One input of the graph: float32 (rows, columns), the columns of its features side by side, or one shaped feature."""
 
     name: str = "features"
     features: tuple[FeatureSpec, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> InputSpec:
+        if len(self.features) > 1 and any(len(f.row_shape) != 1 for f in self.features):
+            raise ValueError("a feature whose rows are not flat must be an input of its own")
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        return self.features[0].row_shape if len(self.features) == 1 else (len(self.columns),)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -154,7 +180,7 @@ class Folds(_Part):
 
 
 class Golden(_Part):
-    """Rows with their scores, re-evaluated whenever a session is made."""
+    """Rows, flattened, with their scores, re-evaluated whenever a session is made."""
 
     inputs: dict[str, tuple[tuple[Finite, ...], ...]]
     scores: tuple[Finite, ...]
@@ -201,8 +227,11 @@ class ModelCard(_Part):
         for spec in self.inputs:
             for feature in spec.features:
                 feature.check()
-                if features.get(feature.name).level == "jet" and self.level == "event":
-                    raise CardMismatch(f"an event-level model cannot take the jet-level feature {feature.name}")
+                level = features.get(feature.name).level
+                if level != self.level:
+                    raise CardMismatch(
+                        f"the {self.level}-level model cannot take the {level}-level feature {feature.name}"
+                    )
 
     @property
     def calibration_digest(self) -> str:
@@ -229,7 +258,14 @@ def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpe
     feature = features.get(name)
     chosen = feature.resolve(options or {})
     columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(chosen))
-    return FeatureSpec(name=name, version=feature.version, options=chosen, columns=columns)
+    shape = feature.row_shape(chosen)
+    return FeatureSpec(
+        name=name,
+        version=feature.version,
+        options=chosen.model_dump(mode="json"),
+        columns=columns,
+        shape=None if shape == (len(columns),) else shape,
+    )
 
 
 def parse_card(text: str, name: str = "model") -> ModelCard:

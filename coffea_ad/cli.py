@@ -62,6 +62,21 @@ def _ls(_: argparse.Namespace) -> int:
     return 0
 
 
+def _features(args: argparse.Namespace) -> int:
+    from coffea_ad.config import parse_overrides
+    from coffea_ad.features import listing
+
+    if args.name is None:
+        table, broken = listing.overview()
+        _out.print(table)
+        for sentence in broken:
+            _out.print(f"note: {sentence}", soft_wrap=True)
+    else:
+        for table in listing.details(args.name, parse_overrides(args.options), args.collection, every=args.all):
+            _out.print(table)
+    return 0
+
+
 def _cp(args: argparse.Namespace) -> int:
     from coffea_ad import recipes
 
@@ -241,6 +256,13 @@ def _parser() -> argparse.ArgumentParser:
 
     p = verbs.add_parser("ls", help="processors and training recipes")
     p.set_defaults(do=_ls)
+
+    p = verbs.add_parser("features", help="the table of features; with a name: one in full")
+    p.add_argument("name", nargs="?")
+    p.add_argument("options", nargs="*", metavar="key=value", help="options of the feature")
+    p.add_argument("--collection", default="FatJet")
+    p.add_argument("--all", action="store_true", help="all columns")
+    p.set_defaults(do=_features)
 
     p = verbs.add_parser("cp", help="copy a recipe, to edit it")
     p.add_argument("name")

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "BadFeature",
     "BadFile",
     "BadModel",
     "CardMismatch",
@@ -28,6 +29,10 @@ class CoffeaADError(Exception):
 
 class BadFile(CoffeaADError):
     """A file cannot be read, or is not what it should be."""
+
+
+class BadFeature(CoffeaADError):
+    """Another package announces a feature that cannot be loaded, or is none."""
 
 
 class MissingBranch(CoffeaADError):

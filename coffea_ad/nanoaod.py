@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,8 @@ __all__ = [
     "NanoAODSchema",
     "Objects",
     "constituent_branches",
-    "constituents",
+    "event_columns",
+    "flat_columns",
     "where",
 ]
 
@@ -100,6 +101,38 @@ def _offsets(counts: npt.NDArray[Any]) -> Ints:
     return out
 
 
+def flat_columns(events: Any, collection: str, names: Iterable[str]) -> tuple[Ints, dict[str, npt.NDArray[Any]]]:
+    """Return offsets (n_events + 1,) and flat fields of a collection.
+
+    Raises
+    ------
+    MissingBranch
+    """
+    objects, names = _required(events, collection, names)
+    offsets = _offsets(ak.to_numpy(ak.num(objects, axis=1)))
+    return offsets, {name: _flat(objects[name]) for name in names}
+
+
+def event_columns(events: Any, collection: str, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return fields of a record that there is once per event, such as MET.
+
+    Raises
+    ------
+    MissingBranch
+    """
+    record, names = _required(events, collection, names)
+    return {name: np.asarray(ak.to_numpy(record[name])) for name in names}
+
+
+def _required(events: Any, collection: str, names: Iterable[str]) -> tuple[Any, tuple[str, ...]]:
+    names = tuple(names)
+    have = ak.fields(events[collection]) if collection in ak.fields(events) else ()
+    missing = [f"{collection}_{name}" for name in names if name not in have]
+    if missing:
+        raise MissingBranch(f"{where(events)}branches are missing: {', '.join(missing)}")
+    return events[collection], names
+
+
 @dataclass(frozen=True)
 class Objects:
     """The objects of a collection, flat, with the way back to their events and to their shape.
@@ -125,7 +158,6 @@ class Objects:
     source: Any
     event: Ints
     index: Ints
-    rows: slice = field(default_factory=lambda: slice(None))
 
     @classmethod
     def of(cls, events: Any, collection: str = "FatJet") -> Objects:
@@ -153,6 +185,12 @@ class Objects:
                 "schemaclass=coffea_ad.NanoAODSchema, or pass the whole events"
             )
         return cls._from_collection(events, collection)
+
+    @classmethod
+    def events(cls, events: Any) -> Objects:
+        """Return the events themselves as objects, one each."""
+        place = np.arange(len(events))
+        return cls("events", events, events, place, place)
 
     @classmethod
     def _from_collection(cls, jets: Any, collection: str) -> Objects:
@@ -188,10 +226,6 @@ class Objects:
         """Return the number of objects."""
         return len(self.index)
 
-    def block(self, start: int, stop: int) -> Objects:
-        """Return the objects start … stop as a view, to compute large features piece by piece."""
-        return replace(self, event=self.event[start:stop], index=self.index[start:stop], rows=slice(start, stop))
-
     def field(self, name: str) -> npt.NDArray[Any]:
         """Return one field of the objects as passed in, flat.
 
@@ -205,7 +239,7 @@ class Objects:
         column = self.array[name]  # item access: `jets.tau2` would be vector's mass²
         if self._indexed and _options(column) > _options(self.array["objectIdxG"]):
             raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
-        return _leaf(column)[0][self.rows]
+        return _leaf(column)[0]
 
     def restore(self, values: npt.NDArray[Any]) -> Any:
         """Give a flat array (one value per object) the shape of what was passed in."""
@@ -218,7 +252,12 @@ class Objects:
 
     @cached_property
     def constituents(self) -> Constituents:
-        """The objects' constituents, gathered when first asked for."""
+        """The objects' constituents, gathered when first asked for and shared by all features of the objects.
+
+        Raises
+        ------
+        MissingBranch, BadFile
+        """
         return _gather(self)
 
     @property
@@ -271,7 +310,8 @@ class ConstituentTables:
     """Where one NanoAOD flavour keeps the constituents of a jet collection.
 
     `links` has one row per (jet, candidate), with `jetIdx` and `index`; `puppi` is the branch of `candidates` that
-    still has to be multiplied to pT and mass, or None where NanoAOD has done that already.
+    still has to be multiplied to pT and mass, or None where NanoAOD has done that already. `charge` is the branch that
+    tells the charge: itself, or `pdgId`.
     """
 
     flavour: str
@@ -279,27 +319,33 @@ class ConstituentTables:
     index: str
     candidates: str
     puppi: str | None
+    charge: str
 
-    def branches(self, collection: str) -> tuple[str, ...]:
-        """Return the branches to read."""
+    def branches(self, collection: str, *more: str) -> tuple[str, ...]:
+        """Return the branches to read; `more` are further fields of the candidates."""
         puppi = (self.puppi,) if self.puppi else ()
         links = self.links.format(collection)
         return (
             f"{links}_jetIdx",
             f"{links}_{self.index}",
-            *(f"{self.candidates}_{f}" for f in ("pt", "eta", "phi", "mass", *puppi)),
+            *(f"{self.candidates}_{f}" for f in ("pt", "eta", "phi", "mass", *puppi, *more)),
         )
 
 
 CONSTITUENT_TABLES = (
-    ConstituentTables("NanoAOD v15", "{}PFCand", "pfCandIdx", "PFCand", None),
-    ConstituentTables("PFNano", "{}PFCands", "pFCandsIdx", "PFCands", "puppiWeight"),
+    ConstituentTables("NanoAOD v15", "{}PFCand", "pfCandIdx", "PFCand", None, "pdgId"),
+    ConstituentTables("PFNano", "{}PFCands", "pFCandsIdx", "PFCands", "puppiWeight", "charge"),
 )
 
 
-def constituent_branches(collection: str) -> tuple[tuple[str, ...], ...]:
-    """Return the alternatives: the branches that hold constituents in each flavour."""
-    return tuple(table.branches(collection) for table in CONSTITUENT_TABLES)
+def constituent_branches(collection: str, *, charge: bool = False, pdg_id: bool = False) -> tuple[tuple[str, ...], ...]:
+    """Return the alternatives: the branches that hold constituents in each flavour, with charge or type if asked for."""
+    return tuple(
+        table.branches(
+            collection, *dict.fromkeys([*([table.charge] if charge else []), *(["pdgId"] if pdg_id else [])])
+        )
+        for table in CONSTITUENT_TABLES
+    )
 
 
 @dataclass(frozen=True)
@@ -317,6 +363,31 @@ class Constituents:
     eta: Floats
     phi: Floats
     mass: Floats
+    table: ConstituentTables
+    source: Any
+    candidate: Ints
+
+    def field(self, name: str) -> npt.NDArray[Any]:
+        """Return one more field of the candidates, (n_constituents,).
+
+        Raises
+        ------
+        MissingBranch
+        """
+        candidates = self.source[self.table.candidates]
+        if name not in ak.fields(candidates):
+            raise MissingBranch(f"{where(self.source)}there is no branch {self.table.candidates}_{name}")
+        return _flat(candidates[name])[self.candidate]
+
+    @property
+    def charge(self) -> Floats:
+        """Electric charge, (n_constituents,); NanoAOD v15 stores the type only, whose sign tells it."""
+        values = self.field(self.table.charge)
+        if self.table.charge != "pdgId":
+            return values.astype(np.float64)
+        positive = np.isin(values, (211, 321, 2212, -11, -13))
+        negative = np.isin(values, (-211, -321, -2212, 11, 13))
+        return positive.astype(np.float64) - negative
 
 
 def missing_branches(needs: Mapping[str, tuple[tuple[str, ...], ...]], branches: Iterable[str]) -> str:
@@ -353,17 +424,6 @@ def _tables(source: Any, collection: str) -> ConstituentTables:
     raise MissingBranch(
         f"{where(source)}" + missing_branches({f"{collection} constituents": constituent_branches(collection)}, have)
     )
-
-
-def constituents(objects: Objects) -> Constituents:
-    """Return the constituents of objects; features that share the objects share them.
-
-    Raises
-    ------
-    MissingBranch, BadFile
-        As `_gather`.
-    """
-    return objects.constituents
 
 
 def _gather(objects: Objects) -> Constituents:
@@ -405,4 +465,4 @@ def _gather(objects: Objects) -> Constituents:
     if table.puppi:
         weight = _flat(candidates[table.puppi])[rows].astype(np.float64)
         pt, mass = pt * weight, mass * weight
-    return Constituents(offsets, pt, eta, phi, mass)
+    return Constituents(offsets, pt, eta, phi, mass, table, source, rows)

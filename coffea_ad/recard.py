@@ -10,25 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from coffea_ad import regions
+from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfile import CARD_KEY, network_digest, read_texts
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skimming import FeatureConfig
 from coffea_ad.skims import Skim, load_skim, skim_files
 
 __all__ = ["AttachConfig", "attach", "new_regions"]
 
 _GOLDEN_ROWS = 8
-
-
-class FeatureConfig(BaseModel):
-    """A feature and its options."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    options: dict[str, Any] = {}
 
 
 class AttachConfig(BaseModel):
@@ -104,22 +97,23 @@ def attach(
     """
     if CARD_KEY in read_texts(data, name):
         raise BadModel(f"{name}: it has a card already; `coffea-ad regions` moves its thresholds")
-    features = tuple(feature_spec(f.name, f.options) for f in config.features)
+    specs = tuple(feature_spec(f.name, f.options) for f in config.features)
     card = ModelCard(
         name=config.name,
         method=config.method,
+        level=features.get(specs[0].name).level,
         collection=config.collection,
-        inputs=(InputSpec(name=config.input, features=features),),
+        inputs=(InputSpec(name=config.input, features=specs),),
         output=config.output,
         provenance=config.provenance,
     )
     scorer = OnnxScorer(write_card(data, card, name))
-    rows = np.random.default_rng(1).random((_GOLDEN_ROWS, len(card.inputs[0].columns)), np.float32)
+    rows = np.random.default_rng(1).random((_GOLDEN_ROWS, *card.inputs[0].shape), np.float32)
     update: dict[str, Any] = {}
     if background is not None:
         score, skim = _background(scorer, background, datasets)
         calibration = regions.calibrate(score, skim.weight, f"skim of {', '.join(sorted(skim.provenance['rows']))}")
-        rows = skim.x[:_GOLDEN_ROWS] if len(features) == 1 else rows
+        rows = skim.x[:_GOLDEN_ROWS] if len(specs) == 1 else rows
         update = {
             "calibration": calibration,
             "regions": regions.working_points(calibration, score, skim.weight, efficiencies),
@@ -127,7 +121,7 @@ def attach(
             "selection": skim.provenance["selection"],
         }
     golden = Golden(
-        inputs={config.input: tuple(tuple(float(v) for v in row) for row in rows)},
+        inputs={config.input: tuple(tuple(float(v) for v in row.ravel()) for row in rows)},
         scores=tuple(float(s) for s in np.asarray(scorer(rows))),
     )
     sealed = write_card(data, card.model_copy(update={**update, "golden": golden}), name)

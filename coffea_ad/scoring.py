@@ -105,7 +105,8 @@ class OnnxScorer:
         self._check_signature(session)
         golden = self.card.golden
         if golden is not None:
-            rows = {name: np.array(values, np.float32) for name, values in golden.inputs.items()}
+            shapes = {spec.name: spec.shape for spec in self.card.inputs}
+            rows = {name: np.array(v, np.float32).reshape(-1, *shapes[name]) for name, v in golden.inputs.items()}
             scores = self._run(session, rows)
             worst = np.max(np.abs(scores - golden.scores) / (1 + np.abs(golden.scores)))
             if not worst <= _GOLDEN_TOLERANCE:
@@ -113,9 +114,12 @@ class OnnxScorer:
         return session
 
     def _check_signature(self, session: ort.InferenceSession) -> None:
-        wanted = {spec.name: len(spec.columns) for spec in self.card.inputs}
-        found = {i.name: i.shape[-1] for i in session.get_inputs()}
-        if wanted != found:
+        wanted = {spec.name: spec.shape for spec in self.card.inputs}
+        found = {i.name: tuple(i.shape[1:]) for i in session.get_inputs()}
+        # A dimension that the graph leaves open has a name, or none.
+        closed = {name: tuple(d if isinstance(d, int) else w for d, w in zip(dims, wanted.get(name, ()), strict=False))
+                  for name, dims in found.items()}  # fmt: skip
+        if wanted != closed or any(len(found[name]) != len(wanted[name]) for name in wanted):
             raise CardMismatch(f"{self.name}: the card's inputs {wanted} are not the graph's {found}")
         if any(i.type != "tensor(float)" for i in session.get_inputs()):
             raise CardMismatch(f"{self.name}: all inputs must be float32")
@@ -150,6 +154,8 @@ class OnnxScorer:
         """Collect the card's columns from flat records by name."""
         batch = {}
         for spec in self.card.inputs:
+            if len(spec.shape) != 1:
+                raise CardMismatch(f"{self.name}: input {spec.name} has rows of shape {spec.shape}; pass a numpy array")
             missing = [c for c in spec.columns if c not in ak.fields(rows)]
             extra = [c for c in ak.fields(rows) if c not in spec.columns]
             if missing or extra:
@@ -167,10 +173,11 @@ class OnnxScorer:
             raise CardMismatch(f"{self.name}: the inputs are {names}, not {list(batch)}")
         for spec in self.card.inputs:
             array = batch[spec.name]
-            if array.ndim != 2 or array.shape[1] != len(spec.columns):
+            if array.ndim == 0 or array.shape[1:] != spec.shape:
+                listed = ", ".join(spec.columns[:20]) + (", …" if len(spec.columns) > 20 else "")
+                needs = ", ".join(str(d) for d in spec.shape)
                 raise CardMismatch(
-                    f"{self.name}: input {spec.name} has shape {array.shape}, but needs (n, {len(spec.columns)}): "
-                    + ", ".join(spec.columns)
+                    f"{self.name}: input {spec.name} has shape {array.shape}, but needs (n, {needs}): {listed}"
                 )
             if array.dtype != np.float32:
                 raise CardMismatch(f"{self.name}: input {spec.name} is {array.dtype}, but must be float32")
@@ -181,7 +188,7 @@ class OnnxScorer:
         scores = np.full(n, np.nan, np.float32)
         finite = np.ones(n, bool)
         for array in batch.values():
-            finite &= np.isfinite(array).all(axis=1)
+            finite &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         if finite.any():
             got = self._run(self.session, {name: array[finite] for name, array in batch.items()})
             scores[finite] = np.where(np.isfinite(got), got, np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from coffea_ad.weights import cross_section, n_effective, split_of
 __all__ = ["SKIM_KEY", "Skim", "WeightMode", "load_skim", "skim_files"]
 
 SKIM_KEY = b"coffea_ad"
-_KEYS = ("dataset", "run", "luminosityBlock", "event", "objectIdx")
+_KEYS = ("dataset", "run", "luminosityBlock", "event", "objectIdx")  # the last in skims of jets only
 WeightMode = Literal["xsec", "flat_pt", "none"]
 
 
@@ -32,8 +33,8 @@ class Skim:
 
     Attributes
     ----------
-    x : (n, columns) float32
-        Model inputs; all finite.
+    x : (n, *shape) float32
+        Model inputs; all finite. Features that the skim stores sparse are dense here: 4 bytes a number.
     weight : (n,) float64
         Event weights; the mean is 1.
     dataset : (n,) str
@@ -105,21 +106,44 @@ def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
     return schema, json.loads(schema.metadata[SKIM_KEY])
 
 
+def _listed(spec: FeatureSpec) -> bool:
+    feature = features.get(spec.name)
+    return feature.listed(feature.resolve(spec.options))
+
+
+def _columns(spec: FeatureSpec) -> list[str]:
+    """Return the columns that hold a feature."""
+    return [f"{spec.key}.{part}" for part in (("index", "value") if _listed(spec) else (c.name for c in spec.columns))]
+
+
 def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> None:
     stored = metadata["features"].get(spec.key)
-    columns = [f"{spec.key}.{c.name}" for c in spec.columns]
     if stored is None:
         raise SkimError(f"{path}: " + unknown_text("feature", spec.key, metadata["features"]))
-    if stored["version"] != spec.version or stored["options"] != spec.options:
+    # Options that came later have defaults that mean what was done before.
+    options = {**features.get(spec.name).resolve({}).model_dump(mode="json"), **stored["options"]}
+    if stored["version"] != spec.version or options != spec.options:
         raise SkimError(
             f"{path}: {spec.key} was made with version {stored['version']} and {stored['options']}, "
             f"but this coffea-ad has version {spec.version} and {spec.options}; skim again"
         )
-    missing = [c for c in columns if c not in schema.names]
+    missing = [c for c in _columns(spec) if c not in schema.names]
     if missing:
         raise SkimError(f"{path}: columns are missing: {', '.join(missing)}")
     if stored["columns"] != [c.name for c in spec.columns]:
         raise SkimError(f"{path}: the columns of {spec.key} are {stored['columns']}, in another order than they should")
+
+
+def _rows(table: pa.Table, spec: FeatureSpec) -> npt.NDArray[np.float32]:
+    """Return a feature of a table, (n, *shape); NaN where it is undefined."""
+    if not _listed(spec):
+        return np.stack([table[c].to_numpy() for c in _columns(spec)], axis=1).astype(np.float32)
+    places, numbers = (table[c].combine_chunks() for c in _columns(spec))
+    x = np.zeros((len(table), math.prod(spec.row_shape)), np.float32)
+    counts = places.value_lengths().fill_null(0).to_numpy()
+    x[np.repeat(np.arange(len(x)), counts), places.flatten().to_numpy()] = numbers.flatten().to_numpy()
+    x[places.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return x.reshape(-1, *spec.row_shape)
 
 
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -166,8 +190,7 @@ def load_skim(
         The skim does not hold what is asked for.
     """
     spec = feature_spec(feature, dict(options or {}))
-    key = features.get(feature).key(dict(options or {}))
-    columns = [f"{key}.{c.name}" for c in spec.columns]
+    columns = _columns(spec)
     tables: list[pa.Table] = []
     names: list[str] = []
     sumw: dict[str, float] = {}
@@ -201,17 +224,19 @@ def load_skim(
         raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     # File names carry the inputs' random ids: sorted by event, the same events give the same training.
-    joined = joined.append_column("dataset", pa.array(names)).sort_by([(k, "ascending") for k in _KEYS])
-    x = np.stack([joined[c].to_numpy() for c in columns], axis=1).astype(np.float32)
+    joined = joined.append_column("dataset", pa.array(names)).sort_by(
+        [(k, "ascending") for k in _KEYS if k in (*tables[0].column_names, "dataset")]
+    )
+    x = _rows(joined, spec)
     bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c not in (*columns, "dataset")}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
     scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
     weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
     if weights == "flat_pt":
         weight = _flatten_pt(bystanders["pt"], weight)
-    finite = np.asarray(np.isfinite(x).all(axis=1))
+    finite = np.asarray(np.isfinite(x.reshape(len(x), math.prod(spec.row_shape))).all(axis=1))
     if not finite.any():
-        raise SkimError(f"{folder}: no row has all inputs of {key} defined")
+        raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
     total = float(weight[finite].sum())
     weight = weight / np.abs(weight[finite]).mean()
     split = split_of(bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])

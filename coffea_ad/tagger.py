@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,13 @@ from coffea_ad.nanoaod import Objects, refuse_single, where
 from coffea_ad.scoring import OnnxScorer
 
 __all__ = ["Tagger"]
+
+
+_BLOCK_BYTES = 8_000_000  # of the widest input: what stays in a cache
+
+
+def _as_is(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values
 
 
 class Tagger:
@@ -63,14 +72,47 @@ class Tagger:
         """The collection that is scored."""
         return self.card.collection
 
-    def rows(self, objects: Any) -> dict[str, npt.NDArray[np.float32]]:
-        """Compute the model's inputs for events or objects, {input: (n, columns) float32}."""
-        return {
-            spec.name: np.concatenate(
-                [features.compute(f.name, objects, self.collection, **f.options)[0] for f in spec.features], axis=1
-            )
-            for spec in self.card.inputs
-        }
+    def rows(self, events: Any) -> dict[str, npt.NDArray[np.float32]]:
+        """Compute the model's inputs for events or objects, {input: (n, *shape) float32}, all at once."""
+        objects = self._objects(events)
+        return self._reader(objects)(0, len(objects))
+
+    def _objects(self, events: Any) -> Objects:
+        if isinstance(events, Objects):
+            return events
+        return Objects.events(events) if self.card.level == "event" else Objects.of(events, self.collection)
+
+    def _reader(self, objects: Objects) -> Callable[[int, int], dict[str, npt.NDArray[np.float32]]]:
+        """Prepare the features of a chunk, and return a function that gives the inputs of some rows."""
+        prepared: dict[str, list[features.Rows]] = {}
+        if len(objects) > 0:  # a file without events may lack every branch
+            for spec in self.card.inputs:
+                table = [features.get(f.name) for f in spec.features]
+                prepared[spec.name] = [
+                    feature.rows(objects, feature.resolve(f.options))
+                    for f, feature in zip(spec.features, table, strict=True)
+                ]
+
+        def read(start: int, stop: int) -> dict[str, npt.NDArray[np.float32]]:
+            out = {}
+            for spec in self.card.inputs:
+                parts = [rows(start, stop) for rows in prepared.get(spec.name, ())]
+                empty = np.zeros((0, *spec.shape), np.float32)
+                out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) if parts else empty
+            return out
+
+        return read
+
+    def _score(self, objects: Objects) -> npt.NDArray[np.float32]:
+        """Stream the rows into the scorer, block by block: large features are never dense for a whole chunk."""
+        read, n = self._reader(objects), len(objects)
+        widest = max(math.prod(spec.shape) for spec in self.card.inputs)
+        block = max(_BLOCK_BYTES // (4 * widest) // self.scorer.batch, 1) * self.scorer.batch
+        score = np.empty(n, np.float32)
+        for start in range(0, n, block):
+            stop = min(start + block, n)
+            score[start:stop] = self.scorer.numpy_call(read(start, stop))
+        return score
 
     def __call__(self, events: Any) -> Any:
         """Score events, or any mask, slice, `[:, 0]` or re-sort of the collection.
@@ -94,22 +136,18 @@ class Tagger:
         MissingBranch, MissingIndex
         """
         refuse_single(events)
-        if self.card.level == "event":
-            return self._decorate(events, self._score(self.rows(events)), lambda values: values, {})
-        if len(events) == 0 and self.collection not in ak.fields(events) and "pt" not in ak.fields(events):
+        level = self.card.level
+        if level == "jet" and len(events) == 0 and not {self.collection, "pt"} & set(ak.fields(events)):
             return self._nothing()
         try:
-            objects = Objects.of(events, self.collection)
-            rows = self.rows(objects)
+            objects = self._objects(events)
+            score = self._score(objects)
+            bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
         except MissingBranch as error:
             prefix = where(events)
             text = str(error).removeprefix(prefix)
             raise MissingBranch(f"{prefix}{text} (asked for by {self.card.name})") from None
-        bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
-        return self._decorate(objects.array, self._score(rows), objects.restore, bystanders)
-
-    def _score(self, rows: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-        return self.scorer.numpy_call(rows)
+        return self._decorate(objects.array, score, objects.restore if level == "jet" else _as_is, bystanders)
 
     def _decorate(
         self, array: Any, score: npt.NDArray[np.float32], restore: Any, bystanders: dict[str, npt.NDArray[Any]]

@@ -96,7 +96,7 @@ def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):
         env={"PYTHONPATH": str(tmp_path / "site")},
     )
     assert out.returncode == 0, out.stderr
-    assert "'semivisible_jets', 'skim', 'autoencoder', 'wnae'" in out.stdout
+    assert "'semivisible_jets', 'skim', 'skim_events', 'autoencoder', 'wnae'" in out.stdout
     assert str(tmp_path / "site" / "coffea_ad" / "_recipes") in out.stdout
 
 

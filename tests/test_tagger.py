@@ -110,12 +110,12 @@ def test_no_events_need_no_branches(tagger, svj):
 def test_an_event_level_model_decorates_events(svj, model_file, monkeypatch):
     """A feature of one row per event, through the same card and network."""
     from coffea_ad.card import InputSpec, read_card, write_card
-    from coffea_ad.features import FEATURES, Column, Feature
+    from coffea_ad.features import FEATURES, Column, Feature, at_once
 
     columns = tuple(Column(f"x{i}") for i in range(8))
     met = Feature(
         name="met_copies", version=1, level="event", columns=lambda _: columns, reads=lambda *_: (("PuppiMET_pt",),),
-        compute=lambda o, _: np.repeat(np.asarray(o.array.PuppiMET["pt"], np.float32)[:, None], 8, axis=1) / 1000,
+        rows=at_once(lambda o, _: np.repeat(np.asarray(o.array.PuppiMET["pt"], np.float32)[:, None], 8, axis=1) / 1000),
         convention="toy", reference="",
     )  # fmt: skip
     monkeypatch.setitem(FEATURES, "met_copies", met)

@@ -1,45 +1,91 @@
 """Events to arrays. One table, `FEATURES`: name → Feature.
 
 A feature is a pure function with one line in the table; it declares the branches it reads and the columns it gives.
+Other packages add theirs through the entry-point group `coffea_ad.features`, each under the feature's own name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import UnknownName
-from coffea_ad.features.base import Column, Feature
+from coffea_ad.errors import BadFeature, UnknownName
+from coffea_ad.features.base import Column, Feature, Options, Rows, at_once
+from coffea_ad.features.constituents import JET_CONSTITUENTS, JET_LUND
+from coffea_ad.features.events import DIJET, EVENT_OBJECTS
+from coffea_ad.features.images import JET_IMAGES
 from coffea_ad.features.jets import JET_KINEMATICS, JET_SUBSTRUCTURE
+from coffea_ad.features.rmm import RMM
+from coffea_ad.features.zones import RMM_ZONES
 from coffea_ad.nanoaod import Objects, refuse_single
 
-__all__ = ["FEATURES", "Column", "Feature", "blocks", "compute", "get"]
+__all__ = [
+    "FEATURES",
+    "GROUP",
+    "Column",
+    "Feature",
+    "Options",
+    "Rows",
+    "at_once",
+    "blocks",
+    "compute",
+    "get",
+    "plugins",
+]
 
-FEATURES: dict[str, Feature] = {feature.name: feature for feature in (JET_SUBSTRUCTURE, JET_KINEMATICS)}
+FEATURES: dict[str, Feature] = {
+    feature.name: feature
+    for feature in (
+        JET_SUBSTRUCTURE, JET_KINEMATICS, JET_CONSTITUENTS, JET_LUND, JET_IMAGES, RMM, RMM_ZONES, EVENT_OBJECTS, DIJET,
+    )
+}  # fmt: skip
+
+GROUP = "coffea_ad.features"
+
+
+def plugins() -> dict[str, EntryPoint]:
+    """Return the features that other installed packages announce, not yet loaded; ours cannot be replaced."""
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in FEATURES}
 
 
 def get(name: str) -> Feature:
-    """Return the feature of that name.
+    """Return the feature of that name; one of another package is loaded when it is first asked for.
 
     Raises
     ------
     UnknownName
         There is none; the message says the nearest.
+    BadFeature
+        Another package announces it, but does not deliver.
     """
     if name not in FEATURES:
-        raise UnknownName.of("feature", name, FEATURES)
+        others = plugins()
+        if name not in others:
+            raise UnknownName.of("feature", name, (*FEATURES, *others))
+        FEATURES[name] = _load(others[name])
     return FEATURES[name]
 
 
+def _load(point: EntryPoint) -> Feature:
+    origin = f"feature {point.name!r} of {point.dist.name if point.dist else 'another package'} ({point.value})"
+    try:
+        feature = point.load()
+    except Exception as error:
+        raise BadFeature(f"{origin} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(feature, Feature) or feature.name != point.name:
+        raise BadFeature(f"{origin} is not a coffea_ad.features.Feature of that name")
+    return feature
+
+
 def _objects(feature: Feature, events: Any, collection: str) -> Objects:
-    if feature.level == "event":
-        n = len(events)
-        return Objects(collection, events, events, np.arange(n), np.arange(n))
-    return events if isinstance(events, Objects) else Objects.of(events, collection)
+    if isinstance(events, Objects):
+        return events
+    return Objects.events(events) if feature.level == "event" else Objects.of(events, collection)
 
 
 def blocks(
@@ -62,15 +108,21 @@ def blocks(
 
     Yields
     ------
-    (rows, columns) float32
+    (rows, *shape) float32
         NaN where undefined.
     """
     feature = get(name)
     chosen = feature.resolve(options)
     objects = _objects(feature, events, collection)
+    if len(objects) == 0:
+        return
+    rows = feature.rows(objects, chosen)
     for start in range(0, len(objects), size):
-        stop = min(start + size, len(objects))
-        yield feature.compute(objects if stop - start == len(objects) else objects.block(start, stop), chosen)
+        yield rows(start, min(start + size, len(objects)))
+
+
+def _has(events: Any, collection: str) -> bool:
+    return isinstance(events, Objects) or collection in ak.fields(events)
 
 
 def compute(
@@ -85,14 +137,14 @@ def compute(
 
     Returns
     -------
-    values : (rows, columns) float32
+    values : (rows, *shape) float32
         NaN where undefined, such as for jets without stored constituents.
     counts : (events,) int64
         Rows of each event.
 
     Raises
     ------
-    UnknownName, MissingBranch, MissingIndex
+    UnknownName, ConfigError, MissingBranch, MissingIndex
 
     Examples
     --------
@@ -106,9 +158,9 @@ def compute(
     feature = get(name)
     chosen = feature.resolve(options)
     refuse_single(events)
-    nothing = np.zeros((0, len(feature.columns(chosen))), np.float32)
-    if len(events) == 0 and not isinstance(events, Objects) and collection not in ak.fields(events):
+    nothing = np.zeros((0, *feature.row_shape(chosen)), np.float32)
+    if len(events) == 0 and (feature.level == "event" or not _has(events, collection)):
         return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch
     objects = _objects(feature, events, collection)
     counts = np.ones(len(objects), np.int64) if feature.level == "event" else objects.counts
-    return (feature.compute(objects, chosen) if len(objects) else nothing), counts
+    return (feature.rows(objects, chosen)(0, len(objects)) if len(objects) else nothing), counts

@@ -1,20 +1,34 @@
-"""Feature: a named, versioned map from events to columns."""
+"""Feature: a named, versioned map from events to rows of numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nanoaod import Objects
 
-__all__ = ["Column", "Feature"]
+__all__ = ["Column", "Feature", "NonNegative", "Number", "Options", "Positive", "Rows", "Whole", "at_once"]
 
-Options = Mapping[str, Any]
+Number = Annotated[float, Field(strict=True)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+NonNegative = Annotated[float, Field(strict=True, ge=0)]
+Whole = Annotated[int, Field(strict=True, ge=1)]
+
+Rows = Callable[[int, int], npt.NDArray[np.float32]]
+"""Rows start … stop of a feature: what is small is prepared once per chunk, what is large is made when asked for."""
+
+
+class Options(BaseModel):
+    """Conventions that can be chosen; they stand in the card, and another choice is another input."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -37,47 +51,87 @@ class Feature:
     level : "jet" or "event"
         One row per object of a collection, or per event.
     columns : function of the options
-        The columns, in the order in which they leave `compute`.
+        The columns, in the order of the last axis.
     reads : function of (collection, options)
         Alternatives, each a tuple of branches: a file that has all branches of one of them will do.
-    compute : function of (objects, options)
-        (n, columns) float32; NaN where undefined.
-    options : {name: (default, allowed values or None)}
-        Conventions that can be chosen; they stand in the card.
+    rows : function of (objects, options)
+        Prepares a chunk and returns a function of (start, stop) that gives (stop − start, *shape) float32; NaN where
+        undefined.
     convention, reference : str
         What exactly is computed, and where it is defined.
+    options : subclass of `Options`
+    shape : function of the options, optional
+        Shape of a row; (number of columns,) by default.
+    sparse : bool
+        Most numbers of a row are 0; a skim stores the others with their places.
     """
 
     name: str
     version: int
     level: Literal["jet", "event"]
-    columns: Callable[[Options], tuple[Column, ...]]
-    reads: Callable[[str, Options], tuple[tuple[str, ...], ...]]
-    compute: Callable[[Objects, Options], npt.NDArray[np.float32]]
+    columns: Callable[[Any], tuple[Column, ...]]
+    reads: Callable[[str, Any], tuple[tuple[str, ...], ...]]
+    rows: Callable[[Objects, Any], Rows]
     convention: str
     reference: str
-    options: Mapping[str, tuple[Any, tuple[Any, ...] | None]] = field(default_factory=dict)
+    options: type[Options] = Options
+    shape: Callable[[Any], tuple[int, ...]] | None = None
+    sparse: bool = False
 
-    def resolve(self, options: Options) -> dict[str, Any]:
-        """Fill in defaults.
+    def resolve(self, options: Mapping[str, Any] | Options) -> Any:
+        """Check options and fill in defaults.
 
         Raises
         ------
         ConfigError
             An option or its value does not exist.
         """
-        for name, value in options.items():
-            if name not in self.options:
-                raise ConfigError(f"{self.name}: " + unknown_text("option", name, self.options))
-            allowed = self.options[name][1]
-            if allowed is not None and value not in allowed:
-                raise ConfigError(f"{self.name}: option {name} is {value!r}, but must be one of {list(allowed)}")
-            if allowed is None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
-                raise ConfigError(f"{self.name}: option {name} is {value!r}, but must be a positive number")
-        return {name: options.get(name, default) for name, (default, _) in self.options.items()}
+        if isinstance(options, self.options):
+            return options
+        try:
+            return self.options.model_validate(dict(options))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                text = unknown_text("option", where, self.options.model_fields)
+            else:
+                text = f"option {where or 'set'} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
+            raise ConfigError(f"{self.name}: {text}") from None
 
-    def key(self, options: Options) -> str:
+    def row_shape(self, options: Any) -> tuple[int, ...]:
+        """Return the shape of a row."""
+        return self.shape(options) if self.shape is not None else (len(self.columns(options)),)
+
+    def size(self, options: Any) -> int:
+        """Return how many numbers a row has."""
+        return math.prod(self.row_shape(options))
+
+    def listed(self, options: Any) -> bool:
+        """Return whether a skim stores rows as lists of places and numbers, not as columns."""
+        return self.sparse or self.row_shape(options) != (len(self.columns(options)),)
+
+    def key(self, options: Mapping[str, Any] | Options) -> str:
         """Return name and options as used for the columns of a skim: `jet_substructure[source=stored]`."""
-        chosen = self.resolve(options)
-        changed = [f"{k}={v}" for k, v in sorted(chosen.items()) if v != self.options[k][0]]
-        return self.name + (f"[{','.join(changed)}]" if changed else "")
+        chosen, default = self.resolve(options), self.options()
+        changed = {k: getattr(chosen, k) for k in sorted(self.options.model_fields)}
+        text = [f"{k}={_text(v)}" for k, v in changed.items() if v != getattr(default, k)]
+        return self.name + (f"[{','.join(text)}]" if text else "")
+
+
+def _text(value: Any) -> str:
+    return "+".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
+
+
+def at_once(compute: Callable[[Objects, Any], npt.NDArray[np.float32]]) -> Callable[[Objects, Any], Rows]:
+    """Turn a function that gives all rows into `Feature.rows`: for features whose rows are small.
+
+    >>> at_once(lambda objects, options: np.arange(4, dtype=np.float32))(None, None)(1, 3).tolist()
+    [1.0, 2.0]
+    """
+
+    def rows(objects: Objects, options: Any) -> Rows:
+        table = compute(objects, options)
+        return lambda start, stop: table[start:stop]
+
+    return rows

@@ -1,18 +1,21 @@
-"""Jet-level features: substructure for the semivisible-jet search, and the bystanders shown next to it."""
+"""Jet-level features of few columns: substructure, and the bystanders shown next to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationInfo, field_validator
 
-from coffea_ad.features.base import Column, Feature
-from coffea_ad.features.substructure import SUBSTRUCTURE_COLUMNS, substructure
-from coffea_ad.nanoaod import Objects, constituent_branches, constituents
+from coffea_ad.errors import UnknownName, unknown_text
+from coffea_ad.features.base import Column, Feature, Options, Rows, at_once
+from coffea_ad.features.substructure import OBSERVABLES, WNAE_INPUTS, Conventions, parse_angularity, substructure
+from coffea_ad.nanoaod import Objects, constituent_branches
 
 __all__ = ["JET_KINEMATICS", "JET_SUBSTRUCTURE"]
+
+Source = Literal["constituents", "stored"]
 
 _LABELS = {
     "sigma1": r"$\sigma_1$",
@@ -22,33 +25,88 @@ _LABELS = {
     "ptd": r"$p_T^D$",
     "msoftdrop": r"$m_{SD}$",
     "mass": "$m$",
-    **{f"tau{n}": rf"$\tau_{n}$" for n in range(1, 5)},
+    **{f"tau{n}": rf"$\tau_{n}$" for n in range(1, 10)},
+    **{f"tau{n}{n - 1}": rf"$\tau_{{{n}{n - 1}}}$" for n in range(2, 10)},
 }
-_UNITS = {"msoftdrop": "GeV", "mass": "GeV"}
+_UNITS = {"msoftdrop": "GeV", "mass": "GeV", "ptsoftdrop": "GeV"}
 _STORED = ("tau1", "tau2", "tau3", "tau4", "msoftdrop", "mass")
-_SOURCE = {"source": ("constituents", ("constituents", "stored"))}
+_STORED_RATIOS = {"tau21": ("tau2", "tau1"), "tau32": ("tau3", "tau2"), "tau43": ("tau4", "tau3")}
+_STORABLE = (*_STORED, *_STORED_RATIOS, "n2b1", "n3b1", "lsf3")
 
 
-def _substructure_columns(options: Mapping[str, Any]) -> tuple[Column, ...]:
-    names = _STORED if options["source"] == "stored" else SUBSTRUCTURE_COLUMNS
-    return tuple(Column(name, _UNITS.get(name, ""), _LABELS[name]) for name in names)
+class SubstructureOptions(Conventions):
+    """Where the numbers come from, which ones, and the conventions of `Conventions` for those that are computed.
+
+    Attributes
+    ----------
+    source : "constituents" or "stored"
+        Computed here, or NanoAOD's own branches: one is never taken for the other.
+    observables : tuple of str, optional
+        Columns; by default the eight inputs of the semivisible-jet search, or what NanoAOD stores.
+    """
+
+    source: Source = "constituents"
+    observables: tuple[str, ...] | None = None
+
+    @field_validator("observables")
+    @classmethod
+    def _known(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if names is None:
+            return None
+        known = _STORABLE if info.data.get("source") == "stored" else OBSERVABLES
+        for name in names:
+            if name.startswith("lambda_") and known is OBSERVABLES:
+                try:
+                    parse_angularity(name)
+                except UnknownName as error:
+                    raise ValueError(str(error)) from None
+            elif name not in known:
+                raise ValueError(unknown_text("observable", name, known))
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name each observable once")
+        return names
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return self.observables or (_STORED if self.source == "stored" else WNAE_INPUTS)
 
 
-def _substructure_reads(collection: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    if options["source"] == "stored":
-        return (tuple(f"{collection}_{name}" for name in _STORED),)
-    return constituent_branches(collection)
+def _substructure_columns(options: SubstructureOptions) -> tuple[Column, ...]:
+    return tuple(Column(name, _UNITS.get(name, ""), _LABELS.get(name, name)) for name in options.names)
 
 
-def _substructure(objects: Objects, options: Mapping[str, Any]) -> npt.NDArray[np.float32]:
-    if options["source"] == "stored":
-        values = np.stack([objects.field(name).astype(np.float32) for name in _STORED], axis=1)
-        groomed = _STORED.index("msoftdrop")
-        values[:, groomed] = np.maximum(values[:, groomed], 0)  # NanoAOD stores −1 where nothing was left
-        return values
-    c = constituents(objects)
-    table = substructure(c.offsets, c.pt, c.eta, c.phi, c.mass, options["beta"], options["R0"], options["z_cut"], 0.0)
-    return table[:, : len(SUBSTRUCTURE_COLUMNS)].astype(np.float32)
+def _substructure_reads(collection: str, options: SubstructureOptions) -> tuple[tuple[str, ...], ...]:
+    if options.source == "stored":
+        fields = [f for name in options.names for f in _STORED_RATIOS.get(name, (name,))]
+        return (tuple(f"{collection}_{f}" for f in dict.fromkeys(fields)),)
+    return constituent_branches(collection, charge="charge" in options.names)
+
+
+def _stored(objects: Objects, name: str) -> npt.NDArray[np.float32]:
+    if name in _STORED_RATIOS:
+        over, under = (objects.field(f).astype(np.float32) for f in _STORED_RATIOS[name])
+        return np.divide(over, under, out=np.zeros_like(over), where=under > 0)
+    values = objects.field(name).astype(np.float32)
+    if name == "msoftdrop":
+        return np.maximum(values, 0)  # NanoAOD stores −1 where nothing was left
+    if name in ("n2b1", "n3b1", "lsf3"):
+        return np.where(values < 0, np.float32(np.nan), values)  # and −99 where it did not compute
+    return values
+
+
+def _substructure(objects: Objects, options: SubstructureOptions) -> Rows:
+    if options.source == "stored":
+        table = np.stack([_stored(objects, name) for name in options.names], axis=1)
+        return lambda start, stop: table[start:stop]
+    c = objects.constituents
+    charge = c.charge if "charge" in options.names else None
+
+    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+        offsets = c.offsets[start : stop + 1]
+        return substructure(options.names, offsets, c.pt, c.eta, c.phi, c.mass, charge, options).astype(np.float32)
+
+    return rows
 
 
 JET_SUBSTRUCTURE = Feature(
@@ -57,50 +115,60 @@ JET_SUBSTRUCTURE = Feature(
     level="jet",
     columns=_substructure_columns,
     reads=_substructure_reads,
-    compute=_substructure,
-    options={**_SOURCE, "beta": (0.5, None), "R0": (0.8, None), "z_cut": (0.1, None)},
+    rows=_substructure,
+    options=SubstructureOptions,
     convention=(
         "source=constituents: sigma1, sigma2 = roots of the eigenvalues of the pT²-weighted central moments in (η, φ); "
         "z = pT / Σ pT of the constituents; EFP1 = Σ z_i z_j ΔR_ij over ordered pairs in (y, φ); C2 = e3/e2² with "
         "angles to the power beta, 0 if e2 = 0; tau2, tau3 with OnePass_KT axes, β = 1, radius R0; soft drop with "
         "z_cut, β = 0. source=stored: NanoAOD's own tau1…tau4, msoftdrop (JEC-corrected, negative values as 0), mass."
     ),
-    reference="arXiv:1011.2268, arXiv:1305.0007, arXiv:1712.07124, arXiv:1402.2657",
+    reference="arXiv:1011.2268, arXiv:1305.0007, arXiv:1609.07483, arXiv:1408.3122, arXiv:1712.07124, arXiv:1402.2657",
 )
 
 
-def _kinematics_reads(collection: str, options: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+class KinematicsOptions(Options):
+    """Where the multiplicity comes from."""
+
+    source: Source = "constituents"
+
+
+def _kinematics_reads(collection: str, options: KinematicsOptions) -> tuple[tuple[str, ...], ...]:
     own = tuple(f"{collection}_{name}" for name in ("pt", "eta", "mass"))
-    if options["source"] == "stored":
+    if options.source == "stored":
         return ((*own, f"{collection}_nConstituents"),)
     return tuple((*own, *branches) for branches in constituent_branches(collection))
 
 
-def _kinematics(objects: Objects, options: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+def _kinematics(objects: Objects, options: KinematicsOptions) -> npt.NDArray[np.float32]:
     columns = [objects.field(name).astype(np.float32) for name in ("pt", "eta", "mass")]
-    if options["source"] == "stored":
+    if options.source == "stored":
         columns.append(objects.field("nConstituents").astype(np.float32))
     else:
-        c = constituents(objects)
+        c = objects.constituents
         kept = np.r_[0, np.cumsum(c.pt > 0)]
         number = (kept[c.offsets[1:]] - kept[c.offsets[:-1]]).astype(np.float32)
         columns.append(np.where(np.diff(c.offsets) > 0, number, np.float32(np.nan)))
     return np.stack(columns, axis=1)
 
 
-JET_KINEMATICS = Feature(
-    name="jet_kinematics",
-    version=1,
-    level="jet",
-    columns=lambda _: (
+def _kinematics_columns(_: Any) -> tuple[Column, ...]:
+    return (
         Column("pt", "GeV", "$p_T$"),
         Column("eta", "", r"$\eta$"),
         Column("mass", "GeV", "$m$"),
         Column("multiplicity", "", "constituents"),
-    ),
+    )
+
+
+JET_KINEMATICS = Feature(
+    name="jet_kinematics",
+    version=1,
+    level="jet",
+    columns=_kinematics_columns,
     reads=_kinematics_reads,
-    compute=_kinematics,
-    options=_SOURCE,
+    rows=at_once(_kinematics),
+    options=KinematicsOptions,
     convention=(
         "pt, eta, mass as in NanoAOD; multiplicity = number of constituents with PUPPI-weighted pT > 0 "
         "(source=stored: nConstituents, which wraps above 255)."

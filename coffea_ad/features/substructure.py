@@ -1,370 +1,331 @@
-"""Jet substructure from constituents: numba kernels over flat content and offsets.
+"""Jet substructure from constituents: one pass over the jets, which computes what is asked for and nothing else.
 
-Every kernel walks the jets once and allocates only for the jet at hand: nothing is padded, nothing is per jet in Python.
-`coffea_ad.features.naive` holds a slow, obvious twin of each; tests compare them with each other and with fastjet-contrib.
+The kernels walk flat content and offsets. Work space is one jet large and made once: nothing is padded, nothing is per
+jet in Python. The parts stand in `moments`, `correlators`, `clustering`, `nsubjettiness` and `grooming`;
+`coffea_ad.features.naive` holds a slow, obvious twin, which tests compare with them and with fastjet-contrib.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
-__all__ = ["SUBSTRUCTURE_COLUMNS", "softdrop", "substructure"]
+from coffea_ad.errors import UnknownName
+from coffea_ad.features.base import NonNegative, Number, Options, Positive
+from coffea_ad.features.clustering import Floats, Ints, cluster, distance2, largest, load, neighbours, rapidity
+from coffea_ad.features.correlators import PAD, e3, pairs, quadruples, triples
+from coffea_ad.features.grooming import branches, cylindrical, groom, opening, soft_drop
+from coffea_ad.features.jit import contiguous, kernel, subroutine
+from coffea_ad.features.moments import angularities, angularity, charge_sum, ellipse
+from coffea_ad.features.nsubjettiness import subjettiness
+from coffea_ad.features.simd import FORMS
 
-SUBSTRUCTURE_COLUMNS = ("sigma1", "sigma2", "efp1", "c2", "ptd", "msoftdrop", "tau2", "tau3")
+__all__ = ["OBSERVABLES", "WNAE_INPUTS", "Axes", "Conventions", "parse_angularity", "substructure"]
 
-_ACCURACY = 1e-4  # fastjet-contrib's one-pass minimisation: stop when the mean shift of the axes is below this,
-_ATTEMPTS = 1000  # or after this many steps; the result is returned without comparing it to the seed
-_MAX_AXES = 4
-_TWO_PI = 2.0 * math.pi
+WNAE_INPUTS = ("sigma1", "sigma2", "efp1", "c2", "ptd", "msoftdrop", "tau2", "tau3")
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+MAX_AXES = 9
+Axes = Literal["OnePass_KT", "KT", "OnePass_WTA_KT", "WTA_KT"]
 
+# The kernel's columns, in the groups that are computed together; angularities and τ_N follow.
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "moments": ("sigma1", "sigma2", "ptd", "multiplicity"),
+    "charge": ("charge",),
+    "angles": ("girth", "lha", "width", "thrust"),
+    "pairs": ("efp1", "e2"),
+    "e3": ("e3",),
+    "triples": ("1e3", "2e3"),
+    "quadruples": ("2e4",),
+    "groomed": ("msoftdrop", "ptsoftdrop", "etasoftdrop", "phisoftdrop", "zg", "rg"),
+    "lund": ("n_splittings", "n_softdrop"),
+}
+_COLUMN = {name: i for i, name in enumerate(name for names in _GROUPS.values() for name in names)}
+_GROUP_OF = {name: i for i, names in enumerate(_GROUPS.values()) for name in names}
+(
+    _SIGMA1, _SIGMA2, _PTD, _MULTIPLICITY, _Q, _GIRTH, _LHA, _WIDTH, _THRUST, _EFP1, _E2, _E3_ALL, _E3_ONE, _E3_TWO, _E4_TWO,
+    _M_SD, _PT_SD, _ETA_SD, _PHI_SD, _ZG, _RG, _N_SPLITTINGS, _N_SOFTDROP,
+) = range(len(_COLUMN))  # fmt: skip
+_MOMENTS, _CHARGE, _ANGLES, _PAIRS, _E3, _TRIPLES, _QUADRUPLES, _GROOMED, _LUND = range(len(_GROUPS))
+_FIXED = len(_COLUMN)
 
-@njit(cache=True, nogil=True)
-def _wrap(dphi: float) -> float:
-    """Bring an angle difference into (-π, π]."""
-    while dphi > math.pi:
-        dphi -= _TWO_PI
-    while dphi <= -math.pi:
-        dphi += _TWO_PI
-    return dphi
+# Ratios: numerator, denominator, power of the denominator, factor. 0 where the denominator is 0.
+_RATIOS: dict[str, tuple[str, str, int, float]] = {
+    "c2": ("e3", "e2", 2, 1.0),
+    "d2": ("e3", "e2", 3, 1.0),
+    "m2": ("1e3", "e2", 1, 1.0),
+    "n2": ("2e3", "e2", 2, 1.0),
+    "n3": ("2e4", "1e3", 2, 1.0),
+    **{f"tau{n}{n - 1}": (f"tau{n}", f"tau{n - 1}", 1, 1.0) for n in range(2, MAX_AXES + 1)},
+}
+_TAUS = tuple(f"tau{n}" for n in range(1, MAX_AXES + 1))
 
-
-@njit(cache=True, nogil=True)
-def _rapidity(px: float, py: float, pz: float, e: float) -> float:
-    """Rapidity from a four-vector, written so that E − |pz| never cancels."""
-    pt2 = px * px + py * py
-    m2 = max(0.0, (e + pz) * (e - pz) - pt2)
-    up = e + abs(pz)
-    y = 0.5 * math.log((pt2 + m2) / (up * up)) if pt2 + m2 > 0.0 and up > 0.0 else -1e5
-    return -y if pz > 0.0 else y
-
-
-@njit(cache=True, nogil=True)
-def _moments(pt: Floats, eta: Floats, phi: Floats) -> tuple[float, float, float]:
-    """σ1, σ2 from pT²-weighted central moments in η and φ, and pTD."""
-    w = sum_pt = mean_eta = mean_phi = 0.0
-    for i in range(len(pt)):
-        w += pt[i] * pt[i]
-        sum_pt += pt[i]
-        mean_eta += pt[i] * pt[i] * eta[i]
-        mean_phi += pt[i] * pt[i] * _wrap(phi[i] - phi[0])
-    mean_eta /= w
-    mean_phi /= w
-    a = b = c = 0.0
-    for i in range(len(pt)):
-        weight = pt[i] * pt[i] / w
-        deta = eta[i] - mean_eta
-        dphi = _wrap(phi[i] - phi[0]) - mean_phi
-        a += weight * deta * deta
-        b += weight * dphi * dphi
-        c += weight * deta * dphi
-    delta = math.sqrt((a - b) * (a - b) + 4.0 * c * c)
-    return math.sqrt(0.5 * (a + b + delta)), math.sqrt(max(0.0, 0.5 * (a + b - delta))), math.sqrt(w) / sum_pt
+OBSERVABLES = (*_COLUMN, *_RATIOS, *_TAUS)
+"""Names that `substructure` knows, beside angularities `lambda_κ_β`."""
 
 
-@njit(cache=True, nogil=True)
-def _correlators(pt: Floats, y: Floats, phi: Floats, beta: float) -> tuple[float, float]:
-    """EFP1 = Σ_ij z_i z_j θ_ij over ordered pairs, and C2(β) = e3/e2² (0 if e2 = 0)."""
-    n = len(pt)
-    total = pt.sum()
-    angle = np.empty((n, n))
-    efp1 = e2 = e3 = 0.0
-    for i in range(n):
-        for j in range(i):
-            dphi = _wrap(phi[i] - phi[j])
-            theta = math.sqrt((y[i] - y[j]) ** 2 + dphi * dphi)
-            power = theta**beta
-            angle[i, j] = power
-            zz = pt[i] * pt[j] / (total * total)
-            efp1 += 2.0 * zz * theta
-            e2 += zz * power
-    for i in range(n):
-        for j in range(i):
-            pair = pt[i] * pt[j] * angle[i, j]
-            inner = 0.0
-            for k in range(j):
-                inner += pt[k] * angle[i, k] * angle[j, k]
-            e3 += pair * inner
-    e3 /= total**3
-    return efp1, (e3 / (e2 * e2) if e2 > 0.0 else 0.0)
+class Conventions(Options):
+    """What the literature leaves open, and is chosen here.
 
-
-@njit(cache=True, nogil=True)
-def _distance(y: Floats, phi: Floats, i: int, j: int) -> float:
-    dphi = abs(phi[i] - phi[j])
-    if dphi > math.pi:
-        dphi = _TWO_PI - dphi
-    dy = y[i] - y[j]
-    return float(dy * dy + dphi * dphi)
-
-
-@njit(cache=True, nogil=True)
-def _nearest(y: Floats, phi: Floats, m: int, i: int) -> tuple[int, float]:
-    best, nearest = np.inf, -1
-    for j in range(m):
-        if j != i:
-            d = _distance(y, phi, i, j)
-            if d < best:
-                best, nearest = d, j
-    return nearest, best
-
-
-@njit(cache=True, nogil=True)
-def _cluster(p4: Floats, n: int, kt: bool, children: Ints, axes: Floats) -> None:
-    """Recombine all particles of a jet into one, E-scheme, without a beam distance.
-
-    d_ij = min(pT_i², pT_j²) ΔR_ij² for kT, ΔR_ij² for Cambridge/Aachen. A smallest d_ij is always found at a
-    nearest neighbour in ΔR (M. Cacciari, G. Salam, hep-ph/0512210), so one neighbour per particle is enough.
-
-    p4 : (2n, 4) holds px, py, pz, E of the n particles; rows n … 2n−2 are filled with the merged ones.
-    children : (2n, 2), the two rows that were merged into each row ≥ n.
-    axes : (4, 4, 2), [N−1, k] = (y, φ) of the k-th of the N last protojets.
+    Attributes
+    ----------
+    beta : float
+        Angular power of the energy correlation functions.
+    R0 : float
+        Radius in angularities, N-subjettiness and soft drop.
+    z_cut, softdrop_beta : float
+        A splitting is kept if min(pT1, pT2) / (pT1 + pT2) > z_cut (ΔR12 / R0)^β.
+    axes : str
+        Of N-subjettiness; CMS uses OnePass_KT.
+    tau_beta : float
+        Angular power of N-subjettiness.
+    moments : "central" or "jet"
+        σ1, σ2 about the pT²-weighted centroid or about the jet's axis.
+    angles_from : "jet" or "wta"
+        Angularities from the jet's axis (sum of its constituents) or the winner-takes-all axis of C/A, free of recoil.
+    kappa : float
+        Power of the jet charge.
+    kt_min : float, GeV
+        Smallest kT = pT_soft Δ of a splitting that `n_splittings` counts.
     """
-    node = np.empty(n, np.int64)
-    y = np.empty(n)
-    phi = np.empty(n)
-    pt2 = np.empty(n)
-    near = np.empty(n, np.int64)
-    dist = np.empty(n)
-    for i in range(n):
-        node[i] = i
-        y[i] = _rapidity(p4[i, 0], p4[i, 1], p4[i, 2], p4[i, 3])
-        phi[i] = math.atan2(p4[i, 1], p4[i, 0])
-        pt2[i] = p4[i, 0] ** 2 + p4[i, 1] ** 2
-    for i in range(n):
-        near[i], dist[i] = _nearest(y, phi, n, i)
-    m = n
-    while True:
-        if m <= _MAX_AXES:
-            for k in range(m):
-                axes[m - 1, k, 0], axes[m - 1, k, 1] = y[k], phi[k]
-        if m == 1:
-            return
-        best, a = np.inf, 0
-        for i in range(m):
-            d = dist[i] * pt2[i] if kt else dist[i]
-            if d < best:
-                best, a = d, i
-        b = near[a]
-        new = 2 * n - m
-        children[new, 0], children[new, 1] = node[a], node[b]
-        for c in range(4):
-            p4[new, c] = p4[node[a], c] + p4[node[b], c]
-        low, high, last = min(a, b), max(a, b), m - 1
-        node[high], y[high], phi[high], pt2[high] = node[last], y[last], phi[last], pt2[last]
-        near[high], dist[high] = near[last], dist[last]
-        node[low] = new
-        y[low] = _rapidity(p4[new, 0], p4[new, 1], p4[new, 2], p4[new, 3])
-        phi[low] = math.atan2(p4[new, 1], p4[new, 0])
-        pt2[low] = p4[new, 0] ** 2 + p4[new, 1] ** 2
-        m -= 1
-        for i in range(m):
-            if i == low:
-                continue
-            if near[i] == a or near[i] == b:
-                near[i], dist[i] = _nearest(y, phi, m, i)
-                continue
-            if near[i] == last:
-                near[i] = high
-            d = _distance(y, phi, i, low)
-            if d < dist[i]:
-                near[i], dist[i] = low, d
-        near[low], dist[low] = _nearest(y, phi, m, low)
+
+    beta: Positive = 0.5
+    R0: Positive = 0.8
+    z_cut: Positive = 0.1
+    softdrop_beta: Number = 0.0
+    axes: Axes = "OnePass_KT"
+    tau_beta: Positive = 1.0
+    moments: Literal["central", "jet"] = "central"
+    angles_from: Literal["jet", "wta"] = "jet"
+    kappa: Positive = 0.5
+    kt_min: NonNegative = 1.0
 
 
-@njit(cache=True, nogil=True)
-def _closest(axes: Floats, n_axes: int, y: float, phi: float) -> tuple[int, float, float]:
-    best, chosen, best_dphi = np.inf, 0, 0.0
-    for k in range(n_axes):
-        dphi = _wrap(phi - axes[k, 1])
-        d = (y - axes[k, 0]) ** 2 + dphi * dphi
-        if d < best:
-            best, chosen, best_dphi = d, k, dphi
-    return chosen, best, best_dphi
+@subroutine
+def _grooming(
+    n: int, p4: Floats, children: Ints, z_cut: float, beta: float, r0: float, kt_min: float, lund: bool, row: Floats
+) -> None:
+    """Fill the columns that come from the C/A tree."""
+    stop = groom(n, p4, children, z_cut, beta, r0)
+    row[_PT_SD], row[_ETA_SD], row[_PHI_SD], row[_M_SD] = cylindrical(p4, stop)
+    row[_ZG] = row[_RG] = row[_N_SPLITTINGS] = row[_N_SOFTDROP] = 0.0
+    at = 2 * n - 2 if lund else stop
+    while at >= n:
+        hard, soft, pt_hard, pt_soft = branches(p4, children, at)
+        z, delta = pt_soft / (pt_hard + pt_soft), opening(p4, hard, soft)
+        if at == stop:
+            row[_ZG], row[_RG] = z, delta
+            if not lund:
+                return
+        row[_N_SPLITTINGS] += 1.0 if pt_soft * delta >= kt_min else 0.0
+        row[_N_SOFTDROP] += 1.0 if soft_drop(z, delta, z_cut, beta, r0) else 0.0
+        at = hard
 
 
-@njit(cache=True, nogil=True)
-def _one_pass(axes: Floats, n_axes: int, pt: Floats, y: Floats, phi: Floats) -> None:
-    """Move the axes to a minimum of τ_N (β = 1), by the iteration of fastjet-contrib's OnePass axes."""
-    moved = np.empty((n_axes, 3))
-    for _ in range(_ATTEMPTS):
-        moved[:] = 0.0
-        for i in range(len(pt)):
-            k, d2, dphi = _closest(axes, n_axes, y[i], phi[i])
-            weight = pt[i] / math.sqrt(_ACCURACY * _ACCURACY + d2)
-            moved[k, 0] += weight * y[i]
-            moved[k, 1] += weight * (axes[k, 1] + dphi)
-            moved[k, 2] += weight
-        shift = 0.0
-        for k in range(n_axes):
-            if moved[k, 2] == 0.0:
-                continue
-            new_y, new_phi = moved[k, 0] / moved[k, 2], moved[k, 1] / moved[k, 2]
-            shift += math.sqrt((new_y - axes[k, 0]) ** 2 + _wrap(new_phi - axes[k, 1]) ** 2)
-            axes[k, 0], axes[k, 1] = new_y, _wrap(new_phi)
-        if shift / n_axes <= _ACCURACY:
-            return
-
-
-@njit(cache=True, nogil=True)
-def _subjettiness(axes: Floats, n_axes: int, pt: Floats, y: Floats, phi: Floats, r0: float) -> float:
-    """τ_N = Σ_i pT_i min_k ΔR_ik / (R0 Σ_i pT_i) with OnePass_KT axes, β = 1; 0 with fewer than N particles."""
-    if len(pt) < n_axes:
-        return 0.0
-    _one_pass(axes, n_axes, pt, y, phi)
-    tau = total = 0.0
-    for i in range(len(pt)):
-        _, d2, _ = _closest(axes, n_axes, y[i], phi[i])
-        tau += pt[i] * math.sqrt(d2)
-        total += pt[i]
-    return tau / (total * r0)
-
-
-@njit(cache=True, nogil=True)
-def _groom(p4: Floats, n: int, children: Ints, z_cut: float, beta: float, r0: float) -> int:
-    """Walk back through a C/A history and return the row where soft drop stops."""
-    row = 2 * n - 2
-    while row >= n:
-        a, b = children[row, 0], children[row, 1]
-        pt_a, pt_b = math.hypot(p4[a, 0], p4[a, 1]), math.hypot(p4[b, 0], p4[b, 1])
-        cut = z_cut
-        if beta != 0.0:
-            dy = _rapidity(p4[a, 0], p4[a, 1], p4[a, 2], p4[a, 3]) - _rapidity(p4[b, 0], p4[b, 1], p4[b, 2], p4[b, 3])
-            dphi = _wrap(math.atan2(p4[a, 1], p4[a, 0]) - math.atan2(p4[b, 1], p4[b, 0]))
-            cut *= (math.sqrt(dy * dy + dphi * dphi) / r0) ** beta
-        if min(pt_a, pt_b) > cut * (pt_a + pt_b):
-            return row
-        row = a if pt_a > pt_b else b
-    return row
-
-
-@njit(cache=True, nogil=True)
-def _mass(p4: Floats, row: int) -> float:
-    px, py, pz, e = p4[row, 0], p4[row, 1], p4[row, 2], p4[row, 3]
-    return math.sqrt(max(0.0, (e + pz) * (e - pz) - px * px - py * py))
-
-
-@njit(cache=True, nogil=True)
-def _load(
-    start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats
-) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """Copy one jet's constituents with pT > 0 (PUPPI leaves zeros) and build their four-vectors."""
-    n = 0
-    for i in range(start, stop):
-        n += pt[i] > 0.0
-    jpt, jeta, jy, jphi = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
-    p4 = np.empty((2 * n, 4))
-    k = 0
-    for i in range(start, stop):
-        if pt[i] > 0.0:
-            jpt[k], jeta[k], jphi[k] = pt[i], eta[i], _wrap(phi[i])
-            px, py, pz = pt[i] * math.cos(phi[i]), pt[i] * math.sin(phi[i]), pt[i] * math.sinh(eta[i])
-            m = max(0.0, mass[i])
-            p4[k, 0], p4[k, 1], p4[k, 2] = px, py, pz
-            p4[k, 3] = math.sqrt(px * px + py * py + pz * pz + m * m)
-            jy[k] = math.asinh(pz / math.sqrt(pt[i] * pt[i] + m * m))
-            k += 1
-    return jpt, jeta, jy, jphi, p4
-
-
-@njit(cache=True, nogil=True)
-def substructure(
+@kernel
+def _substructure(
     offsets: Ints,
     pt: Floats,
     eta: Floats,
     phi: Floats,
     mass: Floats,
+    q: Floats,
+    wanted: npt.NDArray[np.bool_],
+    taus: Ints,  # rising
+    kappas: Floats,
+    betas: Floats,
     ecf_beta: float,
     r0: float,
     z_cut: float,
     softdrop_beta: float,
+    wta: bool,
+    one_pass: bool,
+    tau_beta: float,
+    central: bool,
+    from_wta: bool,
+    charge_kappa: float,
+    kt_min: float,
 ) -> Floats:
-    """Compute the eight inputs of the semivisible-jet search, and τ1 and τ4, for many jets.
+    """Fill the columns of the wanted groups for all jets; the rest stays NaN."""
+    n_jets, most = len(offsets) - 1, largest(offsets)
+    n_fixed, n_extra = _FIXED, len(kappas)
+    out = np.full((n_jets, n_fixed + n_extra + len(taus)), np.nan)
+    ws = np.empty((13, most + PAD))
+    jpt, jeta, jphi, jy, jq = ws[0], ws[1], ws[2], ws[3], ws[4]
+    y, angle, weight, dist, key, first_dist, radius, z = ws[5], ws[6], ws[7], ws[8], ws[9], ws[10], ws[11], ws[12]
+    node, near, first_near = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    children = np.empty((2 * most, 2), np.int64)
+    p4 = np.empty((2 * most, 4))
+    need_pairs = wanted[_PAIRS] or wanted[_E3] or wanted[_TRIPLES] or wanted[_QUADRUPLES]
+    width = most + PAD if need_pairs else 1
+    theta, vectors = np.empty((width, width)), np.empty((FORMS, width))
+    from_axis = wanted[_ANGLES] or n_extra > 0
+    steps = (from_axis and from_wta, wanted[_GROOMED] or wanted[_LUND], len(taus) > 0)
+    clustered = steps[0] or steps[1] or steps[2]
+    four_vectors = clustered or need_pairs or from_axis or wanted[_CHARGE] or not central
+    n_axes, fewest = (taus[-1], taus[0]) if len(taus) > 0 else (1, 1)
+    axes, moved, means = np.empty((n_axes, n_axes, 2)), np.empty((n_axes, 2)), np.empty((n_axes, 3))
+    for j in range(n_jets):
+        n = load(offsets[j], offsets[j + 1], pt, eta, phi, mass, q, four_vectors, jpt, jeta, jphi, jy, jq, p4)
+        if n <= 0:
+            continue
+        row = out[j]
+        total = sum_pt2 = px = py = pz = e = 0.0
+        for i in range(n):
+            total += jpt[i]
+            sum_pt2 += jpt[i] * jpt[i]
+        if four_vectors:
+            for i in range(n):
+                px += p4[i, 0]
+                py += p4[i, 1]
+                pz += p4[i, 2]
+                e += p4[i, 3]
+        jet_pt, jet_phi = math.sqrt(px * px + py * py), math.atan2(py, px)
+        if wanted[_MOMENTS]:
+            eta0, phi0 = (jeta[0], jphi[0]) if central else (math.asinh(pz / jet_pt), jet_phi)
+            row[_SIGMA1], row[_SIGMA2] = ellipse(n, jpt, jeta, jphi, eta0, phi0, central)
+            row[_PTD], row[_MULTIPLICITY] = math.sqrt(sum_pt2) / total, n
+        if wanted[_CHARGE]:
+            row[_Q] = charge_sum(n, jq, jpt, jet_pt, charge_kappa)
+        if need_pairs:
+            for i in range(n):
+                z[i] = jpt[i] / total
+            row[_EFP1], row[_E2] = pairs(n, z, jy, jphi, ecf_beta, theta)
+            if wanted[_E3]:
+                row[_E3_ALL] = e3(n, z, theta, vectors)
+            if wanted[_TRIPLES]:
+                row[_E3_ONE], row[_E3_TWO] = triples(n, z, theta)
+            if wanted[_QUADRUPLES]:
+                row[_E4_TWO] = quadruples(n, z, theta)
+        axis_y, axis_phi = rapidity(px, py, pz, e), jet_phi
+        if clustered:
+            neighbours(n, jy, jphi, first_near, first_dist)
+        # At most three clusterings, through one call that is compiled once: C/A with winner-takes-all, C/A, kT.
+        for step in range(3):
+            if not steps[step]:
+                continue
+            for i in range(n):  # a clustering consumes what it is given
+                y[i], angle[i], weight[i] = jy[i], jphi[i], jpt[i] * jpt[i]
+                near[i], dist[i] = first_near[i], first_dist[i]
+            takes_all, left = (step == 0, 1) if step < 2 else (wta, fewest)
+            cluster(n, step == 2, takes_all, p4, y, angle, weight, near, dist, node, key, children, axes, left)
+            if step == 0:
+                axis_y, axis_phi = axes[0, 0, 0], axes[0, 0, 1]
+            elif step == 1:
+                _grooming(n, p4, children, z_cut, softdrop_beta, r0, kt_min, wanted[_LUND], row)
+            else:
+                for k in range(len(taus)):
+                    for a in range(taus[k]):
+                        moved[a, 0], moved[a, 1] = axes[taus[k] - 1, a, 0], axes[taus[k] - 1, a, 1]
+                    row[n_fixed + n_extra + k] = subjettiness(
+                        n, taus[k], jpt, jy, jphi, moved, one_pass, tau_beta, r0, near, dist, key, y, means
+                    )
+        if from_axis:
+            for i in range(n):
+                radius[i] = math.sqrt(distance2(jy[i], jphi[i], axis_y, axis_phi))
+            row[_LHA], row[_WIDTH], row[_THRUST] = angularities(n, jpt, total, radius, r0)
+            row[_GIRTH] = row[_WIDTH] * r0
+            for k in range(n_extra):
+                row[n_fixed + k] = angularity(n, jpt, total, radius, r0, kappas[k], betas[k])
+    return out
+
+
+def substructure(
+    names: Sequence[str],
+    offsets: npt.ArrayLike,
+    pt: npt.ArrayLike,
+    eta: npt.ArrayLike,
+    phi: npt.ArrayLike,
+    mass: npt.ArrayLike,
+    charge: npt.ArrayLike | None = None,
+    conventions: Conventions | None = None,
+) -> Floats:
+    """Compute observables of many jets.
 
     z_i = pT_i / Σ pT of the constituents; angles in (y, φ), except σ1 and σ2, which use (η, φ).
 
     Parameters
     ----------
+    names : sequence of str
+        Of `OBSERVABLES`, or `lambda_κ_β` for the angularity Σ z^κ (ΔR / R0)^β.
     offsets : (n_jets + 1,) int64
         Jet j owns the constituents offsets[j] … offsets[j+1].
     pt, eta, phi, mass : (n_constituents,) float64, GeV and radians
         PUPPI-weighted four-vectors.
-    ecf_beta, r0, z_cut, softdrop_beta : float
-        Angular power of C2, jet radius in τ_N and soft drop, soft-drop parameters.
+    charge : (n_constituents,), optional
+        For the jet charge.
+    conventions : Conventions
 
     Returns
     -------
-    (n_jets, 10) float64
-        `SUBSTRUCTURE_COLUMNS`, then τ1 and τ4; NaN for a jet without constituents.
+    (n_jets, len(names)) float64
+        NaN for a jet without constituents, or with one that is not finite.
+
+    Raises
+    ------
+    UnknownName
 
     References
     ----------
     J. Thaler, K. Van Tilburg, "Identifying boosted objects with N-subjettiness", arXiv:1011.2268;
     A. Larkoski, G. Salam, J. Thaler, "Energy correlation functions for jet substructure", arXiv:1305.0007;
+    I. Moult, L. Necib, J. Thaler, "New angles on energy correlation functions", arXiv:1609.07483;
+    A. Larkoski, J. Thaler, W. Waalewijn, "Gaining (mutual) information about quark/gluon discrimination",
+    arXiv:1408.3122;
     P. Komiske, E. Metodiev, J. Thaler, "Energy flow polynomials", arXiv:1712.07124;
-    A. Larkoski et al., "Soft drop", arXiv:1402.2657.
+    A. Larkoski et al., "Soft drop", arXiv:1402.2657; F. Dreyer, G. Salam, G. Soyez, "The Lund jet plane",
+    arXiv:1807.04758.
+
+    Examples
+    --------
+    >>> pt, eta, phi = np.array([[30.0, 10.0], [0.2, -0.2], [0.0, 0.3]])
+    >>> substructure(["efp1", "multiplicity"], [0, 2], pt, eta, phi, [0.0, 0.0]).round(4).tolist()
+    [[0.1875, 2.0]]
     """
-    n_jets = len(offsets) - 1
-    out = np.full((n_jets, 10), np.nan)
-    axes = np.empty((_MAX_AXES, _MAX_AXES, 2))
-    for j in range(n_jets):
-        jpt, jeta, jy, jphi, p4 = _load(offsets[j], offsets[j + 1], pt, eta, phi, mass)
-        n = len(jpt)
-        if n == 0:
-            continue
-        out[j, 0], out[j, 1], out[j, 4] = _moments(jpt, jeta, jphi)
-        out[j, 2], out[j, 3] = _correlators(jpt, jy, jphi, ecf_beta)
-        children = np.empty((2 * n, 2), np.int64)
-        _cluster(p4, n, False, children, axes)
-        out[j, 5] = _mass(p4, _groom(p4, n, children, z_cut, softdrop_beta, r0))
-        _cluster(p4, n, True, children, axes)
-        out[j, 8] = _subjettiness(axes[0], 1, jpt, jy, jphi, r0)
-        out[j, 6] = _subjettiness(axes[1], 2, jpt, jy, jphi, r0)
-        out[j, 7] = _subjettiness(axes[2], 3, jpt, jy, jphi, r0)
-        out[j, 9] = _subjettiness(axes[3], 4, jpt, jy, jphi, r0)
+    c = conventions or Conventions()
+    parts = [part for name in names for part in (_RATIOS[name][:2] if name in _RATIOS else (name,))]
+    extra = [parse_angularity(name) for name in parts if name.startswith("lambda_")]
+    unknown = [name for name in parts if name not in OBSERVABLES and not name.startswith("lambda_")]
+    if unknown:
+        raise UnknownName.of("observable", unknown[0], (*OBSERVABLES, "lambda_κ_β"))
+    taus = sorted({int(name[3:]) for name in parts if name in _TAUS})
+    wanted = np.zeros(len(_GROUPS), np.bool_)
+    wanted[[_GROUP_OF[name] for name in parts if name in _GROUP_OF]] = True
+    p, e, f, m = (contiguous(a, np.float64) for a in (pt, eta, phi, mass))
+    q = np.zeros_like(p) if charge is None else contiguous(charge, np.float64)
+    kappas, betas = np.array(extra, np.float64).reshape(-1, 2).T.copy()
+    table = _substructure(
+        contiguous(offsets, np.int64), p, e, f, m, q, wanted, np.array(taus, np.int64), kappas, betas,
+        float(c.beta), float(c.R0), float(c.z_cut), float(c.softdrop_beta),
+        "WTA" in c.axes, c.axes.startswith("OnePass"), float(c.tau_beta),
+        c.moments == "central", c.angles_from == "wta", float(c.kappa), float(c.kt_min),
+    )  # fmt: skip
+    place = {**_COLUMN, **{f"tau{n}": _FIXED + len(extra) + i for i, n in enumerate(taus)}}
+    lambdas = iter(range(_FIXED, _FIXED + len(extra)))
+    out = np.empty((len(table), len(names)))
+    for i, name in enumerate(names):
+        if name in _RATIOS:
+            over, under, exponent, factor = _RATIOS[name]
+            numerator, denominator = factor * table[:, place[over]], table[:, place[under]] ** exponent
+            out[:, i] = np.divide(numerator, denominator, out=0.0 * denominator, where=denominator > 0)
+        else:
+            out[:, i] = table[:, next(lambdas) if name.startswith("lambda_") else place[name]]
+    if charge is None:
+        out[:, [name == "charge" for name in names]] = np.nan
     return out
 
 
-@njit(cache=True, nogil=True)
-def softdrop(
-    offsets: Ints, pt: Floats, eta: Floats, phi: Floats, mass: Floats, z_cut: float, beta: float, r0: float
-) -> Floats:
-    """Groom many jets with soft drop and return each one's two subjets, the harder first.
+def parse_angularity(name: str) -> tuple[float, float]:
+    """Return κ and β of `lambda_κ_β`.
 
-    Parameters
-    ----------
-    offsets, pt, eta, phi, mass
-        As in `substructure`.
-    z_cut, beta, r0 : float
-        Keep a splitting if min(pT1, pT2) / (pT1 + pT2) > z_cut (ΔR12 / R0)^β.
-
-    Returns
-    -------
-    (n_jets, 2, 4) float64, GeV
-        px, py, pz, E of the subjets. A jet groomed to one particle has that particle and a zero vector.
+    >>> parse_angularity("lambda_1_0.5")
+    (1.0, 0.5)
     """
-    n_jets = len(offsets) - 1
-    out = np.zeros((n_jets, 2, 4))
-    axes = np.empty((_MAX_AXES, _MAX_AXES, 2))
-    for j in range(n_jets):
-        jpt, _, _, _, p4 = _load(offsets[j], offsets[j + 1], pt, eta, phi, mass)
-        n = len(jpt)
-        if n == 0:
-            continue
-        children = np.empty((2 * n, 2), np.int64)
-        _cluster(p4, n, False, children, axes)
-        row = _groom(p4, n, children, z_cut, beta, r0)
-        if row < n:
-            out[j, 0] = p4[row]
-            continue
-        a, b = children[row, 0], children[row, 1]
-        if p4[a, 0] ** 2 + p4[a, 1] ** 2 < p4[b, 0] ** 2 + p4[b, 1] ** 2:
-            a, b = b, a
-        out[j, 0], out[j, 1] = p4[a], p4[b]
-    return out
+    found = re.fullmatch(r"lambda_(\d+\.?\d*|\.\d+)_(\d+\.?\d*|\.\d+)", name)
+    if found is None:
+        raise UnknownName(f"{name!r} is not an angularity; write it as lambda_1_0.5")
+    return float(found[1]), float(found[2])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coffea_ad import regions
+from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel
 from coffea_ad.nn.autoencoder import AE
@@ -83,6 +83,7 @@ def make_card(
     return ModelCard(
         name=name,
         method=model.method,
+        level=features.get(data.feature.name).level,
         collection=collection,
         inputs=inputs,
         calibration=calibration,

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from coffea_ad.features.substructure import softdrop, substructure
+from coffea_ad.features.grooming import subjets as soft_drop_subjets
+from coffea_ad.features.substructure import substructure
 from coffea_ad.simulation.detector import Candidates
 
 __all__ = ["Table", "fat_jets", "gen_particles", "jets", "leptons", "photons", "taus", "triggers"]
@@ -105,13 +106,12 @@ def fat_jets(c: Candidates, n_events: int, hadrons: Table) -> tuple[Table, Table
     members = members[np.argsort(owner[members], kind="stable")]
     offsets = np.r_[0, np.cumsum(np.bincount(owner[members], minlength=n))]
     pt, eta, phi, mass = (a[members] for a in (c.pt, c.eta, c.phi, c.mass))
-    values = substructure(offsets, pt, eta, phi, mass, 0.5, 0.8, 0.1, 0.0)
-    for name, column in (("msoftdrop", 5), ("tau1", 8), ("tau2", 6), ("tau3", 7), ("tau4", 9)):
-        table[name] = values[:, column]
+    names = ("msoftdrop", "tau1", "tau2", "tau3", "tau4")
+    table.update(zip(names, substructure(names, offsets, pt, eta, phi, mass).T, strict=True))
     table["nConstituents"] = np.diff(offsets)
     table["hadronFlavour"] = _flavour(table, hadrons, n_events, 0.8)
 
-    prongs = softdrop(offsets, pt, eta, phi, mass, 0.1, 0.0, 0.8).reshape(-1, 4)
+    prongs = soft_drop_subjets(offsets, pt, eta, phi, mass).reshape(-1, 4)
     real = prongs[:, 3] > 0
     pt, eta, phi, mass = _cylindrical(*prongs[real].T)
     subjets = {"event": np.repeat(table["event"], 2)[real], "pt": pt, "eta": eta, "phi": phi, "mass": mass}

@@ -1,0 +1,254 @@
+"""Event-level features of few columns: the table of trigger objects, and the dijet of resonance searches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
+
+from coffea_ad.errors import MissingBranch, unknown_text
+from coffea_ad.features.base import Column, Feature, NonNegative, Number, at_once
+from coffea_ad.features.objects import ObjectOptions, object_branches, select_objects
+from coffea_ad.features.substructure import Conventions, substructure
+from coffea_ad.nanoaod import Objects, constituent_branches, where
+
+__all__ = ["DIJET", "EVENT_OBJECTS", "DijetOptions", "EventObjectOptions"]
+
+_SLOTS = (10, 0, 4, 4, 0)  # light and b jets as one
+_TABLE = ((3, 1, 2), (2, 5, 3), (0, 9, 4))  # kind, first row, type: electrons, muons, jets; missing momentum is row 0
+_COLUMNS = (
+    "pt", "eta", "phi", "sin_phi", "cos_phi", "type", "is_met", "is_electron", "is_muon", "is_jet", "mask",
+)  # fmt: skip
+
+
+class EventObjectOptions(ObjectOptions):
+    """The trigger-like selection, and what a row holds.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        Of pt, eta, phi, sin_phi, cos_phi, type (1 MET, 2 electron, 3 muon, 4 jet), is_…, mask.
+    scaling : "talk", "common" or "none"
+        φ/π and η over the acceptance of its kind; φ/π and η/4 for all, as the authors' code does; or neither. pT stays.
+    leading_lepton_pt_min : float, GeV
+        Events without an electron or muon above are undefined; 0: all events count.
+    """
+
+    jet_pt_min: NonNegative = 15.0
+    jet_eta_max: Annotated[float, Field(strict=True, gt=0, le=10)] = 4.0
+    muon_pt_min: NonNegative = 3.0
+    muon_eta_max: Annotated[float, Field(strict=True, gt=0, le=10)] = 2.1
+    electron_pt_min: NonNegative = 3.0
+    electron_eta_max: Annotated[float, Field(strict=True, gt=0, le=10)] = 3.0
+    met_min: NonNegative = 0.0
+    columns: tuple[str, ...] = ("pt", "eta", "phi", "type")
+    scaling: Literal["talk", "common", "none"] = "talk"
+    leading_lepton_pt_min: NonNegative = 23.0
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in _COLUMNS:
+                raise ValueError(unknown_text("column", name, _COLUMNS))
+        if not names or len(set(names)) != len(names):
+            raise ValueError("name each column once")
+        return names
+
+
+def _event_objects(objects: Objects, options: EventObjectOptions) -> npt.NDArray[np.float32]:
+    chosen = select_objects(objects, options, _SLOTS)
+    n, rows = len(objects), 1 + 4 + 4 + 10
+    event = np.repeat(np.arange(n), np.diff(chosen.offsets))
+    pt, eta, phi, kind = (np.zeros((n, rows)) for _ in range(4))
+    pt[:, 0], phi[:, 0], kind[:, 0] = chosen.met, np.where(chosen.met > 0, chosen.met_phi, 0.0), chosen.met > 0
+    acceptance = np.ones(rows)
+    leptons = np.zeros(n)
+    for which, first, number in _TABLE:
+        of_kind = chosen.kind == which
+        place = event[of_kind], first + chosen.rank[of_kind]
+        pt[place], eta[place], phi[place], kind[place] = (
+            chosen.pt[of_kind], chosen.eta[of_kind], chosen.phi[of_kind], number,
+        )  # fmt: skip
+        name = {2: "electron", 3: "muon", 4: "jet"}[number]
+        acceptance[first : first + (10 if number == 4 else 4)] = getattr(options, f"{name}_eta_max")
+        if number != 4:
+            np.maximum(leptons, pt[:, first], out=leptons)
+    there = kind > 0
+    scale = {"talk": acceptance, "common": np.full(rows, 4.0), "none": np.ones(rows)}[options.scaling]
+    of = {
+        "pt": pt,
+        "eta": eta / scale,
+        "phi": phi if options.scaling == "none" else phi / np.pi,
+        # An object at φ = 0 has a cosine of 1; only an empty slot has none.
+        "sin_phi": np.where(there, np.sin(phi), 0.0),
+        "cos_phi": np.where(there, np.cos(phi), 0.0),
+        "type": kind,
+        "is_met": kind == 1,
+        "is_electron": kind == 2,
+        "is_muon": kind == 3,
+        "is_jet": kind == 4,
+        "mask": there,
+    }
+    table = np.stack([of[name].astype(np.float32) for name in options.columns], axis=-1)
+    table[~chosen.valid | (leptons < options.leading_lepton_pt_min)] = np.nan
+    return table
+
+
+def _event_object_columns(options: EventObjectOptions) -> tuple[Column, ...]:
+    scaled = {} if options.scaling != "none" else {"phi": "rad"}
+    return tuple(Column(name, {"pt": "GeV", **scaled}.get(name, "")) for name in options.columns)
+
+
+EVENT_OBJECTS = Feature(
+    name="event_objects",
+    version=1,
+    level="event",
+    columns=_event_object_columns,
+    reads=lambda _, options: (object_branches(options, _SLOTS),),
+    rows=at_once(_event_objects),
+    options=EventObjectOptions,
+    shape=lambda options: (19, len(options.columns)),
+    sparse=True,
+    convention=(
+        "19 rows: missing momentum, 4 electrons, 4 muons, 10 jets, each by falling pT; type 1 MET, 2 electron, 3 muon, 4 jet; "
+        "η over the acceptance of its kind and φ/π (scaling); empty rows are 0; events without a lepton above "
+        "leading_lepton_pt_min are undefined."
+    ),
+    reference="arXiv:2301.04660, arXiv:2107.02157",
+)
+
+_SETS: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
+    "baseline": ((1.0, ("tau21",)),),
+    "extended1": ((1.0, ("tau21", "tau32", "tau43", "tau54")),),
+    "extended2": ((1.0, tuple(f"tau{n}" for n in range(1, 6))),),
+    "extended3": tuple((beta, tuple(f"tau{n}" for n in range(1, 10))) for beta in (0.5, 1.0, 2.0)),
+}
+
+
+class DijetOptions(Conventions):
+    """Which jets, which inputs.
+
+    Attributes
+    ----------
+    collection : str
+        Fat jets; the two of highest pT, ordered by mass.
+    jet_pt_min, jet_eta_max : float, GeV
+        Events without two such jets are undefined.
+    inputs : "baseline", "extended1", "extended2" or "extended3"
+        Of the resonance searches: m_J1, Δm_J and τ21 of both; or ratios to τ54; or τ1 … τ5; or τ1 … τ9 at β = ½, 1, 2.
+    delta_r : bool
+        ΔR_JJ as one more input; it is correlated with m_JJ and makes background look like a bump.
+    source : "constituents" or "stored"
+        N-subjettiness computed here or NanoAOD's own, which goes up to τ4.
+    mass : "mass" or "msoftdrop"
+        Of the jets.
+    epsilon : float
+        τ21 = τ2 / (τ1 + ε).
+    shift : float
+        m_J1 and Δm_J plus this part of m_JJ: a stress test of methods that must not sculpt.
+    """
+
+    collection: str = "FatJet"
+    jet_pt_min: NonNegative = 200.0
+    jet_eta_max: NonNegative = 2.5
+    inputs: Literal["baseline", "extended1", "extended2", "extended3"] = "baseline"
+    delta_r: Annotated[bool, Field(strict=True)] = False
+    source: Literal["constituents", "stored"] = "constituents"
+    mass: Literal["mass", "msoftdrop"] = "mass"
+    epsilon: NonNegative = 1e-5
+    shift: Number = 0.0
+
+    @model_validator(mode="after")
+    def _stored(self) -> DijetOptions:
+        if self.source == "stored" and self.inputs != "baseline":
+            raise ValueError(f"inputs={self.inputs} needs source=constituents: NanoAOD stores no tau5")
+        return self
+
+
+def _dijet_columns(options: DijetOptions) -> tuple[Column, ...]:
+    names = [
+        (f"{name}_j{jet}" if len(_SETS[options.inputs]) == 1 else f"{name}_beta{beta:g}_j{jet}")
+        for jet in (1, 2)
+        for beta, group in _SETS[options.inputs]
+        for name in group
+    ]
+    masses = (
+        Column("mjj", "GeV", "$m_{JJ}$"),
+        Column("mj1", "GeV", "$m_{J1}$"),
+        Column("delta_mj", "GeV", r"$\Delta m_J$"),
+    )
+    return (*masses, *(Column(name) for name in names), *([Column("delta_r")] if options.delta_r else []))
+
+
+def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
+    fields = dict.fromkeys(("pt", "eta", "phi", "mass", options.mass))
+    own = tuple(f"{options.collection}_{f}" for f in fields)
+    if options.source == "stored":
+        return ((*own, f"{options.collection}_tau1", f"{options.collection}_tau2"),)
+    return tuple((*own, *branches) for branches in constituent_branches(options.collection))
+
+
+def _shapes(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float64]:
+    """N-subjettiness of jets, (n, inputs)."""
+    if options.source == "stored":
+        over, under = objects.field("tau2").astype(np.float64), objects.field("tau1").astype(np.float64)
+        return np.asarray(over / (under + options.epsilon))[:, None]
+    c, columns = objects.constituents, []
+    for beta, group in _SETS[options.inputs]:
+        taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
+        chosen = options.model_copy(update={"tau_beta": beta})
+        values = substructure([f"tau{n}" for n in taus], c.offsets, c.pt, c.eta, c.phi, c.mass, conventions=chosen)
+        tau = dict(zip(taus, values.T, strict=True))
+        for name in group:
+            wanted = [tau[int(d)] for d in name.removeprefix("tau")]
+            columns.append(wanted[0] / (wanted[1] + options.epsilon) if len(wanted) > 1 else wanted[0])
+    return np.stack(columns, axis=1)
+
+
+def _dijet(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float32]:
+    events, n = objects.array, len(objects)
+    if options.collection not in ak.fields(events):
+        raise MissingBranch(f"{where(events)}there is no collection {options.collection!r}")
+    jets = events[options.collection]
+    jets = jets[(jets["pt"] > options.jet_pt_min) & (abs(jets["eta"]) < options.jet_eta_max)]
+    jets = jets[ak.argsort(jets["pt"], axis=1, ascending=False)][:, :2]
+    two = ak.to_numpy(ak.num(jets, axis=1)) == 2
+    pair = Objects.of(jets[two], options.collection)
+    pt, eta, phi, mass = (pair.field(f).astype(np.float64).reshape(-1, 2) for f in ("pt", "eta", "phi", "mass"))
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+    mjj = np.sqrt(np.maximum(0, sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))))
+    own = np.maximum(pair.field(options.mass).astype(np.float64).reshape(-1, 2), 0)
+    order = np.argsort(own, axis=1, kind="stable")
+    own = np.take_along_axis(own, order, axis=1)
+    shapes = _shapes(pair, options)
+    shapes = np.take_along_axis(shapes.reshape(len(own), 2, -1), order[:, :, None], axis=1).reshape(len(own), -1)
+    shift = options.shift * mjj
+    columns: list[Any] = [mjj, own[:, 0] + shift, own[:, 1] - own[:, 0] + shift, *shapes.T]
+    if options.delta_r:
+        dphi = (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi
+        columns.append(np.hypot(eta[:, 0] - eta[:, 1], dphi))
+    out = np.full((n, len(columns)), np.nan, np.float32)
+    out[two] = np.stack(columns, axis=1)
+    return out
+
+
+DIJET = Feature(
+    name="dijet",
+    version=1,
+    level="event",
+    columns=_dijet_columns,
+    reads=_dijet_reads,
+    rows=at_once(_dijet),
+    options=DijetOptions,
+    convention=(
+        "of the two jets of highest pT, J1 has the smaller mass: m_JJ, m_J1, Δm_J = m_J2 − m_J1, then N-subjettiness of J1 and "
+        "of J2 (ratios: τ_N / (τ_N−1 + ε)), then ΔR_JJ in (η, φ); GeV, where the papers have TeV; events without two jets are "
+        "undefined."
+    ),
+    reference="arXiv:2101.08320, arXiv:2109.00546, arXiv:2309.13111",
+)

@@ -1,0 +1,273 @@
+"""The objects of an event that event-level features are made of: selected, cleaned, by kind and falling pT."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import AfterValidator, Field
+
+from coffea_ad.features.base import NonNegative, Options
+from coffea_ad.features.clustering import Floats, Ints, is_finite, wrap
+from coffea_ad.features.jit import kernel
+from coffea_ad.nanoaod import Objects, event_columns, flat_columns
+
+__all__ = ["KINDS", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "select_objects"]
+
+KINDS = ("jet", "bjet", "muon", "electron", "photon")
+"""Kinds of objects, in the order of the slots."""
+
+_MUON_MASS, _ELECTRON_MASS = 0.1056583745, 0.00051099895
+_CUT = re.compile(r"(\w+?)(?:(>=|<=|==|>|<)(-?\d+\.?\d*(?:e-?\d+)?))?")
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
+
+
+def _parsed(cut: str) -> tuple[str, str | None, float]:
+    found = _CUT.fullmatch(cut)
+    if found is None:
+        raise ValueError(f"{cut!r} is not a cut; write a branch that must be true, or such as 'cutBased>=3'")
+    return found[1], found[2], float(found[3] or 0)
+
+
+def _checked(cuts: tuple[str, ...]) -> tuple[str, ...]:
+    for cut in cuts:
+        _parsed(cut)
+    return cuts
+
+
+Cuts = Annotated[tuple[str, ...], AfterValidator(_checked)]
+"""Branches of a collection that must be true, or a comparison such as `cutBased>=3`."""
+
+
+_Eta = Annotated[float, Field(strict=True, ge=0, le=10)]
+
+
+class ObjectOptions(Options):
+    """Which objects count; all of it stands in the card.
+
+    Attributes
+    ----------
+    jet_pt_min, jet_eta_max, muon_…, electron_…, photon_… : float, GeV
+    jet_cuts, muon_cuts, electron_cuts, photon_cuts : tuple of str
+        Branches that must be true, or such as `cutBased>=3`.
+    btag, btag_min : str, float
+        Tagger and working point of b jets. The default is the medium working point of UParT for 2024; other campaigns
+        have others.
+    cleaning : float
+        Photons within this ΔR of a selected lepton, then jets within it of a selected lepton or photon, are removed.
+    met, met_min : str, float, GeV
+        Missing momentum below the minimum counts as none.
+    """
+
+    jet_pt_min: NonNegative = 30.0
+    jet_eta_max: _Eta = 2.4
+    jet_cuts: Cuts = ()
+    muon_pt_min: NonNegative = 30.0
+    muon_eta_max: _Eta = 2.4
+    muon_cuts: Cuts = ("mediumId", "pfRelIso04_all<0.15")
+    electron_pt_min: NonNegative = 30.0
+    electron_eta_max: _Eta = 2.4
+    electron_cuts: Cuts = ("mvaIso_WP90",)
+    photon_pt_min: NonNegative = 30.0
+    photon_eta_max: _Eta = 2.4
+    photon_cuts: Cuts = ("mvaID_WP90",)
+    btag: str = "btagUParTAK4B"
+    btag_min: NonNegative = 0.1272
+    cleaning: NonNegative = 0.4
+    met: Literal["PuppiMET", "PFMET", "MET"] = "PuppiMET"
+    met_min: NonNegative = 30.0
+
+    def cuts(self, collection: str) -> list[tuple[str, str | None, float]]:
+        """Return the parsed cuts on a collection: branch, comparison or None, number."""
+        return [_parsed(cut) for cut in getattr(self, f"{collection.lower()}_cuts")]
+
+
+_COLLECTIONS = {"Muon": "muon", "Electron": "electron", "Photon": "photon", "Jet": "jet"}
+
+
+def _used(slots: tuple[int, ...]) -> dict[str, int]:
+    """Return the collections that are read at all: {name: number}, with the light and the b jets as one."""
+    of_kind = dict(zip(KINDS, slots, strict=True))
+    of_kind["jet"] += of_kind.pop("bjet")
+    return {name: of_kind[kind] for name, kind in _COLLECTIONS.items() if of_kind[kind] > 0}
+
+
+def _fields(collection: str, options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
+    more = ("mass", *([options.btag] if slots[1] else [])) if collection == "Jet" else ()
+    cut = (field for field, _, _ in options.cuts(collection))
+    return tuple(dict.fromkeys(("pt", "eta", "phi", *more, *cut)))
+
+
+def object_branches(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the branches that `select_objects` reads."""
+    objects = [f"{name}_{field}" for name in _used(slots) for field in _fields(name, options, slots)]
+    return (*objects, f"{options.met}_pt", f"{options.met}_phi")
+
+
+@dataclass(frozen=True)
+class SelectedObjects:
+    """Objects of n events: event i owns rows offsets[i] … offsets[i+1], by kind and then by falling pT.
+
+    Attributes
+    ----------
+    offsets : (n + 1,) int64
+    kind, rank : (n_objects,) int64
+        Position in `KINDS`, and place among its kind.
+    pt, eta, phi, mass : (n_objects,) float64, GeV and radians
+    met, met_phi : (n,) float64
+    valid : (n,) bool
+        Whether all numbers of the event's objects are finite.
+    """
+
+    offsets: Ints
+    kind: Ints
+    rank: Ints
+    pt: Floats
+    eta: Floats
+    phi: Floats
+    mass: Floats
+    met: Floats
+    met_phi: Floats
+    valid: npt.NDArray[np.bool_]
+
+
+@kernel
+def _select(
+    offsets: Ints,
+    pt: Floats,
+    eta: Floats,
+    phi: Floats,
+    mass: Floats,
+    keep: npt.NDArray[np.bool_],
+    is_b: npt.NDArray[np.bool_],
+    slots: Ints,
+    cleaning: float,
+) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
+    """Choose the objects of each event; `offsets` has a row each for muons, electrons, photons and jets.
+
+    Returns offsets, kind and index of what was chosen, and which events have finite numbers only.
+    """
+    n_events = offsets.shape[1] - 1
+    out = np.empty(n_events + 1, np.int64)
+    kind, index = np.empty(len(pt), np.int64), np.empty(len(pt), np.int64)
+    valid = np.ones(n_events, np.bool_)
+    most = 1
+    for i in range(n_events):
+        total = 0
+        for c in range(4):
+            total += offsets[c, i + 1] - offsets[c, i]
+        most = max(most, total)
+    chosen, chosen_kind = np.empty(most, np.int64), np.empty(most, np.int64)
+    filled = 0
+    out[0] = 0
+    for i in range(n_events):
+        n, n_leptons = 0, 0
+        for c in range(4):
+            others = n_leptons if c == 2 else n  # photons are kept apart from leptons, jets from all
+            for k in range(offsets[c, i], offsets[c, i + 1]):
+                if not is_finite(pt[k] + eta[k] + phi[k] + mass[k]):
+                    valid[i] = False
+                if not keep[k]:
+                    continue
+                overlap = False
+                if c >= 2:
+                    for o in range(others):
+                        deta, dphi = eta[k] - eta[chosen[o]], wrap(phi[k] - phi[chosen[o]])
+                        overlap |= deta * deta + dphi * dphi < cleaning * cleaning
+                if overlap:
+                    continue
+                chosen[n], chosen_kind[n] = k, c + 2 if c < 3 else (1 if is_b[k] else 0)
+                n += 1
+            if c < 2:
+                n_leptons = n
+        for t in range(5):
+            first = filled
+            for m in range(n):
+                if chosen_kind[m] != t:
+                    continue
+                at = filled
+                while at > first and pt[index[at - 1]] < pt[chosen[m]]:
+                    index[at] = index[at - 1]
+                    at -= 1
+                index[at] = chosen[m]
+                filled += 1
+            filled = min(filled, first + slots[t])
+            kind[first:filled] = t
+        out[i + 1] = filled
+    return out, kind[:filled], index[:filled], valid
+
+
+def _good(columns: dict[str, npt.NDArray[Any]], options: ObjectOptions, name: str) -> npt.NDArray[np.bool_]:
+    kind = name.lower()
+    keep: npt.NDArray[np.bool_] = (columns["pt"] > getattr(options, f"{kind}_pt_min")) & (
+        np.abs(columns["eta"]) < getattr(options, f"{kind}_eta_max")
+    )
+    for field, compare, number in options.cuts(name):
+        keep &= columns[field].astype(bool) if compare is None else _COMPARE[compare](columns[field], number)
+    return keep
+
+
+def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, ...]) -> SelectedObjects:
+    """Select the objects of events.
+
+    Parameters
+    ----------
+    objects : Objects
+        The events, at level "event".
+    options : ObjectOptions
+    slots : (light jets, b jets, muons, electrons, photons)
+        How many of each at most. A collection without a slot is not read; without slots for b jets they are light jets.
+
+    Raises
+    ------
+    MissingBranch
+    """
+    events, n = objects.array, len(objects)
+    used = _used(slots)
+    offsets = np.zeros((len(_COLLECTIONS), n + 1), np.int64)
+    parts: dict[str, list[npt.NDArray[Any]]] = {k: [] for k in ("pt", "eta", "phi", "mass", "keep", "is_b")}
+    first = 0
+    for c, name in enumerate(_COLLECTIONS):
+        if name in used:
+            starts, columns = flat_columns(events, name, _fields(name, options, slots))
+            offsets[c] = first + starts
+            first += int(starts[-1])
+            size = len(columns["pt"])
+            known = {"Muon": _MUON_MASS, "Electron": _ELECTRON_MASS}.get(name, 0.0)
+            columns.setdefault("mass", np.full(size, known))
+            tagged = columns[options.btag] > options.btag_min if name == "Jet" and slots[1] else np.zeros(size, bool)
+            for k in ("pt", "eta", "phi", "mass"):
+                parts[k].append(columns[k].astype(np.float64))
+            parts["keep"].append(_good(columns, options, name))
+            parts["is_b"].append(tagged)
+        else:
+            offsets[c] = first
+    flat = {
+        k: np.concatenate(v) if v else np.zeros(0, bool if k in ("keep", "is_b") else float) for k, v in parts.items()
+    }
+    starts, kind, index, valid = _select(
+        offsets, flat["pt"], flat["eta"], flat["phi"], flat["mass"], flat["keep"], flat["is_b"],
+        np.array(slots, np.int64), float(options.cleaning),
+    )  # fmt: skip
+    met, met_phi = (a.astype(np.float64) for a in event_columns(events, options.met, ("pt", "phi")).values())
+    valid &= np.isfinite(met) & np.isfinite(met_phi)
+    met = np.where(met >= options.met_min, met, 0.0)
+    rank = np.arange(len(kind)) - np.maximum.accumulate(_run_starts(starts, kind))
+    pt, eta, phi, mass = (flat[k][index] for k in ("pt", "eta", "phi", "mass"))
+    return SelectedObjects(starts, kind, rank, pt, eta, phi, mass, met, met_phi, valid)
+
+
+def _run_starts(offsets: Ints, kind: Ints) -> Ints:
+    """Return for each object where the objects of its event and kind begin, or 0 if it is not the first of them."""
+    if len(kind) == 0:
+        return np.zeros(0, np.int64)
+    begins = np.r_[True, kind[1:] != kind[:-1]]
+    begins[offsets[:-1][np.diff(offsets) > 0]] = True
+    return np.asarray(np.where(begins, np.arange(len(kind)), 0))

@@ -1,0 +1,180 @@
+"""What skimming processors share: features and bystanders of a chunk → one parquet file, and the manifest of a skim.
+
+A skim is <output>/<dataset>/<file uuid>-<start>-<stop>.parquet, one file per chunk, also for chunks without a selected
+event, so that the sum of weights is complete; a retry writes the same file again. A feature has one column per number,
+`feature.column`; one that is `sparse` has two, `feature.index` and `feature.value`, with the places in the flattened row
+of what is not 0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from coffea_ad import features
+from coffea_ad.card import feature_spec
+from coffea_ad.nanoaod import CONSTITUENT_TABLES
+from coffea_ad.skims import SKIM_KEY
+from coffea_ad.weights import is_mc
+
+__all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
+
+
+class FeatureConfig(BaseModel):
+    """A feature of the table `coffea_ad.features.FEATURES`, and its options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    options: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        """Name with options, as in the columns of the skim."""
+        return features.get(self.name).key(self.options)
+
+
+def feature_reads(chosen: Iterable[FeatureConfig], collection: str) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return the branches of features, for the check before a run."""
+    table = ((f, features.get(f.name)) for f in chosen)
+    return {f"feature {f.key}": feature.reads(collection, feature.resolve(f.options)) for f, feature in table}
+
+
+def feature_columns(
+    chosen: FeatureConfig, events: Any, collection: str = "FatJet", *, prefix: bool = True
+) -> dict[str, pa.Array]:
+    """Compute a feature as columns of a skim.
+
+    Parameters
+    ----------
+    chosen : FeatureConfig
+    events : ak.Array, or None for the columns of no rows
+        As for `features.compute`.
+    collection : str
+    prefix : bool
+        Columns are `feature.column`; otherwise `column`, as for bystanders.
+    """
+    feature = features.get(chosen.name)
+    options = feature.resolve(chosen.options)
+    key = chosen.key
+    if feature.listed(options):
+        blocks = () if events is None else features.blocks(chosen.name, events, 1024, collection, **chosen.options)
+        return _sparse(key, blocks)
+    size = feature.size(options)
+    values = np.zeros((0, size), np.float32) if events is None else features.compute(
+        chosen.name, events, collection, **chosen.options)[0]  # fmt: skip
+    names = [(f"{key}." if prefix else "") + column.name for column in feature.columns(options)]
+    return {name: pa.array(column) for name, column in zip(names, values.reshape(-1, size).T, strict=True)}
+
+
+def _sparse(key: str, blocks: Iterable[npt.NDArray[np.float32]]) -> dict[str, pa.Array]:
+    """Keep what is not 0; an undefined row is null."""
+    index, value, counts, undefined = [], [], [], []
+    for block in blocks:
+        flat = block.reshape(len(block), -1)
+        lost: npt.NDArray[np.bool_] = ~np.asarray(np.isfinite(flat).all(axis=1))
+        row, column = np.nonzero(np.where(lost[:, None], 0, flat))
+        index.append(column.astype(np.uint32))
+        value.append(flat[row, column])
+        counts.append(np.bincount(row, minlength=len(flat)))
+        undefined.append(lost)
+    places = np.concatenate([np.zeros(0, np.uint32), *index])
+    numbers = np.concatenate([np.zeros(0, np.float32), *value])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]))]).astype(np.int32)
+    null = np.concatenate([np.zeros(0, bool), *undefined])
+
+    def lists(content: npt.NDArray[Any]) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(content), mask=pa.array(null))
+
+    return {f"{key}.index": lists(places), f"{key}.value": lists(numbers)}
+
+
+def _described(chosen: FeatureConfig) -> dict[str, Any]:
+    spec = feature_spec(chosen.name, chosen.options)
+    return {
+        "version": spec.version,
+        "options": spec.options,
+        "columns": [c.name for c in spec.columns],
+        "shape": list(spec.row_shape),
+    }
+
+
+def write_chunk(
+    output: str | Path,
+    events: Any,
+    columns: Mapping[str, Any],
+    *,
+    described: Iterable[FeatureConfig],
+    selection: Mapping[str, Any],
+    sumw: float,
+    collection: str = "FatJet",
+) -> str:
+    """Write the rows of a chunk under a temporary name, then rename the file.
+
+    Parameters
+    ----------
+    output : path
+        Folder of the skim.
+    events : NanoEvents
+        The whole chunk, for its metadata.
+    columns : {name: array}
+        Always the same names and types, also when there is no row.
+    described : iterable of FeatureConfig
+        The features among the columns.
+    selection : mapping
+        What was cut on; files with different selections are not read together.
+    sumw : float
+        Sum of the generator weights of the whole chunk.
+    collection : str
+        Whose constituents tell the NanoAOD flavour.
+
+    Returns
+    -------
+    str
+        Path of the file.
+    """
+    metadata = events.metadata
+    fields = ak.fields(events)
+    flavours = [t.flavour for t in CONSTITUENT_TABLES if t.links.format(collection) in fields]
+    record = {
+        "dataset": metadata["dataset"],
+        "filename": metadata["filename"],
+        "sumw": sumw,
+        "events": len(events),
+        "is_mc": is_mc(events),
+        "flavour": flavours[0] if flavours else "NanoAOD without constituents",
+        "features": {f.key: _described(f) for f in described},
+        "selection": dict(selection),
+        **{k: metadata[k] for k in ("xsec", "cross_section") if k in metadata},
+    }
+    table = pa.table(dict(columns)).replace_schema_metadata({SKIM_KEY: json.dumps(record)})
+    folder = Path(output) / metadata["dataset"]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(path)
+    return str(path)
+
+
+def write_manifest(report: Any, output: Path) -> None:
+    """Write manifest.json: which files are the skim. Datasets of earlier runs into the same folder stay in it."""
+    path = output / "manifest.json"
+    datasets = json.loads(path.read_text())["datasets"] if path.exists() else {}
+    for name, out in report.outputs.items():
+        files = sorted(str(Path(f).relative_to(output.resolve())) for f in out["files"])
+        counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
+        counts["sumw"] = report.datasets[name]["sumw"]
+        datasets[name] = {**counts, "files": files, "config": report.config, "versions": report.versions}
+    temporary = path.with_name("manifest.json.part")
+    temporary.write_text(json.dumps({"datasets": datasets}, indent=1))
+    temporary.replace(path)

@@ -1,0 +1,143 @@
+"""NanoAOD → training tables of whole events: one parquet row per event, with an event-level feature and bystanders.
+
+    coffea-ad run skim_events --fileset backgrounds.json -o skims/
+
+The default is the rapidity-mass matrix and the selection of the dijet search with it: a lepton of 60 GeV and a jet of
+30 GeV. Large features are stored sparse; one file per chunk, also for chunks without a selected event, so that the sum of
+weights is complete. A retry writes the same file again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from coffea import processor
+from coffea.analysis_tools import PackedSelection
+from pydantic import BaseModel, ConfigDict, Field
+
+import coffea_ad as ad
+from coffea_ad import selection as cuts
+from coffea_ad.errors import ConfigError
+from coffea_ad.features.objects import ObjectOptions, object_branches, select_objects
+from coffea_ad.nanoaod import Objects
+from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
+from coffea_ad.weights import generator_weight, is_mc
+
+_SLOTS = (50, 0, 20, 20, 0)  # what the selection looks at: jets, muons, electrons
+_KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
+_EVENT = ("met", "ht", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt", "mjj", "genWeight")
+
+
+class Config(BaseModel):
+    """Selection and columns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    features: tuple[FeatureConfig, ...] = (FeatureConfig(name="rmm"),)
+    objects: ObjectOptions = Field(
+        ObjectOptions(), description="jets and leptons of the selection and of the bystanders"
+    )
+    leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
+    n_jets_min: int = 1
+    triggers: tuple[str, ...] = ()
+    met_filters: tuple[str, ...] = ()
+
+
+class Processor(processor.ProcessorABC):
+    """Writes one parquet file per chunk."""
+
+    fills_histograms = False
+
+    def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:
+        if output is None:
+            raise ConfigError("skim_events: say where to write with -o FOLDER")
+        if taggers:
+            raise ConfigError("skim_events: takes no --model")
+        self.config = config
+        self.output = str(Path(output).resolve())
+
+    def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Branches that a file must have, for the check before the run."""
+        c = self.config
+        selection = (*object_branches(c.objects, _SLOTS), *c.met_filters)
+        return {**feature_reads(c.features, "events"), "the selection": (selection,)}
+
+    def process(self, events: Any) -> dict[str, Any]:
+        """Select, compute, write."""
+        weight = generator_weight(events)
+        out: dict[str, Any] = {
+            "sumw": float(weight.sum()),
+            "events": len(events),
+            "kind": {"mc" if is_mc(events) else "data"},
+            "cutflow": {},
+        }
+        columns = self._nothing()
+        if len(events) > 0:
+            columns, out["cutflow"] = self._columns(events, weight)
+        out["rows"] = len(columns["run"])
+        path = write_chunk(
+            self.output, events, columns, described=self.config.features,
+            selection=self.config.model_dump(mode="json", exclude={"features"}), sumw=out["sumw"],
+        )  # fmt: skip
+        out["files"] = {path}
+        return {events.metadata["dataset"]: out}
+
+    def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:
+        c = self.config
+        event = self._bystanders(events)
+        chosen = PackedSelection()
+        chosen.add("trigger", cuts.any_trigger(events, c.triggers))
+        chosen.add("filters", cuts.met_filters(events, c.met_filters))
+        chosen.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+        chosen.add("jets", event["n_jets"] >= c.n_jets_min)
+        steps = ["trigger", "filters", "lepton", "jets"]
+        mask = chosen.all(*steps)
+        columns: dict[str, Any] = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
+        event["genWeight"] = np.asarray(weight, np.float64)
+        columns |= {k: event[k][mask] for k in _EVENT}
+        for feature in c.features:
+            columns |= feature_columns(feature, events[mask])
+        return columns, cuts.cutflow(chosen, steps, weight)
+
+    def _bystanders(self, events: Any) -> dict[str, Any]:
+        """Numbers of events for cuts, weights and plots; m_jj of the two leading jets, 0 with fewer."""
+        chosen = select_objects(Objects.events(events), self.config.objects, _SLOTS)
+        n = len(events)
+        event = np.repeat(np.arange(n), np.diff(chosen.offsets))
+        jet, lepton = chosen.kind == 0, chosen.kind >= 2
+        leading_lepton = np.zeros(n)
+        np.maximum.at(leading_lepton, event[lepton], chosen.pt[lepton])
+        pt, eta, phi, mass = (np.zeros((n, 2)) for _ in range(4))
+        two = jet & (chosen.rank < 2)
+        for array, values in ((pt, chosen.pt), (eta, chosen.eta), (phi, chosen.phi), (mass, chosen.mass)):
+            array[event[two], chosen.rank[two]] = values[two]
+        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+        e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
+        square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
+        n_jets = np.bincount(event[jet], minlength=n)
+        return {
+            "met": chosen.met,
+            "ht": np.bincount(event[jet], chosen.pt[jet], minlength=n),
+            "n_jets": n_jets.astype(np.float64),
+            "n_leptons": np.bincount(event[lepton], minlength=n).astype(np.float64),
+            "leading_jet_pt": pt[:, 0],
+            "leading_lepton_pt": leading_lepton,
+            "mjj": np.where(n_jets >= 2, np.sqrt(np.maximum(square, 0)), 0.0),
+        }
+
+    def _nothing(self) -> dict[str, Any]:
+        """Return the columns of a chunk without events: all files of a skim have the same."""
+        empty: dict[str, Any] = {name: np.zeros(0, t) for name, t in _KEYS.items()} | {k: np.zeros(0) for k in _EVENT}
+        for feature in self.config.features:
+            empty |= feature_columns(feature, None)
+        return empty
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """Nothing is left to do."""
+        return accumulator
+
+
+finish = write_manifest
