@@ -250,6 +250,38 @@ class Objects:
 
         return ak.transform(put, structure)
 
+    def with_fields(self, columns: Mapping[str, Any]) -> Any:
+        """Return what was passed in with more fields.
+
+        Awkward's own `with_field` makes a whole object None where the new field is, if objects may be missing, as with
+        `ak.firsts`; here an object keeps its other fields.
+
+        Parameters
+        ----------
+        columns : {name: (n,) ak.Array}
+            One value, or None, per object.
+        """
+
+        def number(layout: Any, **_: Any) -> Any:
+            return ak.contents.NumpyArray(np.arange(layout.length)) if layout.is_record else None
+
+        # objects are picked from the records by an index, which stays: fields go to the records
+        places = _leaf(ak.transform(number, self.array))[0]
+
+        def add(layout: Any, **_: Any) -> Any:
+            if not layout.is_record:
+                return None
+            index = np.full(layout.length, -1, np.int64)
+            index[places] = np.arange(len(self))
+            fields = dict(zip(layout.fields, layout.contents, strict=True))
+            for name, column in columns.items():
+                fields[name] = ak.contents.IndexedOptionArray.simplified(ak.index.Index64(index), ak.to_layout(column))
+            return ak.contents.RecordArray(
+                list(fields.values()), list(fields), length=layout.length, parameters=layout.parameters
+            )
+
+        return ak.transform(add, self.array)
+
     @cached_property
     def constituents(self) -> Constituents:
         """The objects' constituents, gathered when first asked for and shared by all features of the objects.

@@ -23,10 +23,6 @@ __all__ = ["Tagger"]
 _BLOCK_BYTES = 8_000_000  # of the widest input: what stays in a cache
 
 
-def _as_is(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values
-
-
 class Tagger:
     """Applies a model file to NanoAOD events.
 
@@ -147,18 +143,10 @@ class Tagger:
             prefix = where(events)
             text = str(error).removeprefix(prefix)
             raise MissingBranch(f"{prefix}{text} (asked for by {self.card.name})") from None
-        return self._decorate(objects.array, score, objects.restore if level == "jet" else _as_is, bystanders)
-
-    def _decorate(
-        self, array: Any, score: npt.NDArray[np.float32], restore: Any, bystanders: dict[str, npt.NDArray[Any]]
-    ) -> Any:
         values = regions.logp(self.card.calibration, score)
-        grade = regions.assign(values, self.card.regions, bystanders)
-        out = array
-        for field, column in (("score", score), ("logp", values)):
-            out = ak.with_field(out, ak.nan_to_none(restore(column)), f"{self.name}_{field}")
-        shaped = ak.Array(restore(grade))
-        return ak.with_field(out, ak.mask(shaped, shaped >= 0), f"{self.name}_region")
+        grade = ak.Array(regions.assign(values, self.card.regions, bystanders))
+        columns = {"score": ak.nan_to_none(score), "logp": ak.nan_to_none(values), "region": ak.mask(grade, grade >= 0)}
+        return objects.with_fields({f"{self.name}_{field}": column for field, column in columns.items()})
 
     def _nothing(self) -> Any:
         """Return the answer for no events at all: such files may lack every branch."""

@@ -112,8 +112,10 @@ def test_every_kernel_has_one_signature(svj):
     light.flags.writeable = False
     substructure.substructure(["tau2"], offsets, light, light, light, light)
     grooming.subjets(offsets, light, light, light, light)
+    images.smear_images(np.ones((8, 6, 6), np.float32)[::2], 1)
+    images.jet_images(offsets, light, light, light, 6, 2, True, True, 1, np.ones((2, 6, 6), np.float32)[::2])
     for kernel in (
-        substructure._substructure, grooming._trees, constituents._tensor, images.jet_images, images.smear_images,
+        substructure._substructure, grooming._trees, constituents._tensor, images._jet_images, images._smear,
         objects._select, rmm._fill,
     ):  # fmt: skip
         assert len(kernel.signatures) == 1, kernel

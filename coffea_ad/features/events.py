@@ -134,8 +134,8 @@ class DijetOptions(Conventions):
 
     Attributes
     ----------
-    collection : str
-        Fat jets; the two of highest pT, ordered by mass.
+    jets : str
+        Collection of fat jets; the two of highest pT, ordered by mass.
     jet_pt_min, jet_eta_max : float, GeV
         Events without two such jets are undefined.
     inputs : "baseline", "extended1", "extended2" or "extended3"
@@ -152,7 +152,7 @@ class DijetOptions(Conventions):
         m_J1 and Δm_J plus this part of m_JJ: a stress test of methods that must not sculpt.
     """
 
-    collection: str = "FatJet"
+    jets: str = "FatJet"
     jet_pt_min: NonNegative = 200.0
     jet_eta_max: NonNegative = 2.5
     inputs: Literal["baseline", "extended1", "extended2", "extended3"] = "baseline"
@@ -186,10 +186,10 @@ def _dijet_columns(options: DijetOptions) -> tuple[Column, ...]:
 
 def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
     fields = dict.fromkeys(("pt", "eta", "phi", "mass", options.mass))
-    own = tuple(f"{options.collection}_{f}" for f in fields)
+    own = tuple(f"{options.jets}_{f}" for f in fields)
     if options.source == "stored":
-        return ((*own, f"{options.collection}_tau1", f"{options.collection}_tau2"),)
-    return tuple((*own, *branches) for branches in constituent_branches(options.collection))
+        return ((*own, f"{options.jets}_tau1", f"{options.jets}_tau2"),)
+    return tuple((*own, *branches) for branches in constituent_branches(options.jets))
 
 
 def _shapes(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float64]:
@@ -211,13 +211,13 @@ def _shapes(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float64]:
 
 def _dijet(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float32]:
     events, n = objects.array, len(objects)
-    if options.collection not in ak.fields(events):
-        raise MissingBranch(f"{where(events)}there is no collection {options.collection!r}")
-    jets = events[options.collection]
+    if options.jets not in ak.fields(events):
+        raise MissingBranch(f"{where(events)}there is no collection {options.jets!r}")
+    jets = events[options.jets]
     jets = jets[(jets["pt"] > options.jet_pt_min) & (abs(jets["eta"]) < options.jet_eta_max)]
     jets = jets[ak.argsort(jets["pt"], axis=1, ascending=False)][:, :2]
     two = ak.to_numpy(ak.num(jets, axis=1)) == 2
-    pair = Objects.of(jets[two], options.collection)
+    pair = Objects.of(jets[two], options.jets)
     pt, eta, phi, mass = (pair.field(f).astype(np.float64).reshape(-1, 2) for f in ("pt", "eta", "phi", "mass"))
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from coffea_ad.features.base import Column, Feature, NonNegative, Options, Positive, Rows
 from coffea_ad.features.clustering import Floats, Ints
-from coffea_ad.features.jit import exact, exact_kernel
+from coffea_ad.features.jit import contiguous, exact, exact_kernel
 from coffea_ad.nanoaod import Objects, constituent_branches
 
 __all__ = ["JET_IMAGES", "ImageOptions", "jet_images", "smear_images"]
@@ -120,11 +120,57 @@ def _remap(intensity: float, power: float) -> float:
 
 
 @exact_kernel
-def jet_images(
+def _jet_images(
     offsets: Ints,
     pt: Floats,
     eta: Floats,
     phi: Floats,
+    size: int,
+    width: float,
+    rotate: bool,
+    flip: bool,
+    power: float,
+    out: Images,
+) -> None:
+    """Fill one image per jet."""
+    n_jets = len(offsets) - 1
+    most = 0
+    for j in range(n_jets):
+        most = max(most, offsets[j + 1] - offsets[j])
+    z, deta, dphi = np.empty(most), np.empty(most), np.empty(most)
+    hit = np.empty((most, 2), np.int64)
+    pixels = np.zeros((size, size))  # of the jet at hand, in double precision; cleared through `hit`
+    half, scale, middle = 0.5 * width, size / width, 0.5 * size
+    for j in range(n_jets):
+        start, stop = offsets[j], offsets[j + 1]
+        n = _align(pt[start:stop], eta[start:stop], phi[start:stop], rotate, flip, z, deta, dphi)
+        n_hit = 0
+        for k in range(n):
+            if -half <= deta[k] < half and -half <= dphi[k] < half:
+                row, column = min(int(deta[k] * scale + middle), size - 1), min(int(dphi[k] * scale + middle), size - 1)
+                if pixels[row, column] == 0.0:
+                    hit[n_hit, 0], hit[n_hit, 1] = row, column
+                    n_hit += 1
+                pixels[row, column] += z[k]
+        # (I / ΣI)^p / Σ (I / ΣI)^p = I^p / Σ I^p: the first division cancels.
+        total = 0.0
+        for h in range(n_hit):
+            row, column = hit[h, 0], hit[h, 1]
+            pixels[row, column] = _remap(pixels[row, column], power)
+            total += pixels[row, column]
+        out[j] = 0.0 if total > 0.0 else np.nan
+        for h in range(n_hit):
+            row, column = hit[h, 0], hit[h, 1]
+            if total > 0.0:
+                out[j, row, column] = pixels[row, column] / total
+            pixels[row, column] = 0.0
+
+
+def jet_images(
+    offsets: npt.ArrayLike,
+    pt: npt.ArrayLike,
+    eta: npt.ArrayLike,
+    phi: npt.ArrayLike,
     size: int,
     width: float,
     rotate: bool,
@@ -172,60 +218,20 @@ def jet_images(
     root, normalised before and after, are in public code of one of its authors: I. Oleksiyuk,
     https://github.com/IvanOleksiyuk/jet-k-means, reprocessing.py.
     """
-    n_jets = len(offsets) - 1
-    if out.shape[0] != n_jets or out.shape[1] != size or out.shape[2] != size:
+    rows = contiguous(offsets, np.int64)
+    if out.shape != (len(rows) - 1, size, size):
         raise ValueError("jet_images: out must have the shape (n_jets, size, size)")
-    most = 0
-    for j in range(n_jets):
-        most = max(most, offsets[j + 1] - offsets[j])
-    z, deta, dphi = np.empty(most), np.empty(most), np.empty(most)
-    hit = np.empty((most, 2), np.int64)
-    pixels = np.zeros((size, size))  # of the jet at hand, in double precision; cleared through `hit`
-    half, scale, middle = 0.5 * width, size / width, 0.5 * size
-    for j in range(n_jets):
-        start, stop = offsets[j], offsets[j + 1]
-        n = _align(pt[start:stop], eta[start:stop], phi[start:stop], rotate, flip, z, deta, dphi)
-        n_hit = 0
-        for k in range(n):
-            if -half <= deta[k] < half and -half <= dphi[k] < half:
-                row, column = min(int(deta[k] * scale + middle), size - 1), min(int(dphi[k] * scale + middle), size - 1)
-                if pixels[row, column] == 0.0:
-                    hit[n_hit, 0], hit[n_hit, 1] = row, column
-                    n_hit += 1
-                pixels[row, column] += z[k]
-        # (I / ΣI)^p / Σ (I / ΣI)^p = I^p / Σ I^p: the first division cancels.
-        total = 0.0
-        for h in range(n_hit):
-            row, column = hit[h, 0], hit[h, 1]
-            pixels[row, column] = _remap(pixels[row, column], power)
-            total += pixels[row, column]
-        out[j] = 0.0 if total > 0.0 else np.nan
-        for h in range(n_hit):
-            row, column = hit[h, 0], hit[h, 1]
-            if total > 0.0:
-                out[j, row, column] = pixels[row, column] / total
-            pixels[row, column] = 0.0
+    columns = [contiguous(a, np.float64) for a in (pt, eta, phi)]
+    work = contiguous(out, np.float32)
+    _jet_images(rows, columns[0], columns[1], columns[2], size, float(width), rotate, flip, float(power), work)
+    if work is not out:
+        out[...] = work
 
 
 @exact_kernel
-def smear_images(images: Images, sigma: float) -> None:
-    """Smear every image with a Gaussian, in place; the sum of the pixels stays what it was.
-
-    One dimension after the other, cut off at 4 σ and normalised. What would leave the image is reflected at its edge
-    (d c b a | a b c d | d c b a), as `scipy.ndimage.gaussian_filter` does by default.
-
-    Parameters
-    ----------
-    images : (n_jets, size, size) float32
-        As filled by `jet_images`; images that are NaN stay NaN.
-    sigma : float
-        Width of the Gaussian in pixels, ≥ 0.
-    """
+def _smear(images: Images, sigma: float) -> None:
+    """Smear every image."""
     n_images, size = images.shape[0], images.shape[1]
-    if images.shape[2] != size:
-        raise ValueError("smear_images: images must be square")
-    if not sigma >= 0.0:
-        raise ValueError("smear_images: sigma must not be negative")
     reach = int(_TRUNCATE * sigma + 0.5)
     if reach == 0:
         return
@@ -260,12 +266,35 @@ def smear_images(images: Images, sigma: float) -> None:
                 images[n, i, k] = smeared[i, k]
 
 
+def smear_images(images: Images, sigma: float) -> None:
+    """Smear every image with a Gaussian, in place; the sum of the pixels stays what it was.
+
+    One dimension after the other, cut off at 4 σ and normalised. What would leave the image is reflected at its edge
+    (d c b a | a b c d | d c b a), as `scipy.ndimage.gaussian_filter` does by default.
+
+    Parameters
+    ----------
+    images : (n_jets, size, size) float32
+        As filled by `jet_images`; images that are NaN stay NaN.
+    sigma : float
+        Width of the Gaussian in pixels, ≥ 0.
+    """
+    if images.shape[1] != images.shape[2]:
+        raise ValueError("smear_images: images must be square")
+    if not sigma >= 0.0:
+        raise ValueError("smear_images: sigma must not be negative")
+    work = contiguous(images, np.float32)
+    _smear(work, float(sigma))
+    if work is not images:
+        images[...] = work
+
+
 class ImageOptions(Options):
     """Pixels and what is done to them.
 
     Attributes
     ----------
-    size : int
+    pixels : int
         Pixels along each side.
     width : float
         Length of a side in η and φ; twice the radius of the jet.
@@ -278,7 +307,7 @@ class ImageOptions(Options):
         Width of a Gaussian in pixels; 0: none.
     """
 
-    size: Annotated[int, Field(strict=True, ge=2, le=512)] = 40
+    pixels: Annotated[int, Field(strict=True, ge=2, le=512)] = 40
     width: Positive = 1.6
     rotate: Annotated[bool, Field(strict=True)] = True
     flip: Annotated[bool, Field(strict=True)] = True
@@ -290,14 +319,13 @@ def _rows(objects: Objects, options: ImageOptions) -> Rows:
     c = objects.constituents
 
     def rows(start: int, stop: int) -> Images:
-        out = np.empty((stop - start, options.size, options.size), np.float32)
-        offsets = np.ascontiguousarray(c.offsets[start : stop + 1])
+        out = np.empty((stop - start, options.pixels, options.pixels), np.float32)
         jet_images(
-            offsets, c.pt, c.eta, c.phi, options.size, float(options.width), options.rotate, options.flip,
-            float(options.power), out,
+            c.offsets[start : stop + 1], c.pt, c.eta, c.phi, options.pixels, options.width, options.rotate, options.flip,
+            options.power, out,
         )  # fmt: skip
         if options.smear > 0:
-            smear_images(out, float(options.smear))
+            smear_images(out, options.smear)
         return out
 
     return rows
@@ -311,7 +339,7 @@ JET_IMAGES = Feature(
     reads=lambda collection, _: constituent_branches(collection),
     rows=_rows,
     options=ImageOptions,
-    shape=lambda options: (options.size, options.size),
+    shape=lambda options: (options.pixels, options.pixels),
     sparse=True,
     convention=(
         "rows η′, columns φ′: pT-weighted centroid to the origin, principal axis to η′ (rotate), the halves with more pT to "
