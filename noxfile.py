@@ -56,7 +56,17 @@ def minimums(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measurements; ratios within one run."""
     install(session)
-    session.run("python", "benchmarks/chain.py", *session.posargs)
+    for name in ("features", "chain", "rmm_stream", "startup"):
+        session.run("python", f"benchmarks/{name}.py")
+
+
+@nox.session(default=False)
+def bench_root(session: nox.Session) -> None:
+    """The rapidity-mass matrix against the authors' C++: `nox -s bench_root -- --reference ADFilter` (ROOT, 250 MB)."""
+    install(session)
+    if session.virtualenv.is_sandboxed:
+        session.install("--pre", "root")
+    session.run("python", "benchmarks/rmm_root.py", *session.posargs)
 
 
 @nox.session(default=False)

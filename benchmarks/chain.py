@@ -2,15 +2,14 @@
 
     make bench
 
-Each line is the median of repeated passes over simulated AK8 jets, with minimum and maximum, in process time. The
-fastjet route computes the same quantities with the `fastjet` package: clustering, soft drop, N-subjettiness and C2.
+Each line is the median of repeated passes, with minimum and maximum, in process time. How fast features are by themselves
+is measured in features.py.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 import time
 from pathlib import Path
 
@@ -21,11 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 import coffea_ad as ad
-from coffea_ad.features.substructure import substructure
-from coffea_ad.nanoaod import Objects
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
-sys.path.insert(0, str(DATA))
 REPEATS = 7
 
 
@@ -40,34 +36,12 @@ def timed(function):
     return np.quantile(times, [0, 0.5, 1])
 
 
-def many_jets(copies):
-    """Constituents of simulated jets, repeated."""
-    events = NanoEventsFactory.from_root(f"{DATA}/svj_v15.root:Events", schemaclass=ad.NanoAODSchema).events()
-    c = Objects.of(events).constituents
-    counts = np.diff(c.offsets)
-    keep = np.repeat(counts >= 3, counts)
-    counts = np.tile(counts[counts >= 3], copies)
-    columns = [np.tile(getattr(c, k)[keep], copies) for k in ("pt", "eta", "phi", "mass")]
-    return (np.r_[0, np.cumsum(counts)], *columns)
-
-
 def main():
-    jets = many_jets(8)
-    n = len(jets[0]) - 1
     rows = []
 
     def add(name, times, per, unit="jet"):
         rows.append((name, unit, *(1e6 * times / per)))
         return times[1] / per
-
-    own = add("substructure, all eight inputs", timed(lambda: substructure(*jets, 0.5, 0.8, 0.1, 0.0)), n)
-    try:
-        from substructure_fastjet import fastjet_values
-
-        few = many_jets(1)
-        fastjet = add("the same with the fastjet package", timed(lambda: fastjet_values(*few)), len(few[0]) - 1)
-    except ImportError:
-        fastjet = None
 
     scorer = ad.OnnxScorer(DATA / "wnae.onnx")
     golden = np.array(scorer.card.golden.inputs["features"], np.float32)
@@ -87,15 +61,11 @@ def main():
 
     add("open, read, features, score: a file of 150 events", timed(tag), 150, "event")
 
-    table = Table(
-        "what", "per", "min", "median", "max", title=f"µs, {n} jets with {jets[0][-1] / n:.0f} constituents on average"
-    )
+    table = Table("what", "per", "min", "median", "max", title="µs")
     for name, unit, *times in rows:
         table.add_row(name, unit, *(f"{t:.2f}" for t in times))
     console = Console()
     console.print(table)
-    if fastjet is not None:
-        console.print(f"fastjet route / own kernels: {fastjet / own:.1f}")
     console.print(
         f"one by one / batches of 1024: {one_by_one / score:.0f}; one batch / batches of 1024: {one_batch / score:.2f}"
     )

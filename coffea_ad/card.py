@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -89,13 +90,17 @@ class FeatureSpec(_Part):
         there = tuple(c.name for c in self.columns)
         if here != there:
             raise CardMismatch(
-                f"the card's columns of {self.name} are {', '.join(there)}, but the feature gives {', '.join(here)}"
+                f"the card's columns of {self.name} are {_some(there)}, but the feature gives {_some(here)}"
             )
         if feature.row_shape(options) != self.row_shape:
             raise CardMismatch(
                 f"the card's rows of {self.name} have the shape {self.row_shape}, but the feature's "
                 f"{feature.row_shape(options)}"
             )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
 
 
 class InputSpec(_Part):

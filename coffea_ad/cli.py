@@ -172,7 +172,8 @@ def _card(args: argparse.Namespace) -> int:
     table.add_row("golden rows", f"{rows} re-evaluated, all right" if rows else "none")
     for spec in card.inputs:
         for f in spec.features:
-            columns = ", ".join(c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns)
+            shown = [c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns[:60]]
+            columns = ", ".join(shown) + (f", … ({len(f.columns)})" if len(f.columns) > 60 else "")
             table.add_row(
                 f"input {spec.name}",
                 f"{f.key} v{f.version}: {columns}",

@@ -25,6 +25,7 @@ __all__ = [
     "constituent_branches",
     "event_columns",
     "flat_columns",
+    "require",
     "where",
 ]
 
@@ -107,10 +108,23 @@ def flat_columns(events: Any, collection: str, names: Iterable[str]) -> tuple[In
     Raises
     ------
     MissingBranch
+        The collection, or a field, is not there.
+    BadFile
+        Objects or values are None.
     """
-    objects, names = _required(events, collection, names)
-    offsets = _offsets(ak.to_numpy(ak.num(objects, axis=1)))
-    return offsets, {name: _flat(objects[name]) for name in names}
+    names = require(events, collection, names)
+    objects = events[collection]
+    counts = ak.num(objects, axis=1)
+    if ak.any(ak.is_none(counts)):
+        raise BadFile(f"{where(events)}{collection} has missing values: drop these events first")
+    offsets = _offsets(ak.to_numpy(counts))
+    columns = {name: _flat(objects[name]) for name in names}
+    for name, column in columns.items():
+        if len(column) != offsets[-1]:
+            raise BadFile(
+                f"{where(events)}{collection}_{name} has missing values; drop such objects or fill them first"
+            )
+    return offsets, columns
 
 
 def event_columns(events: Any, collection: str, names: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
@@ -118,19 +132,31 @@ def event_columns(events: Any, collection: str, names: Iterable[str]) -> dict[st
 
     Raises
     ------
-    MissingBranch
+    MissingBranch, BadFile
+        As `flat_columns`.
     """
-    record, names = _required(events, collection, names)
-    return {name: np.asarray(ak.to_numpy(record[name])) for name in names}
+    names = require(events, collection, names)
+    columns = {name: events[collection][name] for name in names}
+    for name, column in columns.items():
+        if ak.any(ak.is_none(column)):
+            raise BadFile(f"{where(events)}{collection}_{name} has missing values: drop these events first")
+    return {name: np.asarray(ak.to_numpy(column)) for name, column in columns.items()}
 
 
-def _required(events: Any, collection: str, names: Iterable[str]) -> tuple[Any, tuple[str, ...]]:
+def require(events: Any, collection: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of fields of a collection.
+
+    Raises
+    ------
+    MissingBranch
+        Some are not there. coffea would refuse to make four-vectors without all their fields, in words of its own.
+    """
     names = tuple(names)
-    have = ak.fields(events[collection]) if collection in ak.fields(events) else ()
+    have = events.layout[collection].fields if collection in ak.fields(events) else ()
     missing = [f"{collection}_{name}" for name in names if name not in have]
     if missing:
         raise MissingBranch(f"{where(events)}branches are missing: {', '.join(missing)}")
-    return events[collection], names
+    return names
 
 
 @dataclass(frozen=True)
@@ -188,7 +214,15 @@ class Objects:
 
     @classmethod
     def events(cls, events: Any) -> Objects:
-        """Return the events themselves as objects, one each."""
+        """Return the events themselves as objects, one each.
+
+        Raises
+        ------
+        MissingIndex
+            This is a collection of objects.
+        """
+        if "eventIdxG" in ak.fields(events):
+            raise MissingIndex("whole events are needed here, not a collection of their objects")
         place = np.arange(len(events))
         return cls("events", events, events, place, place)
 
@@ -205,7 +239,13 @@ class Objects:
             )
         event, _ = _leaf(jets["eventIdxG"])
         index, _ = _leaf(jets["objectIdxG"])
-        return cls(collection, jets, jets._events(), event, index)  # noqa: SLF001
+        source = jets._events()  # noqa: SLF001
+        if len(jets) > len(source) or event.max(initial=0) >= max(len(source), 1):
+            raise MissingIndex(
+                f"there are more events here than in the file that the {collection} collection came from; were events of "
+                "two files joined? Score those of each file by themselves"
+            )
+        return cls(collection, jets, source, event, index)
 
     @classmethod
     def _from_stock_schema(cls, events: Any, jets: Any, collection: str) -> Objects:
@@ -299,10 +339,10 @@ class Objects:
     @cached_property
     def counts(self) -> Ints:
         """Number of objects per event, (n_events,), or of ones where there is at most one object an event."""
-        shape = self.restore(self.index)
-        if shape.ndim == 1:
-            return np.asarray(ak.to_numpy(~ak.is_none(shape)), np.int64)
-        return np.asarray(ak.to_numpy(ak.fill_none(ak.num(shape, axis=1), 0)), np.int64)
+        ones = self.restore(np.ones(len(self), np.int64))
+        while ones.ndim > 1:
+            ones = ak.sum(ones, axis=-1)
+        return np.asarray(ak.to_numpy(ak.fill_none(ones, 0)), np.int64)
 
 
 def refuse_single(events: Any) -> None:
@@ -324,7 +364,12 @@ def _options(array: Any) -> int:
 
 def _leaf(array: Any) -> tuple[npt.NDArray[Any], Any]:
     """Return the flat values of a nested array of numbers, and the packed array they belong to."""
-    packed = ak.to_packed(array)
+
+    def index(layout: Any, **_: Any) -> Any:
+        return layout.to_IndexedOptionArray64() if layout.is_option and not layout.is_indexed else None
+
+    # what is masked out is not among the values: only an index, unlike a mask, drops it when packed
+    packed = ak.to_packed(ak.transform(index, array))
     found: list[npt.NDArray[Any]] = []
 
     def look(layout: Any, **_: Any) -> Any:
@@ -388,6 +433,8 @@ class Constituents:
     ----------
     offsets : (n + 1,) int64
     pt, eta, phi, mass : (n_constituents,) float64, GeV and radians
+    table, source, candidate
+        The flavour's tables, the events, and the place of each constituent among all candidates, for further fields.
     """
 
     offsets: Ints
@@ -398,6 +445,11 @@ class Constituents:
     table: ConstituentTables
     source: Any
     candidate: Ints
+
+    def part(self, start: int, stop: int) -> tuple[Ints, slice]:
+        """Return the offsets of the objects start … stop in their own constituents, and where those are."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        return self.offsets[start : stop + 1] - first, slice(first, last)
 
     def field(self, name: str) -> npt.NDArray[Any]:
         """Return one more field of the candidates, (n_constituents,).

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
-from coffea_ad.errors import BadModel, ConfigError
+from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, network_digest, read_texts
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
@@ -98,6 +98,8 @@ def attach(
     if CARD_KEY in read_texts(data, name):
         raise BadModel(f"{name}: it has a card already; `coffea-ad regions` moves its thresholds")
     specs = tuple(feature_spec(f.name, f.options) for f in config.features)
+    if len(specs) > 1 and any(len(spec.row_shape) != 1 for spec in specs):
+        raise CardMismatch(f"{name}: a feature whose rows are not flat must be the only one of its input")
     card = ModelCard(
         name=config.name,
         method=config.method,
@@ -107,7 +109,11 @@ def attach(
         output=config.output,
         provenance=config.provenance,
     )
-    scorer = OnnxScorer(write_card(data, card, name))
+    card.check()
+    try:
+        scorer = OnnxScorer(write_card(data, card, name))
+    except (BadModel, CardMismatch) as error:
+        raise type(error)(f"{name}{str(error).removeprefix('model')}") from None
     rows = np.random.default_rng(1).random((_GOLDEN_ROWS, *card.inputs[0].shape), np.float32)
     update: dict[str, Any] = {}
     if background is not None:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coffea_ad import features
 from coffea_ad.card import feature_spec
+from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.skims import SKIM_KEY
 from coffea_ad.weights import is_mc
@@ -43,10 +44,25 @@ class FeatureConfig(BaseModel):
         return features.get(self.name).key(self.options)
 
 
-def feature_reads(chosen: Iterable[FeatureConfig], collection: str) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the branches of features, for the check before a run."""
-    table = ((f, features.get(f.name)) for f in chosen)
-    return {f"feature {f.key}": feature.reads(collection, feature.resolve(f.options)) for f, feature in table}
+def feature_reads(
+    chosen: Iterable[FeatureConfig], level: str, collection: str = "FatJet"
+) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return the branches of features, for the check before a run.
+
+    Raises
+    ------
+    ConfigError
+        A feature is not of the skim's level, "jet" or "event".
+    """
+    out = {}
+    for f in chosen:
+        feature = features.get(f.name)
+        if feature.level != level:
+            raise ConfigError(
+                f"{f.key} is a feature of the {feature.level} level, but the rows of this skim are {level}s"
+            )
+        out[f"feature {f.key}"] = feature.reads(collection, feature.resolve(f.options))
+    return out
 
 
 def feature_columns(
@@ -67,6 +83,8 @@ def feature_columns(
     options = feature.resolve(chosen.options)
     key = chosen.key
     if feature.listed(options):
+        if not prefix:
+            raise ConfigError(f"{key}: bystanders must be numbers, not rows of shape {feature.row_shape(options)}")
         blocks = () if events is None else features.blocks(chosen.name, events, 1024, collection, **chosen.options)
         return _sparse(key, blocks)
     size = feature.size(options)

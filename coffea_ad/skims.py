@@ -217,7 +217,10 @@ def load_skim(
                 table = pq.read_table(path, filters=[tuple(f) for f in filters] or None)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
-            tables.append(table.drop_columns([c for c in table.column_names if "." in c and c not in columns]))
+            others = tuple(f"{key}." for key in metadata["features"])
+            tables.append(
+                table.drop_columns([c for c in table.column_names if c.startswith(others) and c not in columns])
+            )
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
     if len(kinds) > 1 and weights != "none":
@@ -233,6 +236,8 @@ def load_skim(
     scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
     weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
     if weights == "flat_pt":
+        if "pt" not in bystanders:
+            raise SkimError(f"{folder}: weights=flat_pt needs the pT of jets, which a skim of events has not")
         weight = _flatten_pt(bystanders["pt"], weight)
     finite = np.asarray(np.isfinite(x.reshape(len(x), math.prod(spec.row_shape))).all(axis=1))
     if not finite.any():

@@ -85,7 +85,7 @@ class Tagger:
             for spec in self.card.inputs:
                 table = [features.get(f.name) for f in spec.features]
                 prepared[spec.name] = [
-                    feature.rows(objects, feature.resolve(f.options))
+                    feature.prepare(objects, feature.resolve(f.options))
                     for f, feature in zip(spec.features, table, strict=True)
                 ]
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 import coffea_ad as ad
 from coffea_ad import histograms, regions
 from coffea_ad import selection as cuts
-from coffea_ad.errors import NoModel
+from coffea_ad.errors import ConfigError, NoModel
 from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of
 
 Split = Literal["train", "validation", "test"]
@@ -59,6 +59,10 @@ class Processor(processor.ProcessorABC):
             raise NoModel(f"semivisible_jets needs exactly one --model, not {len(taggers)}")
         self.config = config
         self.tagger = taggers[0]
+        if self.tagger.card.level != "jet":
+            raise ConfigError(
+                f"semivisible_jets: {self.tagger.card.name} is a model of whole events, and jets are tagged here"
+            )
         self.fraction = sum(SPLIT[s] for s in set(config.splits)) or 1.0  # of simulated events, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:

@@ -60,7 +60,7 @@ class Processor(processor.ProcessorABC):
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
-        needs = feature_reads((*c.features, c.bystanders), c.collection)
+        needs = feature_reads((*c.features, c.bystanders), "jet", c.collection)
         needs["the selection"] = (
             (
                 f"{c.met}_pt",

@@ -22,12 +22,18 @@ from pydantic import BaseModel, ConfigDict, Field
 import coffea_ad as ad
 from coffea_ad import selection as cuts
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.objects import ObjectOptions, object_branches, select_objects
+from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import generator_weight, is_mc
 
-_SLOTS = (50, 0, 20, 20, 0)  # what the selection looks at: jets, muons, electrons
+_SLOTS = (
+    50,
+    0,
+    20,
+    20,
+    20,
+)  # what the selection looks at: jets, muons, electrons; photons, near which jets are removed
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 _EVENT = ("met", "ht", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt", "mjj", "genWeight")
 
@@ -37,8 +43,8 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     features: tuple[FeatureConfig, ...] = (FeatureConfig(name="rmm"),)
-    objects: ObjectOptions = Field(
-        ObjectOptions(), description="jets and leptons of the selection and of the bystanders"
+    objects: AllObjectOptions = Field(
+        AllObjectOptions(), description="of the selection and the bystanders; a feature has its own"
     )
     leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
     n_jets_min: int = 1
@@ -63,7 +69,7 @@ class Processor(processor.ProcessorABC):
         """Branches that a file must have, for the check before the run."""
         c = self.config
         selection = (*object_branches(c.objects, _SLOTS), *c.met_filters)
-        return {**feature_reads(c.features, "events"), "the selection": (selection,)}
+        return {**feature_reads(c.features, "event"), "the selection": (selection,)}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -107,7 +113,7 @@ class Processor(processor.ProcessorABC):
         chosen = select_objects(Objects.events(events), self.config.objects, _SLOTS)
         n = len(events)
         event = np.repeat(np.arange(n), np.diff(chosen.offsets))
-        jet, lepton = chosen.kind == 0, chosen.kind >= 2
+        jet, lepton = chosen.kind == 0, np.isin(chosen.kind, (2, 3))
         leading_lepton = np.zeros(n)
         np.maximum.at(leading_lepton, event[lepton], chosen.pt[lepton])
         pt, eta, phi, mass = (np.zeros((n, 2)) for _ in range(4))

@@ -58,6 +58,21 @@ def test_the_three_lines_of_the_documentation_run(page, tmp_path, monkeypatch, s
     assert {"ad_score", "ad_logp", "ad_region"} <= set(names["jets"].fields)
 
 
+def test_the_code_of_the_features_page_runs(svj):
+    """The three lines at its top, and a feature of one's own."""
+    text = (EXAMPLE.parent.parent / "docs" / "features.md").read_text()
+    use, own = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"ad": ad, "events": svj}
+    exec(use, names)
+    assert names["values"].shape == (names["counts"].sum(), 2)
+    assert names["block"].shape[1] == 2601
+    exec(own, names)
+    feature = names["met"]
+    options = feature.resolve({"scale": 2.0})
+    rows = feature.rows(ad.nanoaod.Objects.events(svj), options)(0, 3)
+    assert rows[:, 0].tolist() == pytest.approx((2 * svj.PuppiMET["pt"][:3]).to_list())
+
+
 def test_commands_of_the_documentation_exist():
     """Every `coffea-ad VERB` of README and docs is one that the parser knows, with flags that it knows."""
     from coffea_ad.cli import _parser

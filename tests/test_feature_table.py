@@ -180,3 +180,49 @@ def test_stored_observables_are_the_branches_or_ratios_of_them(svj):
     reads = ad.features.get("jet_substructure").reads
     options = ad.features.get("jet_substructure").resolve({"source": "stored", "observables": ["tau21"]})
     assert reads("FatJet", options) == (("FatJet_tau2", "FatJet_tau1"),)
+
+
+def test_what_a_feature_gives_is_checked(monkeypatch, svj):
+    """Of another package, it may give doubles or too few rows: that has to be said before a network sees them."""
+    from coffea_ad.features import Column, Feature
+
+    for values, text in (
+        (np.zeros((150, 1)), "float64 of shape (150, 1)"),
+        (np.zeros((149, 1), np.float32), "float32 of shape (149, 1)"),
+        (np.zeros(150, np.float32), "float32 of shape (150,)"),
+    ):
+        bad = Feature(
+            name="bad", version=1, level="event", columns=lambda _: (Column("x"),), reads=lambda *_: ((),),
+            rows=lambda *_, v=values: lambda *_: v, convention="toy", reference="",
+        )  # fmt: skip
+        monkeypatch.setitem(FEATURES, "bad", bad)
+        with pytest.raises(BadFeature) as caught:
+            ad.features.compute("bad", svj)
+        assert f"feature bad gives {text}, but should give float32 of shape (150, 1)" in str(caught.value)
+
+
+def test_blocks_are_checked_as_compute_is(svj):
+    for size in (0, -1):
+        with pytest.raises(ConfigError, match="cannot be made"):
+            list(ad.features.blocks("rmm", svj, size=size))
+    with pytest.raises(ad.errors.MissingIndex, match=r"events\[3:4\]"):
+        list(ad.features.blocks("rmm", svj[3]))
+    assert list(ad.features.blocks("jet_substructure", svj[:0], collection="Other")) == []
+
+
+def test_one_name_alone_will_do_for_a_list():
+    assert ad.features.get("jet_substructure").resolve({"observables": "tau21"}).names == ("tau21",)
+
+
+def test_differences_between_cards_and_features_are_short():
+    spec = feature_spec("rmm")
+    with pytest.raises(CardMismatch) as caught:
+        spec.model_copy(update={"options": {**spec.options, "preset": "T5N10"}}).check()
+    assert len(str(caught.value)) < 700
+
+
+def test_skims_are_of_one_level(svj):
+    from coffea_ad.skimming import FeatureConfig, feature_reads
+
+    with pytest.raises(ConfigError, match="rmm is a feature of the event level, but the rows of this skim are jets"):
+        feature_reads([FeatureConfig(name="rmm")], "jet")

@@ -469,3 +469,11 @@ def test_images_that_cannot_be_smeared_are_refused():
     for sigma in (-1.0, np.nan):
         with pytest.raises(ValueError, match="negative"):
             smear_images(np.zeros((1, 3, 3), np.float32), sigma)
+
+
+def test_a_momentum_that_is_not_a_number_makes_its_image_undefined_and_no_other():
+    out = np.zeros((2, 8, 8), np.float32)
+    pt = np.array([5.0, np.nan, 3.0, 4.0])
+    jet_images([0, 2, 4], pt, np.zeros(4), np.array([0.0, 0.1, 0.2, 0.3]), 8, 1.6, True, True, 1.0, out)
+    assert np.isnan(out[0]).all()
+    assert out[1].sum() == pytest.approx(1)

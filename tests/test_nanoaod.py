@@ -237,3 +237,24 @@ def test_schema_survives_pickling_by_reference():
     import cloudpickle
 
     assert cloudpickle.loads(cloudpickle.dumps(NanoAODSchema)) is NanoAODSchema
+
+
+def test_rows_and_counts_leave_out_what_is_missing(svj):
+    """Padded and masked-out jets have no row."""
+    jets = svj.FatJet
+    for view, kept in (
+        (ak.pad_none(jets, 4), ak.num(jets)),
+        (ak.mask(jets, jets["pt"] > 300), ak.sum(jets["pt"] > 300, axis=1)),
+        (ak.firsts(jets), ak.num(jets) > 0),
+    ):
+        values, counts = ad.features.compute("jet_kinematics", view)
+        np.testing.assert_array_equal(counts, ak.to_numpy(kept).astype(int))
+        assert len(values) == counts.sum()
+    masked, _ = ad.features.compute("jet_kinematics", ak.mask(jets, jets["pt"] > 300))
+    assert (masked[:, 0] > 300).all()
+
+
+def test_events_of_two_files_are_not_taken_for_those_of_one(data):
+    joined = ak.concatenate([open_events(data / "svj_v15.root"), open_events(data / "ttbar_v15.root")])
+    with pytest.raises(MissingIndex, match="were events of two files joined"):
+        ad.features.compute(NAME, joined)

@@ -14,8 +14,8 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import BadFeature, UnknownName
-from coffea_ad.features.base import Column, Feature, Options, Rows, at_once
+from coffea_ad.errors import BadFeature, ConfigError, UnknownName
+from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
 from coffea_ad.features.constituents import JET_CONSTITUENTS, JET_LUND
 from coffea_ad.features.events import DIJET, EVENT_OBJECTS
 from coffea_ad.features.images import JET_IMAGES
@@ -29,6 +29,7 @@ __all__ = [
     "GROUP",
     "Column",
     "Feature",
+    "Names",
     "Options",
     "Rows",
     "at_once",
@@ -83,6 +84,8 @@ def _load(point: EntryPoint) -> Feature:
 
 
 def _objects(feature: Feature, events: Any, collection: str) -> Objects:
+    if feature.level == "event" and collection != "FatJet":
+        raise ConfigError(f"{feature.name}: a feature of whole events is of no collection, not of {collection!r}")
     if isinstance(events, Objects):
         return events
     return Objects.events(events) if feature.level == "event" else Objects.of(events, collection)
@@ -113,10 +116,15 @@ def blocks(
     """
     feature = get(name)
     chosen = feature.resolve(options)
+    refuse_single(events)
+    if size < 1:
+        raise ConfigError(f"{name}: blocks of {size} rows cannot be made")
+    if len(events) == 0:
+        return
     objects = _objects(feature, events, collection)
     if len(objects) == 0:
         return
-    rows = feature.rows(objects, chosen)
+    rows = feature.prepare(objects, chosen)
     for start in range(0, len(objects), size):
         yield rows(start, min(start + size, len(objects)))
 
@@ -163,4 +171,4 @@ def compute(
         return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch
     objects = _objects(feature, events, collection)
     counts = np.ones(len(objects), np.int64) if feature.level == "event" else objects.counts
-    return (feature.rows(objects, chosen)(0, len(objects)) if len(objects) else nothing), counts
+    return (feature.prepare(objects, chosen)(0, len(objects)) if len(objects) else nothing), counts

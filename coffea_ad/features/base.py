@@ -9,17 +9,19 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.errors import BadFeature, ConfigError, unknown_text
 from coffea_ad.nanoaod import Objects
 
-__all__ = ["Column", "Feature", "NonNegative", "Number", "Options", "Positive", "Rows", "Whole", "at_once"]
+__all__ = ["Column", "Feature", "Names", "NonNegative", "Number", "Options", "Positive", "Rows", "at_once"]
 
 Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 NonNegative = Annotated[float, Field(strict=True, ge=0)]
-Whole = Annotated[int, Field(strict=True, ge=1)]
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+"""Names in a list; one alone will do."""
 
 Rows = Callable[[int, int], npt.NDArray[np.float32]]
 """Rows start … stop of a feature: what is small is prepared once per chunk, what is large is made when asked for."""
@@ -106,6 +108,27 @@ class Feature:
     def size(self, options: Any) -> int:
         """Return how many numbers a row has."""
         return math.prod(self.row_shape(options))
+
+    def prepare(self, objects: Objects, options: Any) -> Rows:
+        """Return `rows(objects, options)`, whose answers are checked.
+
+        Raises
+        ------
+        BadFeature
+            A feature of another package gives something else than it says.
+        """
+        rows, shape = self.rows(objects, options), self.row_shape(options)
+
+        def checked(start: int, stop: int) -> npt.NDArray[np.float32]:
+            values = rows(start, stop)
+            if values.dtype != np.float32 or values.shape != (stop - start, *shape):
+                raise BadFeature(
+                    f"feature {self.name} gives {values.dtype} of shape {values.shape}, but should give float32 of shape "
+                    f"{(stop - start, *shape)}"
+                )
+            return values
+
+        return checked
 
     def listed(self, options: Any) -> bool:
         """Return whether a skim stores rows as lists of places and numbers, not as columns."""

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from coffea_ad.features.jit import exact, subroutine
 from coffea_ad.features.simd import bits
 
-__all__ = ["Floats", "Ints", "cluster", "distance2", "is_finite", "largest", "load", "neighbours", "rapidity", "wrap"]
+__all__ = ["Floats", "Ints", "are_finite", "cluster", "distance2", "largest", "load", "neighbours", "rapidity", "wrap"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -49,6 +49,12 @@ def rapidity(px: float, py: float, pz: float, e: float) -> float:
     return -y if pz > 0.0 else y
 
 
+@exact
+def are_finite(a: float, b: float, c: float, d: float, e: float) -> bool:
+    """Return whether numbers are finite; with fast arithmetic, every number would be."""
+    return math.isfinite(a) and math.isfinite(b) and math.isfinite(c) and math.isfinite(d) and math.isfinite(e)
+
+
 @exact  # this is where values that are not finite are found
 def load(
     start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, q: Floats, four_vectors: bool,
@@ -66,7 +72,7 @@ def load(
         if not -math.pi < angle <= math.pi:
             angle -= 2.0 * math.pi * np.rint(angle / (2.0 * math.pi))
         # beyond |η| = 300 the momentum is not finite, whether it is asked for or not
-        if not (math.isfinite(pt[i] + angle + mass[i] + q[i]) and abs(eta[i]) <= 300.0):
+        if not (are_finite(pt[i], eta[i], angle, mass[i], q[i]) and abs(eta[i]) <= 300.0):
             return -1
         jpt[n], jeta[n], jphi[n], jq[n] = pt[i], eta[i], angle, q[i]
         if four_vectors:
@@ -84,12 +90,6 @@ def load(
                 jy[n] = y if pz > 0.0 else -y
         n += 1
     return n
-
-
-@exact
-def is_finite(value: float) -> bool:
-    """Return whether a number is finite; with fastmath, every number would be."""
-    return math.isfinite(value)
 
 
 @exact

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from coffea_ad.errors import unknown_text
-from coffea_ad.features.base import Column, Feature, Options, Rows
-from coffea_ad.features.clustering import Floats, Ints, is_finite, largest, wrap
+from coffea_ad.features.base import Column, Feature, Names, Options, Rows
+from coffea_ad.features.clustering import Floats, Ints, are_finite, largest, wrap
 from coffea_ad.features.grooming import lund_plane
 from coffea_ad.features.jit import contiguous, kernel
 from coffea_ad.nanoaod import Objects, constituent_branches
@@ -55,7 +55,7 @@ def _tensor(
         for i in range(offsets[j], offsets[j + 1]):
             if pt[i] <= 0.0:  # PUPPI leaves zeros
                 continue
-            finite &= is_finite(pt[i] + eta[i] + phi[i] + mass[i] + q[i])
+            finite &= are_finite(pt[i], eta[i], phi[i], mass[i], q[i])
             at = n  # by falling pT, equal ones in the order of the file
             while at > 0 and pt[order[at - 1]] < pt[i]:
                 order[at] = order[at - 1]
@@ -194,7 +194,7 @@ class ConstituentOptions(Options):
     """
 
     n: Annotated[int, Field(strict=True, ge=1, le=1000)] = 50
-    columns: tuple[str, ...] = ("pt", "deta", "dphi")
+    columns: Annotated[Names, Field(description=f"of {', '.join(COLUMNS)}")] = ("pt", "deta", "dphi")
     center: Literal["centroid", "axis"] = "centroid"
 
     @field_validator("columns")
@@ -224,9 +224,10 @@ def _rows(objects: Objects, options: ConstituentOptions) -> Rows:
     pdg_id = None if _TYPED.isdisjoint(options.columns) else c.field("pdgId")
 
     def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+        offsets, mine = c.part(start, stop)
         return constituent_tensor(
-            options.columns, options.n, c.offsets[start : stop + 1], c.pt, c.eta, c.phi, c.mass, charge, pdg_id,
-            options.center,
+            options.columns, options.n, offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine],
+            None if charge is None else charge[mine], None if pdg_id is None else pdg_id[mine], options.center,
         )  # fmt: skip
 
     return rows
@@ -261,8 +262,8 @@ def _lund_rows(objects: Objects, options: LundOptions) -> Rows:
     c = objects.constituents
 
     def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
-        offsets = c.offsets[start : stop + 1]
-        counts, plane = lund_plane(offsets, c.pt, c.eta, c.phi, c.mass)
+        offsets, mine = c.part(start, stop)
+        counts, plane = lund_plane(offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine])
         out = np.zeros((stop - start, options.n, 4), np.float32)
         there = np.maximum(counts, 0)
         jet = np.repeat(np.arange(stop - start), there)

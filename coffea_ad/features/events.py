@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-import awkward as ak
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
-from coffea_ad.errors import MissingBranch, unknown_text
-from coffea_ad.features.base import Column, Feature, NonNegative, Number, at_once
-from coffea_ad.features.objects import ObjectOptions, object_branches, select_objects
-from coffea_ad.features.substructure import Conventions, substructure
-from coffea_ad.nanoaod import Objects, constituent_branches, where
+from coffea_ad.errors import unknown_text
+from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
+from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
+from coffea_ad.features.substructure import Axes, Conventions, substructure
+from coffea_ad.nanoaod import Objects, constituent_branches, require
 
 __all__ = ["DIJET", "EVENT_OBJECTS", "DijetOptions", "EventObjectOptions"]
 
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 
 class EventObjectOptions(ObjectOptions):
-    """The trigger-like selection, and what a row holds.
+    """The trigger-like selection — cuts on pT and η only, nothing cleaned — and what a row holds.
 
     Attributes
     ----------
@@ -43,8 +43,11 @@ class EventObjectOptions(ObjectOptions):
     muon_eta_max: Annotated[float, Field(strict=True, gt=0, le=10)] = 2.1
     electron_pt_min: NonNegative = 3.0
     electron_eta_max: Annotated[float, Field(strict=True, gt=0, le=10)] = 3.0
+    muon_cuts: Cuts = ()
+    electron_cuts: Cuts = ()
+    cleaning: NonNegative = 0.0
     met_min: NonNegative = 0.0
-    columns: tuple[str, ...] = ("pt", "eta", "phi", "type")
+    columns: Annotated[Names, Field(description=f"of {', '.join(_COLUMNS)}")] = ("pt", "eta", "phi", "type")
     scaling: Literal["talk", "common", "none"] = "talk"
     leading_lepton_pt_min: NonNegative = 23.0
 
@@ -78,14 +81,15 @@ def _event_objects(objects: Objects, options: EventObjectOptions) -> npt.NDArray
         if number != 4:
             np.maximum(leptons, pt[:, first], out=leptons)
     there = kind > 0
+    angle = np.where(np.isfinite(phi), phi, 0.0)  # an event with an angle that is not finite is undefined below
     scale = {"talk": acceptance, "common": np.full(rows, 4.0), "none": np.ones(rows)}[options.scaling]
     of = {
         "pt": pt,
         "eta": eta / scale,
         "phi": phi if options.scaling == "none" else phi / np.pi,
         # An object at φ = 0 has a cosine of 1; only an empty slot has none.
-        "sin_phi": np.where(there, np.sin(phi), 0.0),
-        "cos_phi": np.where(there, np.cos(phi), 0.0),
+        "sin_phi": np.where(there, np.sin(angle), 0.0),
+        "cos_phi": np.where(there, np.cos(angle), 0.0),
         "type": kind,
         "is_met": kind == 1,
         "is_electron": kind == 2,
@@ -129,7 +133,7 @@ _SETS: dict[str, tuple[tuple[float, tuple[str, ...]], ...]] = {
 }
 
 
-class DijetOptions(Conventions):
+class DijetOptions(Options):
     """Which jets, which inputs.
 
     Attributes
@@ -144,6 +148,8 @@ class DijetOptions(Conventions):
         ΔR_JJ as one more input; it is correlated with m_JJ and makes background look like a bump.
     source : "constituents" or "stored"
         N-subjettiness computed here or NanoAOD's own, which goes up to τ4.
+    axes, R0 : str, float
+        Of N-subjettiness that is computed, as in `Conventions`.
     mass : "mass" or "msoftdrop"
         Of the jets.
     epsilon : float
@@ -158,6 +164,8 @@ class DijetOptions(Conventions):
     inputs: Literal["baseline", "extended1", "extended2", "extended3"] = "baseline"
     delta_r: Annotated[bool, Field(strict=True)] = False
     source: Literal["constituents", "stored"] = "constituents"
+    axes: Axes = "OnePass_KT"
+    R0: Positive = 0.8
     mass: Literal["mass", "msoftdrop"] = "mass"
     epsilon: NonNegative = 1e-5
     shift: Number = 0.0
@@ -192,15 +200,15 @@ def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
     return tuple((*own, *branches) for branches in constituent_branches(options.jets))
 
 
-def _shapes(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float64]:
-    """N-subjettiness of jets, (n, inputs)."""
+def _shapes(jets: Objects, place: npt.NDArray[np.int64], options: DijetOptions) -> npt.NDArray[np.float64]:
+    """N-subjettiness of some of the jets, (len(place), inputs)."""
     if options.source == "stored":
-        over, under = objects.field("tau2").astype(np.float64), objects.field("tau1").astype(np.float64)
+        over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
         return np.asarray(over / (under + options.epsilon))[:, None]
-    c, columns = objects.constituents, []
+    c, columns = replace(jets, event=jets.event[place], index=jets.index[place]).constituents, []
     for beta, group in _SETS[options.inputs]:
         taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
-        chosen = options.model_copy(update={"tau_beta": beta})
+        chosen = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
         values = substructure([f"tau{n}" for n in taus], c.offsets, c.pt, c.eta, c.phi, c.mass, conventions=chosen)
         tau = dict(zip(taus, values.T, strict=True))
         for name in group:
@@ -209,30 +217,45 @@ def _shapes(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float64]:
     return np.stack(columns, axis=1)
 
 
+def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return which events have two jets, and the places of those, (events with two, 2), by falling pT."""
+    counts = jets.counts
+    event = np.repeat(np.arange(len(counts)), counts)
+    pt, eta = (jets.field(f).astype(np.float64) for f in ("pt", "eta"))
+    good = np.flatnonzero((pt > options.jet_pt_min) & (np.abs(eta) < options.jet_eta_max))
+    good = good[np.lexsort((-pt[good], event[good]))]
+    number = np.bincount(event[good], minlength=len(counts))
+    two = number >= 2
+    two[event[~np.isfinite(pt + eta)]] = False  # whether that jet is one of the two cannot be said
+    first = (np.cumsum(number) - number)[two]
+    return two, good[np.stack([first, first + 1], axis=1)]
+
+
 def _dijet(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float32]:
-    events, n = objects.array, len(objects)
-    if options.jets not in ak.fields(events):
-        raise MissingBranch(f"{where(events)}there is no collection {options.jets!r}")
-    jets = events[options.jets]
-    jets = jets[(jets["pt"] > options.jet_pt_min) & (abs(jets["eta"]) < options.jet_eta_max)]
-    jets = jets[ak.argsort(jets["pt"], axis=1, ascending=False)][:, :2]
-    two = ak.to_numpy(ak.num(jets, axis=1)) == 2
-    pair = Objects.of(jets[two], options.jets)
-    pt, eta, phi, mass = (pair.field(f).astype(np.float64).reshape(-1, 2) for f in ("pt", "eta", "phi", "mass"))
+    require(objects.array, options.jets, dict.fromkeys(("pt", "eta", "phi", "mass", options.mass)))
+    jets = Objects.of(objects.array, options.jets)
+    two, place = _leading_pairs(jets, options)
+    pt, eta, phi, mass = (jets.field(f).astype(np.float64)[place] for f in ("pt", "eta", "phi", "mass"))
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
     mjj = np.sqrt(np.maximum(0, sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))))
-    own = np.maximum(pair.field(options.mass).astype(np.float64).reshape(-1, 2), 0)
+    own = np.maximum(jets.field(options.mass).astype(np.float64)[place], 0)
     order = np.argsort(own, axis=1, kind="stable")
     own = np.take_along_axis(own, order, axis=1)
-    shapes = _shapes(pair, options)
-    shapes = np.take_along_axis(shapes.reshape(len(own), 2, -1), order[:, :, None], axis=1).reshape(len(own), -1)
+    shapes = _shapes(jets, place.ravel(), options)
+    number = shapes.shape[1]
+    shapes = np.take_along_axis(shapes.reshape(len(own), 2, number), order[:, :, None], axis=1)
     shift = options.shift * mjj
-    columns: list[Any] = [mjj, own[:, 0] + shift, own[:, 1] - own[:, 0] + shift, *shapes.T]
+    columns: list[Any] = [
+        mjj,
+        own[:, 0] + shift,
+        own[:, 1] - own[:, 0] + shift,
+        *shapes.reshape(len(own), 2 * number).T,
+    ]
     if options.delta_r:
         dphi = (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi
         columns.append(np.hypot(eta[:, 0] - eta[:, 1], dphi))
-    out = np.full((n, len(columns)), np.nan, np.float32)
+    out = np.full((len(two), len(columns)), np.nan, np.float32)
     out[two] = np.stack(columns, axis=1)
     return out
 

@@ -70,14 +70,14 @@ def _align(
     total = largest = 0.0
     hardest = 0
     for i in range(len(pt)):
-        if pt[i] > 0.0:
+        if not pt[i] <= 0.0:  # a pT that is not a number makes the image undefined
             total += pt[i]
             if pt[i] > largest:
                 largest, hardest = pt[i], i
     n = 0
     mean_eta = mean_phi = 0.0
     for i in range(len(pt)):
-        if pt[i] > 0.0:
+        if not pt[i] <= 0.0:
             z[n] = pt[i] / total
             deta[n] = eta[i] - eta[hardest]
             dphi[n] = _wrap(phi[i] - phi[hardest])
@@ -320,8 +320,9 @@ def _rows(objects: Objects, options: ImageOptions) -> Rows:
 
     def rows(start: int, stop: int) -> Images:
         out = np.empty((stop - start, options.pixels, options.pixels), np.float32)
+        offsets, mine = c.part(start, stop)
         jet_images(
-            c.offsets[start : stop + 1], c.pt, c.eta, c.phi, options.pixels, options.width, options.rotate, options.flip,
+            offsets, c.pt[mine], c.eta[mine], c.phi[mine], options.pixels, options.width, options.rotate, options.flip,
             options.power, out,
         )  # fmt: skip
         if options.smear > 0:

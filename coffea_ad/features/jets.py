@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from coffea_ad.errors import UnknownName, unknown_text
-from coffea_ad.features.base import Column, Feature, Options, Rows, at_once
+from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
 from coffea_ad.features.substructure import OBSERVABLES, WNAE_INPUTS, Conventions, parse_angularity, substructure
 from coffea_ad.nanoaod import Objects, constituent_branches
 
@@ -21,14 +21,14 @@ _LABELS = {
     "sigma1": r"$\sigma_1$",
     "sigma2": r"$\sigma_2$",
     "efp1": r"EFP$_1$",
-    "c2": r"$C_2^{\beta=0.5}$",
+    "c2": r"$C_2$",
     "ptd": r"$p_T^D$",
     "msoftdrop": r"$m_{SD}$",
     "mass": "$m$",
     **{f"tau{n}": rf"$\tau_{n}$" for n in range(1, 10)},
     **{f"tau{n}{n - 1}": rf"$\tau_{{{n}{n - 1}}}$" for n in range(2, 10)},
 }
-_UNITS = {"msoftdrop": "GeV", "mass": "GeV", "ptsoftdrop": "GeV"}
+_UNITS = {"msoftdrop": "GeV", "mass": "GeV", "ptsoftdrop": "GeV", "phisoftdrop": "rad", "charge": "e"}
 _STORED = ("tau1", "tau2", "tau3", "tau4", "msoftdrop", "mass")
 _STORED_RATIOS = {"tau21": ("tau2", "tau1"), "tau32": ("tau3", "tau2"), "tau43": ("tau4", "tau3")}
 _STORABLE = (*_STORED, *_STORED_RATIOS, "n2b1", "n3b1", "lsf3")
@@ -46,7 +46,7 @@ class SubstructureOptions(Conventions):
     """
 
     source: Source = "constituents"
-    observables: tuple[str, ...] | None = None
+    observables: Annotated[Names | None, Field(description=f"of {', '.join(OBSERVABLES)}, lambda_κ_β")] = None
 
     @field_validator("observables")
     @classmethod
@@ -103,8 +103,10 @@ def _substructure(objects: Objects, options: SubstructureOptions) -> Rows:
     charge = c.charge if "charge" in options.names else None
 
     def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
-        offsets = c.offsets[start : stop + 1]
-        return substructure(options.names, offsets, c.pt, c.eta, c.phi, c.mass, charge, options).astype(np.float32)
+        offsets, mine = c.part(start, stop)
+        q = None if charge is None else charge[mine]
+        columns = c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine]
+        return substructure(options.names, offsets, *columns, q, options).astype(np.float32)
 
     return rows
 
@@ -118,10 +120,14 @@ JET_SUBSTRUCTURE = Feature(
     rows=_substructure,
     options=SubstructureOptions,
     convention=(
-        "source=constituents: sigma1, sigma2 = roots of the eigenvalues of the pT²-weighted central moments in (η, φ); "
-        "z = pT / Σ pT of the constituents; EFP1 = Σ z_i z_j ΔR_ij over ordered pairs in (y, φ); C2 = e3/e2² with "
-        "angles to the power beta, 0 if e2 = 0; tau2, tau3 with OnePass_KT axes, β = 1, radius R0; soft drop with "
-        "z_cut, β = 0. source=stored: NanoAOD's own tau1…tau4, msoftdrop (JEC-corrected, negative values as 0), mass."
+        "source=constituents: z = pT / Σ pT of the constituents, angles in (y, φ); sigma1, sigma2 = roots of the eigenvalues of "
+        "the pT²-weighted moments in (η, φ) about centroid or axis (moments); lambda_κ_β = Σ z^κ (ΔR/R0)^β from the axis that "
+        "angles_from names: lha, width, thrust = β ½, 1, 2 with κ = 1, girth = Σ z ΔR; charge = Σ q (pT/pT_jet)^kappa; "
+        "EFP1 = Σ z_i z_j θ_ij over ordered pairs; e2, e3, 1e3, 2e3, 2e4 over unordered tuples with all, the 1 or the 2 smallest "
+        "angles to the power beta; C2 = e3/e2², D2 = e3/e2³, M2 = 1e3/e2, N2 = 2e3/e2², N3 = 2e4/(1e3)², ratios 0 where "
+        "the denominator is 0; tau_N with the axes named, tau_beta, radius R0; C/A and soft drop with z_cut, softdrop_beta, R0; "
+        "n_splittings: primary splittings with kT ≥ kt_min. source=stored: NanoAOD's own tau1…tau4, msoftdrop (JEC-corrected, "
+        "negative values as 0), mass."
     ),
     reference="arXiv:1011.2268, arXiv:1305.0007, arXiv:1609.07483, arXiv:1408.3122, arXiv:1712.07124, arXiv:1402.2657",
 )

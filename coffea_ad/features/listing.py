@@ -82,6 +82,8 @@ def _options(feature: features.Feature, options: Any) -> Table:
 
 def _allowed(schema: Mapping[str, Any]) -> str:
     """Say in a few words what a JSON schema allows."""
+    if "description" in schema:
+        return str(schema["description"])
     if "anyOf" in schema:
         return " or ".join(_allowed(s) for s in schema["anyOf"])
     if "enum" in schema:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
 from coffea_ad.features.base import NonNegative, Options
-from coffea_ad.features.clustering import Floats, Ints, is_finite, wrap
+from coffea_ad.features.clustering import Floats, Ints, are_finite, wrap
 from coffea_ad.features.jit import kernel
 from coffea_ad.nanoaod import Objects, event_columns, flat_columns
 
-__all__ = ["KINDS", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "select_objects"]
+__all__ = ["KINDS", "AllObjectOptions", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "select_objects"]
 
 KINDS = ("jet", "bjet", "muon", "electron", "photon")
 """Kinds of objects, in the order of the slots."""
@@ -50,16 +50,13 @@ _Eta = Annotated[float, Field(strict=True, ge=0, le=10)]
 
 
 class ObjectOptions(Options):
-    """Which objects count; all of it stands in the card.
+    """Which jets, muons and electrons count; all of it stands in the card.
 
     Attributes
     ----------
-    jet_pt_min, jet_eta_max, muon_…, electron_…, photon_… : float, GeV
-    jet_cuts, muon_cuts, electron_cuts, photon_cuts : tuple of str
+    jet_pt_min, jet_eta_max, muon_…, electron_… : float, GeV
+    jet_cuts, muon_cuts, electron_cuts : tuple of str
         Branches that must be true, or such as `cutBased>=3`.
-    btag, btag_min : str, float
-        Tagger and working point of b jets. The default is the medium working point of UParT for 2024; other campaigns
-        have others.
     cleaning : float
         Photons within this ΔR of a selected lepton, then jets within it of a selected lepton or photon, are removed.
     met, met_min : str, float, GeV
@@ -75,11 +72,6 @@ class ObjectOptions(Options):
     electron_pt_min: NonNegative = 30.0
     electron_eta_max: _Eta = 2.4
     electron_cuts: Cuts = ("mvaIso_WP90",)
-    photon_pt_min: NonNegative = 30.0
-    photon_eta_max: _Eta = 2.4
-    photon_cuts: Cuts = ("mvaID_WP90",)
-    btag: str = "btagUParTAK4B"
-    btag_min: NonNegative = 0.1272
     cleaning: NonNegative = 0.4
     met: Literal["PuppiMET", "PFMET", "MET"] = "PuppiMET"
     met_min: NonNegative = 30.0
@@ -87,6 +79,25 @@ class ObjectOptions(Options):
     def cuts(self, collection: str) -> list[tuple[str, str | None, float]]:
         """Return the parsed cuts on a collection: branch, comparison or None, number."""
         return [_parsed(cut) for cut in getattr(self, f"{collection.lower()}_cuts")]
+
+
+class AllObjectOptions(ObjectOptions):
+    """Photons and b jets as well.
+
+    Attributes
+    ----------
+    photon_pt_min, photon_eta_max, photon_cuts
+        As for the others.
+    btag, btag_min : str, float
+        Tagger and working point of b jets. The default is the medium working point of UParT for 2024; other campaigns
+        have others.
+    """
+
+    photon_pt_min: NonNegative = 30.0
+    photon_eta_max: _Eta = 2.4
+    photon_cuts: Cuts = ("mvaID_WP90",)
+    btag: str = "btagUParTAK4B"
+    btag_min: NonNegative = 0.1272
 
 
 _COLLECTIONS = {"Muon": "muon", "Electron": "electron", "Photon": "photon", "Jet": "jet"}
@@ -100,9 +111,14 @@ def _used(slots: tuple[int, ...]) -> dict[str, int]:
 
 
 def _fields(collection: str, options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
-    more = ("mass", *([options.btag] if slots[1] else [])) if collection == "Jet" else ()
+    more = ("mass", *_tagger(options, slots)) if collection == "Jet" else ()
     cut = (field for field, _, _ in options.cuts(collection))
     return tuple(dict.fromkeys(("pt", "eta", "phi", *more, *cut)))
+
+
+def _tagger(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the branch of the b tagger, if there are slots for b jets."""
+    return (options.btag,) if slots[1] > 0 and isinstance(options, AllObjectOptions) else ()
 
 
 def object_branches(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
@@ -172,7 +188,7 @@ def _select(
         for c in range(4):
             others = n_leptons if c == 2 else n  # photons are kept apart from leptons, jets from all
             for k in range(offsets[c, i], offsets[c, i + 1]):
-                if not is_finite(pt[k] + eta[k] + phi[k] + mass[k]):
+                if not are_finite(pt[k], eta[k], phi[k], mass[k], 0.0):
                     valid[i] = False
                 if not keep[k]:
                     continue
@@ -204,14 +220,18 @@ def _select(
     return out, kind[:filled], index[:filled], valid
 
 
-def _good(columns: dict[str, npt.NDArray[Any]], options: ObjectOptions, name: str) -> npt.NDArray[np.bool_]:
+def _good(
+    columns: dict[str, npt.NDArray[Any]], options: ObjectOptions, name: str
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which objects pass all cuts, and which pass those on pT and η."""
     kind = name.lower()
-    keep: npt.NDArray[np.bool_] = (columns["pt"] > getattr(options, f"{kind}_pt_min")) & (
+    kinematics: npt.NDArray[np.bool_] = (columns["pt"] > getattr(options, f"{kind}_pt_min")) & (
         np.abs(columns["eta"]) < getattr(options, f"{kind}_eta_max")
     )
+    good = kinematics.copy()
     for field, compare, number in options.cuts(name):
-        keep &= columns[field].astype(bool) if compare is None else _COMPARE[compare](columns[field], number)
-    return keep
+        good &= columns[field].astype(bool) if compare is None else _COMPARE[compare](columns[field], number)
+    return good, kinematics
 
 
 def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, ...]) -> SelectedObjects:
@@ -227,7 +247,7 @@ def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, .
 
     Raises
     ------
-    MissingBranch
+    MissingBranch, BadFile
     """
     events, n = objects.array, len(objects)
     used = _used(slots)
@@ -242,10 +262,15 @@ def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, .
             size = len(columns["pt"])
             known = {"Muon": _MUON_MASS, "Electron": _ELECTRON_MASS}.get(name, 0.0)
             columns.setdefault("mass", np.full(size, known))
-            tagged = columns[options.btag] > options.btag_min if name == "Jet" and slots[1] else np.zeros(size, bool)
+            tagger = _tagger(options, slots) if name == "Jet" else ()
+            tagged = columns[tagger[0]] > getattr(options, "btag_min") if tagger else np.zeros(size, bool)  # noqa: B009
+            good, kinematics = _good(columns, options, name)
+            judged = [f for f, compare, _ in options.cuts(name) if compare] + list(tagger)
+            for field in judged:  # an object that would count, if only its number were one, makes its event undefined
+                columns["mass"] = np.where(kinematics & ~np.isfinite(columns[field]), np.nan, columns["mass"])
             for k in ("pt", "eta", "phi", "mass"):
                 parts[k].append(columns[k].astype(np.float64))
-            parts["keep"].append(_good(columns, options, name))
+            parts["keep"].append(good)
             parts["is_b"].append(tagged)
         else:
             offsets[c] = first

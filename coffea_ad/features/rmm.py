@@ -26,7 +26,7 @@ from pydantic import Field
 from coffea_ad.features.base import Column, Feature, Positive, Rows
 from coffea_ad.features.clustering import Floats, Ints
 from coffea_ad.features.jit import kernel, subroutine
-from coffea_ad.features.objects import KINDS, ObjectOptions, SelectedObjects, object_branches, select_objects
+from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
 
 __all__ = ["PRESETS", "RMM", "SHORT", "RMMOptions", "Slots", "cell_names", "matrix", "rmm_reads", "rmm_rows"]
@@ -45,7 +45,7 @@ SHORT = ("j", "b", "mu", "e", "g")
 _Count = Annotated[int, Field(strict=True, ge=0, le=50)]
 
 
-class RMMOptions(ObjectOptions):
+class RMMOptions(AllObjectOptions):
     """Size, units and convention of the matrix, and the objects in it.
 
     Attributes
@@ -91,7 +91,7 @@ _E, _PX, _PY, _PZ, _ET, _M2, _HL, _GROW, _SHRINK = (k * _STRIDE for k in range(9
 def _prepare(start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, half: bool, ws: Floats) -> None:
     """Four-vectors and powers of e^y of the objects start … stop, without a call that the compiler cannot vectorise.
 
-    Sine and cosine of φ/4 and the exponential of η/16 are short series (|φ| ≤ π, |η| ≤ 10: better than 1e-10), doubled up.
+    Sine and cosine of φ/4 and the exponential of η/32 are short series (|φ| ≤ π, |η| ≤ 10: better than 1e-10), doubled up.
     """
     for k in range(stop - start):
         o = start + k
@@ -101,8 +101,11 @@ def _prepare(start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: 
         c = 1 - xx / 2 * (1 - xx / 12 * (1 - xx / 30 * (1 - xx / 56 * (1 - xx / 90 * (1 - xx / 132)))))
         s, c = 2 * s * c, 1 - 2 * s * s
         s, c = 2 * s * c, 1 - 2 * s * s
-        t = eta[o] / 16
-        up = 1 + t * (1 + t / 2 * (1 + t / 3 * (1 + t / 4 * (1 + t / 5 * (1 + t / 6 * (1 + t / 7 * (1 + t / 8)))))))
+        t = eta[o] / 32
+        up = 1 + t * (
+            1 + t / 2 * (1 + t / 3 * (1 + t / 4 * (1 + t / 5 * (1 + t / 6 * (1 + t / 7 * (1 + t / 8 * (1 + t / 9)))))))
+        )
+        up *= up
         up *= up
         up *= up
         up *= up
@@ -135,15 +138,11 @@ def _pair(
 
 
 @subroutine
-def _put(row: npt.NDArray[np.float32], column: int, value: float, shared: bool, square: bool) -> None:
-    if column < 0:
-        return
-    if not shared:
+def _put(row: npt.NDArray[np.float32], sums: Floats, column: int, value: float, shared: bool, square: bool) -> None:
+    if shared:
+        sums[column] += value * value if square else value
+    elif column >= 0:
         row[column] = np.float32(value)
-    elif square:
-        row[column] += np.float32(value * value)
-    else:
-        row[column] += np.float32(value)
 
 
 @kernel
@@ -173,6 +172,7 @@ def _fill(
     """
     n_events = len(offsets) - 1
     ws, slot = np.empty(9 * _STRIDE), np.empty(_TILE, np.uint64)
+    sums = np.zeros(out.shape[1] if shared else 1)  # of cells that share a column, in double precision
     last = 0
     while last < n_events:
         first = last
@@ -191,29 +191,24 @@ def _fill(
             for k in range(begin, end):
                 slot[k] = np.uint64(first_slot[kind[base + k]] + rank[base + k])
             if missing > 0.0:
-                _put(row, place[0, 0], missing * scale, shared, square)
+                _put(row, sums, place[0, 0], missing * scale, shared, square)
                 met_x, met_y = missing * math.cos(met_phi[i]), missing * math.sin(met_phi[i])
                 for k in range(begin, end):
                     x, y, z = ws[_ET + k] + missing, ws[_PX + k] + met_x, ws[_PY + k] + met_y
                     transverse = math.sqrt(max(0.0, x * x - y * y - z * z))
-                    _put(row, place[0, slot[k]], transverse * scale, shared, square)
+                    _put(row, sums, place[0, slot[k]], transverse * scale, shared, square)
             for k in range(begin, end):
                 s, et, e, px, py, pz = slot[k], ws[_ET + k], ws[_E + k], ws[_PX + k], ws[_PY + k], ws[_PZ + k]
                 grow, shrink, m2 = 0.5 * ws[_GROW + k], 0.5 * ws[_SHRINK + k], ws[_M2 + k]
-                _put(row, place[s, 0], angle_scale * ws[_HL + k], shared, square)
+                _put(row, sums, place[s, 0], angle_scale * ws[_HL + k], shared, square)
                 before = ws[_ET + k - 1]
-                _put(
-                    row,
-                    place[s, s],
-                    et * scale if rank[base + k] == 0 else (before - et) / (before + et),
-                    shared,
-                    square,
-                )
+                diagonal = et * scale if rank[base + k] == 0 else (before - et) / (before + et)
+                _put(row, sums, place[s, s], diagonal, shared, square)
                 if shared:
                     for j in range(begin, k):
                         pair, angle = _pair(ws, j, e, px, py, pz, m2, grow, shrink)
-                        _put(row, place[slot[j], s], pair * scale, shared, square)
-                        _put(row, place[s, slot[j]], angle_scale * angle, shared, square)
+                        _put(row, sums, place[slot[j], s], pair * scale, shared, square)
+                        _put(row, sums, place[s, slot[j]], angle_scale * angle, shared, square)
                 else:  # the same without questions: most of the time is spent here
                     for j in range(begin, k):
                         pair, angle = _pair(ws, j, e, px, py, pz, m2, grow, shrink)
@@ -221,9 +216,10 @@ def _fill(
                         row[np.uint32(place[s, slot[j]])] = np.float32(angle_scale * angle)
                         if upper >= 0:
                             row[np.uint32(upper)] = np.float32(pair * scale)
-            if square:
+            if shared:
                 for c in range(len(row)):
-                    row[c] = math.sqrt(row[c])
+                    row[c] = math.sqrt(sums[c]) if square else sums[c]
+                    sums[c] = 0.0
 
 
 @lru_cache(maxsize=32)
@@ -311,6 +307,8 @@ def rmm_rows(
     """
     first, place, names = _layout(options.shape, options.without_masses)
     place = place if zones is None else zones
+    if np.diff(events.offsets).max(initial=0) > _TILE:
+        raise ValueError(f"rmm: an event has more than {_TILE} objects")
     out = np.empty((stop - start, len(names) if zones is None else int(zones.max()) + 1), np.float32)
     _fill(
         events.offsets[start : stop + 1], events.kind, events.rank, events.pt, events.eta, events.phi, events.mass,

@@ -53,14 +53,14 @@ _GROUP_OF = {name: i for i, names in enumerate(_GROUPS.values()) for name in nam
 _MOMENTS, _CHARGE, _ANGLES, _PAIRS, _E3, _TRIPLES, _QUADRUPLES, _GROOMED, _LUND = range(len(_GROUPS))
 _FIXED = len(_COLUMN)
 
-# Ratios: numerator, denominator, power of the denominator, factor. 0 where the denominator is 0.
-_RATIOS: dict[str, tuple[str, str, int, float]] = {
-    "c2": ("e3", "e2", 2, 1.0),
-    "d2": ("e3", "e2", 3, 1.0),
-    "m2": ("1e3", "e2", 1, 1.0),
-    "n2": ("2e3", "e2", 2, 1.0),
-    "n3": ("2e4", "1e3", 2, 1.0),
-    **{f"tau{n}{n - 1}": (f"tau{n}", f"tau{n - 1}", 1, 1.0) for n in range(2, MAX_AXES + 1)},
+# Ratios: numerator, denominator, power of the denominator. 0 where the denominator is 0.
+_RATIOS: dict[str, tuple[str, str, int]] = {
+    "c2": ("e3", "e2", 2),
+    "d2": ("e3", "e2", 3),
+    "m2": ("1e3", "e2", 1),
+    "n2": ("2e3", "e2", 2),
+    "n3": ("2e4", "1e3", 2),
+    **{f"tau{n}{n - 1}": (f"tau{n}", f"tau{n - 1}", 1) for n in range(2, MAX_AXES + 1)},
 }
 _TAUS = tuple(f"tau{n}" for n in range(1, MAX_AXES + 1))
 
@@ -309,8 +309,8 @@ def substructure(
     out = np.empty((len(table), len(names)))
     for i, name in enumerate(names):
         if name in _RATIOS:
-            over, under, exponent, factor = _RATIOS[name]
-            numerator, denominator = factor * table[:, place[over]], table[:, place[under]] ** exponent
+            over, under, exponent = _RATIOS[name]
+            numerator, denominator = table[:, place[over]], table[:, place[under]] ** exponent
             out[:, i] = np.divide(numerator, denominator, out=0.0 * denominator, where=denominator > 0)
         else:
             out[:, i] = table[:, next(lambdas) if name.startswith("lambda_") else place[name]]

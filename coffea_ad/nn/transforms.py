@@ -65,8 +65,12 @@ class QuantileNormal(nn.Module):
         Raises
         ------
         SkimError
-            A column is constant.
+            A column is constant, or rows are not flat.
         """
+        if x.ndim != 2:
+            raise SkimError(
+                f"rows of shape {x.shape[1:]} cannot be transformed column by column; this model takes flat rows"
+            )
         for i in range(self.features):
             knots_x, knots_z = self._knots(np.asarray(x[:, i], np.float64), weight, i)
             slopes = np.diff(knots_z) / np.diff(knots_x)
