@@ -55,9 +55,25 @@ def are_finite(a: float, b: float, c: float, d: float, e: float) -> bool:
     return math.isfinite(a) and math.isfinite(b) and math.isfinite(c) and math.isfinite(d) and math.isfinite(e)
 
 
+@exact
+def _usual(pt: Floats, eta: Floats, phi: Floats, mass: Floats) -> bool:
+    """Return whether all pT are positive, all numbers finite, and all angles within ±π: one loop of vectors."""
+    number = 0
+    for i in range(len(pt)):
+        momentum = (pt[i] > 0.0) & (pt[i] < 1e300) & (abs(mass[i]) < 1e300)
+        number += momentum & (abs(eta[i]) <= 300.0) & (abs(phi[i]) < math.pi)
+    return number == len(pt)
+
+
+@exact
+def _copy(source: Floats, target: Floats) -> None:
+    for i in range(len(source)):
+        target[i] = source[i]
+
+
 @exact  # this is where values that are not finite are found
 def load(
-    start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, q: Floats, four_vectors: bool,
+    start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, q: Floats, charged: bool, four_vectors: bool,
     jpt: Floats, jeta: Floats, jphi: Floats, jy: Floats, jq: Floats, p4: Floats,
 ) -> int:  # fmt: skip
     """Copy a jet's constituents with pT > 0 (PUPPI leaves zeros) and, if asked for, build their four-vectors.
@@ -65,6 +81,11 @@ def load(
     Returns their number, or −1 if one is not finite.
     """
     n = 0
+    if not four_vectors and not charged and _usual(pt[start:stop], eta[start:stop], phi[start:stop], mass[start:stop]):
+        _copy(pt[start:stop], jpt)
+        _copy(eta[start:stop], jeta)
+        _copy(phi[start:stop], jphi)
+        return stop - start
     for i in range(start, stop):
         if pt[i] <= 0.0:
             continue
@@ -72,9 +93,13 @@ def load(
         if not -math.pi < angle <= math.pi:
             angle -= 2.0 * math.pi * np.rint(angle / (2.0 * math.pi))
         # beyond |η| = 300 the momentum is not finite, whether it is asked for or not
-        if not (are_finite(pt[i], eta[i], angle, mass[i], q[i]) and abs(eta[i]) <= 300.0):
+        if charged:
+            jq[n] = q[i]
+        number = pt[i] + angle + mass[i] + (q[i] if charged else 0.0)
+        # beyond |η| = 300 the momentum is not finite, whether it is asked for or not
+        if not (math.isfinite(number) and abs(eta[i]) <= 300.0):
             return -1
-        jpt[n], jeta[n], jphi[n], jq[n] = pt[i], eta[i], angle, q[i]
+        jpt[n], jeta[n], jphi[n] = pt[i], eta[i], angle
         if four_vectors:
             m = max(0.0, mass[i])
             grow = math.exp(eta[i])

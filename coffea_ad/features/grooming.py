@@ -68,10 +68,12 @@ def _trees(
     ws = np.empty((8, most))
     node, near = np.empty(most, np.int64), np.empty(most, np.int64)
     children, p4, axes = np.empty((2 * most, 2), np.int64), np.empty((2 * most, 4)), np.empty((1, 1, 2))
-    zero = np.zeros_like(pt)
+    zero = np.zeros(1)
     filled = 0
     for j in range(n_jets):
-        n = load(offsets[j], offsets[j + 1], pt, eta, phi, mass, zero, True, ws[0], ws[1], ws[2], ws[3], ws[4], p4)
+        n = load(
+            offsets[j], offsets[j + 1], pt, eta, phi, mass, zero, False, True, ws[0], ws[1], ws[2], ws[3], ws[4], p4
+        )
         if n <= 0:
             counts[j] = -1
             continue

@@ -138,11 +138,9 @@ def _pair(
 
 
 @subroutine
-def _put(row: npt.NDArray[np.float32], sums: Floats, column: int, value: float, shared: bool, square: bool) -> None:
-    if shared:
-        sums[column] += value * value if square else value
-    elif column >= 0:
-        row[column] = np.float32(value)
+def _put(row: npt.NDArray[np.float32], column: int, value: float) -> None:
+    if column >= 0:
+        row[np.uint32(column)] = np.float32(value)
 
 
 @kernel
@@ -162,17 +160,11 @@ def _fill(
     scale: float,
     angle_scale: float,
     half: bool,
-    shared: bool,
-    square: bool,
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Write a row per event; place[i, j] is the column of a cell, −1 if it is left out.
-
-    Cells that are `shared` by a column are added up, or added in quadrature if `square`.
-    """
+    """Write a row per event; place[i, j] is the column of a cell, −1 for a mass that is left out."""
     n_events = len(offsets) - 1
     ws, slot = np.empty(9 * _STRIDE), np.empty(_TILE, np.uint64)
-    sums = np.zeros(out.shape[1] if shared else 1)  # of cells that share a column, in double precision
     last = 0
     while last < n_events:
         first = last
@@ -191,35 +183,25 @@ def _fill(
             for k in range(begin, end):
                 slot[k] = np.uint64(first_slot[kind[base + k]] + rank[base + k])
             if missing > 0.0:
-                _put(row, sums, place[0, 0], missing * scale, shared, square)
+                _put(row, place[0, 0], missing * scale)
                 met_x, met_y = missing * math.cos(met_phi[i]), missing * math.sin(met_phi[i])
                 for k in range(begin, end):
                     x, y, z = ws[_ET + k] + missing, ws[_PX + k] + met_x, ws[_PY + k] + met_y
                     transverse = math.sqrt(max(0.0, x * x - y * y - z * z))
-                    _put(row, sums, place[0, slot[k]], transverse * scale, shared, square)
+                    _put(row, place[0, slot[k]], transverse * scale)
             for k in range(begin, end):
                 s, et, e, px, py, pz = slot[k], ws[_ET + k], ws[_E + k], ws[_PX + k], ws[_PY + k], ws[_PZ + k]
                 grow, shrink, m2 = 0.5 * ws[_GROW + k], 0.5 * ws[_SHRINK + k], ws[_M2 + k]
-                _put(row, sums, place[s, 0], angle_scale * ws[_HL + k], shared, square)
+                _put(row, place[s, 0], angle_scale * ws[_HL + k])
                 before = ws[_ET + k - 1]
                 diagonal = et * scale if rank[base + k] == 0 else (before - et) / (before + et)
-                _put(row, sums, place[s, s], diagonal, shared, square)
-                if shared:
-                    for j in range(begin, k):
-                        pair, angle = _pair(ws, j, e, px, py, pz, m2, grow, shrink)
-                        _put(row, sums, place[slot[j], s], pair * scale, shared, square)
-                        _put(row, sums, place[s, slot[j]], angle_scale * angle, shared, square)
-                else:  # the same without questions: most of the time is spent here
-                    for j in range(begin, k):
-                        pair, angle = _pair(ws, j, e, px, py, pz, m2, grow, shrink)
-                        upper = place[slot[j], s]
-                        row[np.uint32(place[s, slot[j]])] = np.float32(angle_scale * angle)
-                        if upper >= 0:
-                            row[np.uint32(upper)] = np.float32(pair * scale)
-            if shared:
-                for c in range(len(row)):
-                    row[c] = math.sqrt(sums[c]) if square else sums[c]
-                    sums[c] = 0.0
+                _put(row, place[s, s], diagonal)
+                for j in range(begin, k):
+                    pair, angle = _pair(ws, j, e, px, py, pz, m2, grow, shrink)
+                    upper = place[slot[j], s]
+                    row[np.uint32(place[s, slot[j]])] = np.float32(angle_scale * angle)
+                    if upper >= 0:
+                        row[np.uint32(upper)] = np.float32(pair * scale)
 
 
 @lru_cache(maxsize=32)
@@ -274,14 +256,7 @@ def matrix(values: npt.NDArray[np.float32], options: RMMOptions) -> npt.NDArray[
     return out
 
 
-def rmm_rows(
-    events: SelectedObjects,
-    start: int,
-    stop: int,
-    options: RMMOptions,
-    zones: npt.NDArray[np.int32] | None = None,
-    square: bool = False,
-) -> npt.NDArray[np.float32]:
+def rmm_rows(events: SelectedObjects, start: int, stop: int, options: RMMOptions) -> npt.NDArray[np.float32]:
     """Compute the rapidity-mass matrices of events start … stop.
 
     Parameters
@@ -289,10 +264,6 @@ def rmm_rows(
     events : SelectedObjects
     start, stop : int
     options : RMMOptions
-    zones : (size, size) int32, optional
-        Column of every cell, instead of one column each.
-    square : bool
-        Cells that share a column are added in quadrature.
 
     Returns
     -------
@@ -306,14 +277,14 @@ def rmm_rows(
     anomaly detection", arXiv:2307.01612.
     """
     first, place, names = _layout(options.shape, options.without_masses)
-    place = place if zones is None else zones
-    if np.diff(events.offsets).max(initial=0) > _TILE:
+    offsets = events.offsets[start : stop + 1]
+    if np.diff(offsets).max(initial=0) > _TILE:
         raise ValueError(f"rmm: an event has more than {_TILE} objects")
-    out = np.empty((stop - start, len(names) if zones is None else int(zones.max()) + 1), np.float32)
+    out = np.empty((stop - start, len(names)), np.float32)
     _fill(
-        events.offsets[start : stop + 1], events.kind, events.rank, events.pt, events.eta, events.phi, events.mass,
-        events.met[start:stop], events.met_phi[start:stop], events.valid[start:stop], first, place,
-        1.0 / options.sqrt_s, float(options.C), options.convention == "map2rmm", zones is not None, square, out,
+        offsets, events.kind, events.rank, events.pt, events.eta, events.phi, events.mass, events.met[start:stop],
+        events.met_phi[start:stop], events.valid[start:stop], first, place, 1.0 / options.sqrt_s, float(options.C),
+        options.convention == "map2rmm", out,
     )  # fmt: skip
     return out
 

@@ -134,7 +134,9 @@ def _substructure(
     phi: Floats,
     mass: Floats,
     q: Floats,
+    charged: bool,
     wanted: npt.NDArray[np.bool_],
+    pick: Ints,
     taus: Ints,  # rising
     kappas: Floats,
     betas: Floats,
@@ -150,10 +152,11 @@ def _substructure(
     charge_kappa: float,
     kt_min: float,
 ) -> Floats:
-    """Fill the columns of the wanted groups for all jets; the rest stays NaN."""
+    """Compute the wanted groups of columns jet by jet, and keep the columns `pick`; `q` is not looked at unless `charged`."""
     n_jets, most = len(offsets) - 1, largest(offsets)
     n_fixed, n_extra = _FIXED, len(kappas)
-    out = np.full((n_jets, n_fixed + n_extra + len(taus)), np.nan)
+    out = np.empty((n_jets, len(pick)))
+    row = np.empty(n_fixed + n_extra + len(taus))
     ws = np.empty((13, most + PAD))
     jpt, jeta, jphi, jy, jq = ws[0], ws[1], ws[2], ws[3], ws[4]
     y, angle, weight, dist, key, first_dist, radius, z = ws[5], ws[6], ws[7], ws[8], ws[9], ws[10], ws[11], ws[12]
@@ -170,11 +173,11 @@ def _substructure(
     n_axes, fewest = (taus[-1], taus[0]) if len(taus) > 0 else (1, 1)
     axes, moved, means = np.empty((n_axes, n_axes, 2)), np.empty((n_axes, 2)), np.empty((n_axes, 3))
     for j in range(n_jets):
-        n = load(offsets[j], offsets[j + 1], pt, eta, phi, mass, q, four_vectors, jpt, jeta, jphi, jy, jq, p4)
+        n = load(offsets[j], offsets[j + 1], pt, eta, phi, mass, q, charged, four_vectors, jpt, jeta, jphi, jy, jq, p4)
         if n <= 0:
+            out[j] = np.nan
             continue
-        row = out[j]
-        total = sum_pt2 = px = py = pz = e = 0.0
+        total = sum_pt2 = px = py = pz = e = jet_pt = jet_phi = axis_y = axis_phi = 0.0
         for i in range(n):
             total += jpt[i]
             sum_pt2 += jpt[i] * jpt[i]
@@ -184,7 +187,8 @@ def _substructure(
                 py += p4[i, 1]
                 pz += p4[i, 2]
                 e += p4[i, 3]
-        jet_pt, jet_phi = math.sqrt(px * px + py * py), math.atan2(py, px)
+            jet_pt, jet_phi = math.sqrt(px * px + py * py), math.atan2(py, px)
+            axis_y, axis_phi = rapidity(px, py, pz, e), jet_phi
         if wanted[_MOMENTS]:
             eta0, phi0 = (jeta[0], jphi[0]) if central else (math.asinh(pz / jet_pt), jet_phi)
             row[_SIGMA1], row[_SIGMA2] = ellipse(n, jpt, jeta, jphi, eta0, phi0, central)
@@ -201,7 +205,6 @@ def _substructure(
                 row[_E3_ONE], row[_E3_TWO] = triples(n, z, theta)
             if wanted[_QUADRUPLES]:
                 row[_E4_TWO] = quadruples(n, z, theta)
-        axis_y, axis_phi = rapidity(px, py, pz, e), jet_phi
         if clustered:
             neighbours(n, jy, jphi, first_near, first_dist)
         # At most three clusterings, through one call that is compiled once: C/A with winner-takes-all, C/A, kT.
@@ -231,6 +234,8 @@ def _substructure(
             row[_GIRTH] = row[_WIDTH] * r0
             for k in range(n_extra):
                 row[n_fixed + k] = angularity(n, jpt, total, radius, r0, kappas[k], betas[k])
+        for k in range(len(pick)):
+            out[j, k] = row[pick[k]]
     return out
 
 
@@ -295,27 +300,29 @@ def substructure(
     taus = sorted({int(name[3:]) for name in parts if name in _TAUS})
     wanted = np.zeros(len(_GROUPS), np.bool_)
     wanted[[_GROUP_OF[name] for name in parts if name in _GROUP_OF]] = True
+    place = {**_COLUMN, **{f"tau{n}": _FIXED + len(extra) + i for i, n in enumerate(taus)}}
+    lambdas = iter(range(_FIXED, _FIXED + len(extra)))
+    pick = [next(lambdas) if name.startswith("lambda_") else place[name] for name in parts]
     p, e, f, m = (contiguous(a, np.float64) for a in (pt, eta, phi, mass))
-    q = np.zeros_like(p) if charge is None else contiguous(charge, np.float64)
+    charged = charge is not None
+    q = contiguous(charge, np.float64) if charge is not None else np.zeros(1)
     kappas, betas = np.array(extra, np.float64).reshape(-1, 2).T.copy()
     table = _substructure(
-        contiguous(offsets, np.int64), p, e, f, m, q, wanted, np.array(taus, np.int64), kappas, betas,
-        float(c.beta), float(c.R0), float(c.z_cut), float(c.softdrop_beta),
+        contiguous(offsets, np.int64), p, e, f, m, q, charged, wanted, np.array(pick, np.int64), np.array(taus, np.int64),
+        kappas, betas, float(c.beta), float(c.R0), float(c.z_cut), float(c.softdrop_beta),
         "WTA" in c.axes, c.axes.startswith("OnePass"), float(c.tau_beta),
         c.moments == "central", c.angles_from == "wta", float(c.kappa), float(c.kt_min),
     )  # fmt: skip
-    place = {**_COLUMN, **{f"tau{n}": _FIXED + len(extra) + i for i, n in enumerate(taus)}}
-    lambdas = iter(range(_FIXED, _FIXED + len(extra)))
-    out = np.empty((len(table), len(names)))
+    if not charged:
+        table[:, [part == "charge" for part in parts]] = np.nan
+    if not any(name in _RATIOS for name in names):
+        return table
+    out, columns = np.empty((len(table), len(names))), iter(table.T)
     for i, name in enumerate(names):
+        out[:, i] = next(columns)
         if name in _RATIOS:
-            over, under, exponent = _RATIOS[name]
-            numerator, denominator = table[:, place[over]], table[:, place[under]] ** exponent
-            out[:, i] = np.divide(numerator, denominator, out=0.0 * denominator, where=denominator > 0)
-        else:
-            out[:, i] = table[:, next(lambdas) if name.startswith("lambda_") else place[name]]
-    if charge is None:
-        out[:, [name == "charge" for name in names]] = np.nan
+            below = next(columns) ** _RATIOS[name][2]
+            out[:, i] = np.divide(out[:, i], below, out=0.0 * below, where=below > 0)
     return out
 
 

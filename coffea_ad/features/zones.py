@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -9,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.features.base import Column, Feature, Rows
+from coffea_ad.features.clustering import Ints
+from coffea_ad.features.jit import kernel
 from coffea_ad.features.objects import KINDS, select_objects
 from coffea_ad.features.rmm import SHORT, RMMOptions, Slots, rmm_reads, rmm_rows
 from coffea_ad.nanoaod import Objects
 
 __all__ = ["RMM_ZONES", "ZoneOptions"]
+
+_BLOCK = 256  # events whose matrices are there at a time
 
 
 class ZoneOptions(RMMOptions):
@@ -30,10 +35,10 @@ class ZoneOptions(RMMOptions):
 
 
 @lru_cache(maxsize=32)
-def _zones(slots: Slots) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+def _zones(slots: Slots) -> tuple[Ints, tuple[str, ...]]:
     """Return the zone of every cell, and their names: 1 + 5 · 3 + 15 + 15 with all five kinds."""
     block = np.r_[0, np.repeat(np.arange(1, len(KINDS) + 1), slots)]
-    zone = np.empty((len(block), len(block)), np.int32)
+    zone = np.empty((len(block), len(block)), np.int64)
     names: dict[str, int] = {}
     for i, j in np.ndindex(*zone.shape):
         a, b = block[i], block[j]
@@ -55,10 +60,34 @@ def _zone_columns(options: ZoneOptions) -> tuple[Column, ...]:
     return tuple(Column(name) for name in _zones(options.shape)[1])
 
 
+@kernel
+def _add_up(cells: npt.NDArray[np.float32], zone: Ints, square: bool, out: npt.NDArray[np.float32]) -> None:
+    """Add the cells of each zone, in double precision."""
+    sums = np.zeros(out.shape[1])
+    for i in range(len(cells)):
+        sums[:] = 0.0
+        for c in range(len(zone)):
+            value = cells[i, c]
+            if value != 0.0:  # most are, and what is NaN is not
+                sums[zone[c]] += value * value if square else value
+        for k in range(len(sums)):
+            out[i, k] = math.sqrt(sums[k]) if square else sums[k]
+
+
 def _zone_rows(objects: Objects, options: ZoneOptions) -> Rows:
     events = select_objects(objects, options, options.shape)
-    zones, square = _zones(options.shape)[0], options.norm == "frobenius"
-    return lambda start, stop: rmm_rows(events, start, stop, options, zones, square)
+    zone, square = _zones(options.shape)[0].ravel(), options.norm == "frobenius"
+    whole = options.model_copy(update={"drop_masses": False})
+
+    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+        out = np.empty((stop - start, len(_zones(options.shape)[1])), np.float32)
+        for first in range(start, stop, _BLOCK):
+            last = min(first + _BLOCK, stop)
+            _add_up(rmm_rows(events, first, last, whole), zone, square, out[first - start : last - start])
+        out[~events.valid[start:stop]] = np.nan
+        return out
+
+    return rows
 
 
 RMM_ZONES = Feature(
