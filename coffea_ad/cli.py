@@ -166,7 +166,10 @@ def _card(args: argparse.Namespace) -> int:
     card = tagger.card
     session = tagger.scorer.session
     table = _table(f"{words[0]}", "what", "value")
-    table.add_row("name", f"{card.name} ({card.method}, {card.level} level, {card.collection})")
+    table.add_row(
+        "name",
+        f"{card.name} ({card.method}, " + (f"jet level, {card.collection})" if card.level == "jet" else "event level)"),
+    )
     table.add_row("digest", f"{tagger.scorer.digest[:16]}… verified")
     rows = len(card.golden.scores) if card.golden else 0
     table.add_row("golden rows", f"{rows} re-evaluated, all right" if rows else "none")

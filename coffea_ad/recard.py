@@ -114,6 +114,7 @@ def attach(
         scorer = OnnxScorer(write_card(data, card, name))
     except (BadModel, CardMismatch) as error:
         raise type(error)(f"{name}{str(error).removeprefix('model')}") from None
+    scorer.name = name
     rows = np.random.default_rng(1).random((_GOLDEN_ROWS, *card.inputs[0].shape), np.float32)
     update: dict[str, Any] = {}
     if background is not None:
