@@ -116,9 +116,9 @@ def _fields(collection: str, options: ObjectOptions, slots: tuple[int, ...]) -> 
     return tuple(dict.fromkeys(("pt", "eta", "phi", *more, *cut)))
 
 
-def _tagger(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the branch of the b tagger, if there are slots for b jets."""
-    return (options.btag,) if slots[1] > 0 and isinstance(options, AllObjectOptions) else ()
+def _tagger(options: ObjectOptions, slots: tuple[int, ...]) -> dict[str, float]:
+    """Return the branch of the b tagger and its working point, if there are slots for b jets."""
+    return {options.btag: options.btag_min} if slots[1] > 0 and isinstance(options, AllObjectOptions) else {}
 
 
 def object_branches(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
@@ -262,8 +262,10 @@ def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, .
             size = len(columns["pt"])
             known = {"Muon": _MUON_MASS, "Electron": _ELECTRON_MASS}.get(name, 0.0)
             columns.setdefault("mass", np.full(size, known))
-            tagger = _tagger(options, slots) if name == "Jet" else ()
-            tagged = columns[tagger[0]] > getattr(options, "btag_min") if tagger else np.zeros(size, bool)  # noqa: B009
+            tagger = _tagger(options, slots) if name == "Jet" else {}
+            tagged = np.zeros(size, bool)
+            for branch, working_point in tagger.items():
+                tagged = columns[branch] > working_point
             good, kinematics = _good(columns, options, name)
             judged = [f for f, compare, _ in options.cuts(name) if compare] + list(tagger)
             for field in judged:  # an object that would count, if only its number were one, makes its event undefined
