@@ -11,9 +11,10 @@ from coffea_ad._version import __version__
 from coffea_ad.card import ModelCard
 from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.results import load_results
-from coffea_ad.running import RunReport, run
+from coffea_ad.running import RunReport, resubmit, run
+from coffea_ad.running.merging import merge
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.tagger import Tagger
+from coffea_ad.tagger import Tagger, tag
 
 __all__ = [
     "ModelCard",
@@ -26,10 +27,13 @@ __all__ = [
     "features",
     "histograms",
     "load_results",
+    "merge",
     "recipes",
     "regions",
+    "resubmit",
     "run",
     "selection",
+    "tag",
     "weights",
 ]
 

@@ -18,6 +18,7 @@ from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
 
 __all__ = [
+    "EVENT_ID",
     "SCHEMA_VERSION",
     "Calibration",
     "ColumnSpec",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+EVENT_ID = ("run", "luminosityBlock", "event")
+"""The branches that name an event, and so its fold."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -123,7 +126,7 @@ class InputSpec(_Part):
     @property
     def columns(self) -> tuple[str, ...]:
         """`feature.column`, in order."""
-        return tuple(f"{f.key}.{c.name}" for f in self.features for c in f.columns)
+        return tuple(f"{key}.{c.name}" for f in self.features for key in (f.key,) for c in f.columns)
 
 
 class Calibration(_Part):
@@ -171,24 +174,44 @@ class RegionSpec(_Part):
 
 
 class Quantiles(_Part):
-    """Weighted quantiles of every input column on the reference background, to notice drift."""
+    """Weighted quantiles of every input column on the reference background, to notice drift.
+
+    The quantile of p is the smallest value x with P(column ≤ x) ≥ p.
+    """
 
     probability: tuple[Finite, ...]
     values: dict[str, tuple[Finite, ...]]
 
+    @model_validator(mode="after")
+    def _rising(self) -> Quantiles:
+        p = self.probability
+        if any(b <= a for a, b in itertools.pairwise((0.0, *p, 1.0))):
+            raise ValueError("probabilities must rise, between 0 and 1")
+        for name, values in self.values.items():
+            if len(values) != len(p) or any(b < a for a, b in itertools.pairwise(values)):
+                raise ValueError(f"the quantiles of {name} must be as many as the probabilities, and not fall")
+        return self
+
 
 class Folds(_Part):
-    """Cross-trained members: event i is scored by the member that never saw it."""
+    """Cross-trained members: event i is scored by the member that never saw it.
 
-    k: int
+    The fold of an event is `weights.fold_of(salt, k, run, luminosityBlock, event)`; the graph has an output for every
+    member, `{output}_0` … `{output}_{k-1}`, and member f, which was trained without fold f, scores fold f.
+    """
+
+    k: int = Field(ge=2, le=100)
     salt: str
 
 
 class Golden(_Part):
-    """Rows, flattened, with their scores, re-evaluated whenever a session is made."""
+    """Rows, flattened, with their scores, re-evaluated whenever a session is made.
+
+    With folds, every member scores all rows: first the scores of member 0, then those of member 1, ….
+    """
 
     inputs: dict[str, tuple[tuple[Finite, ...], ...]]
-    scores: tuple[Finite, ...]
+    scores: tuple[Finite, ...] = Field(min_length=1)
 
 
 class ModelCard(_Part):
@@ -222,6 +245,25 @@ class ModelCard(_Part):
                 raise ValueError("regions must run from loose to tight")
         return self
 
+    @model_validator(mode="after")
+    def _golden_scores_are_complete(self) -> ModelCard:
+        if self.golden is None:
+            return self
+        members, scores = len(self.outputs), len(self.golden.scores)
+        for name, rows in self.golden.inputs.items():
+            if scores != members * len(rows):
+                raise ValueError(
+                    f"{len(rows)} golden rows of {name} need {members * len(rows)} scores ({members} a row), not {scores}"
+                )
+        return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the graph that are scores: one, or one for every fold."""
+        if self.folds is None:
+            return (self.output,)
+        return tuple(f"{self.output}_{f}" for f in range(self.folds.k))
+
     def check(self) -> None:
         """Compare all features with the table of this installation.
 
@@ -246,12 +288,13 @@ class ModelCard(_Part):
 
     @property
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Alternatives of branches for each feature."""
-        return {
+        """Alternatives of branches for each feature, and what tells the folds apart."""
+        needs = {
             f"feature {f.key}": features.get(f.name).reads(self.collection, features.get(f.name).resolve(f.options))
             for spec in self.inputs
             for f in spec.features
         }
+        return needs if self.folds is None else {**needs, "the folds": (EVENT_ID,)}
 
 
 def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:

@@ -87,7 +87,12 @@ def _cp(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     from coffea_ad import recipes
+    from coffea_ad.errors import IncompleteRun
 
+    if args.resubmit is not None:
+        return _resubmit(args)
+    if args.recipe is None:
+        raise ConfigError("run needs a recipe: see coffea-ad ls")
     overrides = [*args.overrides, *(["unblind=true"] if args.unblind else [])]
     module = recipes.load(args.recipe)
     if recipes.kind_of(module) == "training":
@@ -96,26 +101,96 @@ def _run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.recipe}: a processor needs --fileset")
     from coffea_ad.running import run
 
-    report = run(
-        args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, executor=args.executor,
-        workers=args.workers, scheduler=args.scheduler, chunksize=args.chunksize, output=args.output, lumi=args.lumi,
-        test=args.test, allow_missing=args.allow_missing,
-    )  # fmt: skip
+    try:
+        report = run(
+            args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output,
+            chunksize=args.chunksize, lumi=args.lumi, test=args.test, limit_files=args.limit_files,
+            limit_chunks=args.limit_chunks, checkpoints=args.checkpoints, preflight=args.preflight,
+            providers=args.provider or ("CPUExecutionProvider",), **_execution(args),
+        )  # fmt: skip
+    except IncompleteRun as error:
+        return _incomplete(args, error)
+    _show(report, args.output)
+    return 0
+
+
+def _resubmit(args: argparse.Namespace) -> int:
+    from coffea_ad.errors import IncompleteRun
+    from coffea_ad.running import resubmit
+
+    if args.recipe is not None or args.overrides or args.output or args.fileset or args.model or args.config:
+        raise ConfigError("--resubmit takes recipe, fileset, models and configuration from the folder; leave them out")
+    try:
+        report = resubmit(args.resubmit, **_execution(args))
+    except IncompleteRun as error:
+        return _incomplete(args, error)
+    _show(report, args.resubmit)
+    return 0
+
+
+def _execution(args: argparse.Namespace) -> dict[str, Any]:
+    from coffea_ad.clusters import load_cluster
+
+    batch = args.cluster is not None or args.site is not None or args.minimum is not None
+    if batch and args.scheduler is not None:
+        raise ConfigError("give either --scheduler or --cluster, not both")
+    cluster = None
+    if batch or args.scheduler is not None:
+        kind = args.cluster or args.scheduler
+        cluster = load_cluster(kind, workers=args.workers, minimum=args.minimum, site=args.site)
+    return {
+        "executor": args.executor,
+        "workers": args.workers or 2,
+        "cluster": cluster,
+        "allow_missing": args.allow_missing,
+        "retries": args.retries,
+    }
+
+
+def _incomplete(args: argparse.Namespace, error: Exception) -> int:
+    """Show what an incomplete run has done, and how to do the rest."""
+    folder = args.resubmit or args.output
+    _show(error.report, folder)  # type: ignore[attr-defined]
+    print(f"error: {error}", file=sys.stderr)
+    if folder is not None:
+        print(f"what is missing can be run again with: coffea-ad run --resubmit {folder}", file=sys.stderr)
+    return 1
+
+
+def _show(report: Any, output: str | None) -> None:
+    """Print what a run did: datasets, failures, notes, speed."""
+    t = report.throughput
     table = _table(
-        f"{args.recipe}: {report.events_per_second / 1000:.2f} kHz", "dataset", "files", "chunks", "events", "sumw"
-    )
+        f"{report.processor}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
+        "dataset", "files", "chunks", "events", "sumw", "failed",
+    )  # fmt: skip
     for name, d in report.datasets.items():
         chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
-        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}")
+        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}", str(len(d["failed"])))
     _out.print(table)
     for note in report.notes:
-        _out.print(f"note: {note}", soft_wrap=True)
-    for d in report.datasets.values():
-        for missing in d["missing"]:
-            _out.print(f"missing: {missing}", soft_wrap=True)
-    if args.output is not None:
-        drawn = _draw(Path(args.output))
-        _out.print(f"results in {args.output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True)
+        _out.print(f"note: {note}", soft_wrap=True, markup=False)
+    for model, seen in report.inputs.items():
+        for dataset, counted in seen["datasets"].items():
+            lost = ", ".join(f"{column} {n}" for column, n in counted["undefined"].items())
+            if lost:
+                _out.print(f"undefined inputs of {model} in {dataset}: {lost}", soft_wrap=True, markup=False)
+    for failed in report.failed:
+        _out.print(f"missing: {failed['cause']}", soft_wrap=True, markup=False)
+    if output is not None:
+        drawn = _draw(Path(output))
+        _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from coffea_ad.running.merging import merge
+
+    results = merge(args.folders, args.output)
+    table = _table("merged", "dataset", "files", "events", "sumw", "fb⁻¹")
+    for name, d in results.report["datasets"].items():
+        table.add_row(name, str(len(d["files"])), str(d["events"]), f"{d['sumw']:.6g}", f"{d['lumi']:g}")
+    _out.print(table)
+    _out.print(args.output, soft_wrap=True, markup=False)
     return 0
 
 
@@ -137,6 +212,46 @@ def _draw(folder: Path) -> int:
             plotting.stack(results, observable, region, folder / "figures" / f"{observable}_{region}.png")
             drawn += 1
     return drawn
+
+
+def _fileset(args: argparse.Namespace) -> int:
+    from coffea_ad.filesets import building, sources, validation
+    from coffea_ad.filesets.inspection import inspect_files
+
+    if args.skip_bad and not args.validate:
+        raise ConfigError("--skip-bad needs the files opened; leave out --no-validate")
+    existing, found = sources.parse_sources(args.sources)
+    metadata = building.parse_metadata(args.xsec, args.data, args.meta)
+    if args.output is not None:
+        building.refuse_output(args.output, force=args.force)
+    fileset = building.build_fileset(found, metadata=metadata, tree=args.tree, existing=existing)
+    inspected = inspect_files(fileset, workers=args.workers) if args.validate else {}
+    findings = validation.findings_of(fileset, inspected)
+    fileset = validation.with_kinds(fileset, inspected)
+    left_out = [f for f in findings if f.kind == "bad file" and args.skip_bad]
+    if left_out:
+        fileset = validation.without_bad_files(fileset, left_out)
+    table = _table("fileset", "dataset", "files", "events", "kind", "xsec", "layout", "size")
+    for row in validation.summary(fileset, inspected):
+        table.add_row(*row)
+    _out.print(table)
+    for finding in [f for f in findings if f.kind == "note"]:
+        _out.print(f"note: {finding.sentence}", soft_wrap=True, markup=False)
+    for finding in left_out:
+        _out.print(f"left out: {finding.sentence}", soft_wrap=True, markup=False)
+    problems = [f for f in findings if f.kind != "note" and f not in left_out]
+    for finding in problems:
+        print(f"error: {finding.sentence}", file=sys.stderr)
+    if problems:
+        hint = "; --skip-bad leaves bad files out" if any(f.kind == "bad file" for f in problems) else ""
+        print(f"error: nothing was written{hint}", file=sys.stderr)
+        return 1
+    if args.output is None:
+        _out.print("nothing was written; say where with -o FILESET.json")
+        return 0
+    building.write_fileset(fileset, args.output, force=args.force)
+    _out.print(args.output, soft_wrap=True, markup=False)
+    return 0
 
 
 def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -171,7 +286,7 @@ def _card(args: argparse.Namespace) -> int:
         f"{card.name} ({card.method}, " + (f"jet level, {card.collection})" if card.level == "jet" else "event level)"),
     )
     table.add_row("digest", f"{tagger.scorer.digest[:16]}… verified")
-    rows = len(card.golden.scores) if card.golden else 0
+    rows = len(card.golden.scores) // len(card.outputs) if card.golden else 0
     table.add_row("golden rows", f"{rows} re-evaluated, all right" if rows else "none")
     for spec in card.inputs:
         for f in spec.features:
@@ -182,7 +297,11 @@ def _card(args: argparse.Namespace) -> int:
                 f"{f.key} v{f.version}: {columns}",
             )
             table.add_row("  options", ", ".join(f"{k}={v}" for k, v in f.options.items()))
-    table.add_row("graph", f"{len(session.get_inputs())} input, output {card.output}")
+    table.add_row("graph", f"{len(session.get_inputs())} input, output {', '.join(card.outputs)}")
+    if card.folds:
+        table.add_row(
+            "folds", f"{card.folds.k} members, salt {card.folds.salt!r}; each event by the one that never saw it"
+        )
     if card.calibration:
         table.add_row("calibration", f"{card.calibration.derived_from}; N_eff {card.calibration.n_effective:.0f}")
     for r in card.regions:
@@ -274,21 +393,52 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(do=_cp)
 
     p = verbs.add_parser("run", help="run a processor or a training recipe, by name or by path")
-    p.add_argument("recipe")
+    p.add_argument("recipe", nargs="?")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
     p.add_argument("--config", help="YAML file, or a shipped one such as wnae/svj.yaml")
     p.add_argument("-o", "--output", help="results folder, or model file of a training")
-    p.add_argument("--fileset", help="JSON: dataset → files and metadata")
+    p.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
     p.add_argument("--model", action="append", default=[], help="model file; may be given several times")
-    p.add_argument("--executor", choices=("iterative", "futures", "dask"), default="dask")
-    p.add_argument("--workers", type=int, default=2)
-    p.add_argument("--scheduler", help="address of a dask scheduler (default: an own cluster on the loopback address)")
-    p.add_argument("--chunksize", type=int, default=100_000)
+    p.add_argument("-e", "--executor", choices=("iterative", "futures", "dask"), default="dask")
+    p.add_argument("--workers", type=int, help="processes (default: 2)")
+    p.add_argument(
+        "--cluster", help="local, htcondor, slurm, lpc, lxplus, or a YAML file (default: local, loopback only)"
+    )
+    p.add_argument("--site", help="YAML file with the settings of a site")
+    p.add_argument("--minimum", type=int, help="scale the cluster between this and --workers")
+    p.add_argument("--scheduler", help="address of an existing dask scheduler: tls://… or tcp://…")
+    p.add_argument("-c", "--chunksize", type=int, default=100_000, help="events per chunk")
     p.add_argument("--lumi", type=float, default=1.0, help="fb⁻¹, for normalised histograms")
-    p.add_argument("--test", action="store_true", help="one file and one chunk per dataset")
-    p.add_argument("--allow-missing", action="store_true", help="go on without unreadable files, and name them")
+    p.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")
+    p.add_argument("--limit-files", type=int, help="at most so many files per dataset")
+    p.add_argument("--limit-chunks", type=int, help="at most so many chunks per dataset")
+    p.add_argument("--checkpoints", metavar="URL", help="keep finished chunks there, and go on from what is there")
+    p.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
+    p.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
+    p.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
+    p.add_argument("--preflight", action=argparse.BooleanOptionalAction, default=True,
+                   help="process the first events of every dataset before anything is sent out")  # fmt: skip
+    p.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
     p.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     p.set_defaults(do=_run)
+
+    p = verbs.add_parser("merge", help="add results folders, such as those of several years")
+    p.add_argument("folders", nargs="+")
+    p.add_argument("-o", "--output", required=True, help="a new folder")
+    p.set_defaults(do=_merge)
+
+    p = verbs.add_parser("fileset", help="make a fileset from globs, folders, lists and addresses, and check its files")
+    p.add_argument("sources", nargs="+", metavar="NAME=SOURCE | OLD.json", help="file, 'glob', folder, @list, address")
+    p.add_argument("-o", "--output", help="fileset (default: only check)")
+    p.add_argument("--xsec", action="append", default=[], metavar="NAME=PB", help="cross-section of a simulation")
+    p.add_argument("--data", action="append", default=[], metavar="NAME", help="this dataset is no simulation")
+    p.add_argument("--meta", action="append", default=[], metavar="NAME.key=value", help="more metadata")
+    p.add_argument("--tree", default="Events")
+    p.add_argument("--validate", action=argparse.BooleanOptionalAction, default=True, help="open every file")
+    p.add_argument("--workers", type=int, default=8, help="files that are open at the same time")
+    p.add_argument("--skip-bad", action="store_true", help="leave bad files out, and name them")
+    p.add_argument("--force", action="store_true", help="overwrite the output")
+    p.set_defaults(do=_fileset)
 
     p = verbs.add_parser("card", help="print and re-check a model's card; card attach MODEL CARD.yaml: give it one")
     p.add_argument("words", nargs="+", metavar="MODEL | attach MODEL CARD.yaml")
@@ -311,13 +461,13 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; an error of ours is one sentence on standard error and exit code 1."""
     parser = _parser()
-    # argparse takes positional words in one piece only; key=value may stand anywhere.
+    # argparse takes positional words in one piece only; key=value and the sources of a fileset may stand anywhere.
     args, rest = parser.parse_known_args(argv)
-    wrong = [word for word in rest if word.startswith("-") or "=" not in word or args.verb not in ("run", "simulate")]
+    name = {"run": "overrides", "simulate": "parameters", "fileset": "sources"}.get(args.verb)
+    wrong = [w for w in rest if w.startswith("-") or name is None or ("=" not in w and name != "sources")]
     if wrong:
         parser.error(f"{args.verb}: {' '.join(wrong)} is not understood")
-    if rest:
-        name = "overrides" if args.verb == "run" else "parameters"
+    if rest and name is not None:
         setattr(args, name, [*getattr(args, name), *rest])
     try:
         return int(args.do(args))

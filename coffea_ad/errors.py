@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "BadFeature",
@@ -15,7 +16,6 @@ __all__ = [
     "IncompleteRun",
     "MissingBranch",
     "MissingIndex",
-    "NoModel",
     "ProcessorFailed",
     "SimulationError",
     "SkimError",
@@ -51,10 +51,6 @@ class CardMismatch(CoffeaADError):
     """A card and the code, or a card and its graph, disagree on what goes into the model."""
 
 
-class NoModel(CoffeaADError):
-    """A processor needs a model and was given none, or more than it can use."""
-
-
 class ConfigError(CoffeaADError):
     """A configuration holds a wrong key or value."""
 
@@ -72,7 +68,9 @@ class ProcessorFailed(CoffeaADError):
 
 
 class IncompleteRun(CoffeaADError):
-    """Files or chunks are missing from a result."""
+    """Files or chunks are missing from a result; `report` is the RunReport of what was processed."""
+
+    report: Any = None
 
 
 class UnknownName(CoffeaADError):

@@ -1,7 +1,7 @@
-"""The bytes of a model file: named texts inside an ONNX protobuf, and a digest over all of them.
+"""The bytes of a model file: named texts inside an ONNX protobuf, a digest over all of them, and what must not be there.
 
-An ONNX file is a protobuf message whose top-level fields are all that is touched here, so that workers need no `onnx`
-package and nothing but the network runtime ever parses the graph.
+An ONNX file is a protobuf message, which is walked here by hand: workers need no `onnx` package, and nothing parses a
+graph before it is known to be undamaged and to hold all that it needs.
 """
 
 from __future__ import annotations
@@ -12,13 +12,40 @@ from collections.abc import Iterator
 
 from coffea_ad.errors import BadModel
 
-__all__ = ["CARD_KEY", "network_digest", "opset_domains", "read_texts", "seal", "verify", "with_texts"]
+__all__ = [
+    "CARD_KEY",
+    "check_graph",
+    "network_digest",
+    "output_names",
+    "part_for",
+    "read_texts",
+    "seal",
+    "verify",
+    "with_texts",
+]
 
 CARD_KEY = "coffea_ad.card"
 _DIGEST_KEY = "coffea_ad.digest"
 _DIGEST_LENGTH = 64
 _BLANK = "0" * _DIGEST_LENGTH
-_OPSET_IMPORT, _METADATA_PROPS = 8, 14  # field numbers of onnx.ModelProto
+_GRAPH, _METADATA_PROPS = 7, 14  # field numbers of onnx.ModelProto
+_NODE, _INITIALIZER, _OUTPUT, _VALUE_INFO = 1, 5, 12, 13  # of onnx.GraphProto
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+
+# Messages of onnx.proto, with the fields in which other messages stand that lead to operators or weights.
+_MESSAGES = {
+    "model": {7: "graph", 8: "opset", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "function": {7: "node", 9: "opset", 11: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "opset": {},
+    "tensor": {},
+}
+_DOMAIN_FIELD = {"opset": 1, "node": 7, "function": 10}
+_TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -34,12 +61,13 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             raise IndexError
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (field number, start, start of its payload, end) of a message's fields."""
-    at = 0
-    while at < len(data):
+def _fields(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (field number, start, start of its payload, end) of the fields of a message, data[at:stop]."""
+    while at < stop:
         start = at
         tag, at = _varint(data, at)
+        if tag >> 32 or not tag >> 3:  # other readers would cut such a number off, and see another field
+            raise IndexError
         kind = tag & 7
         payload = at
         if kind == 0:
@@ -53,14 +81,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int, int]]:
             at += 4
         else:
             raise IndexError
-        if at > len(data):
+        if at > stop:
             raise IndexError
         yield tag >> 3, start, payload, at
 
 
-def _walk(data: bytes, name: str) -> list[tuple[int, int, int, int]]:
+def _walk(data: bytes, name: str, at: int = 0, stop: int | None = None) -> list[tuple[int, int, int, int]]:
     try:
-        return list(_fields(data))
+        return list(_fields(data, at, len(data) if stop is None else stop))
     except IndexError:
         raise BadModel(f"{name}: this is not an ONNX file, or it is cut short") from None
 
@@ -115,20 +143,94 @@ def with_texts(data: bytes, texts: dict[str, str], name: str = "model") -> bytes
     return bytes(out)
 
 
-def opset_domains(data: bytes, name: str = "model") -> dict[str, int]:
-    """Return the operator domains of an ONNX file and their versions."""
-    domains = {}
-    for field, _, payload, end in _walk(data, name):
-        if field == _OPSET_IMPORT:
-            domain, version = "", 0
-            body = data[payload:end]
-            for number, _, p, e in _walk(body, name):
-                if number == 1:
-                    domain = body[p:e].decode(errors="replace")
-                elif number == 2:
-                    version = _varint(body, p)[0]
-            domains[domain] = version
-    return domains
+def check_graph(data: bytes, name: str = "model") -> None:
+    """Check that a graph holds all its weights, and takes operators of ONNX's own domains only.
+
+    All places are looked at: opset imports, nodes, functions, initializers, attributes and subgraphs.
+
+    Raises
+    ------
+    BadModel
+        A tensor lies in another file, or an operator is of a foreign domain; the message names it.
+    """
+    waiting = [("model", 0, len(data))]
+    while waiting:
+        kind, at, stop = waiting.pop()
+        label, outside = "", False
+        for field, _, payload, end in _walk(data, name, at, stop):
+            inner = _MESSAGES[kind].get(field)
+            if inner is not None:
+                waiting.append((inner, payload, end))
+            elif field == _DOMAIN_FIELD.get(kind):
+                domain = data[payload:end].decode(errors="replace")
+                if domain not in _DOMAINS:
+                    raise BadModel(f"{name}: it uses operators of a foreign domain: {domain}")
+            elif kind == "tensor" and field == _TENSOR_NAME:
+                label = data[payload:end].decode(errors="replace")
+            elif kind == "tensor" and field in (_EXTERNAL_DATA, _DATA_LOCATION):
+                outside |= field == _EXTERNAL_DATA or data[payload:end].strip(b"\x00") != b""
+        if outside:
+            raise BadModel(f"{name}: the weights {label!r} lie in another file; a model must be one file")
+
+
+def _names(data: bytes, name: str, span: tuple[int, int], field: int) -> list[str]:
+    """Return the texts in one field of a message."""
+    return [data[p:e].decode(errors="replace") for number, _, p, e in _walk(data, name, *span) if number == field]
+
+
+def _graph(data: bytes, name: str) -> tuple[int, int, int]:
+    """Return start, start of the payload, and end of the graph."""
+    found = [(start, payload, end) for field, start, payload, end in _walk(data, name) if field == _GRAPH]
+    if len(found) != 1:
+        raise BadModel(f"{name}: it holds {len(found)} graphs, not one")
+    return found[0]
+
+
+def output_names(data: bytes, name: str = "model") -> list[str]:
+    """Return the names of the graph's outputs."""
+    _, at, stop = _graph(data, name)
+    outputs = [(p, e) for field, _, p, e in _walk(data, name, at, stop) if field == _OUTPUT]
+    return [text for span in outputs for text in _names(data, name, span, 1)]
+
+
+def _read_by(data: bytes, name: str, node: tuple[int, int]) -> set[str]:
+    """Return all values that a node may read, those that its subgraphs take from outside included."""
+    read: set[str] = set()
+    waiting = [("node", *node)]
+    while waiting:
+        kind, at, stop = waiting.pop()
+        for field, _, payload, end in _walk(data, name, at, stop):
+            if kind == "node" and field == 1:
+                read.add(data[payload:end].decode(errors="replace"))
+            elif kind == "graph" and field == _OUTPUT:
+                read |= set(_names(data, name, (payload, end), 1))
+            elif _MESSAGES[kind].get(field) in ("attribute", "graph", "node"):
+                waiting.append((_MESSAGES[kind][field], payload, end))
+    return read
+
+
+def part_for(data: bytes, output: str, name: str = "model") -> bytes:
+    """Return the file with the part of its graph that one output needs.
+
+    The runtime executes a whole graph, whatever it is asked for: its option for less works in training builds only.
+    """
+    start, at, stop = _graph(data, name)
+    entries = _walk(data, name, at, stop)
+    needed, dropped = {output}, set()
+    for field, begin, payload, end in reversed(entries):  # nodes stand after what they read
+        if field == _NODE:
+            if needed.isdisjoint(_names(data, name, (payload, end), 2)):
+                dropped.add(begin)
+            else:
+                needed |= _read_by(data, name, (payload, end)) - {""}
+    named = {_OUTPUT: 1, _INITIALIZER: _TENSOR_NAME, _VALUE_INFO: 1}
+    for field, begin, payload, end in entries:
+        if field in named:
+            wanted = {output} if field == _OUTPUT else needed
+            if wanted.isdisjoint(_names(data, name, (payload, end), named[field])):
+                dropped.add(begin)
+    graph = b"".join(data[begin:end] for _, begin, _, end in entries if begin not in dropped)
+    return data[:start] + _encode(_GRAPH << 3 | 2) + _encode(len(graph)) + graph + data[stop:]
 
 
 def network_digest(data: bytes, name: str = "model") -> str:

@@ -113,12 +113,12 @@ def flat_columns(events: Any, collection: str, names: Iterable[str]) -> tuple[In
         Objects or values are None.
     """
     names = require(events, collection, names)
-    objects = events[collection]
-    counts = ak.num(objects, axis=1)
+    # field by field: coffea makes no objects of leptons whose charge, say, is not there
+    counts = ak.num(events[collection, names[0]], axis=1)
     if ak.any(ak.is_none(counts)):
         raise BadFile(f"{where(events)}{collection} has missing values: drop these events first")
     offsets = _offsets(ak.to_numpy(counts))
-    columns = {name: _flat(objects[name]) for name in names}
+    columns = {name: _flat(events[collection, name]) for name in names}
     for name, column in columns.items():
         if len(column) != offsets[-1]:
             raise BadFile(
@@ -136,7 +136,7 @@ def event_columns(events: Any, collection: str, names: Iterable[str]) -> dict[st
         As `flat_columns`.
     """
     names = require(events, collection, names)
-    columns = {name: events[collection][name] for name in names}
+    columns = {name: events[collection, name] for name in names}
     for name, column in columns.items():
         if ak.any(ak.is_none(column)):
             raise BadFile(f"{where(events)}{collection}_{name} has missing values: drop these events first")

@@ -11,13 +11,14 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from coffea_ad import features, regions
-from coffea_ad.card import Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
+from coffea_ad.card import EVENT_ID, Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, network_digest, read_texts
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skimming import FeatureConfig
 from coffea_ad.skims import Skim, load_skim, skim_files
+from coffea_ad.weights import fold_of
 
 __all__ = ["AttachConfig", "attach", "new_regions"]
 
@@ -46,6 +47,9 @@ def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) 
     if len({len(p.x) for p in parts}) != 1:
         raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
     rows = np.concatenate([p.x for p in parts], axis=1)
+    if card.folds is not None:  # no member scores a row that it has seen
+        ids = (parts[0].bystanders[name] for name in EVENT_ID)
+        return np.asarray(model(rows, fold_of(card.folds.salt, card.folds.k, *ids))), parts[0]
     kept = np.isin(parts[0].split, ("validation", "test")) if "rows" in card.provenance else np.ones(len(rows), bool)
     return np.asarray(model(rows[kept])), parts[0].select(kept)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,9 @@ class Results:
     report: dict[str, Any]
 
     def norm(self, dataset: str) -> float:
-        """Return the factor from raw sums to the run's luminosity."""
+        """Return the factor from raw sums to the luminosity of the dataset's run."""
         entry = self.report["datasets"][dataset]
-        return normalisation(dataset, entry["metadata"], entry["sumw"], self.report["lumi"])
+        return normalisation(dataset, entry["metadata"], entry["sumw"], entry.get("lumi", self.report["lumi"]))
 
     def scaled(self, dataset: str, observable: str) -> hist.Hist:
         """Return a histogram at the run's luminosity."""
@@ -54,24 +55,29 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     """
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    results = Results(histograms, report)
-    _write(out / "report.json", json.dumps(report, indent=1, default=str))
+    results = Results(histograms, dict(report))
+    parts = {}
     if any(histograms.values()):
-        _write(out / "histograms.json", json.dumps(histograms, default=uhi.io.json.default))
-        _write_root(results, out / "histograms.root")
+        text = json.dumps(histograms, default=uhi.io.json.default)
+        results.report["histograms"] = hashlib.sha256(text.encode()).hexdigest()
+        parts["histograms.json"] = text.encode()
+    parts["report.json"] = json.dumps(results.report, indent=1, default=str).encode()
+    for name, content in parts.items():
+        (out / f"{name}.part").write_bytes(content)
+    if "histograms.json" in parts:
+        _write_root(results, out / "histograms.root.part")
+    # all at once, at the end: a report must never stand beside another run's histograms
+    for name in ("histograms.root", "histograms.json", "report.json"):
+        if (out / f"{name}.part").exists():
+            (out / f"{name}.part").replace(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
     return results
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text)
-    temporary.replace(path)
 
 
 def _write_root(results: Results, path: Path) -> None:
     """One TH1 per observable/region/dataset/variation, at luminosity, as combine and pyhf take them."""
-    temporary = path.with_name(path.name + ".part")
-    with uproot.recreate(temporary) as file:
+    with uproot.recreate(path) as file:
         for dataset, observables in results.histograms.items():
             norm = results.norm(dataset)
             for observable, histogram in observables.items():
@@ -79,7 +85,6 @@ def _write_root(results: Results, path: Path) -> None:
                     for variation in histogram.axes["variation"]:
                         name = f"{observable}/{region}/{dataset}/{variation}"
                         file[name] = histogram[{"region": region, "variation": variation}] * norm
-    temporary.replace(path)
 
 
 def load_results(folder: str | Path) -> Results:
@@ -97,7 +102,12 @@ def load_results(folder: str | Path) -> Results:
         report = json.loads((root / "report.json").read_text())
         if not (root / "histograms.json").is_file():
             return Results({}, report)
-        stored = json.loads((root / "histograms.json").read_text(), object_hook=uhi.io.json.object_hook)
+        text = (root / "histograms.json").read_text()
+        if report.get("histograms", digest := hashlib.sha256(text.encode()).hexdigest()) != digest:
+            raise BadFile(
+                f"{root}: the histograms are not those of the report; was the run ended while it was writing?"
+            )
+        stored = json.loads(text, object_hook=uhi.io.json.object_hook)
         histograms = {d: {o: hist.Hist(h) for o, h in observables.items()} for d, observables in stored.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None

@@ -14,18 +14,20 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coffea_ad.card import ModelCard, read_card
-from coffea_ad.errors import BadModel, CardMismatch
-from coffea_ad.modelfile import opset_domains, verify
+from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.modelfile import check_graph, output_names, part_for, verify
 
 __all__ = ["OnnxScorer"]
 
-_ALLOWED_DOMAINS = {"", "ai.onnx", "ai.onnx.ml"}
 _GOLDEN_TOLERANCE = 1e-4
 _CACHE_SIZE = 16
-_sessions: OrderedDict[tuple[str, tuple[str, ...], int], ort.InferenceSession] = OrderedDict()
+_Key = tuple[str, tuple[str, ...], int]
+_sessions: OrderedDict[_Key, tuple[ort.InferenceSession, ...]] = OrderedDict()
+_making: dict[_Key, threading.Lock] = {}
 _lock = threading.Lock()
 
 Batch = Mapping[str, npt.NDArray[Any]]
+Floats = npt.NDArray[np.float32]
 
 
 class OnnxScorer:
@@ -44,12 +46,15 @@ class OnnxScorer:
     threads : int
         Threads of the runtime; onnxruntime ignores OMP_NUM_THREADS, and dask runs one worker per core.
     providers : tuple of str
-        onnxruntime execution providers.
+        onnxruntime execution providers, the preferred one first; a session that would do without it is refused.
 
     Raises
     ------
     BadModel
-        Damaged, edited, without card, with foreign operators, or its golden rows do not come out.
+        Damaged, edited, without card, with foreign operators, with weights in another file, or its golden rows do not
+        come out.
+    ConfigError
+        This onnxruntime has not these providers, found when the session is made.
 
     Examples
     --------
@@ -77,43 +82,71 @@ class OnnxScorer:
         self.batch, self.threads, self.providers = batch, threads, tuple(providers)
         self.digest = verify(self.data, self.name)
         self.card: ModelCard = read_card(self.data, self.name)
-        foreign = set(opset_domains(self.data, self.name)) - _ALLOWED_DOMAINS
-        if foreign:
-            raise BadModel(f"{self.name}: it uses operators of a foreign domain: {', '.join(sorted(foreign))}")
+        check_graph(self.data, self.name)
 
     @property
     def session(self) -> ort.InferenceSession:
-        """The process-wide session of this model, made when first needed."""
+        """The process-wide session of this model, made when first needed; of the first member, if there are several."""
+        return self.sessions[0]
+
+    @property
+    def sessions(self) -> tuple[ort.InferenceSession, ...]:
+        """One session, or one for each member."""
         key = (self.digest, self.providers, self.threads)
         with _lock:
-            if key not in _sessions:
-                _sessions[key] = self._make_session()
+            if key in _sessions:
+                _sessions.move_to_end(key)
+                return _sessions[key]
+            making = _making.setdefault(key, threading.Lock())
+        with making:  # one thread makes them, and those of other models do not wait
+            with _lock:
+                if key in _sessions:
+                    return _sessions[key]
+            made = self._make_sessions()
+            with _lock:
+                _sessions[key] = made
                 while len(_sessions) > _CACHE_SIZE:
                     _sessions.popitem(last=False)
-            _sessions.move_to_end(key)
-            return _sessions[key]
+            return made
 
-    def _make_session(self) -> ort.InferenceSession:
+    def _make_sessions(self) -> tuple[ort.InferenceSession, ...]:
         verify(self.data, self.name)
+        there = ort.get_available_providers()
+        lacking = [p for p in self.providers if p not in there]
+        if lacking:
+            raise ConfigError(f"this onnxruntime has no {', '.join(lacking)}; it has {', '.join(there)}")
+        if self.card.folds is None:
+            made: tuple[ort.InferenceSession, ...] = (self._load(self.data),)
+        else:
+            outputs = output_names(self.data, self.name)
+            if sorted(outputs) != sorted(self.card.outputs):
+                raise CardMismatch(
+                    f"{self.name}: the card has {self.card.folds.k} folds, but the graph the outputs {', '.join(outputs)}"
+                )
+            made = tuple(self._load(part_for(self.data, output, self.name)) for output in self.card.outputs)
+        for session, output in zip(made, self.card.outputs, strict=True):
+            self._check_signature(session, output)
+        self._check_golden(made)
+        return made
+
+    def _load(self, data: bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = self.threads
         options.log_severity_level = 3
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked is what is read
         try:
-            session = ort.InferenceSession(self.data, options, providers=list(self.providers))
+            session = ort.InferenceSession(data, options, providers=list(self.providers))
         except Exception as error:  # noqa: BLE001  onnxruntime has a dozen exception types without a common base
             raise BadModel(f"{self.name}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
-        self._check_signature(session)
-        golden = self.card.golden
-        if golden is not None:
-            shapes = {spec.name: spec.shape for spec in self.card.inputs}
-            rows = {name: np.array(v, np.float32).reshape(-1, *shapes[name]) for name, v in golden.inputs.items()}
-            scores = self._run(session, rows)
-            worst = np.max(np.abs(scores - golden.scores) / (1 + np.abs(golden.scores)))
-            if not worst <= _GOLDEN_TOLERANCE:
-                raise BadModel(f"{self.name}: its golden rows do not give their scores (off by {worst:.2g})")
+        if self.providers and self.providers[0] not in session.get_providers():
+            raise ConfigError(
+                f"{self.name}: {self.providers[0]} was asked for, but could not start here, and the model would run on "
+                f"{', '.join(session.get_providers())}"
+            )
+        session.disable_fallback()
         return session
 
-    def _check_signature(self, session: ort.InferenceSession) -> None:
+    def _check_signature(self, session: ort.InferenceSession, output: str) -> None:
         wanted = {spec.name: spec.shape for spec in self.card.inputs}
         found = {i.name: tuple(i.shape[1:]) for i in session.get_inputs()}
         # A dimension that the graph leaves open has a name, or none.
@@ -121,18 +154,42 @@ class OnnxScorer:
                   for name, dims in found.items()}  # fmt: skip
         if wanted != closed or any(len(found[name]) != len(wanted[name]) for name in wanted):
             raise CardMismatch(f"{self.name}: the card's inputs {wanted} are not the graph's {found}")
-        if any(i.type != "tensor(float)" for i in session.get_inputs()):
-            raise CardMismatch(f"{self.name}: all inputs must be float32")
-        if self.card.output not in {o.name for o in session.get_outputs()}:
-            raise CardMismatch(f"{self.name}: the graph has no output {self.card.output!r}")
+        outputs = [o for o in session.get_outputs() if o.name == output]
+        if not outputs:
+            raise CardMismatch(f"{self.name}: the graph has no output {output!r}")
+        for value in (*session.get_inputs(), *outputs):
+            if value.type != "tensor(float)":
+                raise CardMismatch(f"{self.name}: {value.name} is {value.type}, but inputs and scores must be float32")
+            if value.shape and isinstance(value.shape[0], int):
+                raise CardMismatch(f"{self.name}: {value.name} has room for {value.shape[0]} rows, not for any number")
 
-    def __call__(self, rows: Batch | npt.NDArray[Any] | ak.Array) -> npt.NDArray[np.float32] | ak.Array:
+    def _check_golden(self, sessions: tuple[ort.InferenceSession, ...]) -> None:
+        golden = self.card.golden
+        if golden is None:
+            return
+        rows = {}
+        for spec in self.card.inputs:
+            try:
+                listed = golden.inputs[spec.name]
+                rows[spec.name] = np.array(listed, np.float32).reshape(len(listed), *spec.shape)
+            except (KeyError, ValueError):
+                raise BadModel(f"{self.name}: its golden rows are not rows of input {spec.name}") from None
+        scores = np.concatenate([self._run(*member, rows) for member in zip(sessions, self.card.outputs, strict=True)])
+        worst = np.max(np.abs(scores - golden.scores) / (1 + np.abs(golden.scores)))
+        if not worst <= _GOLDEN_TOLERANCE:
+            raise BadModel(f"{self.name}: its golden rows do not give their scores (off by {worst:.2g})")
+
+    def __call__(
+        self, rows: Batch | npt.NDArray[Any] | ak.Array, folds: npt.ArrayLike | None = None
+    ) -> Floats | ak.Array:
         """Score rows.
 
         Parameters
         ----------
         rows : {input: (n, columns) float32}, or (n, columns) float32, or ak.Array of records
             Records are matched with the card's columns by name.
+        folds : (n,) integers, optional
+            The fold of every row's event (`weights.fold_of`), for a model whose card has folds.
 
         Returns
         -------
@@ -142,27 +199,32 @@ class OnnxScorer:
         Raises
         ------
         CardMismatch
-            Names, number of columns or dtype are not the card's.
+            Names, number of columns or dtype are not the card's; folds are missing, or there are none in the card.
         """
         if isinstance(rows, ak.Array):
-            return self.postprocess_awkward(self.numpy_call(self.prepare_awkward(rows)), rows)
+            return self.postprocess_awkward(self.numpy_call(self.prepare_awkward(rows), folds), rows)
         batch: Batch = rows if isinstance(rows, Mapping) else {self.card.inputs[0].name: rows}
         self.validate_numpy_input(batch)
-        return self.numpy_call(batch)
+        return self.numpy_call(batch, folds)
 
-    def prepare_awkward(self, rows: ak.Array) -> dict[str, npt.NDArray[np.float32]]:
-        """Collect the card's columns from flat records by name."""
+    def prepare_awkward(self, rows: ak.Array) -> dict[str, Floats]:
+        """Collect the card's columns from flat records by name; None becomes NaN."""
         batch = {}
         for spec in self.card.inputs:
             if len(spec.shape) != 1:
                 raise CardMismatch(f"{self.name}: input {spec.name} has rows of shape {spec.shape}; pass a numpy array")
-            missing = [c for c in spec.columns if c not in ak.fields(rows)]
-            extra = [c for c in ak.fields(rows) if c not in spec.columns]
-            if missing or extra:
-                raise CardMismatch(
-                    f"{self.name}: columns missing: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}"
-                )
-            columns = [np.asarray(ak.to_numpy(rows[c])).astype(np.float32) for c in spec.columns]
+        known = {c for spec in self.card.inputs for c in spec.columns}
+        missing, extra = sorted(known - set(ak.fields(rows))), sorted(set(ak.fields(rows)) - known)
+        if missing or extra:
+            raise CardMismatch(
+                f"{self.name}: columns missing: {', '.join(missing) or 'none'}; unknown: {', '.join(extra) or 'none'}"
+            )
+        for spec in self.card.inputs:
+            for name in spec.columns:
+                kind = str(ak.type(rows[name]).content)
+                if kind not in ("float32", "?float32"):
+                    raise CardMismatch(f"{self.name}: column {name} is {kind}, but must be one float32 a row")
+            columns = [np.asarray(ak.to_numpy(ak.fill_none(rows[c], np.float32(np.nan)))) for c in spec.columns]
             batch[spec.name] = np.stack(columns, axis=1)
         return batch
 
@@ -181,27 +243,59 @@ class OnnxScorer:
                 )
             if array.dtype != np.float32:
                 raise CardMismatch(f"{self.name}: input {spec.name} is {array.dtype}, but must be float32")
+        lengths = {len(array) for array in batch.values()}
+        if len(lengths) > 1:
+            raise CardMismatch(f"{self.name}: the inputs have {' and '.join(map(str, sorted(lengths)))} rows")
 
-    def numpy_call(self, batch: Batch) -> npt.NDArray[np.float32]:
+    @property
+    def step(self) -> int:
+        """Rows that are worked on at a time: so many that every member has about a batch of them."""
+        return self.batch * len(self.card.outputs)
+
+    def numpy_call(self, batch: Batch, folds: npt.ArrayLike | None = None) -> Floats:
         """Score validated rows; undefined rows and empty input never reach the runtime."""
         n = len(next(iter(batch.values())))
+        members = self._members(folds, n)
         scores = np.full(n, np.nan, np.float32)
-        finite = np.ones(n, bool)
-        for array in batch.values():
-            finite &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
-        if finite.any():
-            got = self._run(self.session, {name: array[finite] for name, array in batch.items()})
-            scores[finite] = np.where(np.isfinite(got), got, np.nan)
+        for start in range(0, n, self.step):
+            part = {name: array[start : start + self.step] for name, array in batch.items()}
+            mine = scores[start : start + self.step]
+            defined = np.ones(len(mine), bool)
+            for array in part.values():
+                defined &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+            for f, output in enumerate(self.card.outputs):
+                chosen = defined if members is None else defined & (members[start : start + self.step] == f)
+                if chosen.any():
+                    rows = part if chosen.all() else {name: array[chosen] for name, array in part.items()}
+                    got = self._run(self.sessions[f], output, rows)
+                    mine[chosen] = np.where(np.isfinite(got), got, np.float32(np.nan))
         return scores
 
-    def _run(self, session: ort.InferenceSession, batch: Batch) -> npt.NDArray[np.float32]:
-        n = len(next(iter(batch.values())))
-        parts = [
-            session.run([self.card.output], {k: v[start : start + self.batch] for k, v in batch.items()})[0]
-            for start in range(0, n, self.batch)
-        ]
-        return np.concatenate([np.asarray(part, np.float32).reshape(-1) for part in parts])
+    def _members(self, folds: npt.ArrayLike | None, n: int) -> npt.NDArray[Any] | None:
+        """Check the folds of rows: each says which member scores the row."""
+        if self.card.folds is None:
+            if folds is not None:
+                raise CardMismatch(f"{self.name}: the card has no folds, and one network scores all rows")
+            return None
+        k = self.card.folds.k
+        if folds is None:
+            raise CardMismatch(f"{self.name}: the model has {k} members; give the fold of every row (weights.fold_of)")
+        members = np.asarray(folds)
+        if members.shape != (n,) or members.dtype.kind not in "iu" or np.any((members < 0) | (members >= k)):
+            raise CardMismatch(f"{self.name}: folds must be {n} integers from 0 to {k - 1}, one for every row")
+        return members
 
-    def postprocess_awkward(self, scores: npt.NDArray[np.float32], rows: ak.Array) -> ak.Array:
+    def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Floats:
+        n = len(next(iter(batch.values())))
+        parts = []
+        for start in range(0, n, self.batch):
+            rows = {name: array[start : start + self.batch] for name, array in batch.items()}
+            part = np.asarray(session.run([output], rows)[0], np.float32)
+            if part.size != min(self.batch, n - start):
+                raise CardMismatch(f"{self.name}: output {output} has the shape {part.shape}, not one score a row")
+            parts.append(part.reshape(-1))
+        return np.concatenate(parts)
+
+    def postprocess_awkward(self, scores: Floats, rows: ak.Array) -> ak.Array:
         """Return the scores as an awkward array with the rows' behavior."""
         return ak.Array(scores, behavior=rows.behavior)

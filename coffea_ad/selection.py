@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import awkward as ak
@@ -10,12 +10,32 @@ import numpy as np
 import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 
-from coffea_ad.errors import MissingBranch
+from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.nanoaod import where
+from coffea_ad.weights import is_mc
 
-__all__ = ["any_trigger", "cutflow", "delta_phi", "has_lepton", "met_filters", "transverse_mass"]
+__all__ = [
+    "LEPTON_BRANCHES",
+    "Triggers",
+    "any_trigger",
+    "cutflow",
+    "delta_phi",
+    "has_lepton",
+    "met_filters",
+    "transverse_mass",
+    "trigger_reads",
+    "triggered",
+]
 
 Mask = npt.NDArray[np.bool_]
+Triggers = tuple[str, ...] | dict[str, tuple[str, ...]]
+"""Trigger paths, any of which is asked for; or those of every primary dataset, the first of which keeps an overlap."""
+
+LEPTON_BRANCHES = (
+    *(f"Electron_{f}" for f in ("pt", "eta", "cutBased", "miniPFRelIso_all")),
+    *(f"Muon_{f}" for f in ("pt", "eta", "looseId", "miniPFRelIso_all")),
+)
+"""What `has_lepton` reads."""
 
 
 def any_trigger(events: Any, names: Sequence[str]) -> Mask:
@@ -44,6 +64,58 @@ def any_trigger(events: Any, names: Sequence[str]) -> Mask:
     return fired
 
 
+def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> Mask:
+    """Return whether events are taken by their trigger, each event from one primary dataset only.
+
+    An event of data that fired paths of several primary datasets is in the files of all of them. It is kept where a path
+    of its file's own primary dataset fired, and no path of one that stands before it in `triggers`. In simulation any
+    path will do.
+
+    Parameters
+    ----------
+    events : NanoEvents
+        Data needs `primaryDataset` in its metadata if `triggers` is a mapping.
+    triggers : sequence of str, or {primary dataset: sequence of str}
+
+    Raises
+    ------
+    ConfigError
+        Data does not say which primary dataset it is of, or `triggers` does not have it.
+    MissingBranch
+        The file has none of the paths.
+    """
+    if not isinstance(triggers, Mapping):
+        return any_trigger(events, triggers)
+    if is_mc(events):
+        return any_trigger(events, [path for paths in triggers.values() for path in paths])
+    own = str((getattr(events, "metadata", None) or {}).get("primaryDataset"))
+    if own not in triggers:
+        raise ConfigError(
+            f"{where(events)}primaryDataset in the metadata of the dataset is {own!r}, but triggers are given for "
+            f"{', '.join(triggers)}"
+        )
+    names = list(triggers)
+    taken = any_trigger(events, triggers[own])
+    for earlier in names[: names.index(own)]:
+        taken &= ~any_trigger(events, triggers[earlier])
+    return taken
+
+
+def trigger_reads(triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return the branches of triggers for the check before a run: one path of every group, and whichever else is there.
+
+    >>> trigger_reads(["HLT_PFHT1050"])
+    {'the trigger': (('HLT_PFHT1050',),), 'HLT_PFHT1050': (('HLT_PFHT1050',), ())}
+    """
+    groups = triggers if isinstance(triggers, Mapping) else {"": triggers}
+    out: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for dataset, paths in groups.items():
+        if paths:
+            out["the trigger" + (f" of {dataset}" if dataset else "")] = tuple((path,) for path in paths)
+        out |= {path: ((path,), ()) for path in paths}
+    return out
+
+
 def met_filters(events: Any, names: Sequence[str]) -> Mask:
     """Return whether all filters passed.
 
@@ -66,12 +138,11 @@ def has_lepton(events: Any, pt_min: float, isolation_max: float) -> Mask:
     """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4."""
     found = np.zeros(len(events), bool)
     for collection, identity, grade in (("Electron", "cutBased", 2), ("Muon", "looseId", 1)):
-        lepton = events[collection]
         good = (
-            (lepton["pt"] > pt_min)
-            & (abs(lepton["eta"]) < 2.4)
-            & (lepton["miniPFRelIso_all"] < isolation_max)
-            & (lepton[identity] >= grade)
+            (events[collection, "pt"] > pt_min)
+            & (abs(events[collection, "eta"]) < 2.4)
+            & (events[collection, "miniPFRelIso_all"] < isolation_max)
+            & (events[collection, identity] >= grade)
         )
         found |= ak.to_numpy(ak.any(good, axis=1))
     return found

@@ -1,26 +1,39 @@
-"""Tagger: features + scorer + regions. The three lines that go into anybody's processor."""
+"""Tagger: features + scorer + regions. The three lines that go into anybody's processor.
+
+`tag` is where it happens, for one tagger or several: features that they share are computed once, block by block, so that
+large ones are never dense for a whole chunk; scores that cannot have changed are kept within the chunk.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
 from coffea_ad import features, regions
-from coffea_ad.card import ModelCard
-from coffea_ad.errors import CoffeaADError, MissingBranch
-from coffea_ad.nanoaod import Objects, refuse_single, where
+from coffea_ad.card import EVENT_ID, ModelCard
+from coffea_ad.errors import BadFeature, CoffeaADError, ConfigError, MissingBranch
+from coffea_ad.monitoring import watch
+from coffea_ad.nanoaod import Constituents, Objects, refuse_single, where
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.weights import fold_of
 
-__all__ = ["Tagger"]
-
+__all__ = ["Tagger", "tag"]
 
 _BLOCK_BYTES = 8_000_000  # of the widest input: what stays in a cache
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Key = tuple[str, str]  # name and options: what makes a feature the same for two models
 
 
 class Tagger:
@@ -37,6 +50,8 @@ class Tagger:
         Prefix of the new fields, so that several taggers live side by side.
     collection : str, optional
         Another collection than the card's.
+    threads, providers, batch
+        Of the runtime, as for `OnnxScorer`.
 
     Raises
     ------
@@ -53,8 +68,17 @@ class Tagger:
     ['ad_score', 'ad_logp', 'ad_region']
     """
 
-    def __init__(self, model: str | Path | bytes, name: str = "ad", collection: str | None = None) -> None:
-        self.scorer = OnnxScorer(model)
+    def __init__(
+        self,
+        model: str | Path | bytes,
+        name: str = "ad",
+        collection: str | None = None,
+        *,
+        threads: int = 1,
+        providers: tuple[str, ...] = ("CPUExecutionProvider",),
+        batch: int = 1024,
+    ) -> None:
+        self.scorer = OnnxScorer(model, batch=batch, threads=threads, providers=providers)
         self.name = name
         card = self.scorer.card
         self.card: ModelCard = card if collection is None else card.model_copy(update={"collection": collection})
@@ -62,59 +86,32 @@ class Tagger:
             self.card.check()
         except CoffeaADError as error:
             raise type(error)(f"{self.scorer.name}: {error}") from None
+        self._features: dict[str, list[Key]] = {
+            spec.name: [(f.name, features.get(f.name).resolve(f.options).model_dump_json()) for f in spec.features]
+            for spec in card.inputs
+        }
 
     @property
     def collection(self) -> str:
         """The collection that is scored."""
         return self.card.collection
 
-    def rows(self, events: Any) -> dict[str, npt.NDArray[np.float32]]:
+    @property
+    def target(self) -> str:
+        """What is scored: the collection, or whole events."""
+        return self.collection if self.card.level == "jet" else "whole events"
+
+    def rows(self, events: Any) -> dict[str, Floats]:
         """Compute the model's inputs for events or objects, {input: (n, *shape) float32}, all at once."""
-        objects = self._objects(events)
-        return self._reader(objects)(0, len(objects))
-
-    def _objects(self, events: Any) -> Objects:
-        if isinstance(events, Objects):
-            return events
-        return Objects.events(events) if self.card.level == "event" else Objects.of(events, self.collection)
-
-    def _reader(self, objects: Objects) -> Callable[[int, int], dict[str, npt.NDArray[np.float32]]]:
-        """Prepare the features of a chunk, and return a function that gives the inputs of some rows."""
-        prepared: dict[str, list[features.Rows]] = {}
-        if len(objects) > 0:  # a file without events may lack every branch
-            for spec in self.card.inputs:
-                table = [features.get(f.name) for f in spec.features]
-                prepared[spec.name] = [
-                    feature.prepare(objects, feature.resolve(f.options))
-                    for f, feature in zip(spec.features, table, strict=True)
-                ]
-
-        def read(start: int, stop: int) -> dict[str, npt.NDArray[np.float32]]:
-            out = {}
-            for spec in self.card.inputs:
-                parts = [rows(start, stop) for rows in prepared.get(spec.name, ())]
-                empty = np.zeros((0, *spec.shape), np.float32)
-                out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) if parts else empty
-            return out
-
-        return read
-
-    def _score(self, objects: Objects) -> npt.NDArray[np.float32]:
-        """Stream the rows into the scorer, block by block: large features are never dense for a whole chunk."""
-        read, n = self._reader(objects), len(objects)
-        widest = max(math.prod(spec.shape) for spec in self.card.inputs)
-        block = max(_BLOCK_BYTES // (4 * widest) // self.scorer.batch, 1) * self.scorer.batch
-        score = np.empty(n, np.float32)
-        for start in range(0, n, block):
-            stop = min(start + block, n)
-            score[start:stop] = self.scorer.numpy_call(read(start, stop))
-        return score
+        objects = _objects(events, self.card)
+        prepared = _prepare(objects, [self])
+        return self.inputs({key: rows(0, len(objects)) for key, rows in prepared.items()})
 
     def __call__(self, events: Any) -> Any:
         """Score events, or any mask, slice, `[:, 0]` or re-sort of the collection.
 
         Features read the passed objects' own fields, so systematic variations made with `ak.with_field` are scored as
-        varied; constituents are not rescaled.
+        varied; constituents are not rescaled. Scores of a model that reads no such field are kept within the chunk.
 
         Parameters
         ----------
@@ -131,31 +128,268 @@ class Tagger:
         ------
         MissingBranch, MissingIndex
         """
-        refuse_single(events)
-        level = self.card.level
-        if level == "jet" and len(events) == 0 and not {self.collection, "pt"} & set(ak.fields(events)):
-            return self._nothing()
-        try:
-            objects = self._objects(events)
-            score = self._score(objects)
-            bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
-        except MissingBranch as error:
-            prefix = where(events)
-            text = str(error).removeprefix(prefix)
-            raise MissingBranch(f"{prefix}{text} (asked for by {self.card.name})") from None
+        return tag(events, [self])
+
+    @property
+    def keys(self) -> list[Key]:
+        """Name and options of the features."""
+        return [key for keys in self._features.values() for key in keys]
+
+    def inputs(self, made: Mapping[Key, Floats]) -> dict[str, Floats]:
+        """Put the rows of features side by side as the model takes them."""
+        out = {}
+        for spec in self.card.inputs:
+            parts = [made[key] for key in self._features[spec.name] if key in made]
+            empty = np.zeros((0, *spec.shape), np.float32)
+            out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) if parts else empty
+        return out
+
+    def fields(self, objects: Objects, score: Floats) -> dict[str, Any]:
+        """Return the new fields: scores, and what the card makes of them."""
+        bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
         values = regions.logp(self.card.calibration, score)
         grade = ak.Array(regions.assign(values, self.card.regions, bystanders))
-        columns = {"score": ak.nan_to_none(score), "logp": ak.nan_to_none(values), "region": ak.mask(grade, grade >= 0)}
-        return objects.with_fields({f"{self.name}_{field}": column for field, column in columns.items()})
+        return {
+            f"{self.name}_score": ak.nan_to_none(score),
+            f"{self.name}_logp": ak.nan_to_none(values),
+            f"{self.name}_region": ak.mask(grade, grade >= 0),
+        }
 
-    def _nothing(self) -> Any:
-        """Return the answer for no events at all: such files may lack every branch."""
-        row = ak.zip(
-            {
-                "pt": np.zeros(0, np.float32),
-                f"{self.name}_score": np.zeros(0, np.float32),
-                f"{self.name}_logp": np.zeros(0, np.float32),
-                f"{self.name}_region": np.zeros(0, np.int8),
-            }
-        )
-        return ak.unflatten(row, np.zeros(0, np.int64))
+
+def tag(events: Any, taggers: Sequence[Tagger]) -> Any:
+    """Score with several models at once; a feature that more than one of them takes is computed once.
+
+    Parameters
+    ----------
+    events : ak.Array
+        NanoEvents, or any mask, slice, `[:, 0]` or re-sort of the taggers' collection.
+    taggers : sequence of Tagger
+        Of the same collection, or all of whole events, each with a name of its own.
+
+    Returns
+    -------
+    ak.Array
+        The objects with the fields of all taggers, as `Tagger` gives them one by one.
+
+    Raises
+    ------
+    ConfigError
+        The taggers do not go together.
+    MissingBranch, MissingIndex
+
+    Examples
+    --------
+    >>> from coffea.nanoevents import NanoEventsFactory
+    >>> import coffea_ad as ad
+    >>> events = NanoEventsFactory.from_root(f"{svj_file}:Events", schemaclass=ad.NanoAODSchema).events()
+    >>> jets = ad.tag(events, [ad.Tagger(model_file), ad.Tagger(model_file, name="other")])
+    >>> [field for field in jets.fields if field.endswith("_score")]
+    ['ad_score', 'other_score']
+    """
+    taggers = tuple(taggers)
+    _go_together(taggers)
+    refuse_single(events)
+    card = taggers[0].card
+    if card.level == "jet" and len(events) == 0 and not {card.collection, "pt"} & set(ak.fields(events)):
+        return _nothing(taggers)
+    with _asked_for_by(taggers, events):
+        objects = _objects(events, card)
+    columns: dict[str, Any] = {}
+    for tagger, score in zip(taggers, _scores(objects, taggers), strict=True):
+        with _asked_for_by([tagger], events):
+            columns |= tagger.fields(objects, score)
+    return objects.with_fields(columns)
+
+
+def _go_together(taggers: Sequence[Tagger]) -> None:
+    if not taggers:
+        raise ConfigError("tag needs at least one tagger")
+    first = taggers[0]
+    for i, tagger in enumerate(taggers):
+        if tagger.target != first.target:
+            raise ConfigError(
+                f"{first.card.name} scores {first.target} and {tagger.card.name} scores {tagger.target}: call tag for "
+                "each by itself"
+            )
+        if tagger.name in {other.name for other in taggers[:i]}:
+            raise ConfigError(f"two taggers are called {tagger.name!r} and would write the same fields")
+
+
+@contextmanager
+def _asked_for_by(taggers: Sequence[Tagger], events: Any) -> Iterator[None]:
+    """Say in the error of a missing branch which file it is, and which models need it."""
+    try:
+        yield
+    except MissingBranch as error:
+        prefix = where(events)
+        names = ", ".join(dict.fromkeys(t.card.name for t in taggers))
+        raise MissingBranch(f"{prefix}{str(error).removeprefix(prefix)} (asked for by {names})") from None
+
+
+def _nothing(taggers: Sequence[Tagger]) -> Any:
+    """Return the answer for no events at all: such files may lack every branch."""
+    types = {"score": np.float32, "logp": np.float32, "region": np.int8}
+    fields = {f"{t.name}_{field}": np.zeros(0, dtype) for t in taggers for field, dtype in types.items()}
+    return ak.unflatten(ak.zip({"pt": np.zeros(0, np.float32), **fields}), np.zeros(0, np.int64))
+
+
+def _objects(events: Any, card: ModelCard) -> Objects:
+    if isinstance(events, Objects):
+        return events
+    return Objects.events(events) if card.level == "event" else Objects.of(events, card.collection)
+
+
+@dataclass(frozen=True)
+class _Unvaried(Objects):
+    """Objects without fields of their own: what is computed from them is the same for all variations of the objects."""
+
+    whole: Objects
+    feature: str
+
+    @cached_property
+    def constituents(self) -> Constituents:
+        """Those of the objects, gathered once for both."""
+        return self.whole.constituents
+
+    def field(self, name: str) -> npt.NDArray[Any]:
+        """Refuse: a feature that takes what may vary has to say so."""
+        raise BadFeature(f"feature {self.feature} takes {self.collection}_{name}, which it does not declare as read")
+
+
+def _places(objects: Objects, rows: Ints) -> Objects:
+    """Return some of the objects, with their places as their only fields."""
+    event, index = objects.event[rows], objects.index[rows]
+    array = ak.zip({"eventIdxG": event, "objectIdxG": index})
+    return Objects(objects.collection, array, objects.source, event, index)
+
+
+def _tables(key: Key, collection: str) -> set[str] | None:
+    """Return the collections that a feature reads, or None if fields of the objects themselves are among them."""
+    feature = features.get(key[0])
+    alternatives = feature.reads(collection, feature.options.model_validate_json(key[1]))
+    branches = {branch for alternative in alternatives for branch in alternative}
+    if feature.level == "event" or any(branch.startswith(f"{collection}_") for branch in branches):
+        return None
+    return {branch.partition("_")[0] for branch in branches}
+
+
+def _prepare(objects: Objects, taggers: Sequence[Tagger]) -> dict[Key, features.Rows]:
+    """Prepare the features of all taggers for a chunk, each once."""
+    wanted: dict[Key, list[Tagger]] = {}
+    for tagger in taggers if len(objects) > 0 else ():  # a file without events may lack every branch
+        for key in tagger.keys:
+            wanted.setdefault(key, []).append(tagger)
+    alone = _places(objects, np.arange(len(objects))) if "objectIdxG" in ak.fields(objects.array) else None
+    prepared = {}
+    for key, who in wanted.items():
+        feature, given = features.get(key[0]), objects
+        if alone is not None and _tables(key, objects.collection) is not None:
+            given = _Unvaried(
+                alone.collection, alone.array, alone.source, alone.event, alone.index, objects, feature.name
+            )
+        with _asked_for_by(who, objects.source):
+            prepared[key] = feature.prepare(given, feature.options.model_validate_json(key[1]))
+    return prepared
+
+
+class _Kept:
+    """Scores of a chunk's objects by one model, by the places of the objects in the whole collection."""
+
+    def __init__(self, tables: Sequence[Any]) -> None:
+        self.tables: list[ReferenceType[Any]] = [ref(table) for table in tables]
+        self.score = np.zeros(0, np.float32)
+        self.done = np.zeros(0, bool)
+
+    def made_of(self, tables: Sequence[Any]) -> bool:
+        """Say whether the collections are still those that the scores were computed from."""
+        return len(tables) == len(self.tables) and all(r() is t for r, t in zip(self.tables, tables, strict=True))
+
+    def missing(self, index: Ints) -> Ints:
+        """Return which of the objects have no score yet, each place once."""
+        more = int(index.max(initial=-1)) + 1 - len(self.done)
+        if more > 0:
+            self.score, self.done = np.pad(self.score, (0, more)), np.pad(self.done, (0, more))
+        rows = np.flatnonzero(~self.done[index])
+        return rows[np.sort(np.unique(index[rows], return_index=True)[1])]
+
+    def put(self, index: Ints, rows: Ints, score: Floats) -> Floats:
+        """Keep the scores of some of the objects, and return those of all."""
+        self.score[index[rows]], self.done[index[rows]] = score, True
+        return self.score[index]
+
+
+# A chunk is its events factory: scores live exactly as long.
+_kept: WeakKeyDictionary[Any, dict[tuple[str, str, tuple[str, ...]], _Kept]] = WeakKeyDictionary()
+
+
+def _keep(objects: Objects, tagger: Tagger) -> _Kept | None:
+    """Return what is kept of a chunk for a model, or None if its scores may change with the objects' own fields."""
+    attrs = objects.source.attrs
+    factory = attrs.get("@events_factory")
+    if factory is None or "@original_array" in attrs or "objectIdxG" not in ak.fields(objects.array):
+        return None
+    names: set[str] = set()
+    for key in tagger.keys:
+        read = _tables(key, objects.collection)
+        if read is None:
+            return None
+        names |= read
+    layout = objects.source.layout
+    tables = [layout.content(name) for name in sorted(names.intersection(layout.fields))]
+    mine = _kept.setdefault(factory, {})
+    who = tagger.scorer.digest, objects.collection, tagger.scorer.providers
+    if who not in mine or not mine[who].made_of(tables):
+        mine[who] = _Kept(tables)
+    return mine[who]
+
+
+def _folds(objects: Objects, card: ModelCard) -> Ints | None:
+    """Return the fold of each object's event."""
+    if card.folds is None:
+        return None
+    source = objects.source
+    missing = [name for name in EVENT_ID if name not in ak.fields(source)]
+    if missing:
+        raise MissingBranch(f"{where(source)}the folds of {card.name} need {', '.join(missing)}")
+    ids = (np.asarray(ak.to_numpy(source[name])) for name in EVENT_ID)
+    return fold_of(card.folds.salt, card.folds.k, *ids)[objects.event]
+
+
+def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
+    """Score all objects with all taggers, those apart for which fewer objects are left to score."""
+    kept = [_keep(objects, tagger) for tagger in taggers]
+    out: list[Floats] = [np.empty(0, np.float32)] * len(taggers)
+    groups: dict[bytes, tuple[Ints, list[int]]] = {}
+    for i, mine in enumerate(kept):
+        rows = np.arange(len(objects)) if mine is None else mine.missing(objects.index)
+        groups.setdefault(rows.tobytes(), (rows, []))[1].append(i)
+    for rows, members in groups.values():
+        part = objects if len(rows) == len(objects) else _places(objects, rows)
+        for i, score in zip(members, _stream(part, [taggers[i] for i in members]), strict=True):
+            mine = kept[i]
+            out[i] = score if mine is None else mine.put(objects.index, rows, score)
+    return out
+
+
+def _stream(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
+    """Stream the rows into the scorers, block by block; every feature is made once for a block."""
+    prepared, n = _prepare(objects, taggers), len(objects)
+    widest = max(math.prod(spec.shape) for t in taggers for spec in t.card.inputs)
+    step = max(t.scorer.step for t in taggers)
+    block = max(_BLOCK_BYTES // (4 * widest) // step, 1) * step
+    scores = [np.empty(n, np.float32) for _ in taggers]
+    folds = [_folds(objects, t.card) if n else None for t in taggers]
+    watches = [watch(t.card, t.scorer.digest, n) for t in taggers]
+    for start in range(0, n, block):
+        here = slice(start, min(start + block, n))
+        with _asked_for_by(taggers, objects.source):
+            made = {key: rows(here.start, here.stop) for key, rows in prepared.items()}
+        for tagger, score, fold, seen in zip(taggers, scores, folds, watches, strict=True):
+            batch, call = tagger.inputs(made), tagger.scorer.numpy_call
+            score[here] = call(batch) if fold is None else call(batch, fold[here])
+            if seen is not None:
+                seen.see(start, batch, score[here])
+    for seen in watches:
+        if seen is not None:
+            seen.finish()
+    return scores

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.nanoaod import where
 
 __all__ = [
     "SPLIT",
     "cross_section",
+    "event_branch",
+    "event_normal",
     "event_uniform",
+    "fold_of",
     "generator_weight",
+    "has_branch",
     "is_mc",
     "n_effective",
     "normalisation",
@@ -77,12 +82,70 @@ def event_uniform(
     >>> event_uniform("train", [1, 1], [1, 1], [1, 2]).round(6)
     array([0.300918, 0.408135])
     """
-    start = np.uint64(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "little"))
-    h = splitmix64(start)
+    return _uniform(_hash(salt, (run, luminosity_block, event)))
+
+
+def event_normal(
+    salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike, index: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Draw standard normal numbers for objects by the ids of their events and their places in them (Box and Muller).
+
+    Parameters
+    ----------
+    salt : str
+        Different salts give independent numbers.
+    run, luminosity_block, event, index : (n,) integers
+
+    Returns
+    -------
+    (n,) float64
+
+    Examples
+    --------
+    >>> event_normal("smearing", [1, 1], [1, 1], [1, 1], [0, 1]).round(4)
+    array([0.7384, 0.0015])
+    """
+    h = _hash(salt, (run, luminosity_block, event, index))
+    radius = np.sqrt(-2 * np.log1p(-_uniform(h)))
+    return np.asarray(radius * np.cos(2 * np.pi * _uniform(splitmix64(h))))
+
+
+def _hash(salt: str, ids: Iterable[npt.ArrayLike]) -> U64:
+    h = splitmix64(np.uint64(int.from_bytes(hashlib.sha256(salt.encode()).digest()[:8], "little")))
     with np.errstate(over="ignore"):
-        for part in (run, luminosity_block, event):
+        for part in ids:
             h = splitmix64(h + np.asarray(part).astype(np.uint64))
+    return h
+
+
+def _uniform(h: U64) -> npt.NDArray[np.float64]:
     return np.asarray((h >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def fold_of(
+    salt: str, k: int, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike
+) -> npt.NDArray[np.int64]:
+    """Return the fold of events, ⌊k · event_uniform(salt, …)⌋: by their ids alone, the same in training and in runs.
+
+    Parameters
+    ----------
+    salt : str
+        That of the card; another one is another division.
+    k : int
+        Number of folds.
+    run, luminosity_block, event : (n,) integers
+
+    Returns
+    -------
+    (n,) int64
+        0 … k − 1.
+
+    Examples
+    --------
+    >>> fold_of("folds", 3, [1, 1, 1, 1], [1, 1, 1, 1], [1, 2, 3, 4])
+    array([1, 1, 1, 0])
+    """
+    return np.floor(k * event_uniform(salt, run, luminosity_block, event)).astype(np.int64)
 
 
 def split_of(run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike) -> npt.NDArray[np.str_]:
@@ -95,6 +158,34 @@ def split_of(run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.Arr
     return np.array(list(SPLIT), dtype=np.str_)[
         np.digitize(event_uniform("train", run, luminosity_block, event), edges)
     ]
+
+
+def has_branch(events: Any, branch: str) -> bool:
+    """Say whether a branch is there, in the way that the schema groups branches by what stands before the first "_"."""
+    name, _, field = branch.partition("_")
+    fields = ak.fields(events)
+    return branch in fields or (name in fields and field in events.layout[name].fields)
+
+
+def event_branch(events: Any, branch: str) -> Any:
+    """Return a branch by its name in the file, one value or one list per event.
+
+    Parameters
+    ----------
+    events : NanoEvents
+    branch : str
+        Such as "Pileup_nTrueInt", "PSWeight" or "FatJet_pt".
+
+    Raises
+    ------
+    MissingBranch
+    """
+    if not has_branch(events, branch):
+        raise MissingBranch(f"{where(events)}there is no branch {branch}")
+    if branch in ak.fields(events):
+        return events[branch]
+    name, _, field = branch.partition("_")
+    return events[name, field]  # not by way of a four-vector, which wants all of its fields
 
 
 def is_mc(events: Any) -> bool:

@@ -2,13 +2,14 @@
 
     coffea-ad run semivisible_jets --fileset all.json --model wnae.onnx --executor dask -o results/
 
-The selection follows the shape of the CMS search for resonant semivisible jets (arXiv:2112.11125). Copy the file with
+The selection follows the shape of the CMS search for resonant semivisible jets (arXiv:2112.11125). Without a model, all
+selected events are in one region, for control plots; several models sort the events side by side. Copy the file with
 `coffea-ad cp semivisible_jets mine.py`, edit it, and run it by its path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +17,14 @@ import awkward as ak
 import hist
 import numpy as np
 from coffea import processor
-from coffea.analysis_tools import PackedSelection, Weights
+from coffea.analysis_tools import PackedSelection
 from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
 from coffea_ad import histograms, regions
 from coffea_ad import selection as cuts
-from coffea_ad.errors import ConfigError, NoModel
+from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.errors import ConfigError
 from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of
 
 Split = Literal["train", "validation", "test"]
@@ -41,9 +43,12 @@ class Config(BaseModel):
     dphi_max: float = Field(0.8, description="smallest angle between a leading jet and MET")
     lepton_pt_min: float = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
     lepton_isolation_max: float = 0.2
-    triggers: tuple[str, ...] = Field((), description="any of them; none: no trigger is asked for")
+    triggers: cuts.Triggers = Field(
+        (), description="any of them, or those of every primary dataset; none: not asked for"
+    )
     met_filters: tuple[str, ...] = Field((), description="all of them")
-    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and masses, propagated to MET")
+    corrections: Corrections = Corrections()
+    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and masses, where there is no jec")
     mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
     splits: tuple[Split, ...] = Field((), description="simulated events of these parts of a training only; none: all")
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
@@ -52,58 +57,68 @@ class Config(BaseModel):
 class Processor(processor.ProcessorABC):
     """Fills histograms of anomaly regions."""
 
-    steps = ("filters", "trigger", "lepton veto", "two jets", "delta eta", "MET", "RT", "dphi")
-
     def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:  # noqa: ARG002
-        if len(taggers) != 1:
-            raise NoModel(f"semivisible_jets needs exactly one --model, not {len(taggers)}")
         self.config = config
-        self.tagger = taggers[0]
-        if self.tagger.card.level != "jet":
-            raise ConfigError(
-                f"semivisible_jets: {self.tagger.card.name} is a model of whole events, and jets are tagged here"
-            )
+        for tagger in taggers:
+            if tagger.card.level != "jet":
+                raise ConfigError(
+                    f"semivisible_jets: {tagger.card.name} is a model of whole events, and jets are tagged here"
+                )
+        # regions of the first model have plain names, those of others begin with their tagger's
+        self.taggers = {"" if i == 0 else f"{t.name}_": t for i, t in enumerate(taggers)}
+        collections = list(dict.fromkeys(t.collection for t in taggers)) or ["FatJet"]
+        if len(collections) > 1:
+            raise ConfigError(f"semivisible_jets: the models are of different jets, {' and '.join(collections)}")
+        self.collection = collections[0]
+        self.corrector = Corrector(config.corrections, self.collection, jet_scale=config.jet_scale)
+        certified = ["certified"] if config.corrections.lumi_mask else []
+        veto = ["jet veto"] if config.corrections.jet_veto_map else []
+        kinematic = ("two jets", "delta eta", "MET", "RT", "dphi")
+        self.steps = (*certified, "filters", "trigger", *veto, "lepton veto", *kinematic)
         self.fraction = sum(SPLIT[s] for s in set(config.splits)) or 1.0  # of simulated events, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
-        """Branches that a file must have, for the check before the run."""
-        c, collection = self.config, self.tagger.collection
+        """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
+        c = self.config
         own = (
-            *(f"{collection}_{k}" for k in ("pt", "eta", "phi", "mass", "msoftdrop")),
+            *(f"{self.collection}_{k}" for k in ("pt", "eta", "phi", "mass", "msoftdrop")),
             *(f"{c.met}_{k}" for k in ("pt", "phi")),
-            *(f"Electron_{k}" for k in ("pt", "eta", "cutBased", "miniPFRelIso_all")),
-            *(f"Muon_{k}" for k in ("pt", "eta", "looseId", "miniPFRelIso_all")),
+            *cuts.LEPTON_BRANCHES,
             *c.met_filters,
         )
-        triggers = {"the trigger": tuple((name,) for name in c.triggers)} if c.triggers else {}
-        return {**self.tagger.card.reads, "the selection": (own,), **triggers}
+        models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
+        return {**models, "the selection": (own,), **cuts.trigger_reads(c.triggers), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
         mc, n_events = is_mc(events), len(events)
         if mc and self.config.splits and len(events) > 0:
             events = events[np.isin(split_of(events.run, events.luminosityBlock, events.event), self.config.splits)]
-        weights = Weights(len(events))
-        weights.add("generator", generator_weight(events))
-        weight = weights.weight()
-        variations = ["nominal", *(("jet_scaleUp", "jet_scaleDown") if mc and self.config.jet_scale else ())]
+        weights = self.corrector.weights(events)
+        by_weight = self.corrector.weight_variations if mc else ()
+        by_jets = self.corrector.jet_variations if mc else ()
         out: dict[str, Any] = {
-            "sumw": float(weight.sum()),
+            "sumw": float(generator_weight(events).sum()),  # before any cut and correction: what normalises
+            "sumw_variations": self.corrector.sums(weights) if mc else {},
             "events": n_events,
             "kind": {"mc" if mc else "data"},
             "unscored": 0,
             "undefined": 0,
             "cutflow": {},
-            "histograms": self._book(variations),
+            "histograms": self._book(["nominal", *by_jets, *by_weight]),
         }
         if len(events) > 0:
             kept = self._select_events(events)
-            for variation, jets in self._variations(events, variations):
-                self._analyse(events, jets, kept, weight, variation, out, mc=mc)
+            for variation, jets in self.corrector.jets(events):
+                weight = {variation: weights.weight()}
+                if variation == "nominal":  # the same events with the same scores: only their weights differ
+                    weight |= {name: weights.weight(name) for name in by_weight}
+                self._analyse(events, jets, kept, weight, out, mc=mc)
         return {events.metadata["dataset"]: out}
 
     def _book(self, variations: Sequence[str]) -> dict[str, hist.Hist]:
-        names = regions.region_names(self.tagger.card.regions)
+        names = ["inclusive"] if not self.taggers else []
+        names += [p + region for p, t in self.taggers.items() for region in regions.region_names(t.card.regions)]
         mass = (50, 0, self.config.mass_max)
         axes = [
             hist.axis.Regular(*mass, name="mt", label="$m_T$ [GeV]"),
@@ -111,20 +126,23 @@ class Processor(processor.ProcessorABC):
             hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),
             hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"),
             hist.axis.Regular(50, 0, 400, name="msoftdrop", label="$m_{SD}$ [GeV]"),
-            histograms.logp_axis(self.tagger.card, f"{self.tagger.name}_logp"),
-            *(hist.axis.Integer(0, 3, name=f"n_{r.name}", label=f"{r.name} jets") for r in self.tagger.card.regions),
         ]
+        for prefix, tagger in self.taggers.items():
+            points = [prefix + r.name for r in tagger.card.regions]
+            axes.append(histograms.logp_axis(tagger.card, f"{tagger.name}_logp"))
+            axes += [hist.axis.Integer(0, 3, name=f"n_{point}", label=f"{point} jets") for point in points]
         return {axis.name: histograms.book(axis, names, variations) for axis in axes}
 
-    def _variations(self, events: Any, variations: Sequence[str]) -> Iterator[tuple[str, Any]]:
-        jets = events[self.tagger.collection]
-        for variation in variations:
-            factor = 1 + {"nominal": 0, "jet_scaleUp": 1, "jet_scaleDown": -1}[variation] * self.config.jet_scale
-            varied = jets
-            if variation != "nominal":
-                for field in ("pt", "mass", "msoftdrop"):
-                    varied = ak.with_field(varied, jets[field] * np.float32(factor), field)
-            yield variation, ak.with_field(varied, varied["pt"] - jets["pt"], "pt_shift")
+    def _select_events(self, events: Any) -> dict[str, Any]:
+        """Cuts that no variation of the jets touches."""
+        c = self.config
+        return {
+            "certified": self.corrector.certified(events),
+            "filters": cuts.met_filters(events, c.met_filters),
+            "trigger": cuts.triggered(events, c.triggers),
+            "jet veto": self.corrector.outside_veto(events),
+            "lepton veto": ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max),
+        }
 
     @staticmethod
     def _missing_momentum(met: Any, pair: Any) -> tuple[Any, Any]:
@@ -134,28 +152,12 @@ class Processor(processor.ProcessorABC):
         px, py = px - (shift * np.cos(phi)).sum(axis=1), py - (shift * np.sin(phi)).sum(axis=1)
         return np.hypot(px, py), np.arctan2(py, px)
 
-    def _select_events(self, events: Any) -> dict[str, Any]:
-        """Cuts that no variation of the jets touches."""
-        c = self.config
-        return {
-            "filters": cuts.met_filters(events, c.met_filters),
-            "trigger": cuts.any_trigger(events, c.triggers),
-            "lepton veto": ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max),
-        }
-
     def _analyse(
-        self,
-        events: Any,
-        jets: Any,
-        kept: dict[str, Any],
-        weight: Any,
-        variation: str,
-        out: dict[str, Any],
-        *,
-        mc: bool,
+        self, events: Any, jets: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
     ) -> None:
+        """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
-        n = len(events)
+        n, nominal = len(events), "nominal" in weight
         order = ak.argsort(jets["pt"], axis=1, ascending=False)
         leading = jets[order][:, :2]
         good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
@@ -181,34 +183,41 @@ class Processor(processor.ProcessorABC):
             chosen.add(name, whole)
         mask = chosen.all(*self.steps)
 
-        tagged = self.tagger(leading[mask])
-        masks, unscored = regions.event_regions(tagged[f"{self.tagger.name}_region"], self.tagger.card.regions)
-        shown = np.ones(int(mask.sum()), bool)
-        grades = ak.to_numpy(ak.fill_none(tagged[f"{self.tagger.name}_region"], -1)).reshape(-1, 2)
-        if not mc and not c.unblind:
-            shown &= ~histograms.blinded(grades, self.tagger.card.regions)
-        if variation == "nominal":
-            hidden = np.zeros(n, bool)
-            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
-            chosen.add("shown", ~hidden)
-            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight, and_="shown")
-            out["unscored"] += int((unscored & shown).sum())
-
         inside = mask[two]
-        logp = ak.to_numpy(ak.fill_none(tagged[f"{self.tagger.name}_logp"], np.nan)).reshape(-1, 2)
+        tagged = ad.tag(leading[mask], list(self.taggers.values())) if self.taggers else leading[mask]
         values = {
             "mt": mt[inside],
             "mjj": ak.to_numpy(dijet.mass)[inside],
             "met": met_pt[inside],
             "ht": ak.to_numpy(ak.sum(pair["pt"], axis=1))[inside],
             "msoftdrop": ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2),
-            f"{self.tagger.name}_logp": logp,
-            **{f"n_{r.name}": (grades > i).sum(axis=1) for i, r in enumerate(self.tagger.card.regions)},
         }
+        shown = np.ones(int(mask.sum()), bool)
+        unscored = np.zeros(int(mask.sum()), bool)
+        masks = {"inclusive": shown} if not self.taggers else {}
+        for prefix, tagger in self.taggers.items():
+            specs, grade = tagger.card.regions, tagged[f"{tagger.name}_region"]
+            found, lost = regions.event_regions(grade, specs)
+            masks |= {prefix + region: m for region, m in found.items()}
+            unscored |= lost
+            grades = ak.to_numpy(ak.fill_none(grade, -1)).reshape(-1, 2)
+            if not mc and not c.unblind:
+                shown = shown & ~histograms.blinded(grades, specs)
+            logp = tagged[f"{tagger.name}_logp"]
+            values[f"{tagger.name}_logp"] = ak.to_numpy(ak.fill_none(logp, np.nan)).reshape(-1, 2)
+            values |= {f"n_{prefix}{r.name}": (grades > i).sum(axis=1) for i, r in enumerate(specs)}
+        if nominal:
+            hidden = np.zeros(n, bool)
+            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
+            chosen.add("shown", ~hidden)
+            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
+            out["unscored"] += int((unscored & shown).sum())
+
         masks = {name: m & shown for name, m in masks.items()}
         for name, column in values.items():
-            undefined = histograms.fill(out["histograms"][name], masks, variation, column, weight[mask])
-            out["undefined"] += undefined if variation == "nominal" else 0
+            for variation, w in weight.items():
+                undefined = histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
+                out["undefined"] += undefined if variation == "nominal" else 0
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
 from coffea_ad import selection as cuts
+from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.corrections.jets import JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
@@ -42,6 +44,8 @@ class Config(BaseModel):
     lepton_pt_min: float = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
     lepton_isolation_max: float = 0.2
     met_filters: tuple[str, ...] = ()
+    lumi_mask: str = Field("", description="golden JSON: data of certified luminosity sections only")
+    jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
 
 
 class Processor(processor.ProcessorABC):
@@ -56,23 +60,19 @@ class Processor(processor.ProcessorABC):
             raise ConfigError("skim: takes no --model")
         self.config = config
         self.output = str(Path(output).resolve())
+        asked = Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map)
+        self.corrector = Corrector(asked, config.collection)
+        certified = ["certified"] if config.lumi_mask else []
+        veto = ["jet veto"] if config.jet_veto_map else []
+        self.steps = (*certified, "filters", *veto, "two jets", "lepton veto")
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
         needs = feature_reads((*c.features, c.bystanders), "jet", c.collection)
-        needs["the selection"] = (
-            (
-                f"{c.met}_pt",
-                f"{c.met}_phi",
-                "Electron_pt",
-                "Electron_cutBased",
-                "Muon_pt",
-                "Muon_looseId",
-                *c.met_filters,
-            ),
-        )
-        return needs
+        kinematics = (f"{c.collection}_{k}" for k in ("pt", "eta", "phi", "mass"))
+        own = (*kinematics, f"{c.met}_pt", f"{c.met}_phi", *cuts.LEPTON_BRANCHES, *c.met_filters)
+        return {**needs, "the selection": (own,), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -90,11 +90,16 @@ class Processor(processor.ProcessorABC):
         out["rows"] = len(columns["run"])
         path = write_chunk(
             self.output, events, columns, described=(*self.config.features, self.config.bystanders),
-            selection=self.config.model_dump(mode="json", exclude={"features", "bystanders"}),
+            selection=self._selection(),
             sumw=out["sumw"], collection=self.config.collection,
         )  # fmt: skip
         out["files"] = {path}
         return {events.metadata["dataset"]: out}
+
+    def _selection(self) -> dict[str, Any]:
+        """Return what was cut on; a mask or map that was not asked for leaves no trace."""
+        chosen = self.config.model_dump(mode="json", exclude={"features", "bystanders"})
+        return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
 
     def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:
         c = self.config
@@ -103,11 +108,12 @@ class Processor(processor.ProcessorABC):
         leading = jets[order][:, :2]
         good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
         chosen = PackedSelection()
+        chosen.add("certified", self.corrector.certified(events))
+        chosen.add("jet veto", self.corrector.outside_veto(events))
         chosen.add("filters", cuts.met_filters(events, c.met_filters))
         chosen.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2))
         chosen.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
-        steps = ["filters", "two jets", "lepton veto"]
-        mask = chosen.all(*steps)
+        mask = chosen.all(*self.steps)
         jets = leading[mask]
         met_pt, met_phi = (np.asarray(ak.to_numpy(events[c.met][k][mask]), np.float64) for k in ("pt", "phi"))
         dijet = jets[:, 0] + jets[:, 1]
@@ -130,7 +136,7 @@ class Processor(processor.ProcessorABC):
         objects = Objects.of(jets, c.collection)
         first = np.r_[0, np.cumsum(ak.to_numpy(ak.num(objects.source[c.collection], axis=1)))]
         columns["objectIdx"] = objects.index - first[objects.event]
-        return columns | self._features(objects), cuts.cutflow(chosen, steps, weight)
+        return columns | self._features(objects), cuts.cutflow(chosen, self.steps, weight)
 
     def _features(self, objects: Any) -> dict[str, Any]:
         c = self.config

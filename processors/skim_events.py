@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
 from coffea_ad import selection as cuts
+from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.corrections.jets import JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
@@ -48,8 +50,10 @@ class Config(BaseModel):
     )
     leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
     n_jets_min: int = 1
-    triggers: tuple[str, ...] = ()
+    triggers: cuts.Triggers = ()
     met_filters: tuple[str, ...] = ()
+    lumi_mask: str = Field("", description="golden JSON: data of certified luminosity sections only")
+    jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
 
 
 class Processor(processor.ProcessorABC):
@@ -64,12 +68,17 @@ class Processor(processor.ProcessorABC):
             raise ConfigError("skim_events: takes no --model")
         self.config = config
         self.output = str(Path(output).resolve())
+        self.corrector = Corrector(Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map))
+        certified = ["certified"] if config.lumi_mask else []
+        veto = ["jet veto"] if config.jet_veto_map else []
+        self.steps = (*certified, "trigger", "filters", *veto, "lepton", "jets")
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
         selection = (*object_branches(c.objects, _SLOTS), *c.met_filters)
-        return {**feature_reads(c.features, "event"), "the selection": (selection,)}
+        needs = {**feature_reads(c.features, "event"), "the selection": (selection,)}
+        return {**needs, **cuts.trigger_reads(c.triggers), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -86,27 +95,33 @@ class Processor(processor.ProcessorABC):
         out["rows"] = len(columns["run"])
         path = write_chunk(
             self.output, events, columns, described=self.config.features,
-            selection=self.config.model_dump(mode="json", exclude={"features"}), sumw=out["sumw"],
+            selection=self._selection(), sumw=out["sumw"],
         )  # fmt: skip
         out["files"] = {path}
         return {events.metadata["dataset"]: out}
+
+    def _selection(self) -> dict[str, Any]:
+        """Return what was cut on; a mask or map that was not asked for leaves no trace."""
+        chosen = self.config.model_dump(mode="json", exclude={"features"})
+        return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
 
     def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:
         c = self.config
         event = self._bystanders(events)
         chosen = PackedSelection()
-        chosen.add("trigger", cuts.any_trigger(events, c.triggers))
+        chosen.add("certified", self.corrector.certified(events))
+        chosen.add("jet veto", self.corrector.outside_veto(events))
+        chosen.add("trigger", cuts.triggered(events, c.triggers))
         chosen.add("filters", cuts.met_filters(events, c.met_filters))
         chosen.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
         chosen.add("jets", event["n_jets"] >= c.n_jets_min)
-        steps = ["trigger", "filters", "lepton", "jets"]
-        mask = chosen.all(*steps)
+        mask = chosen.all(*self.steps)
         columns: dict[str, Any] = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
         event["genWeight"] = np.asarray(weight, np.float64)
         columns |= {k: event[k][mask] for k in _EVENT}
         for feature in c.features:
             columns |= feature_columns(feature, events[mask])
-        return columns, cuts.cutflow(chosen, steps, weight)
+        return columns, cuts.cutflow(chosen, self.steps, weight)
 
     def _bystanders(self, events: Any) -> dict[str, Any]:
         """Numbers of events for cuts, weights and plots; m_jj of the two leading jets, 0 with fewer."""

@@ -1,4 +1,4 @@
-"""Files by path on spawned workers, clusters on the loopback address only, and what the wheel holds."""
+"""Files by path on spawned workers, and what the wheel holds."""
 
 from __future__ import annotations
 
@@ -39,24 +39,6 @@ def test_a_by_path_processor_travels_by_value(tmp_path):
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert out.stdout.split() == ["Processor", "100.0"]
-
-
-@pytest.mark.dask
-def test_an_own_cluster_listens_on_the_loopback_address_only():
-    from coffea_ad.running import _executor
-
-    with _executor("dask", 1, None) as pool:
-        info = pool.client.scheduler_info()
-        addresses = [info["address"], *info["workers"], *(w["nanny"] for w in info["workers"].values())]
-        assert all(a.startswith("tcp://127.0.0.1:") for a in addresses)
-        listening = {
-            line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
-        }
-        ports = {int(a.rsplit(":", 1)[1]) for a in addresses} | {info["services"].get("dashboard", 0)}
-        for entry in listening:
-            host, port = entry.split(":")
-            if int(port, 16) in ports:
-                assert host == "0100007F"
 
 
 @pytest.fixture(scope="module")

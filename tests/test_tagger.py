@@ -1,17 +1,72 @@
 from __future__ import annotations
 
+import dataclasses
+import gc
+import pickle
+import weakref
+
 import awkward as ak
+import cloudpickle
 import numpy as np
 import pytest
+from coffea.nanoevents import NanoEventsFactory
 from toys import open_events
 
 import coffea_ad as ad
-from coffea_ad.errors import MissingBranch
+from coffea_ad import tagger as module
+from coffea_ad.card import InputSpec, feature_spec, read_card, write_card
+from coffea_ad.errors import BadFeature, ConfigError, MissingBranch
+from coffea_ad.features import FEATURES, Column, Feature, at_once
 
 
 @pytest.fixture(scope="module")
 def tagger(request):
     return ad.Tagger(request.config.rootpath / "tests" / "data" / "wnae.onnx")
+
+
+def copies(name, level, values, reads):
+    """A feature of eight equal columns, as many as the network of wnae.onnx takes."""
+    columns = tuple(Column(f"x{i}") for i in range(8))
+    rows = at_once(lambda objects, _: np.repeat(np.asarray(values(objects), np.float32)[:, None], 8, axis=1))
+    return Feature(
+        name=name, version=1, level=level, columns=lambda _: columns, reads=lambda *_: (reads,), rows=rows,
+        convention="toy", reference="",
+    )  # fmt: skip
+
+
+def recarded(model_file, **changes):
+    """The network of wnae.onnx under another card."""
+    data = model_file.read_bytes()
+    return write_card(data, read_card(data).model_copy(update=changes))
+
+
+def of_events(model_file, monkeypatch, **changes):
+    met = copies("met_copies", "event", lambda objects: objects.array.PuppiMET["pt"] / 1000, ("PuppiMET_pt",))
+    monkeypatch.setitem(FEATURES, "met_copies", met)
+    inputs = (InputSpec(features=(feature_spec("met_copies"),)),)
+    return recarded(model_file, level="event", inputs=inputs, **changes)
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Rows of each feature that are made, block by block."""
+    seen = []
+
+    def counting(feature):
+        def rows(objects, options):
+            inner = feature.rows(objects, options)
+            seen.append((feature.name, "prepared"))
+            return lambda start, stop: seen.append((feature.name, stop - start)) or inner(start, stop)
+
+        return dataclasses.replace(feature, rows=rows)
+
+    for name in ("jet_substructure", "jet_kinematics", "rmm"):
+        monkeypatch.setitem(FEATURES, name, counting(FEATURES[name]))
+    return seen
+
+
+def flat(array):
+    return ak.to_numpy(ak.flatten(ak.fill_none(array, -9, axis=None), axis=None))
 
 
 def test_jets_get_score_logp_and_region(tagger, svj):
@@ -109,19 +164,227 @@ def test_no_events_need_no_branches(tagger, svj):
 
 def test_an_event_level_model_decorates_events(svj, model_file, monkeypatch):
     """A feature of one row per event, through the same card and network."""
-    from coffea_ad.card import InputSpec, read_card, write_card
-    from coffea_ad.features import FEATURES, Column, Feature, at_once
-
-    columns = tuple(Column(f"x{i}") for i in range(8))
-    met = Feature(
-        name="met_copies", version=1, level="event", columns=lambda _: columns, reads=lambda *_: (("PuppiMET_pt",),),
-        rows=at_once(lambda o, _: np.repeat(np.asarray(o.array.PuppiMET["pt"], np.float32)[:, None], 8, axis=1) / 1000),
-        convention="toy", reference="",
-    )  # fmt: skip
-    monkeypatch.setitem(FEATURES, "met_copies", met)
-    data = model_file.read_bytes()
-    spec = {"name": "met_copies", "version": 1, "columns": [{"name": c.name} for c in columns]}
-    card = read_card(data).model_copy(update={"level": "event", "inputs": (InputSpec(features=(spec,)),)})
-    tagged = ad.Tagger(write_card(data, card))(svj)
+    tagged = ad.Tagger(of_events(model_file, monkeypatch))(svj)
     assert str(tagged["ad_score"].type) == f"{len(svj)} * ?float32"
     assert not ak.any(ak.is_none(tagged["ad_region"]))
+
+
+def test_a_feature_of_two_models_is_made_once(svj_file, model_file, made):
+    one = ad.Tagger(model_file)
+    two = ad.Tagger(recarded(model_file, name="other", regions=()), name="other")
+    jets = ad.tag(open_events(svj_file), [one, two])
+    assert made == [("jet_substructure", "prepared"), ("jet_substructure", len(ak.flatten(jets)))]
+    for tagger in (one, two):
+        alone = tagger(open_events(svj_file))
+        for field in ("score", "logp", "region"):
+            name = f"{tagger.name}_{field}"
+            np.testing.assert_array_equal(flat(jets[name]), flat(alone[name]))
+            assert str(jets[name].type) == str(alone[name].type)
+
+
+def test_a_feature_of_two_models_is_made_once_for_every_block(svj_file, model_file, stored_model, made, monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    taggers = [
+        ad.Tagger(model_file, batch=64),
+        ad.Tagger(recarded(model_file, name="other"), name="other", batch=64),
+        ad.Tagger(stored_model, name="stored", batch=64),
+    ]
+    view = open_events(svj_file).FatJet
+    jets = ad.tag(view[view["pt"] > 250], taggers)
+    n = len(ak.flatten(jets))
+    blocks = [min(64, n - start) for start in range(0, n, 64)]
+    assert [rows for _, rows in made if rows != "prepared"] == [b for b in blocks for _ in ("constituents", "stored")]
+    for tagger in taggers:
+        view = open_events(svj_file).FatJet
+        alone = tagger(view[view["pt"] > 250])
+        np.testing.assert_array_equal(flat(jets[f"{tagger.name}_score"]), flat(alone[f"{tagger.name}_score"]))
+
+
+def test_models_of_events_share_features_too(svj, model_file, made, monkeypatch):
+    one = ad.Tagger(of_events(model_file, monkeypatch))
+    two = ad.Tagger(of_events(model_file, monkeypatch, name="other"), name="other")
+    calls = []
+    met = FEATURES["met_copies"]
+    counted = dataclasses.replace(met, rows=lambda objects, options: calls.append(1) or met.rows(objects, options))
+    monkeypatch.setitem(FEATURES, "met_copies", counted)
+    some = svj[np.asarray(svj.PuppiMET["pt"]) > 100]
+    both = ad.tag(some, [one, two])
+    assert calls == [1]
+    for tagger in (one, two):
+        np.testing.assert_array_equal(flat(both[f"{tagger.name}_score"]), flat(tagger(some)[f"{tagger.name}_score"]))
+
+
+def test_taggers_that_do_not_go_together_are_refused(svj, model_file, monkeypatch):
+    jets, fat = ad.Tagger(model_file, collection="Jet", name="small"), ad.Tagger(model_file)
+    with pytest.raises(ConfigError, match=r"wnae scores FatJet and wnae scores Jet: call tag for each by itself"):
+        ad.tag(svj, [fat, jets])
+    events = ad.Tagger(of_events(model_file, monkeypatch), name="events")
+    with pytest.raises(ConfigError, match="wnae scores FatJet and wnae scores whole events"):
+        ad.tag(svj, [fat, events])
+    with pytest.raises(ConfigError, match="two taggers are called 'ad'"):
+        ad.tag(svj, [fat, fat])
+    with pytest.raises(ConfigError, match="at least one tagger"):
+        ad.tag(svj, [])
+
+
+def test_no_events_need_no_branches_of_several_models(svj, model_file, stored_model):
+    taggers = [ad.Tagger(model_file), ad.Tagger(stored_model, name="stored")]
+    empty = ad.tag(svj[:0][[]], taggers)
+    assert len(empty) == 0
+    assert {"ad_region", "stored_region"} <= set(empty.fields)
+    bare = ad.tag(svj[["run"]][:0], taggers)
+    assert {"ad_score", "ad_logp", "ad_region", "stored_score"} <= set(bare.fields)
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+def test_a_used_tagger_pickles(tagger, svj, pickler):
+    before = flat(tagger(svj)["ad_score"])
+    copy = pickler.loads(pickler.dumps(tagger))
+    np.testing.assert_array_equal(flat(copy(svj)["ad_score"]), before)
+
+
+# scores that are kept
+
+
+def varied(jets, factor=1.1):
+    for field in ("pt", "mass", "msoftdrop"):
+        jets = ak.with_field(jets, jets[field] * np.float32(factor), field)
+    return jets
+
+
+def test_variations_of_the_same_jets_are_not_scored_again(tagger, svj, made):
+    nominal = tagger(svj)
+    made.clear()
+    for factor in (1.1, 0.9):
+        up = tagger(varied(svj.FatJet, factor))
+        np.testing.assert_array_equal(flat(up["ad_score"]), flat(nominal["ad_score"]))
+        np.testing.assert_allclose(flat(up["pt"]), flat(nominal["pt"]) * factor, rtol=1e-6)
+    assert made == []
+
+
+def test_only_jets_without_a_score_are_scored(tagger, svj, made):
+    jets = svj.FatJet
+    hard, wider = jets[jets["pt"] > 350], jets[jets["pt"] > 250]
+    tagger(hard)
+    tagger(wider)
+    tagger(varied(wider))
+    n_hard, n_wider = len(ak.flatten(hard)), len(ak.flatten(wider))
+    assert 0 < n_hard < n_wider
+    assert [rows for _, rows in made if rows != "prepared"] == [n_hard, n_wider - n_hard]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda j: j[j["pt"] > 300],
+        lambda j: j[ak.argsort(j["mass"], axis=1)],
+        lambda j: varied(j)[ak.argsort(j["eta"], axis=1)],
+        ak.firsts,
+        lambda j: ak.pad_none(j, 2, clip=True),
+        lambda j: j[ak.num(j) > 1][:, [0, 0, 1]],
+        lambda j: j[::-1],
+        lambda j: j[j["pt"] > 1e9],
+    ],
+    ids=["mask", "sort", "varied and sorted", "firsts", "padded", "twice", "events reversed", "none left"],
+)
+def test_kept_scores_are_those_that_would_be_computed(tagger, svj_file, view):
+    plain = tagger(view(open_events(svj_file).FatJet))
+    events = open_events(svj_file)
+    first = events.FatJet
+    tagger(first[first["eta"] > 0])
+    kept = tagger(view(events.FatJet))
+    for field in ("ad_score", "ad_logp", "ad_region"):
+        np.testing.assert_array_equal(flat(kept[field]), flat(plain[field]))
+    assert ak.to_list(kept["ad_score"]) == ak.to_list(plain["ad_score"])
+
+
+def test_models_that_read_the_jets_own_fields_are_computed_anew(svj, stored_model, model_file, made):
+    stored, network = ad.Tagger(stored_model, name="stored"), ad.Tagger(model_file)
+    nominal = ad.tag(svj, [network, stored])
+    up = ad.tag(varied(svj.FatJet), [network, stored])
+    n = len(ak.flatten(nominal))
+    assert [rows for _, rows in made if rows != "prepared"] == [n, n, n]
+    assert ak.to_list(up["stored_score"]) != ak.to_list(nominal["stored_score"])
+    assert ak.to_list(up["ad_score"]) == ak.to_list(nominal["ad_score"])
+
+
+def test_other_constituents_are_other_scores(tagger, svj):
+    before = tagger(svj)
+    svj["mine"] = np.arange(len(svj))
+    same = tagger(svj)
+    svj["PFCand"] = ak.with_field(svj.PFCand, svj.PFCand["eta"] * np.float32(1.2), "eta")
+    after = tagger(svj)
+    assert ak.to_list(same["ad_score"]) == ak.to_list(before["ad_score"])
+    assert ak.to_list(after["ad_score"]) != ak.to_list(before["ad_score"])
+
+
+def test_a_bystander_of_the_regions_is_read_from_the_varied_jets(svj, model_file):
+    edge = float(np.median(flat(svj.FatJet["pt"])))
+    region = read_card(model_file.read_bytes()).regions[0]
+    binned = region.model_copy(update={"thresholds": (9.0, 0.0), "edges": (edge,), "bystander": "pt"})
+    tagger = ad.Tagger(recarded(model_file, regions=(binned,)))
+    nominal, up = tagger(svj), tagger(varied(svj.FatJet, 100))
+    assert set(flat(nominal["ad_region"])) == {-9, 0, 1}
+    assert set(flat(up["ad_region"])) == {-9, 1}
+
+
+@pytest.mark.parametrize("collector", [True, False], ids=["with the collector", "by counting alone"])
+def test_kept_scores_die_with_their_chunk(tagger, svj_file, collector):
+    gc.collect()
+    before = len(module._kept)
+    if not collector:
+        gc.disable()
+    try:
+        factory = NanoEventsFactory.from_root(f"{svj_file}:Events", schemaclass=ad.NanoAODSchema)
+        chunk = weakref.ref(factory)
+        events = factory.events()
+        jets = tagger(tagger(events)[:, :1])
+        assert len(module._kept) == before + 1
+        kept = weakref.ref(next(iter(module._kept[factory].values())))
+        del factory, events
+        assert chunk() is not None  # the jets still know where they come from
+        del jets
+        if collector:
+            gc.collect()
+        assert chunk() is None
+        assert kept() is None
+        assert len(module._kept) == before
+    finally:
+        gc.enable()
+
+
+def test_chunks_do_not_share_scores(tagger, data):
+    for name in ("svj", "qcd", "svj"):
+        events = open_events(data / f"{name}_v15.root")
+        rows, _ = ad.features.compute("jet_substructure", events)
+        for _ in range(2):
+            got = ak.to_numpy(ak.fill_none(ak.flatten(tagger(events)["ad_score"]), np.nan))
+            np.testing.assert_array_equal(got, tagger.scorer(rows))
+
+
+def test_a_feature_that_does_not_say_what_it_reads_is_refused(svj, model_file, monkeypatch):
+    """It would be kept where it varies."""
+    liar = copies("liar", "jet", lambda objects: objects.field("pt"), ("PFCand_pt",))
+    monkeypatch.setitem(FEATURES, "liar", liar)
+    tagger = ad.Tagger(recarded(model_file, inputs=(InputSpec(features=(feature_spec("liar"),)),)))
+    with pytest.raises(BadFeature, match="feature liar takes FatJet_pt, which it does not declare"):
+        tagger(svj)
+    monkeypatch.setitem(FEATURES, "liar", dataclasses.replace(liar, reads=lambda c, _: ((f"{c}_pt",),)))
+    assert len(tagger(svj)) == len(svj)
+
+
+@pytest.mark.parametrize("name", [n for n, f in FEATURES.items() if f.level == "jet"])
+def test_the_features_of_jets_say_what_they_read(svj, model_file, name):
+    inputs = (InputSpec(features=(feature_spec(name),)),)
+    tagger = ad.Tagger(recarded(model_file, inputs=inputs, golden=None))
+    values, _ = ad.features.compute(name, svj)
+    np.testing.assert_array_equal(tagger.rows(svj)["features"], values)
+
+
+def test_tracing_does_not_spoil_what_is_kept(tagger, svj):
+    from coffea.nanoevents.trace import trace_with_length_one_array
+
+    trace_with_length_one_array(tagger, svj)
+    rows, _ = ad.features.compute("jet_substructure", svj)
+    got = ak.to_numpy(ak.fill_none(ak.flatten(tagger(svj)["ad_score"]), np.nan))
+    np.testing.assert_array_equal(got, tagger.scorer(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import awkward as ak
@@ -42,9 +43,35 @@ def bare_events(path, n):
         new.mktree("Events", {k: v.dtype for k, v in columns.items()}).extend(columns)
 
 
-def copy_events(source, path, *, stop=None, drop=(), runs=False):
-    """The first events of a file, without the branches that begin with `drop`, with or without its Runs tree."""
-    with uproot.open(source) as old, uproot.recreate(path) as new:
+def assert_identical(one, two):
+    """Equal axes, equal unweighted counts, and sums of w and w² within 1e-9."""
+    assert one.keys() == two.keys()
+    for dataset, observables in one.items():
+        for name, h in observables.items():
+            other = two[dataset][name]
+            assert list(h.axes) == list(other.axes)
+            for view in ("values", "variances"):
+                a, b = getattr(h, view)(flow=True), getattr(other, view)(flow=True)
+                assert np.all(np.abs(a - b) <= 1e-9 * max(np.abs(a).sum(), 1e-300)), (dataset, name)
+
+
+def damage(path, branch, basket=0):
+    """Flip bits in the compressed content of one basket."""
+    with uproot.open(path) as file:
+        found = file["Events"][branch]
+        start, size = (int(found.member(m)[basket]) for m in ("fBasketSeek", "fBasketBytes"))
+    data = bytearray(path.read_bytes())
+    for i in range(start + size // 2, start + size - 4, 7):
+        data[i] ^= 0x5A
+    path.write_bytes(data)
+
+
+def copy_events(source, path, *, stop=None, drop=(), runs=False, compression=None, change=None, baskets=1):
+    """The first events of a file, without the branches that begin with `drop`, with or without its Runs tree.
+
+    `change` gets the columns before they are written; every branch gets so many baskets.
+    """
+    with uproot.open(source) as old, uproot.recreate(path, compression=compression or uproot.ZLIB(1)) as new:
         tree = old["Events"]
         names = [k for k in tree.keys() if not k.startswith(drop)]
         jagged = {b[1:] for b in names if b[0] == "n" and any(k.startswith(b[1:] + "_") for k in names)}
@@ -53,8 +80,13 @@ def copy_events(source, path, *, stop=None, drop=(), runs=False):
         }
         flat = [k for k in names if k[1:] not in (*jagged, "GenPart") and k.split("_")[0] not in jagged]
         columns |= {k: tree[k].array(library="np")[:stop] for k in flat}
+        if change is not None:
+            change(columns)
         types = {k: v.dtype if isinstance(v, np.ndarray) else ak.type(v).content for k, v in columns.items()}
-        new.mktree("Events", types).extend(columns)
+        tree = new.mktree("Events", types)
+        edges = np.linspace(0, len(columns["event"] if "event" in columns else columns["run"]), baskets + 1).astype(int)
+        for start, end in itertools.pairwise(edges):
+            tree.extend({k: v[start:end] for k, v in columns.items()})
         if runs:
             sums = old["Runs"].arrays(library="np")
             new.mktree("Runs", {k: v.dtype for k, v in sums.items()}).extend(sums)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coffea_ad.nn.autoencoder import AE, Activation
 from coffea_ad.nn.export import export, make_card, torch_scores
+from coffea_ad.nn.folded import Folded
 from coffea_ad.nn.loop import TrainConfig, fit
 from coffea_ad.nn.losses import wasserstein2
 from coffea_ad.nn.samplers import langevin
@@ -15,6 +16,7 @@ __all__ = [
     "AE",
     "WNAE",
     "Activation",
+    "Folded",
     "QuantileNormal",
     "Skim",
     "TrainConfig",

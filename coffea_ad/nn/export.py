@@ -17,8 +17,9 @@ import torch
 
 from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
-from coffea_ad.errors import BadModel
+from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.folded import Folded
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim
 
@@ -29,11 +30,18 @@ _TOLERANCE = 1e-5
 _PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
-def torch_scores(model: AE, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Score rows with torch, (n, columns) → (n,)."""
+def torch_scores(
+    model: AE | Folded, x: npt.NDArray[np.float32], folds: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.float32]:
+    """Score rows with torch, (n, columns) → (n,); a `Folded` model takes the fold of every row."""
     device = next(model.parameters()).device
+    rows = torch.from_numpy(x).to(device)
     with torch.no_grad():
-        return np.asarray(model.score(torch.from_numpy(x).to(device)).cpu().numpy())
+        if isinstance(model, Folded):
+            if folds is None:
+                raise ConfigError("the score of a folded model depends on the folds of the rows")
+            return np.asarray(model.score(rows, torch.from_numpy(folds).to(device)).cpu().numpy())
+        return np.asarray(model.score(rows).cpu().numpy())
 
 
 def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]) -> Quantiles:
@@ -49,7 +57,7 @@ def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float6
 
 
 def make_card(
-    model: AE,
+    model: AE | Folded,
     data: Skim,
     *,
     name: str,
@@ -58,13 +66,14 @@ def make_card(
     efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
     collection: str = "FatJet",
 ) -> ModelCard:
-    """Describe a trained model: inputs, calibration and regions from the held-out validation rows, provenance.
+    """Describe a trained model: inputs, calibration and regions from rows that it has not seen, provenance.
 
     Parameters
     ----------
-    model : AE
+    model : AE or Folded
     data : Skim
-        The background it was trained on; training rows are not used for calibration.
+        The background it was trained on. Training rows are not used for calibration: of an AE, the validation rows are;
+        of a folded model all rows, each scored by the member that never saw it, so that its members share one table.
     name : str
     config, metrics : dict
         The resolved configuration and the figures of the kept epoch.
@@ -73,9 +82,11 @@ def make_card(
     collection : str
         Which objects are scored.
     """
-    held_out = data.part("validation")
-    score = torch_scores(model, held_out.x)
-    origin = f"validation rows of {', '.join(sorted(set(data.dataset.tolist())))}"
+    folded = isinstance(model, Folded)
+    held_out = data if folded else data.part("validation")
+    folds = model.fold_of(held_out.bystanders) if isinstance(model, Folded) else None
+    score = torch_scores(model, held_out.x, folds)
+    origin = f"{'out-of-fold' if folded else 'validation'} rows of {', '.join(sorted(set(data.dataset.tolist())))}"
     calibration = regions.calibrate(score, held_out.weight, origin)
     inputs = (InputSpec(features=(data.feature,)),)
     provenance = {key: value for key, value in data.provenance.items() if key not in ("flavours", "selection")}
@@ -90,6 +101,7 @@ def make_card(
         regions=regions.working_points(calibration, score, held_out.weight, efficiencies),
         quantiles=weighted_quantiles(held_out.x, held_out.weight, inputs[0].columns),
         selection=data.provenance["selection"],
+        folds=model.folds if isinstance(model, Folded) else None,
         flavours=tuple(data.provenance["flavours"]),
         provenance={
             **provenance,
@@ -97,18 +109,22 @@ def make_card(
             "metrics": metrics,
             "versions": {p: importlib.metadata.version(p) for p in packages},
         },
-        golden=_golden(model, held_out.x),
+        golden=_golden(model, held_out.x, score),
     )
 
 
-def _golden(model: AE, x: npt.NDArray[np.float32]) -> Golden:
-    spread = np.argsort(torch_scores(model, x))[np.linspace(0, len(x) - 1, _GOLDEN_ROWS).astype(int)]
-    rows = x[spread]
-    scores = tuple(float(s) for s in torch_scores(model, rows))
+def _members(model: AE | Folded) -> Sequence[Any]:
+    return list(model.members) if isinstance(model, Folded) else [model]
+
+
+def _golden(model: AE | Folded, x: npt.NDArray[np.float32], score: npt.NDArray[np.float32]) -> Golden:
+    """Take rows from the lowest score to the highest, and the scores of every member on them."""
+    rows = x[np.argsort(score)[np.linspace(0, len(x) - 1, _GOLDEN_ROWS).astype(int)]]
+    scores = tuple(float(s) for member in _members(model) for s in torch_scores(member, rows))
     return Golden(inputs={"features": tuple(tuple(float(v) for v in row) for row in rows)}, scores=scores)
 
 
-def _graph(model: AE) -> bytes:
+def _graph(model: AE | Folded, outputs: Sequence[str]) -> bytes:
     """Export the score to ONNX bytes with nothing outside the file."""
     import onnx
 
@@ -123,7 +139,7 @@ def _graph(model: AE) -> bytes:
             (example,),
             str(path),
             input_names=["features"],
-            output_names=["score"],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("rows")},),
             dynamo=True,
             external_data=False,
@@ -142,28 +158,31 @@ def _graph(model: AE) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _check_parity(model: AE, data: bytes, x: npt.NDArray[np.float32]) -> None:
-    """Compare torch and OnnxScorer at 0, 1, 2 and all rows and with undefined values."""
+def _check_parity(model: AE | Folded, data: bytes, x: npt.NDArray[np.float32]) -> None:
+    """Compare torch and OnnxScorer, member by member, at 0, 1, 2 and all rows and with undefined values."""
     scorer = OnnxScorer(data)
     broken = x[:4].copy()
     broken[0, 0], broken[1, -1], broken[2, 0] = np.nan, np.inf, -np.inf
     for rows in (x[:0], x[:1], x[:2], x, broken):
-        ours, theirs = torch_scores(model, rows), np.asarray(scorer(rows))
-        raw = scorer.session.run([scorer.card.output], {"features": rows})[0].reshape(-1)
-        for other in (theirs, raw):  # the graph has to know by itself which rows are undefined
-            if not np.array_equal(np.isnan(ours), np.isnan(other)):
-                raise BadModel("torch and onnxruntime disagree on which rows are undefined")
-            gap = np.abs(ours - other) / (1 + np.abs(ours))
-            if not np.all(gap[np.isfinite(ours)] <= _TOLERANCE):
-                raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
+        for f, (member, output) in enumerate(zip(_members(model), scorer.card.outputs, strict=True)):
+            ours = torch_scores(member, rows)
+            folds = np.full(len(rows), f) if isinstance(model, Folded) else None
+            raw = scorer.sessions[f].run([output], {"features": rows})[0].reshape(-1)
+            for other in (np.asarray(scorer(rows, folds)), raw):  # the graph has to know by itself what is undefined
+                if not np.array_equal(np.isnan(ours), np.isnan(other)):
+                    raise BadModel("torch and onnxruntime disagree on which rows are undefined")
+                gap = np.abs(ours - other) / (1 + np.abs(ours))
+                if not np.all(gap[np.isfinite(ours)] <= _TOLERANCE):
+                    raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
 
 
-def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
+def export(model: AE | Folded, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
     """Write a model file.
 
     Parameters
     ----------
-    model : AE
+    model : AE or Folded
+        Of a folded model, every member becomes an output of the one graph.
     path : path
         The file gets this name only after torch and onnxruntime agree to 1e-5.
     card : ModelCard
@@ -173,12 +192,14 @@ def export(model: AE, path: str | Path, card: ModelCard, x: npt.NDArray[np.float
     Raises
     ------
     BadModel
-        The exported graph does not give the model's scores.
+        The exported graph does not give the model's scores, or the card is of other folds than the model.
     """
     final = Path(path)
+    if card.folds != (model.folds if isinstance(model, Folded) else None):
+        raise BadModel(f"{final}: the folds of the card, {card.folds}, are not those of the model")
     final.parent.mkdir(parents=True, exist_ok=True)
     cpu = model.to("cpu").eval()
-    data = write_card(_graph(cpu), card, str(final))
+    data = write_card(_graph(cpu, card.outputs), card, str(final))
     if x is None and card.golden is not None:
         x = np.array(card.golden.inputs[card.inputs[0].name], np.float32)
     if x is None or len(x) < 4:

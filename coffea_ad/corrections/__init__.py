@@ -1,0 +1,199 @@
+"""Corrections and their uncertainties: certified data, event weights, jet veto maps, jet energies.
+
+`Corrections` is the configuration, `Corrector` what a processor holds: it reads all files when it is made, on the
+client, and pickles with what is needed of them. Only simulated events get weights and variations. coffea's `Weights`
+multiplies, correctionlib evaluates, and coffea's `LumiMask` looks luminosity sections up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from coffea.analysis_tools import Weights
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from coffea_ad.corrections.files import CorrectionFiles, LumiMask, Reads
+from coffea_ad.corrections.jets import JetEnergy, JetEnergyConfig, JetVetoMap, JetVetoMapConfig, scale_jets
+from coffea_ad.corrections.weights import (
+    SCALES,
+    Columns,
+    CorrectionWeight,
+    EventWeight,
+    PdfWeights,
+    Pileup,
+    ScaleWeights,
+    column_weight,
+    correctionlib_weight,
+    pdf_weights,
+    pileup_weight,
+    scale_weights,
+)
+from coffea_ad.errors import BadFile, MissingBranch
+from coffea_ad.nanoaod import where
+from coffea_ad.weights import generator_weight, is_mc
+
+__all__ = ["Corrections", "Corrector", "EventWeight", "scale_jets"]
+
+_DIRECTIONS = ("Up", "Down")
+
+
+class Corrections(BaseModel):
+    """What is corrected; everything is off by default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    lumi_mask: str = Field("", description="golden JSON; data only")
+    jet_veto_map: JetVetoMapConfig | None = Field(None, description="data and simulation")
+    pileup: Pileup | None = None
+    columns: dict[str, Columns] = Field({}, description="weights by the name of their variation")
+    scale: ScaleWeights | None = None
+    pdf: PdfWeights | None = None
+    correctionlib: dict[str, CorrectionWeight] = Field({}, description="weights by the name of their variation")
+    jec: JetEnergyConfig | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> Corrections:
+        taken = ["generator", "nominal", "pileup", "pdf", "alphaS", "jer", "jet_scale", *SCALES]
+        for name in (*self.columns, *self.correctionlib, *(self.jec.uncertainties if self.jec else ())):
+            if name in taken:
+                raise ValueError(f"{name!r} is the name of another variation")
+            if not re.fullmatch(r"\w+", name) or name.endswith(_DIRECTIONS):
+                raise ValueError(
+                    f"{name!r} cannot name a variation: letters, digits and _ only, and no Up or Down at its end"
+                )
+            taken.append(name)
+        return self
+
+
+class Corrector:
+    """Corrections with what they need of their files: made on the client, applied on workers.
+
+    Parameters
+    ----------
+    config : Corrections
+    collection : str
+        The jets whose energies are corrected.
+    jet_scale : float
+        Without `jec`: the relative shift of jet pT and masses in the variations `jet_scaleUp` and `jet_scaleDown`.
+    more : sequence of EventWeight
+        Weights of a processor's own.
+
+    Attributes
+    ----------
+    weight_variations, jet_variations : tuple of str
+        Names of the variations of simulated events: by weights, and by other jets.
+
+    Raises
+    ------
+    BadFile
+        A file is missing or not what it should be.
+    ConfigError
+        A file lacks a correction, or the correction an input.
+    """
+
+    def __init__(
+        self,
+        config: Corrections,
+        collection: str = "FatJet",
+        jet_scale: float = 0.0,
+        more: Sequence[EventWeight] = (),
+    ) -> None:
+        files = CorrectionFiles()
+        self.collection, self.jet_scale = collection, jet_scale
+        self.lumi_mask = LumiMask(config.lumi_mask) if config.lumi_mask else None
+        self.veto_map = JetVetoMap(config.jet_veto_map, files) if config.jet_veto_map else None
+        self.energy = JetEnergy(config.jec, collection, files) if config.jec else None
+        self.event_weights = (
+            *([pileup_weight(config.pileup, files)] if config.pileup else []),
+            *(column_weight(name, columns) for name, columns in config.columns.items()),
+            *(correctionlib_weight(name, weight, files) for name, weight in config.correctionlib.items()),
+            *([scale_weights(config.scale)] if config.scale else []),
+            *([pdf_weights(config.pdf)] if config.pdf else []),
+            *more,
+        )
+        self.weight_variations = tuple(
+            f"{n}{d}" for weight in self.event_weights for n in weight.varied for d in _DIRECTIONS
+        )
+        scaled = tuple(f"jet_scale{d}" for d in _DIRECTIONS) if jet_scale else ()
+        self.jet_variations = self.energy.variations if self.energy else scaled
+
+    def reads(self) -> Reads:
+        """Branches, for the check before a run; those of simulation are optional, and missed only where they are read."""
+        out: Reads = {f"weight {weight.label}": (weight.branches, ()) for weight in self.event_weights}
+        for part in (self.veto_map, self.energy):
+            out |= part.reads() if part else {}
+        return out
+
+    def certified(self, events: Any) -> npt.NDArray[np.bool_]:
+        """Return which events are of certified luminosity sections, (n_events,) bool; all of simulation."""
+        if self.lumi_mask is None or is_mc(events):
+            return np.ones(len(events), bool)
+        return self.lumi_mask(ak.to_numpy(events["run"]), ak.to_numpy(events["luminosityBlock"]))
+
+    def outside_veto(self, events: Any) -> npt.NDArray[np.bool_]:
+        """Return which events have no jet in a vetoed region, (n_events,) bool."""
+        return np.ones(len(events), bool) if self.veto_map is None else self.veto_map(events)
+
+    def weights(self, events: Any) -> Weights:
+        """Return coffea's Weights: genWeight, and of simulated events all corrections with their variations.
+
+        `weight()` is the product of all, `weight("pileupUp")` the same with one of them varied. Where a nominal weight
+        is 0, its variations are 0 too.
+
+        Raises
+        ------
+        MissingBranch
+            A file lacks what a weight is made of; the message names both.
+        BadFile
+            A weight is not finite.
+        """
+        weights = Weights(len(events))
+        weights.add("generator", generator_weight(events))
+        if len(events) == 0 or not is_mc(events):  # a file without events may lack every branch
+            return weights
+        for weight in self.event_weights:
+            try:
+                made = weight.make(events)
+            except MissingBranch as error:
+                raise MissingBranch(f"{error} (asked for by the weight {weight.label})") from None
+            for name, given in made.items():
+                # copies, since coffea divides the variations in place
+                triple = [np.array(ak.to_numpy(values), np.float64) for values in given]
+                if not np.isfinite(triple).all():
+                    raise BadFile(f"{where(events)}the weight {name} is not finite in all events")
+                weights.add(name, *(triple if name in weight.varied else triple[:1]))
+        return weights
+
+    def sums(self, weights: Weights) -> dict[str, float]:
+        """Return the sum of weights, before any cut, of the nominal and of every weight variation.
+
+        A histogram of a variation, times sums["nominal"] / sums[variation], has the cross-section of the nominal: what
+        is left is the change of acceptance and shape.
+        """
+        there = weights.variations  # none in data, and without events
+        out = {"nominal": float(weights.weight().sum())}
+        return out | {v: float(weights.weight(v).sum()) if v in there else 0.0 for v in self.weight_variations}
+
+    def jets(self, events: Any) -> Iterator[tuple[str, Any]]:
+        """Yield what `varied` does, with one more field of the jets.
+
+        `pt_shift` is how far their pT is from the stored one, GeV, to be taken out of MET.
+        """
+        stored = events[self.collection]
+        for variation, jets in self.varied(events):
+            yield variation, ak.with_field(jets, jets["pt"] - stored["pt"], "pt_shift")
+
+    def varied(self, events: Any) -> Iterator[tuple[str, Any]]:
+        """Yield ("nominal", jets), and of simulated events every variation with its jets."""
+        if self.energy is not None:
+            yield from self.energy(events)
+            return
+        jets = events[self.collection]
+        yield "nominal", jets
+        if is_mc(events) and self.jet_scale:
+            for direction, sign in zip(_DIRECTIONS, (1, -1), strict=True):
+                yield f"jet_scale{direction}", scale_jets(jets, np.float32(1 + sign * self.jet_scale))

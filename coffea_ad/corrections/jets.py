@@ -1,0 +1,315 @@
+"""Jets that are corrected, shifted and smeared, and the map of detector regions where jets are not trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import awkward as ak
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from coffea_ad.corrections.files import Correction, CorrectionFiles, Part, Reads
+from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.nanoaod import flat_columns, where
+from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc
+
+__all__ = ["JetEnergy", "JetEnergyConfig", "JetVetoMap", "JetVetoMapConfig", "scale_jets"]
+
+Floats = npt.NDArray[np.float64]
+
+_RHO = ("Rho_fixedGridRhoFastjetAll", "fixedGridRhoFastjetAll")  # NanoAOD v10 and later; v9 and before
+_GEN = {"FatJet": ("genJetAK8Idx", "GenJetAK8", 0.8), "Jet": ("genJetIdx", "GenJet", 0.4)}  # index, jets, their radius
+_ENERGY_INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetMass": "mass", "JetA": "area"}
+_SIGNS = {"Up": 1, "Down": -1}
+_RESOLUTION_WORDS = {"nominal": "nom", "Up": "up", "Down": "down"}
+_FOUR_VECTOR = ("pt", "eta", "phi", "mass")  # coffea makes no objects of less
+_MIN_ENERGY = 0.01  # GeV: no smearing takes a jet below, as in CMS's own code
+
+
+class JetVetoMapConfig(Part):
+    """Detector regions that spoil jets."""
+
+    file: str = Field(description="correctionlib, such as jetvetomaps.json.gz")
+    name: str = Field(description="such as Summer22_23Sep2023_RunCD_V1")
+    types: tuple[str, ...] = Field(("jetvetomap",), description="maps of the correction; any of them vetoes")
+    recipe: Literal["run3", "run2"] = Field("run3", description="which jets count, see JetVetoMap")
+    collection: str = "Jet"
+    pt_min: float = Field(15.0, description="GeV")
+    id_file: str = Field("", description="correctionlib jet identification, for NanoAOD v15, which stores no jetId")
+    id_name: str = Field("AK4PUPPI_TightLeptonVeto")
+
+
+class JetEnergyConfig(Part):
+    """Jet energy corrections, uncertainties and resolution, as in fatJet_jerc.json.gz and jet_jerc.json.gz."""
+
+    file: str
+    level: str = Field("", description="correction of raw pT in simulation, simple or compound; empty: stored pT stays")
+    level_data: str = Field("", description="the same for data")
+    uncertainties: dict[str, str] = Field({}, description="variation → name of the source in the file")
+    resolution: str = Field("", description="relative pT resolution; empty: jets are not smeared")
+    resolution_scale: str = Field(
+        "", description="ratio of the resolutions in data and simulation, of nom, up and down"
+    )
+    resolution_file: str = Field("", description="where the last two are, if not in `file`")
+    masses: tuple[str, ...] = Field(("msoftdrop",), description="groomed masses that follow the variations")
+
+
+class JetVetoMap:
+    """Finds events with a jet in a vetoed region, in data and simulation alike; such events are dropped.
+
+    The recipe is that of CMS for Run 3: jets with pT > 15 GeV that pass the tight identification with lepton veto and
+    have less than 90 % of their energy from electrons and photons, chEmEF + neEmEF < 0.9. An event falls if the map is
+    not 0 at one of them. For Run 2 the identification is the tight one, jets below 50 GeV pass the loose pile-up
+    identification too, and jets within ΔR < 0.2 of a muon that is a particle-flow candidate do not count.
+
+    Parameters
+    ----------
+    config : JetVetoMapConfig
+    files : CorrectionFiles
+
+    References
+    ----------
+    JERC group of CMS, cms-jerc.web.cern.ch/Recommendations, "Jet veto maps".
+    """
+
+    def __init__(self, config: JetVetoMapConfig, files: CorrectionFiles) -> None:
+        self.config = config
+        self.map = files.correction(config.file, config.name)
+        for name in ("type", "eta", "phi"):
+            self.map.check_input(name)
+        for word in config.types:
+            self.map.check_word("type", word)
+        self.identity = files.correction(config.id_file, config.id_name) if config.id_file else None
+
+    def reads(self) -> Reads:
+        """Branches, for the check before a run."""
+        jets, muons = self._fields()
+        jets = list(dict.fromkeys([*jets, *_FOUR_VECTOR]))
+        return {
+            "the jet veto map": (
+                (*(f"{self.config.collection}_{f}" for f in jets), *(f"Muon_{f}" for f in muons)),
+            )
+        }  # fmt: skip
+
+    def _fields(self) -> tuple[list[str], tuple[str, ...]]:
+        run2 = self.config.recipe == "run2"
+        fields = ["pt", "eta", "phi", "chEmEF", "neEmEF", *(("puId",) if run2 else ())]
+        if self.identity is None:
+            fields.append("jetId")
+        else:
+            asked = [f for name in self.identity.inputs for f in _multiplicities(name)]
+            fields += [f for f in asked if f not in fields]
+        return fields, (("eta", "phi", "isPFcand") if run2 else ())
+
+    def __call__(self, events: Any) -> npt.NDArray[np.bool_]:
+        """Return which events are clear of vetoed regions, (n_events,) bool.
+
+        Raises
+        ------
+        MissingBranch
+        """
+        config, (fields, muons) = self.config, self._fields()
+        try:
+            offsets, jet = flat_columns(events, config.collection, fields)
+        except MissingBranch as error:
+            hint = "; give id_file where there is no jetId" if self.identity is None else ""
+            raise MissingBranch(f"{error} (asked for by the jet veto map{hint})") from None
+        counts = (jet["pt"] > config.pt_min) & (jet["chEmEF"] + jet["neEmEF"] < 0.9)
+        if self.identity is not None:
+            counts &= np.abs(jet["eta"]) <= 5  # where the identification ends
+            used = {f: values[counts].astype(np.float64) for f, values in jet.items()}
+            values = {n: sum(used[f] for f in _multiplicities(n)) for n in self.identity.inputs}
+            counts[counts] = self.identity(values, int(counts.sum())) > 0
+        else:  # bits of jetId: 2 is tight, 4 is tight with lepton veto
+            counts &= (jet["jetId"].astype(np.int64) & (4 if config.recipe == "run3" else 2)) > 0
+        if muons:
+            counts &= (jet["pt"] > 50) | (jet["puId"] >= 4)
+            counts &= ~_near_muon(events, config.collection)
+        # float32 rounds π up, and forward jets may lie beyond the map's end
+        eta, phi = np.clip(jet["eta"][counts], -5.19, 5.19), np.clip(jet["phi"][counts], -3.14159, 3.14159)
+        hit = np.zeros(len(eta), bool)
+        for word in config.types:
+            hit |= self.map({"type": word, "eta": eta, "phi": phi}, len(eta)) != 0
+        event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[counts]
+        return np.asarray(np.bincount(event[hit], minlength=len(offsets) - 1) == 0)
+
+
+def _multiplicities(name: str) -> tuple[str, ...]:
+    """Return the fields that add up to an input of the jet identification."""
+    return ("chMultiplicity", "neMultiplicity") if name == "multiplicity" else (name,)
+
+
+def _near_muon(events: Any, collection: str) -> npt.NDArray[np.bool_]:
+    muons = ak.zip({f: events["Muon", f] for f in ("eta", "phi")})[events["Muon", "isPFcand"]]
+    pairs = ak.cartesian(
+        {"jet": ak.zip({f: events[collection, f] for f in ("eta", "phi")}), "muon": muons}, nested=True
+    )  # fmt: skip
+    eta = pairs["jet"]["eta"] - pairs["muon"]["eta"]
+    phi = (pairs["jet"]["phi"] - pairs["muon"]["phi"] + np.pi) % (2 * np.pi) - np.pi
+    return np.asarray(ak.to_numpy(ak.flatten(ak.any(eta**2 + phi**2 < 0.2**2, axis=2))), bool)
+
+
+class JetEnergy:
+    """Corrects the energies of jets, and yields their variations.
+
+    pT → c · raw pT → s · c · raw pT: c is the level, and s the smearing of simulated jets,
+
+        s = 1 + (k − 1) (pT − pT_gen) / pT    if a generated jet is within half the radius and 3 σ pT,
+        s = 1 + N(0, σ) √max(k² − 1, 0)       otherwise,
+
+    with the relative resolution σ and the ratio k of the resolutions in data and simulation. A source of uncertainty δ
+    gives pT (1 ± δ), and k of up and down gives `jerUp` and `jerDown`. The mass scales as pT. The random numbers come
+    from the ids of the event and the place of the jet in it, so that a jet is smeared alike in every chunk.
+
+    coffea's CorrectedJetsFactory makes the same numbers, but seeds its random ones with the first and the last jet of a
+    chunk: the results of a run would depend on the size of its chunks.
+
+    Parameters
+    ----------
+    config : JetEnergyConfig
+    collection : str
+        The jets, such as "FatJet".
+    files : CorrectionFiles
+
+    Raises
+    ------
+    BadFile, ConfigError
+    """
+
+    def __init__(self, config: JetEnergyConfig, collection: str, files: CorrectionFiles) -> None:
+        self.config, self.collection = config, collection
+        if bool(config.resolution) != bool(config.resolution_scale):
+            raise ConfigError("jec: resolution and resolution_scale belong together")
+        if config.resolution and collection not in _GEN:
+            raise ConfigError(f"jec: generated jets are known for {' and '.join(_GEN)}, but not for {collection}")
+        levels = ((True, config.level), (False, config.level_data))
+        self.levels = {mc: files.correction(config.file, name) for mc, name in levels if name}
+        self.sources = {v: files.correction(config.file, name) for v, name in config.uncertainties.items()}
+        names = (config.resolution, config.resolution_scale) if config.resolution else ()
+        self.resolution = [files.correction(config.resolution_file or config.file, name) for name in names]
+        for correction in self.resolution[1:]:
+            correction.check_input("systematic")
+            for word in _RESOLUTION_WORDS.values():
+                correction.check_word("systematic", word)
+        known = {*_ENERGY_INPUTS, "Rho", "run"}
+        plain = [
+            (correction, known) for correction in (*self.levels.values(), *self.sources.values(), *self.resolution[:1])
+        ]
+        for correction, inputs in (*plain, *((c, {*known, "systematic"}) for c in self.resolution[1:])):
+            unknown = sorted(set(correction.inputs) - inputs)
+            if unknown:
+                raise ConfigError(f"{correction}: it needs {', '.join(unknown)}, which is not known of jets")
+
+    @property
+    def variations(self) -> tuple[str, ...]:
+        """Names of the variations of simulated jets."""
+        names = (*self.sources, *(["jer"] if self.resolution else []))
+        return tuple(f"{name}{direction}" for name in names for direction in _SIGNS)
+
+    def _corrections(self, *, mc: bool) -> list[Correction]:
+        level = [self.levels[mc]] if mc in self.levels else []
+        return [*level, *self.sources.values(), *self.resolution] if mc else level
+
+    def _fields(self, *, mc: bool) -> list[str]:
+        inputs = {name for correction in self._corrections(mc=mc) for name in correction.inputs}
+        smeared = [_GEN[self.collection][0]] if mc and self.resolution else []
+        raw = ["rawFactor"] if mc in self.levels else []
+        return list(
+            dict.fromkeys([*_FOUR_VECTOR, *raw, *(_ENERGY_INPUTS[i] for i in inputs & set(_ENERGY_INPUTS)), *smeared])
+        )
+
+    def _needs_rho(self, *, mc: bool) -> bool:
+        return any("Rho" in correction.inputs for correction in self._corrections(mc=mc))
+
+    def reads(self) -> Reads:
+        """Branches, for the check before a run; what only one kind of events has is optional in the other."""
+        out: Reads = {}
+        for mc, kind in ((True, "simulation"), (False, "data")):
+            if not self._corrections(mc=mc):
+                continue
+            own = [f"{self.collection}_{field}" for field in self._fields(mc=mc)]
+            if mc and self.resolution:
+                own += [f"{_GEN[self.collection][1]}_{field}" for field in _FOUR_VECTOR]
+            ways = [(*own, rho) for rho in _RHO] if self._needs_rho(mc=mc) else [tuple(own)]
+            out[f"jet energies in {kind}"] = (*ways, ())
+        return out
+
+    def __call__(self, events: Any) -> Iterator[tuple[str, Any]]:
+        """Yield ("nominal", jets) and, of simulated events, every variation with its jets.
+
+        Raises
+        ------
+        MissingBranch
+        """
+        mc = is_mc(events)
+        try:
+            offsets, jet = flat_columns(events, self.collection, self._fields(mc=mc))
+            values: dict[str, Any] = {name: jet[field] for name, field in _ENERGY_INPUTS.items() if field in jet}
+            if self._needs_rho(mc=mc):
+                values["Rho"] = np.repeat(ak.to_numpy(_rho(events)), np.diff(offsets))
+            values["run"] = np.repeat(ak.to_numpy(events["run"]), np.diff(offsets))
+        except MissingBranch as error:
+            raise MissingBranch(f"{error} (asked for by jec)") from None
+        stored = pt = jet["pt"].astype(np.float64)
+        if mc in self.levels:
+            raw = pt * (1 - jet["rawFactor"])
+            pt = raw * self.levels[mc]({**values, "JetPt": raw}, len(raw))
+        smeared = dict.fromkeys(_RESOLUTION_WORDS, pt)
+        if mc and self.resolution:
+            smeared = self._smear(events, offsets, jet, {**values, "JetPt": pt})
+        nominal = smeared["nominal"]
+        shifted = {"nominal": nominal}
+        for source, correction in self.sources.items() if mc else ():
+            delta = correction({**values, "JetPt": nominal}, len(nominal))
+            shifted |= {f"{source}{direction}": nominal * (1 + sign * delta) for direction, sign in _SIGNS.items()}
+        if mc and self.resolution:
+            shifted |= {f"jer{direction}": smeared[direction] for direction in _SIGNS}
+        jets, counts = events[self.collection], np.diff(offsets)
+        for variation, values_of in shifted.items():
+            factor = ak.unflatten((values_of / stored).astype(np.float32), counts)
+            varied = scale_jets(jets, factor, ("pt", "mass"))
+            if variation != "nominal":
+                relative = ak.unflatten((values_of / nominal).astype(np.float32), counts)
+                varied = scale_jets(varied, relative, self.config.masses)
+            yield variation, varied
+
+    def _smear(self, events: Any, offsets: Any, jet: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Floats]:
+        """Return smeared pT of nominal, Up and Down, (n,) each."""
+        pt, n = values["JetPt"], len(values["JetPt"])
+        index_name, generated, radius = _GEN[self.collection]
+        gen_offsets, gen = flat_columns(events, generated, ("pt", "eta", "phi"))
+        event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        place = gen_offsets[event] + jet[index_name]
+        place[(jet[index_name] < 0) | (place >= gen_offsets[event + 1])] = -1  # the last one, which is none
+        gen_pt, eta, phi = (np.append(gen[f], np.nan)[place] for f in ("pt", "eta", "phi"))
+        distance = np.hypot(jet["eta"] - eta, (jet["phi"] - phi + np.pi) % (2 * np.pi) - np.pi)
+        sigma = self.resolution[0](values, n)
+        matched = (distance < radius / 2) & (np.abs(pt - gen_pt) < 3 * sigma * pt)
+        run, block, number = (ak.to_numpy(events[name])[event] for name in ("run", "luminosityBlock", "event"))
+        random = event_normal("jet energy resolution", run, block, number, np.arange(n) - offsets[event]) * sigma
+        out = {}
+        for direction, word in _RESOLUTION_WORDS.items():
+            k = self.resolution[1]({**values, "systematic": word}, n)
+            shift = np.where(matched, (k - 1) * (pt - gen_pt) / pt, random * np.sqrt(np.maximum(k**2 - 1, 0)))
+            out[direction] = np.maximum(pt * (1 + shift), _MIN_ENERGY / np.cosh(jet["eta"]))
+        return out
+
+
+def scale_jets(jets: Any, factor: Any, fields: Iterable[str] = ("pt", "mass", "msoftdrop")) -> Any:
+    """Return jets with some of their fields multiplied by a factor, one number or one per jet; a missing field stays so.
+
+    The jets keep their link to events and constituents, so that a tagger scores them.
+    """
+    for field in fields:
+        if field in ak.fields(jets):
+            jets = ak.with_field(jets, jets[field] * factor, field)
+    return jets
+
+
+def _rho(events: Any) -> Any:
+    for branch in _RHO:
+        if has_branch(events, branch):
+            return event_branch(events, branch)
+    raise MissingBranch(f"{where(events)}there is no branch {' or '.join(_RHO)}")

@@ -1,0 +1,76 @@
+"""Filesets: read into one form."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from coffea_ad.errors import ConfigError
+
+__all__ = ["load_fileset"]
+
+
+def load_fileset(source: str | Path | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read a fileset and bring it to one form: {dataset: {"files": {path: tree}, "metadata": {…}}}.
+
+    Parameters
+    ----------
+    source : path or mapping
+        As coffea takes it: files as a mapping or as a list (then the tree is "treename" or "Events").
+
+    Raises
+    ------
+    ConfigError
+        It is not a fileset; the message names the dataset.
+    """
+    if isinstance(source, Mapping):
+        content: Any = source
+    else:
+        try:
+            content = json.loads(Path(source).read_text())
+        except OSError as error:
+            raise ConfigError(f"{source}: the fileset cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{source}: the fileset is not JSON text") from None
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{source}: the fileset is not valid JSON (line {error.lineno}: {error.msg})") from None
+    if not isinstance(content, Mapping) or not content:
+        raise ConfigError(f"{source}: a fileset maps datasets to files")
+    out = {}
+    for dataset, entry in content.items():
+        described = entry if isinstance(entry, Mapping) else {"files": entry}
+        out[dataset] = {
+            "files": _files(dataset, described.get("files"), described.get("treename", "Events")),
+            "metadata": _metadata(dataset, described.get("metadata") or {}),
+        }
+    return out
+
+
+def _files(dataset: str, files: Any, tree: Any) -> dict[str, str]:
+    if not re.fullmatch(r"\w[\w.+-]*", dataset):
+        raise ConfigError(f"dataset {dataset!r}: its name becomes a folder; use letters, digits and . _ + - only")
+    if isinstance(files, list):
+        files = dict.fromkeys(files, tree)
+    if not isinstance(files, Mapping) or not files:
+        raise ConfigError(f"dataset {dataset}: there are no files")
+    # coffea's preprocessing leaves {path: {"object_path": tree, "steps": …}}
+    plain: dict[Any, Any] = {p: e.get("object_path") if isinstance(e, Mapping) else e for p, e in files.items()}
+    for path, name in plain.items():
+        if not isinstance(path, str) or not isinstance(name, str):
+            raise ConfigError(f"dataset {dataset}: file {path!r} has no tree name")
+    return plain
+
+
+def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"dataset {dataset}: metadata must be keys and values")
+    kinds = {key: metadata[key] for key in ("is_mc", "isMC") if key in metadata}
+    for key, value in kinds.items():
+        if value not in (True, False):
+            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
+    if len({bool(v) for v in kinds.values()}) > 1:
+        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
+    return dict(metadata)

@@ -1,0 +1,205 @@
+"""What is wrong with a fileset, and what is worth knowing of it: one sentence for each thing, not only for the first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.filesize import decimal
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.filesets import load_fileset
+from coffea_ad.filesets.inspection import InspectedFile, inspect_files
+
+__all__ = ["Finding", "findings_of", "summary", "validate_fileset", "with_kinds", "without_bad_files"]
+
+Fileset = Mapping[str, Mapping[str, Any]]
+_TRIGGERS = ("HLT_", "L1_", "DST_")  # menus change from run to run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence about a fileset.
+
+    A "bad file" can be left out of its dataset; of a "duplicate" only the user knows which one should stay; a "note"
+    stops nothing.
+    """
+
+    kind: Literal["bad file", "duplicate", "note"]
+    dataset: str
+    sentence: str
+    path: str | None = None
+
+
+def validate_fileset(source: str | Path | Fileset, *, workers: int = 8) -> list[Finding]:
+    """Open every file of a fileset and say everything that is wrong.
+
+    Parameters
+    ----------
+    source : path or mapping
+        As `load_fileset` takes it.
+    workers : int
+        Files that are open at the same time.
+
+    Raises
+    ------
+    ConfigError
+        It is not a fileset, or files are on a storage that nothing installed can read.
+
+    Examples
+    --------
+    >>> fileset = {"svj": {"files": {str(svj_file): "Events"}, "metadata": {"is_mc": True}}}
+    >>> [finding.sentence for finding in validate_fileset(fileset)]
+    ['svj: simulation without xsec (pb), which normalised histograms need']
+    """
+    fileset = load_fileset(source)
+    return findings_of(fileset, inspect_files(fileset, workers=workers))
+
+
+def findings_of(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> list[Finding]:
+    """Say what is wrong and what is worth knowing; `inspected` is empty where no file was opened."""
+    out: list[Finding] = []
+    good: dict[str, dict[str, InspectedFile]] = {}
+    for dataset, entry in fileset.items():
+        good[dataset] = {}
+        for path, file in inspected.get(dataset, {}).items():
+            problems = list(file.problems)
+            if not problems and file.events > 0 and _said(entry) and "genWeight" not in file.branches:
+                problems.append(f"there is no genWeight, but is_mc of {dataset} is true")
+            out += [Finding("bad file", dataset, f"{path}: {problem}", path) for problem in problems]
+            if not problems:
+                good[dataset][path] = file
+    out += _duplicates(good)
+    for dataset, entry in fileset.items():
+        out += [Finding("note", dataset, f"{dataset}: {note}") for note in _notes(entry, good[dataset])]
+    return out
+
+
+def _duplicates(good: Mapping[str, Mapping[str, InspectedFile]]) -> Iterable[Finding]:
+    first: dict[str, tuple[str, str]] = {}
+    for dataset, files in good.items():
+        for path, file in files.items():
+            if file.uuid and file.uuid in first:
+                other, where = first[file.uuid]
+                both = f"{other} in {where} and {path} in {dataset}"
+                yield Finding("duplicate", dataset, f"{both} are the same file (equal ROOT UUIDs)", path)
+            elif file.uuid:
+                first[file.uuid] = path, dataset
+
+
+def _said(entry: Mapping[str, Any]) -> bool | None:
+    metadata = entry["metadata"]
+    said = metadata.get("is_mc", metadata.get("isMC"))
+    return None if said is None else bool(said)
+
+
+def _kind(files: Iterable[InspectedFile]) -> bool | None:
+    """Say whether files are simulated, by genWeight; None where they disagree or do not tell."""
+    full = {"genWeight" in f.branches for f in files if f.events > 0}
+    if full:
+        return full.pop() if len(full) == 1 else None
+    return True if any("genWeight" in f.branches for f in files) else None
+
+
+def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iterable[str]:
+    said, kind = _said(entry), _kind(files.values())
+    full = [file for file in files.values() if file.events > 0]
+    weights = Counter("with genWeight" if "genWeight" in f.branches else "without" for f in full)
+    if len(weights) > 1:
+        yield f"simulation and data are mixed: {_counted(weights)}" + ("" if said is False else "; is_mc is not set")
+    elif said is None and kind is not None:
+        what, there = ("simulation", "there") if kind else ("data", "not there")
+        yield f"taken as {what}, since the metadata has no is_mc and genWeight is {there}"
+    elif said is None:
+        yield "is_mc is not set, since " + ("its files hold no events" if files else "none of its files was read")
+    elif said is False and kind:
+        yield "data by its metadata, but genWeight is there"
+    kind = kind if said is None else said
+    if kind and not {"xsec", "cross_section"} & entry["metadata"].keys():
+        yield "simulation without xsec (pb), which normalised histograms need"
+    counted = [file for file in files.values() if file.generated is not None]
+    if kind and any(file.generated != file.events for file in counted):
+        generated, held = sum(file.generated or 0 for file in counted), sum(file.events for file in counted)
+        yield f"skimmed before: its Runs trees count {generated} generated events, its files hold {held}"
+    layouts = Counter(file.layout for file in full)
+    if len(layouts) > 1:
+        yield f"layouts are mixed: {_counted(layouts)}"
+    branches = Counter(frozenset(b for b in file.branches if not b.startswith(_TRIGGERS)) for file in full)
+    if len(branches) > 1:
+        yield "its files differ in branches (triggers apart): " + _differences(branches.most_common())
+    unsized = sum(file.size is None for file in files.values())
+    if unsized:
+        yield f"for {_files(unsized)} the server gives no size, so a cut would not have been found"
+
+
+def _differences(kinds: list[tuple[frozenset[str], int]]) -> str:
+    usual, number = kinds[0]
+    texts = [f"{_files(number)} with {len(usual)} branches"]
+    for branches, number in kinds[1:4]:
+        parts = (("without", usual - branches), ("with", branches - usual))
+        texts.append(f"{_files(number)} " + " and ".join(f"{how} {_some(names)}" for how, names in parts if names))
+    further = sum(number for _, number in kinds[4:])
+    return ", ".join(texts) + (f", {_files(further)} of {len(kinds) - 4} more kinds" if further else "")
+
+
+def _files(number: int) -> str:
+    return f"{number} file" + ("s" if number != 1 else "")
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} ({_files(number)})" for kind, number in kinds.most_common())
+
+
+def _some(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:3]) + (f", … ({len(ordered)})" if len(ordered) > 3 else "")
+
+
+def with_kinds(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> dict[str, dict[str, Any]]:
+    """Return the fileset with `is_mc` set from genWeight, where it is not said and the files agree."""
+    out = {}
+    for dataset, entry in fileset.items():
+        files = inspected.get(dataset, {})
+        kind = _kind([files[path] for path in entry["files"] if path in files and not files[path].problems])
+        new = {} if kind is None or _said(entry) is not None else {"is_mc": kind}
+        out[dataset] = {**entry, "metadata": {**new, **entry["metadata"]}}
+    return out
+
+
+def without_bad_files(fileset: Fileset, findings: Iterable[Finding]) -> dict[str, dict[str, Any]]:
+    """Return the fileset without the bad files.
+
+    Raises
+    ------
+    ConfigError
+        A dataset has no good file.
+    """
+    bad = {(f.dataset, f.path) for f in findings if f.kind == "bad file"}
+    out = {}
+    for dataset, entry in fileset.items():
+        out[dataset] = {**entry, "files": {p: t for p, t in entry["files"].items() if (dataset, p) not in bad}}
+        if not out[dataset]["files"]:
+            raise ConfigError(f"dataset {dataset}: no good file is left")
+    return out
+
+
+def summary(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> list[tuple[str, ...]]:
+    """Return one row per dataset: name, files, events, kind, cross-section, layout, size; "?" for what is not known."""
+    rows: list[tuple[str, ...]] = []
+    for dataset, entry in fileset.items():
+        files = [f for path, f in inspected.get(dataset, {}).items() if path in entry["files"] and not f.problems]
+        sizes = [f.size for f in files if f.size is not None]
+        xsec = entry["metadata"].get("xsec", entry["metadata"].get("cross_section"))
+        rows.append((
+            dataset,
+            str(len(entry["files"])),
+            str(sum(f.events for f in files)) if files else "?",
+            {True: "simulation", False: "data", None: "?"}[_said(entry)],
+            "" if xsec is None else f"{float(xsec):g} pb",
+            ", ".join(sorted({f.layout for f in files if f.events > 0})) or "?",
+            decimal(sum(sizes)) if sizes else "?",
+        ))  # fmt: skip
+    return rows

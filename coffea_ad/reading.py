@@ -1,0 +1,257 @@
+"""Files that workers keep open, the branches that are wanted of them, and what is wrong with a file.
+
+coffea opens a file anew for every chunk and builds all of its branches: a second of CPU for a full NanoAOD file. With the
+file open and only wanted branches built, it is some hundredths.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import hashlib
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uproot
+from coffea.nanoevents import NanoEventsFactory
+
+__all__ = [
+    "OPEN_FILES",
+    "Open",
+    "Unreadable",
+    "Wanted",
+    "attempts",
+    "build_events",
+    "layout",
+    "reason",
+    "runs_total",
+    "unreadable_column",
+]
+
+EVENT_IDS = ("run", "luminosityBlock", "event")
+# Without them, coffea cannot make objects of a collection.
+_VECTOR = ("pt", "eta", "phi", "mass", "charge", "x", "y", "z")
+_KEEP_OPEN = 4  # files per worker
+_PAUSE = 1.0  # s, before a remote file is tried again; then twice as long
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The branches that a processor reads.
+
+    Attributes
+    ----------
+    branches : frozenset of str
+        With them, the event ids, genWeight, and counters and four-vectors of their collections are opened.
+    layouts : frozenset of str, or None
+        Files for which this is known, by `layout`; others are opened in full. None: the processor has declared it.
+    """
+
+    branches: frozenset[str]
+    layouts: frozenset[str] | None = None
+
+    def of(self, names: list[str]) -> frozenset[str] | None:
+        """Return what to open of a file with these branches, or None for all."""
+        if self.layouts is not None:
+            if layout(names) not in self.layouts:
+                return None
+            # traced, not declared: the processor may look what else its collections have
+            collections = {b.split("_")[0] for b in self.branches}
+            kept = {n for n in names if n in self.branches or n.split("_")[0] in collections}
+        else:
+            kept = {n for n in names if n in self.branches}
+        more = {"genWeight", *EVENT_IDS}
+        for collection in {b.split("_")[0] for b in kept}:
+            more |= {"n" + collection, *(f"{collection}_{c}" for c in _VECTOR)}
+        return frozenset(n for n in names if n in kept or n in more)
+
+
+def layout(names: list[str]) -> str:
+    """Return a short digest of the branches of a file."""
+    return hashlib.blake2b("\n".join(sorted(names)).encode(), digest_size=8).hexdigest()
+
+
+@dataclass
+class Open:
+    """A file that stays open, as it was then, and the branches of its trees."""
+
+    file: Any
+    stamp: tuple[int, int] | None
+    names: dict[str, list[str]]
+
+    def tree(self, name: str) -> tuple[Any, list[str]]:
+        """Return a tree and its branches."""
+        with _no_collection():
+            tree = self.file[name]
+            if name not in self.names:
+                self.names[name] = list(tree.keys())
+                types = tree.typenames()
+                tree.typenames = lambda: dict(
+                    types
+                )  # coffea asks for it again for every chunk: 20 ms for 2656 branches
+        return tree, self.names[name]
+
+
+class OpenFiles(threading.local):
+    """The last files of a thread, with their trees parsed; closed at the end of the process."""
+
+    def __init__(self) -> None:
+        self.files: OrderedDict[str, Open] = OrderedDict()
+
+    def get(self, path: str, **options: Any) -> Open:
+        """Return a file that is open and has not changed since."""
+        stamp = _stamp(path)
+        there = self.files.get(path)
+        if there is not None and there.stamp == stamp and not there.file.closed:
+            self.files.move_to_end(path)
+            return there
+        self.drop(path)
+        # without a cache of arrays: a chunk's columns live as long as its events
+        self.files[path] = Open(uproot.open({path: None}, array_cache=None, **options), stamp, {})
+        while len(self.files) > _KEEP_OPEN:
+            self.drop(next(iter(self.files)))
+        return self.files[path]
+
+    def drop(self, path: str) -> None:
+        """Close a file, if it is open."""
+        if path in self.files:
+            with contextlib.suppress(Exception):  # it may have been closed by its server
+                self.files.pop(path).file.close()
+
+    def close(self) -> None:
+        """Close all."""
+        for path in list(self.files):
+            self.drop(path)
+
+
+OPEN_FILES = OpenFiles()
+atexit.register(OPEN_FILES.close)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    if "://" in path:
+        return None
+    found = Path(path).stat()
+    return found.st_mtime_ns, found.st_size
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the garbage collector off: it would walk the thousands of objects of a tree again and again while they are made."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+class Unreadable(Exception):
+    """Reading failed: the name of the error, and one sentence."""
+
+
+def reason(path: str, error: BaseException) -> str:
+    """Say in one sentence why a file cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: there is no such file"
+    if isinstance(error, uproot.exceptions.KeyInFileError):
+        return f"{path}: there is no tree {error.key!r}"
+    text = " ".join(str(error).split())
+    if "not a ROOT file" in text:
+        return f"{path}: this is not a ROOT file"
+    return f"{path}: cannot be read ({type(error).__name__}: {text[:160]})"
+
+
+def runs_total(file: Any, branch: str) -> float | None:
+    """Return the total of a branch of `Runs`; NanoAOD v6 and before wrote it with a trailing underscore."""
+    if "Runs" not in file:
+        return None
+    runs = file["Runs"]
+    for name in (branch, branch + "_"):
+        if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
+            return float(np.sum(runs[name].array(library="np")))
+    return None
+
+
+def build_events(
+    opened: Open, metadata: Mapping[str, Any], schema: Any, wanted: frozenset[str] | None = None, **options: Any
+) -> tuple[Any, list[Any]]:
+    """Build the events of a chunk, whose columns are read when they are used.
+
+    Parameters
+    ----------
+    opened : Open
+    metadata : mapping
+        With treename, filename, entrystart and entrystop.
+    schema : coffea schema
+    wanted : frozenset of str, optional
+        Only these branches.
+    options
+        Of NanoEventsFactory.from_root.
+
+    Returns
+    -------
+    events : NanoEvents
+    log : list
+        Fills with what is read.
+
+    Raises
+    ------
+    Unreadable
+    """
+    log: list[Any] = []
+    try:
+        with _no_collection():
+            events = NanoEventsFactory.from_root(
+                opened.file,
+                treepath=metadata["treename"],
+                schemaclass=schema,
+                metadata=dict(metadata),
+                access_log=log,
+                mode="virtual",
+                entry_start=metadata["entrystart"],
+                entry_stop=metadata["entrystop"],
+                iteritems_options={} if wanted is None else {"filter_name": wanted.__contains__},
+                **options,
+            ).events()
+    except Exception as error:
+        raise Unreadable(type(error).__name__, reason(metadata["filename"], error)) from error
+    return events, log
+
+
+def unreadable_column(error: BaseException, path: str, start: int, stop: int) -> Unreadable | None:
+    """Return what is wrong with the file, if an error came up while coffea was reading a column; None: it is another."""
+    found = None
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        seen.append(current)
+        for frame, _ in traceback.walk_tb(current.__traceback__):
+            if frame.f_globals.get("__name__", "").startswith("coffea.nanoevents.mapping"):
+                branch = getattr(frame.f_locals.get("columnhandle"), "name", "")
+                found = current, branch or (found[1] if found else "")
+        current = current.__cause__ or current.__context__
+    if found is None:
+        return None
+    cause, branch = found
+    kind = type(cause).__name__
+    text = " ".join(str(cause).split())[:160]
+    return Unreadable(kind, f"{path}: events {start} to {stop}: branch {branch} cannot be read ({kind}: {text})")
+
+
+def attempts(path: str, retries: int) -> Iterator[int]:
+    """Yield how many tries are left; what is not remote does not come back by waiting."""
+    left = retries if "://" in path and not path.startswith("file://") else 0
+    for n in range(left, -1, -1):
+        yield n
+        if n:
+            time.sleep(_PAUSE * 2 ** (left - n))

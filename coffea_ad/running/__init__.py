@@ -1,0 +1,237 @@
+"""Fileset → coffea's Runner → RunReport: `run`, and `resubmit` for what a run has not done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from coffea_ad.clusters import ClusterConfig, load_cluster
+from coffea_ad.errors import ConfigError, IncompleteRun
+from coffea_ad.filesets import load_fileset
+from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.running.merging import added, as_report, left_over
+from coffea_ad.running.plan import Executor, Fileset, Job, Plan
+from coffea_ad.running.reports import RunReport
+
+__all__ = ["RunReport", "resubmit", "run"]
+
+
+def run(
+    fileset: str | Path | Mapping[str, Any],
+    processor: Any,
+    *,
+    model: str | Path | Sequence[str | Path] | None = None,
+    config: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    executor: Executor = "dask",
+    workers: int = 2,
+    scheduler: str | None = None,
+    cluster: Any = None,
+    chunksize: int = 100_000,
+    output: str | Path | None = None,
+    lumi: float = 1.0,
+    test: bool = False,
+    limit_files: int | None = None,
+    limit_chunks: int | None = None,
+    allow_missing: bool = False,
+    checkpoints: str | None = None,
+    preflight: bool = True,
+    progress: bool = True,
+    retries: int = 2,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+) -> RunReport:
+    """Run a processor over a fileset.
+
+    Parameters
+    ----------
+    fileset : path or mapping
+        As `load_fileset` takes it.
+    processor : str, path or ProcessorABC
+        A shipped processor by name, a file by path (with `Config` and `Processor`), or an instance.
+    model : path or several, optional
+        Model files, handed to the processor as taggers.
+    config, overrides
+        The processor's configuration: a YAML file and `key=value`.
+    executor : "iterative", "futures" or "dask"
+    workers : int
+        Processes of the futures executor or of an own dask cluster, which listens on the loopback address only.
+    scheduler : str, optional
+        Address of an existing dask scheduler.
+    cluster : str, path, ClusterConfig or distributed.Client, optional
+        Another cluster than the own one: a kind such as "htcondor", a file of site settings, or a client that is connected.
+    chunksize : int
+        Events per chunk.
+    output : path, optional
+        Results folder.
+    lumi : float
+        fb⁻¹, for the normalised histograms.
+    test : bool
+        One file and one chunk per dataset.
+    limit_files, limit_chunks : int, optional
+        At most so many files and chunks per dataset.
+    allow_missing : bool
+        Take an incomplete run for a good one: files and chunks that cannot be read are named in the report, and the
+        normalisation stays right, since the sum of weights is collected with the histograms.
+    checkpoints : str, optional
+        fsspec URL of a folder that client and workers reach: finished chunks are kept there, and a run that was
+        interrupted goes on where it was. Models, configuration, code and versions are part of the key.
+    preflight : bool
+        Let the processor work on the first events of every dataset before anything is sent out.
+    progress : bool
+        Show bars on standard error.
+    retries : int
+        How often a remote file is tried again, after growing pauses.
+    providers : sequence of str
+        onnxruntime's execution providers, such as "CUDAExecutionProvider".
+
+    Returns
+    -------
+    RunReport
+
+    Raises
+    ------
+    BadFile, MissingBranch, ConfigError, ProcessorFailed
+        Before the run, or because of the processor's own error.
+    IncompleteRun
+        Files or chunks are missing and `allow_missing` is off. What was processed is in the results folder, and
+        `resubmit` does the rest.
+    """
+    counts = {"chunksize": chunksize, "workers": workers, "limit_files": limit_files, "limit_chunks": limit_chunks}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}, but must be at least 1")
+    if retries < 0:
+        raise ConfigError(f"retries is {retries}, but must be at least 0")
+    if not 0 < lumi < float("inf"):
+        raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
+    if test:
+        limit_files = limit_chunks = 1
+    models = [model] if isinstance(model, (str, Path)) else list(model or ())
+    job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
+    entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
+    plan = Plan(job, executor, workers, _cluster(cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
+                retries)  # fmt: skip
+    report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
+    asked = {
+        "chunksize": chunksize,
+        "limit_files": limit_files,
+        "limit_chunks": limit_chunks,
+        "checkpoints": checkpoints,
+    }
+    report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
+                                       "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
+    if output is not None:
+        _save(report, job.module, Path(output))
+    return _complete(report, allow_missing=allow_missing)
+
+
+def resubmit(
+    folder: str | Path,
+    *,
+    executor: Executor = "dask",
+    workers: int = 2,
+    scheduler: str | None = None,
+    cluster: Any = None,
+    allow_missing: bool = False,
+    progress: bool = True,
+    retries: int = 2,
+) -> RunReport:
+    """Process what an earlier run has not, and merge it into the results folder.
+
+    Parameters
+    ----------
+    folder : path
+        Results folder of the earlier run, which says what is missing.
+    executor, workers, scheduler, cluster, allow_missing, progress, retries
+        As for `run`.
+
+    Returns
+    -------
+    RunReport
+        Of both runs together.
+
+    Raises
+    ------
+    ConfigError
+        Models, configuration, code or versions are not those of the earlier run, so that the two cannot be added.
+    IncompleteRun
+        Still not all.
+    """
+    old = load_results(folder)
+    stored = old.report
+    missing = [f for d in stored["datasets"].values() for f in d["failed"]]
+    if not missing:
+        raise ConfigError(f"{folder}: nothing is missing in it")
+    asked = stored["settings"]
+    if not asked.get("recipe"):
+        raise ConfigError(f"{folder}: it was made by a processor object; only runs of a recipe can be resubmitted")
+    config = asked["config"]
+    job = Job.of(stored["processor"], asked["models"], config, asked["overrides"], folder)
+    plan = Plan(job, executor, workers, _cluster(cluster, scheduler, workers), asked["checkpoints"], allow_missing,
+                progress=progress, retries=retries)  # fmt: skip
+    _same_key(stored["key"], plan.key(folder), folder)
+    fileset, given, facts = left_over(stored)
+    report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
+                            lumi=stored["lumi"], output=folder)  # fmt: skip
+    both = added(old, Results(_histograms(report), report.to_dict()), resubmission=True)
+    kept = float(getattr(job.instance, "fraction", 1.0))
+    report = as_report(both.report, kept)
+    save_results(both.histograms, report.to_dict(), folder)
+    if job.module is not None and hasattr(job.module, "finish"):
+        job.module.finish(report, Path(folder))
+    return _complete(report, allow_missing=allow_missing)
+
+
+def _same_key(then: Mapping[str, Any], now: Mapping[str, Any], folder: str | Path) -> None:
+    for part in now:
+        if then.get(part) != now[part]:
+            one, two = then.get(part), now[part]
+            names = sorted(k for k in {*one, *two} if one.get(k) != two.get(k)) if isinstance(one, dict) and isinstance(two, dict) else []  # fmt: skip
+            raise ConfigError(
+                f"{folder}: {part} {'(' + ', '.join(names) + ') ' if names else ''}changed since; what is missing would not "
+                "fit what is there, so run all again"
+            )
+
+
+def _limited(fileset: Fileset, limit_files: int | None, limit_chunks: int | None) -> Fileset:
+    """Keep the first files: every file gives at least one chunk."""
+    most = min(n for n in (limit_files, limit_chunks, 10**9) if n is not None)
+    return {d: {**e, "files": dict(list(e["files"].items())[:most])} for d, e in fileset.items()}
+
+
+def _cluster(cluster: Any, scheduler: str | None, workers: int) -> Any:
+    if cluster is not None and scheduler is not None:
+        raise ConfigError("give either a scheduler's address or a cluster, not both")
+    if cluster is not None:
+        return load_cluster(cluster, workers=workers) if isinstance(cluster, (str, Path)) else cluster
+    if scheduler is not None:
+        return ClusterConfig(kind="scheduler", address=scheduler)
+    return ClusterConfig(workers=workers)
+
+
+def _complete(report: RunReport, *, allow_missing: bool) -> RunReport:
+    if report.complete or allow_missing:
+        return report
+    causes = [f["cause"] for f in report.failed]
+    more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
+    error = IncompleteRun(f"{len(causes)} files or chunks are missing: {'; '.join(causes[:5])}{more}")
+    error.report = report
+    raise error
+
+
+def _histograms(report: RunReport) -> dict[str, Any]:
+    found = {
+        d: out["histograms"]
+        for d, out in sorted(report.outputs.items())
+        if isinstance(out, dict) and "histograms" in out
+    }
+    return {d: h for d, h in found.items() if h}
+
+
+def _save(report: RunReport, module: ModuleType | None, output: Path) -> None:
+    save_results(_histograms(report), report.to_dict(), output)
+    if module is not None and hasattr(module, "finish"):
+        module.finish(report, output)

@@ -1,0 +1,216 @@
+"""Finished chunks on disk, under a key of all that they depend on: a changed model or cut can never return old histograms."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+import sysconfig
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+import fsspec
+import lz4.frame
+from coffea.processor.checkpointer import CheckpointerABC
+
+from coffea_ad.errors import ConfigError
+
+__all__ = ["Checkpoints", "code_digests", "digest_of", "file_digests", "run_key"]
+
+_SHA = 32  # bytes
+_PACKAGE = Path(__file__).parent.parent
+
+
+class Checkpoints(CheckpointerABC):
+    """Results of chunks at an fsspec URL, one file a chunk, written under another name and renamed.
+
+    They are pickles: whoever can write into the folder can run code in a run that reads it.
+
+    Parameters
+    ----------
+    url : str
+        A folder that workers and client both reach, such as a shared path or "s3://bucket/folder".
+    key : str
+        Digest of what the results depend on; those of another key are never looked at.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        try:
+            self.fs, root = fsspec.url_to_fs(url)
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{url}: checkpoints cannot be kept there ({error})") from None
+        self.url, self.root = url, f"{root.rstrip('/')}/{key[:32]}"
+
+    def path(self, metadata: Mapping[str, Any]) -> str:
+        """Return the file of a chunk; the metadata of the dataset count, since a processor may use them."""
+        name = f"{metadata['entrystart']}-{metadata['entrystop']}-{digest_of(dict(metadata))[:12]}"
+        return f"{self.root}/{metadata['dataset']}/{metadata['fileuuid']}/{name}.lz4"
+
+    def load(self, metadata: Mapping[str, Any], processor_instance: Any) -> Any:  # noqa: ARG002  coffea's names
+        """Return the result of a chunk, or None if there is none, if it is damaged, or if what it wrote is gone."""
+        try:
+            data = self.fs.cat_file(self.path(metadata))
+            if hashlib.sha256(data[_SHA:]).digest() != data[:_SHA]:
+                return None
+            found = pickle.loads(lz4.frame.decompress(data[_SHA:]))  # noqa: S301  trusted folders only, as documented
+        except Exception:  # noqa: BLE001  whatever is wrong with it, the chunk is computed
+            return None
+        outputs = [out for out in found.get("out", {}).values() if isinstance(out, Mapping)]
+        written = [f for out in outputs if isinstance(out.get("files"), set) for f in out["files"]]
+        return found if all(Path(f).is_file() for f in written) else None
+
+    def save(self, output: Any, metadata: Mapping[str, Any], processor_instance: Any) -> str:  # noqa: ARG002
+        """Keep the result of a chunk; return why that was not possible, or an empty string."""
+        path = self.path(metadata)
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.part"
+        try:
+            data = lz4.frame.compress(pickle.dumps(output, protocol=pickle.HIGHEST_PROTOCOL))
+            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+            self.fs.pipe_file(temporary, hashlib.sha256(data).digest() + data)
+            self.fs.mv(temporary, path)
+        except Exception as error:  # noqa: BLE001  a full disk must not cost the result itself
+            return f"{type(error).__name__}: {str(error)[:100]}"
+        return ""
+
+    def probe(self) -> str:
+        """Write a small file and return its path, so that workers can say whether they see it.
+
+        Raises
+        ------
+        ConfigError
+        """
+        path = f"{self.root}/.probe-{uuid.uuid4().hex[:8]}"
+        try:
+            self.fs.makedirs(self.root, exist_ok=True)
+            self.fs.pipe_file(path, b"here")
+        except Exception as error:  # noqa: BLE001  file systems raise what they like
+            raise ConfigError(f"{self.url}: checkpoints cannot be written there ({error})") from None
+        return path
+
+    def sees(self, probe: str) -> bool:
+        """Say whether this process sees the probe."""
+        try:
+            self.fs.invalidate_cache()
+            return bool(self.fs.cat_file(probe) == b"here")
+        except Exception:  # noqa: BLE001  any reason is a no
+            return False
+
+    def remove(self, probe: str) -> None:
+        """Remove the probe."""
+        self.fs.rm_file(probe)
+
+
+def digest_of(content: Any) -> str:
+    """Return the SHA-256 of something that JSON can hold.
+
+    >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _installed(path: Path) -> bool:
+    """Say whether a file is a library's: the versions stand for those."""
+    roots = {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(path.is_relative_to(root) for root in roots) or "site-packages" in path.parts
+
+
+def code_digests(module: ModuleType) -> dict[str, str]:
+    """Return digests of a module's file and of the files of what it imports, libraries left out."""
+    found: dict[Path, str] = {}
+
+    def walk(current: ModuleType) -> None:
+        source = getattr(current, "__file__", None)
+        path = Path(source).resolve() if source else None
+        if path is None or path in found or not path.is_file():
+            return
+        ours = path.is_relative_to(_PACKAGE) and current is not module  # has a digest of its own
+        if ours or _installed(path):
+            return
+        found[path] = _file_digest(path)
+        for value in list(vars(current).values()):
+            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(name, str) and name in sys.modules:
+                walk(sys.modules[name])
+
+    walk(module)
+    return {f"{path.parent.name}/{path.name}": digest for path, digest in found.items()}
+
+
+def file_digests(config: Any) -> dict[str, str]:
+    """Return digests of all files that a configuration names: a correction may change while its name stays."""
+    found: dict[str, str] = {}
+
+    def walk(value: Any) -> None:
+        if isinstance(value, Mapping):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                walk(item)
+        elif isinstance(value, (str, Path)) and 0 < len(str(value)) < 1000 and Path(value).is_file():
+            found[str(value)] = _file_digest(Path(value))
+
+    walk(config)
+    return found
+
+
+def _package_digest() -> str:
+    """Return the digest of this package's sources: a version number does not notice an edit."""
+    out = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        if "_recipes" not in path.parts and path.name != "_version.py":
+            out.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
+    return out.hexdigest()
+
+
+def run_key(
+    instance: Any,
+    module: ModuleType | None,
+    *,
+    models: Iterable[str],
+    config: Any,
+    versions: Mapping[str, str],
+    output: str | None = None,
+) -> dict[str, Any]:
+    """Return all that the result of a chunk depends on, beside the chunk itself.
+
+    Parameters
+    ----------
+    instance, module
+        The processor, and the recipe it came from, if it did. Without a recipe, the pickled object counts too.
+    models : iterable of str
+        Their digests.
+    config : dict
+        Resolved.
+    versions : {package: version}
+    output : str, optional
+        Where a processor writes, if it writes files.
+
+    Returns
+    -------
+    dict
+        Of which `digest_of` makes the key.
+    """
+    home = module or sys.modules.get(getattr(instance, "__module__", None) or type(instance).__module__)
+    key = {
+        "models": list(models),
+        "config": config,
+        "inputs": file_digests(config),
+        "versions": dict(versions),
+        "code": code_digests(home) if home is not None else {},
+        "package": _package_digest(),
+        "output": output,
+    }
+    if module is None:
+        key["processor"] = hashlib.sha256(cloudpickle.dumps(instance)).hexdigest()
+    return key

@@ -1,0 +1,291 @@
+"""One chunk on a worker: the processor's result, and a record of what happened.
+
+What cannot be read is a failed chunk with its cause, beside the results of all others; an error of the processor itself
+ends the run with the user's own lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, NoReturn
+
+import cloudpickle
+import lz4.frame
+from coffea import processor as coffea_processor
+from coffea.processor.accumulator import set_accumulator
+from coffea.processor.executor import FileMeta, WorkItem
+
+from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed
+from coffea_ad.monitoring import monitoring
+from coffea_ad.nanoaod import missing_branches
+from coffea_ad.reading import (
+    EVENT_IDS,
+    OPEN_FILES,
+    Open,
+    Unreadable,
+    Wanted,
+    attempts,
+    build_events,
+    layout,
+    reason,
+    runs_total,
+    unreadable_column,
+)
+
+__all__ = ["FAILED_TOPIC", "Failure", "Guarded", "OpenFileRunner", "Runner", "own_lines", "runner_class", "unprocessed"]
+
+FAILED_TOPIC = "coffea-ad-failed"
+
+
+class Failure(NamedTuple):
+    """What was not processed: a chunk, or a whole file where start and stop are −1."""
+
+    dataset: str
+    file: str
+    start: int
+    stop: int
+    uuid: str
+    error: str
+    cause: str
+
+
+class Guarded(coffea_processor.ProcessorABC):
+    """A processor, the branches it reads, and how often a remote file is tried."""
+
+    def __init__(self, processor: Any, wanted: Wanted | None = None, retries: int = 2) -> None:
+        self.processor, self.wanted, self.retries = processor, wanted, retries
+
+    def process(self, events: Any) -> Any:
+        """Let the processor process."""
+        return getattr(self.processor, "process", self.processor)(events)
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """Let the processor postprocess, if it does."""
+        own = getattr(self.processor, "postprocess", None)
+        return own(accumulator) if own is not None else accumulator
+
+
+def own_lines(error: BaseException) -> str:
+    """Say what a processor raised, and where in code that is not a library's."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename]
+    lines = "".join(traceback.format_list([f for f in frames if f.filename != __file__][-3:]))
+    return f"the processor raised {type(error).__name__}: {error}\n{lines}".rstrip()
+
+
+def unprocessed(item: WorkItem, error: str, cause: str) -> dict[str, Any]:
+    """Return the result of a chunk that was not processed."""
+    key = item.fileuuid.hex() if isinstance(item.fileuuid, bytes) else ""
+    failure = Failure(item.dataset, item.filename, item.entrystart, item.entrystop, key, error, cause)
+    distributed = sys.modules.get("distributed")
+    if distributed is not None:
+        with contextlib.suppress(ValueError):  # not on a worker
+            distributed.get_worker().log_event(FAILED_TOPIC, cause)
+    return {"processed": set(), "failed": {failure}}
+
+
+class Runner(coffea_processor.Runner):
+    """coffea's Runner, with another way to open files and to process a chunk."""
+
+    @staticmethod
+    def metadata_fetcher_root(
+        xrootdtimeout: int, align_clusters: bool, uproot_options: dict[str, Any], item: FileMeta
+    ) -> set_accumulator:
+        """Open a file: number of events, branches, `Runs`. One that cannot be read says so in its metadata."""
+        path = item.filename
+        for attempt in attempts(path, retries=2):
+            try:
+                opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **uproot_options)
+                tree, names = opened.tree(item.treename)
+                facts = {
+                    "numentries": tree.num_entries,
+                    "uuid": opened.file.file.fUUID,
+                    "layout": layout(names),
+                    "has_weights": "genWeight" in names,
+                    "generated": runs_total(opened.file, "genEventCount"),
+                    "runs_sumw": runs_total(opened.file, "genEventSumw"),
+                }
+                if align_clusters:
+                    facts["clusters"] = tree.common_entry_offsets()
+                break
+            except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
+                OPEN_FILES.drop(path)
+                facts = {"error": type(error).__name__, "cause": reason(path, error)}
+                if not attempt:
+                    break
+        metadata = {**(item.metadata or {}), **facts}
+        return set_accumulator([FileMeta(item.dataset, path, item.treename, metadata)])
+
+
+class OpenFileRunner(Runner):
+    """The work of a chunk, with files that stay open and only wanted branches."""
+
+    @staticmethod
+    def _work_function(
+        format: str,  # noqa: A002, ARG004  coffea's names
+        xrootdtimeout: int,
+        schema: Any,
+        use_dataframes: bool,  # noqa: ARG004
+        savemetrics: bool,  # noqa: ARG004
+        item: Any,
+        processor_instance: Any,
+        uproot_options: dict[str, Any],
+        iteritems_options: dict[str, Any],  # noqa: ARG004
+        checkpointer: Any,
+        cache_function: Callable[[], Any],
+    ) -> dict[str, Any]:
+        if isinstance(processor_instance, str):  # "heavy": both came together
+            item, processor_instance = item
+        if isinstance(processor_instance, bytes):
+            processor_instance = cloudpickle.loads(lz4.frame.decompress(processor_instance))
+        options = {"timeout": xrootdtimeout, **uproot_options}
+        return _Chunk(item, processor_instance, schema, options, checkpointer, cache_function).result()
+
+
+def _signature(runner: Any, name: str) -> list[str]:
+    return list(inspect.signature(getattr(runner, name)).parameters)
+
+
+def runner_class() -> type[Runner]:
+    """Return the runner with files that stay open, or coffea's own work function if that is another than the known one."""
+    own = coffea_processor.Runner
+    name = "_work_function"
+    same = hasattr(own, name) and _signature(own, name) == _signature(OpenFileRunner, name)
+    return OpenFileRunner if same else Runner
+
+
+@dataclass
+class _Chunk:
+    item: WorkItem
+    guarded: Guarded
+    schema: Any
+    options: dict[str, Any]
+    checkpoints: Any
+    cache_function: Callable[[], Any]
+
+    def __post_init__(self) -> None:
+        item = self.item
+        self.metadata = {
+            "dataset": item.dataset,
+            "filename": item.filename,
+            "treename": item.treename,
+            "entrystart": item.entrystart,
+            "entrystop": item.entrystop,
+            "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
+            **(item.usermeta or {}),
+        }
+
+    def result(self) -> dict[str, Any]:
+        if self.checkpoints is not None:
+            found = self.checkpoints.load(self.metadata, self.guarded.processor)
+            if found is not None:
+                return {**found, "resumed": 1}
+        failed = Unreadable()
+        for _ in attempts(self.item.filename, self.guarded.retries):
+            try:
+                out = self._processed()
+                break
+            except Unreadable as error:
+                failed = error
+                OPEN_FILES.drop(self.item.filename)
+        else:
+            return unprocessed(self.item, *failed.args)
+        if self.checkpoints is not None:
+            problem = self.checkpoints.save(out, self.metadata, self.guarded.processor)
+            if problem:
+                out["unsaved"] = {problem}
+        return out
+
+    def _processed(self) -> dict[str, Any]:
+        started, cpu = time.monotonic(), time.thread_time()
+        opened, names = self._opened()
+        source = opened.file.file.source
+        before = source.num_requested_bytes
+        wanted = self.guarded.wanted.of(names) if self.guarded.wanted is not None else None
+        again: dict[str, Any] = {}
+        try:
+            out, seen, columns = self._attempt(opened, wanted)
+        except Unreadable:
+            raise
+        except Exception as error:  # noqa: BLE001  raised again, or found to be right
+            if wanted is None or len(wanted) == len(names):
+                self._blame(error)
+            try:  # it may miss a branch that it has not declared
+                out, seen, columns = self._attempt(opened, None)
+            except Unreadable:
+                raise
+            except Exception as really:  # noqa: BLE001  raised again
+                self._blame(really)
+            again = {
+                "again": 1,
+                "undeclared": columns - wanted,
+                "first_error": {f"{type(error).__name__}: {error}"[:200]},
+            }
+        dataset, filename = self.item.dataset, self.item.filename
+        own = out.get(dataset)
+        sumw = own.get("sumw", 0.0) if isinstance(own, Mapping) else 0.0
+        return {
+            "out": out,
+            "processed": {replace(self.item, usermeta=None, preload=None)},
+            "files": {dataset: {filename: {"events": len(self.item), "sumw": float(sumw)}}},
+            "inputs": {dataset: seen},
+            **again,
+            "metrics": {
+                "bytesread": source.num_requested_bytes - before,
+                "columns": columns,
+                "entries": len(self.item),
+                "processtime": time.monotonic() - started,
+                "cputime": time.thread_time() - cpu,
+            },
+        }
+
+    def _opened(self) -> tuple[Open, list[str]]:
+        path = self.item.filename
+        try:
+            opened = OPEN_FILES.get(path, **self.options)
+            tree, names = opened.tree(self.item.treename)
+            changed = opened.file.file.fUUID != self.item.fileuuid or tree.num_entries < self.item.entrystop
+        except Exception as error:
+            raise Unreadable(type(error).__name__, reason(path, error)) from error
+        if changed:
+            raise Unreadable("BadFile", f"{path}: it is another file than when the run began")
+        if len(self.item) > 0:
+            needs = self.guarded.processor.reads() if hasattr(self.guarded.processor, "reads") else {}
+            lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
+            if lacking:
+                raise Unreadable("MissingBranch", f"{path}: {lacking}")
+        return opened, names
+
+    def _attempt(self, opened: Open, wanted: frozenset[str] | None) -> tuple[Any, dict[str, Any], set[str]]:
+        item = self.item
+        options = {"preload": item.preload, "buffer_cache": self.cache_function()}
+        events, log = build_events(opened, self.metadata, self.schema, wanted, **options)
+        with monitoring() as seen:
+            try:
+                out = self.guarded.process(events)
+            except (BadFile, MissingBranch) as error:
+                if wanted is not None and isinstance(error, MissingBranch):
+                    raise
+                raise Unreadable(type(error).__name__, str(error)) from error
+            except Exception as error:
+                found = unreadable_column(error, item.filename, item.entrystart, item.entrystop)
+                if found is None:
+                    raise
+                raise found from error
+        if not isinstance(out, Mapping):
+            raise ProcessorFailed(
+                f"process returned {type(out).__name__}, but must return a dictionary: dataset → results"
+            )
+        return out, seen, {entry.branch for entry in log}
+
+    @staticmethod
+    def _blame(error: Exception) -> NoReturn:
+        if isinstance(error, CoffeaADError):
+            raise error
+        raise ProcessorFailed(own_lines(error)) from error

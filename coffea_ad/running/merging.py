@@ -1,0 +1,214 @@
+"""Results added: a resubmission to its run, or several runs, such as years, to one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hist
+from coffea.processor import accumulate
+from coffea.processor.executor import WorkItem
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.running.reports import COUNTED, RunReport, decode, encode, sum_of_weights
+
+__all__ = ["added", "as_report", "left_over", "merge"]
+
+
+def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
+    """Add results folders and write the sum.
+
+    Datasets of the same name are added, if they have no file in common and the same luminosity; others stand side by side,
+    each with its own luminosity.
+
+    Parameters
+    ----------
+    folders : sequence of path
+    output : path
+        A new folder.
+
+    Raises
+    ------
+    ConfigError
+        An event would count twice, or histograms do not fit.
+    BadFile
+        A folder holds no results.
+    """
+    if len(folders) < 2:
+        raise ConfigError("merge takes at least two results folders")
+    if (Path(output) / "report.json").exists():
+        raise ConfigError(f"{output}: there are results in it already; merge into a new folder")
+    loaded = [load_results(folder) for folder in folders]
+    both = loaded[0]
+    for folder, more in zip(folders[1:], loaded[1:], strict=True):
+        try:
+            both = added(both, more, resubmission=False)
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}") from None
+    save_results(both.histograms, both.report, output)
+    return both
+
+
+def added(one: Results, two: Results, *, resubmission: bool) -> Results:
+    """Return two results as one.
+
+    Parameters
+    ----------
+    one, two : Results
+    resubmission : bool
+        `two` has done what failed in `one`: files may be in both, and what `two` was asked for has failed no more.
+
+    Raises
+    ------
+    ConfigError
+    """
+    histograms = {d: dict(h) for d, h in one.histograms.items()}
+    for dataset, observables in two.histograms.items():
+        mine = histograms.setdefault(dataset, {})
+        for name, histogram in observables.items():
+            mine[name] = _sum(mine[name], histogram, f"{dataset}: {name}") if name in mine else histogram
+    report = dict(one.report)
+    report["datasets"] = dict(one.report["datasets"])
+    for dataset, entry in two.report["datasets"].items():
+        there = report["datasets"].get(dataset)
+        report["datasets"][dataset] = (
+            entry if there is None else _dataset(dataset, there, entry, resubmission=resubmission)
+        )
+    outputs = accumulate([decode(r.report.get("outputs", {})) for r in (one, two)])
+    report["outputs"] = {d: encode(out) for d, out in outputs.items()}
+    for dataset, entry in report["datasets"].items():
+        entry.update({k: v for k, v in report["outputs"].get(dataset, {}).items() if k in COUNTED})
+    report["notes"] = list(dict.fromkeys([*one.report["notes"], *two.report["notes"]]))
+    report["seconds"] = one.report["seconds"] + two.report["seconds"]
+    report["throughput"] = _throughput(one.report["throughput"], two.report["throughput"])
+    report["complete"] = not any(d["failed"] for d in report["datasets"].values())
+    report["inputs"] = _inputs(one.report.get("inputs", {}), two.report.get("inputs", {}))
+    if not resubmission:
+        own = ("config", "versions", "models", "processor", "executor", "lumi", "key", "settings")
+        report["runs"] = [
+            run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
+        ]  # fmt: skip
+    return Results(histograms, report)
+
+
+def _sum(one: hist.Hist, two: hist.Hist, where: str) -> hist.Hist:
+    try:
+        return one + two
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{where}: the histograms have different axes and cannot be added ({error})") from None
+
+
+def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmission: bool) -> dict[str, Any]:
+    common = sorted(set(one["files"]) & set(two["files"]))
+    if not resubmission:
+        if common:
+            raise ConfigError(f"{name}: {common[0]} is in both, and its events would count twice")
+        if one["metadata"] != two["metadata"]:
+            keys = [
+                k for k in {**one["metadata"], **two["metadata"]} if one["metadata"].get(k) != two["metadata"].get(k)
+            ]
+            raise ConfigError(
+                f"{name}: its metadata are not the same in both ({', '.join(keys)}); give it another name"
+            )
+        if one["lumi"] != two["lumi"]:
+            raise ConfigError(
+                f"{name}: it is normalised to {one['lumi']:g} and to {two['lumi']:g} fb⁻¹; give it another name for each"
+            )
+    files = {**one["files"], **two["files"]}
+    for path in common:
+        first, again = one["files"][path], two["files"][path]
+        files[path] = {
+            **again,
+            "processed": first["processed"] + again["processed"],
+            "sumw": first["sumw"] + again["sumw"],
+        }
+    retried = sum(f["start"] >= 0 for f in one["failed"])  # their chunks were expected already
+    return {
+        **one,
+        "files": files,
+        "chunks_expected": one["chunks_expected"] + two["chunks_expected"] - (retried if resubmission else 0),
+        "chunks_processed": one["chunks_processed"] + two["chunks_processed"],
+        "failed": two["failed"] if resubmission else [*one["failed"], *two["failed"]],
+        "events": one["events"] + two["events"],
+        "sumw": one["sumw"] + two["sumw"],
+    }
+
+
+def _throughput(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        k: one[k] + two[k]
+        for k in (
+            "total_events", "num_chunks", "resumed_chunks", "elapsed_time_seconds", "total_cpu_time", "total_bytes_read",
+            "opening_seconds",
+        )
+    }  # fmt: skip
+    wall, cpu = max(out["elapsed_time_seconds"], 1e-9), out["total_cpu_time"]
+    out["avg_cpu_time_per_chunk"] = cpu / max(out["num_chunks"], 1)
+    out["data_rate_gbps"] = out["total_bytes_read"] * 8e-9 / wall
+    out["event_rate_elapsed_khz"] = out["total_events"] / wall / 1000
+    out["event_rate_cpu_total_khz"] = out["total_events"] / max(cpu, 1e-9) / 1000
+    out["columns"] = sorted({*one["columns"], *two["columns"]})
+    return out
+
+
+def _inputs(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up rows and undefined inputs; a drift is told for each run by its own."""
+    out = {}
+    for model in {**one, **two}:
+        counted = accumulate([r[model]["datasets"] for r in (one, two) if model in r])
+        drifts = [r[model]["drift"] for r in (one, two) if model in r]
+        out[model] = {"datasets": counted, "drift": {k: v for d in drifts for k, v in d.items()}}
+    return out
+
+
+def as_report(stored: Mapping[str, Any], kept: float = 1.0) -> RunReport:
+    """Return a stored report as an object, its sums of weights computed from its files anew.
+
+    Parameters
+    ----------
+    stored : dict
+        The content of `report.json`.
+    kept : float
+        The part of all events that the processor keeps by their hash.
+    """
+    names = {f.name for f in fields(RunReport)}
+    report = RunReport(**{**{k: v for k, v in stored.items() if k in names}, "outputs": decode(stored["outputs"])})
+    for name, entry in report.datasets.items():
+        mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
+        entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=[])
+    return report
+
+
+def left_over(
+    stored: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], list[WorkItem], dict[tuple[str, str], dict[str, Any]]]:
+    """Return what a run has not done.
+
+    Returns
+    -------
+    fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
+    given : list of WorkItem
+        Chunks of files that were opened.
+    facts : {(dataset, path): dict}
+        What is known of those files.
+    """
+    fileset, given, facts = {}, [], {}
+    for dataset, entry in stored["datasets"].items():
+        files = {}
+        for failed in entry["failed"]:
+            path = failed["file"]
+            file = entry["files"][path]
+            files[path] = file["tree"]
+            if failed["start"] < 0:
+                continue
+            given.append(
+                WorkItem(dataset, path, file["tree"], failed["start"], failed["stop"], bytes.fromhex(failed["uuid"]),
+                         dict(entry["metadata"]))
+            )  # fmt: skip
+            facts[dataset, path] = {"numentries": file["events"], **file}
+        if files:
+            fileset[dataset] = {"files": files, "metadata": entry["metadata"]}
+    return fileset, given, facts

@@ -1,0 +1,270 @@
+"""What is checked before a run: files, metadata, first events, workers. Seconds here instead of retries on a cluster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coffea_ad._version import __version__
+from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
+from coffea_ad.nanoaod import NanoAODSchema, missing_branches
+from coffea_ad.reading import (
+    OPEN_FILES,
+    Unreadable,
+    Wanted,
+    build_events,
+    layout,
+    reason,
+    runs_total,
+    unreadable_column,
+)
+from coffea_ad.running.checkpoints import Checkpoints
+from coffea_ad.running.chunks import own_lines
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.weights import cross_section
+
+__all__ = ["VERSIONED", "check_files", "check_workers", "first_events", "versions"]
+
+VERSIONED = ("coffea-ad", "coffea", "awkward", "uproot", "onnxruntime", "hist", "numpy", "numba", "cloudpickle")
+_MUST_AGREE = (
+    "python",
+    "coffea-ad",
+    "coffea",
+    "awkward",
+    "cloudpickle",
+)  # what pickles between client and workers need
+_FIRST = 100  # events
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on."""
+    # its own from the sources: workers that were sent them have no installed package
+    return {p: __version__ if p == "coffea-ad" else importlib.metadata.version(p) for p in VERSIONED}
+
+
+def check_files(
+    fileset: Mapping[str, Mapping[str, Any]],
+    needs: Mapping[str, Any],
+    notes: list[str],
+    *,
+    tolerant: bool,
+    normalise: bool,
+) -> dict[str, str]:
+    """Open one file of every dataset with events, check branches and metadata.
+
+    Parameters
+    ----------
+    fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
+        `is_mc` is filled in where it is not said.
+    needs : {what: alternatives}
+        Branches, as `missing_branches` takes them.
+    notes : list of str
+        Takes what was found out.
+    tolerant : bool
+        Look for a good file behind bad ones.
+    normalise : bool
+        Whether simulated datasets need a cross-section.
+
+    Returns
+    -------
+    {dataset: path}
+        The file that was opened, where there is one with events.
+
+    Raises
+    ------
+    BadFile, MissingBranch, ConfigError
+    """
+    found = {}
+    for dataset, entry in fileset.items():
+        metadata = entry["metadata"]
+        path, branches = _first_good(entry["files"], needs, tolerant=tolerant)
+        if branches is None:
+            continue  # none is good: the run tells the cause of each
+        weighted = "genWeight" in branches
+        if "is_mc" not in metadata and "isMC" not in metadata:
+            metadata["is_mc"] = weighted
+            kind, there = ("simulation", "there") if weighted else ("data", "not there")
+            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
+        mc = bool(metadata.get("is_mc", metadata.get("isMC")))
+        if mc and path and not weighted:
+            raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
+        if mc and normalise:
+            cross_section(dataset, metadata)
+        if path:
+            found[dataset] = path
+    return found
+
+
+def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str] | None]:
+    """Return the first file with events and its branches; the others are found out by the run itself."""
+    empty: set[str] | None = None
+    for path, tree in files.items():
+        try:
+            opened = OPEN_FILES.get(path)
+            events, names = opened.tree(tree)
+            branches = set(names)
+            if events.num_entries == 0:
+                empty = branches
+                continue
+            runs_total(opened.file, "genEventCount")
+        except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
+            if not tolerant:
+                raise BadFile(reason(path, error)) from None
+            continue
+        lacking = missing_branches(needs, branches)
+        if not lacking:
+            return path, branches
+        if not tolerant:
+            raise MissingBranch(f"{path}: {lacking}")
+    return "", empty
+
+
+def first_events(
+    fileset: Mapping[str, Mapping[str, Any]],
+    first: Mapping[str, str],
+    processor: Any,
+    notes: list[str],
+    *,
+    tolerant: bool,
+) -> Wanted | None:
+    """Let the processor work on the first events of every dataset, and see what it reads.
+
+    Returns
+    -------
+    Wanted or None
+        The branches to open: what the processor's `reads` declares and what it was seen to read, or, if it declares
+        nothing, what it was seen to read, for files with the same branches as those that it was seen with.
+
+    Raises
+    ------
+    ProcessorFailed, BadFile, MissingBranch
+    """
+    process: Callable[[Any], Any] = getattr(processor, "process", processor)
+    read: set[str] = set()
+    layouts: set[str] = set()
+    for dataset, path in first.items():
+        try:
+            names, log = _read_by(process, dataset, path, fileset[dataset])
+        except Unreadable as error:
+            if not tolerant:
+                raise BadFile(error.args[1]) from None
+            continue  # the run tells
+        read |= {e.branch for e in log}
+        layouts.add(layout(names))
+    if not hasattr(processor, "reads"):
+        return Wanted(frozenset(read), frozenset(layouts)) if layouts else None
+    declared = {b for ways in processor.reads().values() for way in ways for b in way}
+    more = sorted(read - declared - {"run", "luminosityBlock", "event", "genWeight"} - _counters(read))
+    if more:
+        notes.append(f"the processor reads branches that its reads() does not name: {_listed(more)}")
+    return Wanted(frozenset(declared | read))
+
+
+def _read_by(
+    process: Callable[[Any], Any], dataset: str, path: str, entry: Mapping[str, Any]
+) -> tuple[list[str], list[Any]]:
+    """Return the branches of a file, and what a processor reads of its first events."""
+    opened = OPEN_FILES.get(path)
+    tree, names = opened.tree(entry["files"][path])
+    stop = min(_FIRST, tree.num_entries)
+    own = {"dataset": dataset, "filename": path, "treename": entry["files"][path], "entrystart": 0, "entrystop": stop}
+    metadata = {**own, "fileuuid": str(opened.file.file.uuid), **entry["metadata"]}
+    events, log = build_events(opened, metadata, NanoAODSchema)
+    try:
+        process(events)
+    except CoffeaADError:
+        raise
+    except Exception as error:
+        found = unreadable_column(error, path, 0, stop)
+        if found is not None:
+            raise found from None
+        raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error
+    return names, log
+
+
+def _counters(branches: set[str]) -> set[str]:
+    return {"n" + b.split("_")[0] for b in branches}
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _facts(models: Sequence[bytes], checkpoints: Checkpoints | None, probe: str) -> dict[str, Any]:
+    """On a worker: versions, the models' digests with their golden rows re-evaluated, and whether checkpoints are seen."""
+    digests = []
+    for data in models:
+        scorer = OnnxScorer(data)
+        scorer.session  # noqa: B018  made, and so checked
+        digests.append(scorer.digest)
+    return {
+        "versions": {"python": platform.python_version(), **versions()},
+        "models": digests,
+        "checkpoints": checkpoints is None or checkpoints.sees(probe),
+    }
+
+
+def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints | None, notes: list[str]) -> None:
+    """Compare the workers of a dask cluster with the client, and send them this package if they lack it.
+
+    Raises
+    ------
+    ConfigError
+        A worker cannot run what the client sends; the message names it and what differs.
+    """
+    for package in ("coffea", "numba", "onnxruntime", "pydantic", "coffea_ad"):
+        specs = client.run(importlib.util.find_spec, package)  # the worker may not have a function of ours
+        without = sorted(address for address, spec in specs.items() if spec is None)
+        if without and package != "coffea_ad":
+            raise ConfigError(
+                f"worker {without[0]} lacks {package}; install there what the client has, or use its image"
+            )
+        if without:
+            _ship(client)
+            notes.append(f"coffea_ad was sent to the workers; {len(without)} of {len(specs)} lacked it")
+    probe = checkpoints.probe() if checkpoints is not None else ""
+    try:
+        facts = client.run(_facts, list(models), checkpoints, probe, on_error="return")
+    finally:
+        if checkpoints is not None:
+            checkpoints.remove(probe)
+    here = {"python": platform.python_version(), **versions()}
+    loose: dict[str, str] = {}
+    for address, found in sorted(facts.items()):
+        if isinstance(found, Exception):
+            raise ConfigError(f"worker {address} cannot take part ({type(found).__name__}: {found})")
+        for package, version in here.items():
+            other = found["versions"].get(package, "none")
+            if _differs(package, version, other):
+                if package in _MUST_AGREE:
+                    raise ConfigError(
+                        f"worker {address} has {package} {other}, the client {version}; they must be the same"
+                    )
+                loose[package] = f"{package} {other} on workers, {version} here"
+        if not found["checkpoints"]:
+            raise ConfigError(f"worker {address} does not see the checkpoints at {checkpoints and checkpoints.url}")
+    if loose:
+        notes.append("versions differ: " + "; ".join(loose.values()))
+
+
+def _differs(package: str, one: str, two: str) -> bool:
+    if package == "python":  # pickles of code hold for a minor version
+        return one.split(".")[:2] != two.split(".")[:2]
+    return one != two
+
+
+def _ship(client: Any) -> None:
+    """Send this package's sources to all workers, and to those that come later."""
+    root = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "coffea_ad.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for source in sorted(root.rglob("*.py")):
+                archive.write(source, Path("coffea_ad") / source.relative_to(root))
+        client.upload_file(str(path))

@@ -1,0 +1,305 @@
+"""RunReport: what a run was asked for, what it did, what failed and why, how fast it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import hist
+import numpy as np
+
+from coffea_ad.card import ModelCard
+from coffea_ad.monitoring import describe, drift, drifted
+from coffea_ad.running.chunks import Failure
+
+__all__ = ["COUNTED", "RunReport", "decode", "encode", "inputs_seen", "measured", "per_dataset", "sum_of_weights"]
+
+COUNTED = ("cutflow", "unscored", "undefined", "rows", "sumw_variations")
+"""What processors count beside events and weights, and the report repeats for each dataset."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    Attributes
+    ----------
+    outputs : {dataset: accumulator}
+        What the processor returned, merged.
+    datasets : {dataset: dict}
+        Per dataset: metadata, luminosity, files and chunks expected and processed, what failed and why, events, sumw,
+        and what else the processor counted.
+    throughput : dict
+        Events, seconds, rates, bytes, in roastcoffea's names.
+    inputs : {model: {dataset: dict}}
+        Rows that the models saw, undefined ones by column, and how far the inputs are from those of the training.
+    config, versions : dict
+        The resolved configuration and the versions of the packages.
+    key : dict
+        Digests of all that the results depend on.
+    """
+
+    outputs: dict[str, Any]
+    datasets: dict[str, dict[str, Any]]
+    config: dict[str, Any]
+    versions: dict[str, str]
+    models: list[dict[str, Any]]
+    processor: str
+    executor: str
+    lumi: float
+    seconds: float
+    throughput: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Any] = field(default_factory=dict)
+    key: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file and chunk was processed."""
+        return not any(d["failed"] for d in self.datasets.values())
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """All files and chunks that were not processed."""
+        return [f for d in self.datasets.values() for f in d["failed"]]
+
+    @property
+    def events_per_second(self) -> float:
+        """Events per second of wall time."""
+        return float(sum(d["events"] for d in self.datasets.values()) / max(self.seconds, 1e-9))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `report.json`."""
+        names = (
+            "datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "throughput", "inputs",
+            "key", "settings", "notes", "runs",
+        )  # fmt: skip
+        own = {name: getattr(self, name) for name in names}
+        counted = {d: encode(out) for d, out in self.outputs.items()}
+        return {**own, "complete": self.complete, "events_per_second": self.events_per_second, "outputs": counted}
+
+
+def encode(output: Any) -> Any:
+    """Turn what a processor counted into what JSON holds; histograms are left out, they have files of their own.
+
+    >>> encode({"files": {"b", "a"}, "n": 3, "x": np.ones(2)})
+    {'files': {'set': ['a', 'b']}, 'n': 3, 'x': {'array': [1.0, 1.0]}}
+    """
+    if isinstance(output, Mapping):
+        found = {str(k): encode(v) for k, v in output.items() if not _is_histogram(v)}
+        return {k: v for k, v in found.items() if v is not None}
+    if isinstance(output, (set, frozenset)):
+        return {"set": sorted(output, key=str)}
+    if isinstance(output, np.ndarray):
+        return {"array": output.tolist()}
+    if isinstance(output, (bool, int, float, str)):
+        return output
+    return output.item() if isinstance(output, np.generic) else None
+
+
+def _is_histogram(value: Any) -> bool:
+    return isinstance(value, hist.BaseHist) or (
+        isinstance(value, Mapping) and bool(value) and all(_is_histogram(v) for v in value.values())
+    )
+
+
+def decode(stored: Any) -> Any:
+    """Turn what `encode` made into accumulators again.
+
+    >>> decode({'files': {'set': ['a', 'b']}, 'n': 3})["n"]
+    3
+    """
+    if isinstance(stored, dict):
+        if set(stored) == {"set"}:
+            return set(stored["set"])
+        if set(stored) == {"array"}:
+            return np.array(stored["array"])
+        return {k: decode(v) for k, v in stored.items()}
+    return stored
+
+
+def per_dataset(
+    fileset: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[tuple[str, str], Mapping[str, Any]],
+    chunks: Sequence[Any],
+    done: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """Compare what was asked for with what was done, file by file and chunk by chunk.
+
+    Parameters
+    ----------
+    fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
+    facts : {(dataset, path): dict}
+        What opening each file found.
+    chunks : sequence of WorkItem
+        Expected.
+    done : dict
+        The run's accumulator: "processed", "failed", "files", "out".
+    """
+    processed, failures = done["processed"], set(done.get("failed", ()))
+    told = {(f.dataset, f.file, f.start) for f in failures}
+    failures |= {
+        Failure(c.dataset, c.filename, c.entrystart, c.entrystop, c.fileuuid.hex(), "Lost", f"{c.filename}: no result came back")
+        for c in chunks
+        if c not in processed and (c.dataset, c.filename, c.entrystart) not in told
+    }  # fmt: skip
+    out = {}
+    for dataset, entry in fileset.items():
+        mine = [c for c in chunks if c.dataset == dataset]
+        counted = done.get("files", {}).get(dataset, {})
+        files = {}
+        for path, tree in entry["files"].items():
+            fact = facts.get((dataset, path), {})
+            if "error" in fact:
+                failures.add(Failure(dataset, path, -1, -1, "", fact["error"], fact["cause"]))
+            files[path] = {
+                "tree": tree,
+                "events": fact.get("numentries"),
+                "processed": counted.get(path, {}).get("events", 0),
+                "sumw": counted.get(path, {}).get("sumw", 0.0),
+                **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
+            }
+        output = done["out"].get(dataset, {})
+        numbers = encode(output) if isinstance(output, Mapping) else {}
+        out[dataset] = {
+            "metadata": entry["metadata"],
+            "files": files,
+            "chunks_expected": len(mine),
+            "chunks_processed": sum(c in processed for c in mine),
+            "failed": [f._asdict() for f in sorted(failures) if f.dataset == dataset],
+            "events": int(sum(f["processed"] for f in files.values())),
+            "sumw": 0.0,
+            **{k: v for k, v in numbers.items() if k in COUNTED},
+        }
+    return out
+
+
+def sum_of_weights(
+    dataset: str, entry: Mapping[str, Any], *, mc: bool, kept: float, notes: list[str]
+) -> float:  # fmt: skip
+    """Return the sum of weights that normalises what was processed of a dataset.
+
+    It is collected with the histograms, chunk by chunk. A file that was skimmed before holds fewer events than `Runs` has
+    counted: its share is the sum in `Runs`, times the part of its events that was processed.
+
+    Parameters
+    ----------
+    dataset, entry : str, dict
+        As `per_dataset` makes them.
+    mc : bool
+    kept : float
+        The part of all events that the processor keeps by their hash.
+    notes : list of str
+        Takes a sentence if there are skimmed files.
+    """
+    total, skimmed, partly = 0.0, 0, 0
+    for path, file in entry["files"].items():
+        if mc and file["generated"] is not None and file["events"] and file["generated"] != file["events"]:
+            if file["runs_sumw"] is None:
+                notes.append(
+                    f"{dataset}: {path} was skimmed before and has no genEventSumw; it counts by its own events"
+                )
+                total += file["sumw"]
+                continue
+            skimmed += 1
+            partly += 0 < file["processed"] < file["events"]
+            total += kept * file["runs_sumw"] * file["processed"] / file["events"]
+        else:
+            total += file["sumw"]
+    if skimmed:
+        part = f"; {partly} of them in part, by the part of their events" if partly else ""
+        notes.append(f"{dataset}: {skimmed} files were skimmed before; their sum of weights is taken from Runs{part}")
+    return total
+
+
+def measured(done: Mapping[str, Any], seconds: float, cores: int) -> dict[str, Any]:
+    """Return throughput in roastcoffea's names; rates per core are per second of wall time of all cores.
+
+    Parameters
+    ----------
+    done : dict
+        The run's accumulator.
+    seconds : float
+        Wall time of the processing.
+    cores : int
+    """
+    metrics = done.get("metrics", {})
+    events, cpu = int(metrics.get("entries", 0)), float(metrics.get("cputime", 0.0))
+    chunks, size = len(done["processed"]), int(metrics.get("bytesread", 0))
+    wall = max(seconds, 1e-9)
+    return {
+        "total_events": events,
+        "num_chunks": chunks,
+        "resumed_chunks": int(done.get("resumed", 0)),
+        "elapsed_time_seconds": seconds,
+        "total_cpu_time": cpu,
+        "avg_cpu_time_per_chunk": cpu / max(chunks, 1),
+        "total_bytes_read": size,
+        "data_rate_gbps": size * 8e-9 / wall,
+        "event_rate_elapsed_khz": events / wall / 1000,
+        "event_rate_cpu_total_khz": events / max(cpu, 1e-9) / 1000,
+        "event_rate_core_khz": events / wall / max(cores, 1) / 1000,
+        "core_efficiency": cpu / wall / max(cores, 1),
+        "total_cores": cores,
+        "columns": sorted(metrics.get("columns", ())),
+    }
+
+
+def inputs_seen(
+    cards: Mapping[str, tuple[str, ModelCard]],
+    done: Mapping[str, Any],
+    groups: Mapping[str, Iterable[tuple[str, float]]],
+) -> tuple[dict[str, Any], list[str]]:
+    """Compare what the models were given with what they were trained on.
+
+    Parameters
+    ----------
+    cards : {digest: (name, card)}
+    done : dict
+        The run's accumulator.
+    groups : {kind: ((dataset, weight), …)}
+        Data and simulation are compared as wholes: simulated datasets by their cross-sections.
+
+    Returns
+    -------
+    report : {model: {"datasets": {dataset: dict}, "drift": {kind: {column: distance}}}}
+    notes : list of str
+        One sentence for each kind whose inputs have moved.
+    """
+    report: dict[str, Any] = {}
+    notes = []
+    seen = done.get("inputs", {})
+    for digest, (name, card) in cards.items():
+        mine = {d: s[digest] for d, s in seen.items() if digest in s}
+        entry: dict[str, Any] = {
+            "datasets": {
+                d: {"rows": int(s["rows"]), "unscored": int(s["unscored"]), "undefined": dict(s["undefined"])}
+                for d, s in mine.items()
+            },
+            "drift": {},
+        }
+        for kind, members in groups.items():
+            counts = _weighted(mine, members)
+            if not counts:
+                continue
+            entry["drift"][kind] = {f.column: round(f.distance, 4) for f in drift(card, {"quantiles": counts})}
+            moved = drifted(card, {"quantiles": counts})
+            if moved:
+                notes.append(f"{kind}: {describe(card, moved)}")
+        report[name] = entry
+    return report, notes
+
+
+def _weighted(seen: Mapping[str, Any], members: Iterable[tuple[str, float]]) -> dict[str, Any]:
+    """Add up datasets by their weights, and bring each column to its effective number of rows."""
+    total: dict[str, Any] = {}
+    squares: dict[str, float] = {}
+    for dataset, weight in members:
+        for column, values in seen.get(dataset, {}).get("quantiles", {}).items():
+            counts = np.asarray(values, np.float64)
+            total[column] = total.get(column, 0) + weight * counts
+            squares[column] = squares.get(column, 0.0) + weight**2 * float(counts.sum())
+    return {c: t * t.sum() / squares[c] for c, t in total.items() if squares[c] > 0}
