@@ -64,14 +64,20 @@ class Wanted:
             if layout(names) not in self.layouts:
                 return None
             # traced, not declared: the processor may look what else its collections have
-            collections = {b.split("_")[0] for b in self.branches}
-            kept = {n for n in names if n in self.branches or n.split("_")[0] in collections}
+            collections = {_collection(b) for b in self.branches}
+            kept = {n for n in names if n in self.branches or _collection(n) in collections}
         else:
             kept = {n for n in names if n in self.branches}
         more = {"genWeight", *EVENT_IDS}
-        for collection in {b.split("_")[0] for b in kept}:
+        for collection in {_collection(b) for b in kept}:
             more |= {"n" + collection, *(f"{collection}_{c}" for c in _VECTOR)}
         return frozenset(n for n in names if n in kept or n in more)
+
+
+def _collection(branch: str) -> str:
+    """Return the collection of a branch, such as FatJet of FatJet_pt and of nFatJet."""
+    collection, underscore, _ = branch.partition("_")
+    return collection if underscore else collection.removeprefix("n")
 
 
 def layout(names: list[str]) -> str:

@@ -253,7 +253,7 @@ def test_a_resubmission_does_what_is_missing_and_no_more(mine, tmp_path):
         run(mine, tmp_path, kept=False, preflight=False, fileset=fileset)
     before = started(tmp_path)
     with pytest.raises(
-        IncompleteRun, match=r"6 files or chunks are missing: .*late.root: there is no such file"
+        IncompleteRun, match="6 files or chunks are missing: .*damaged.root: events 50 to 60: branch genWeight"
     ):  # nothing was mended yet
         ad.resubmit(tmp_path / "results", executor="iterative", progress=False)
     damaged.write_bytes(sound)
