@@ -184,7 +184,7 @@ def load_cluster(
         if site is not None:
             raise ConfigError(f"{given} and {site}: say one file of site settings")
         given, site = None, given
-    elif given is not None and "://" in given:
+    elif given is not None and ":" in given:
         given, address = None, given
     elif given is not None and given not in get_args(Kind):
         raise ConfigError(unknown_text("cluster", given, get_args(Kind)))

@@ -549,4 +549,5 @@ def _gather(objects: Objects) -> Constituents:
     if table.puppi:
         weight = _flat(candidates[table.puppi])[rows].astype(np.float64)
         pt, mass = pt * weight, mass * weight
+    pt[np.isneginf(pt)] = np.nan  # undefined, where a pT of 0 or below means that PUPPI has taken the constituent out
     return Constituents(offsets, pt, eta, phi, mass, table, source, rows)

@@ -172,7 +172,7 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     missing = np.asarray(met_pt, np.float64)
     angle = delta_phi(ak.to_numpy(dijet.phi), met_phi)
     square = mass**2 + 2 * missing * (np.hypot(mass, pt) - pt * np.cos(angle))
-    return np.sqrt(np.maximum(square, 0))
+    return np.where(np.isfinite(square), np.sqrt(np.maximum(square, 0)), np.nan)
 
 
 def cutflow(

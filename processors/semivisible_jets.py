@@ -212,6 +212,7 @@ class Processor(processor.ProcessorABC):
             chosen.add("shown", ~hidden)
             out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
             out["unscored"] += int((unscored & shown).sum())
+            out["undefined"] += int((~np.isfinite(mt)).sum())  # such an event passes no cut
 
         masks = {name: m & shown for name, m in masks.items()}
         for name, column in values.items():

@@ -112,6 +112,7 @@ def test_the_command_line_says_its_part_over_the_settings_of_a_site(tmp_path):
 def test_an_address_is_a_kind_of_cluster():
     for config in (load_cluster("tcp://10.0.0.1:8786"), load_cluster(address="tcp://10.0.0.1:8786")):
         assert (config.kind, config.address) == ("scheduler", "tcp://10.0.0.1:8786")
+    assert load_cluster("127.0.0.1:8786").address == "127.0.0.1:8786"
 
 
 def test_wrong_words_and_keys_fail_with_the_nearest_right_one(tmp_path):
@@ -201,7 +202,7 @@ def test_a_local_cluster_talks_tls_if_asked():
     with connect(ClusterConfig(workers=1, encrypt=True)) as client:
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
         with (
             pytest.raises(ConfigError, match="no dask scheduler answers"),
             connect(load_cluster(address.replace("tls", "tcp"))),
@@ -290,7 +291,7 @@ def test_an_encrypted_scheduler_is_joined_and_left_alone(tls_scheduler):
     for _ in range(2):  # the second time it is still there
         with connect(config) as client:
             assert address.startswith("tls://127.0.0.1:")
-            assert client.submit(os.getpid).result() == processes[1].pid
+            assert client.submit(os.getpid).result(timeout=120) == processes[1].pid
             assert describe(client) == f"1 workers at {address}"
         assert client.status == "closed"
     assert [p.poll() for p in processes] == [None, None]
@@ -304,7 +305,7 @@ def test_dasks_own_configuration_may_hold_the_certificates(tls_scheduler):
         dask.config.set({f"distributed.comm.tls.{k}": v for k, v in names.items()}),
         connect(load_cluster(address)) as client,
     ):
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
 
 
 @pytest.mark.dask
@@ -440,7 +441,7 @@ def test_jobs_find_the_scheduler_and_their_certificates(kind, batch_system, home
 
     def of_worker():  # a function inside a function travels by value: the jobs cannot import this file
         names = ("MALLOC_TRIM_THRESHOLD_", "XRD_RUNFORKHANDLER", "X509_USER_PROXY")
-        return {name: os.environ.get(name) for name in names}, os.getcwd(), os.getpid()
+        return {name: os.environ.get(name) for name in names}, str(Path.cwd()), os.getpid()
 
     proxy = tmp_path / "proxy"
     proxy.write_text("proxy")
@@ -456,7 +457,7 @@ def test_jobs_find_the_scheduler_and_their_certificates(kind, batch_system, home
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         address = client.scheduler.address
         assert address.startswith("tls://127.0.0.1:")
-        environment, where, pid = client.submit(of_worker).result()
+        environment, where, pid = client.submit(of_worker).result(timeout=120)
         assert where == str(batch_system / "1")
         assert environment["MALLOC_TRIM_THRESHOLD_"] == "0"
         assert environment["XRD_RUNFORKHANDLER"] == "1"
@@ -484,9 +485,9 @@ def test_own_certificates_take_the_place_of_temporary_ones(batch_system, tmp_pat
     both.write_text(Path(tls.cert).read_text() + Path(tls.key).read_text())
     config = ClusterConfig(kind="htcondor", workers=1, options=HERE, tls={"ca_file": tls.ca_file, "cert": str(both)})
     with connect(config) as client:
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
         with connect(ClusterConfig(kind="scheduler", address=client.scheduler.address, tls=tls)) as other:
-            assert other.submit(lambda: 2).result() == 2
+            assert other.submit(lambda: 2).result(timeout=120) == 2
 
 
 @pytest.mark.dask
@@ -498,7 +499,7 @@ def test_jobs_come_and_go_with_the_work(batch_system):
         connect(ClusterConfig(kind="htcondor", workers=1, minimum=0, encrypt=False, options=HERE)) as client,
     ):
         assert not list(batch_system.iterdir())
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
         assert len(list(batch_system.glob("*.pid"))) == 1
         eventually(lambda: not list(batch_system.glob("*.pid")), "the job is taken back")
 
@@ -507,9 +508,14 @@ def test_jobs_come_and_go_with_the_work(batch_system):
 def test_jobs_are_taken_back_after_an_interruption(batch_system, home):
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("cryptography")
-    with pytest.raises(KeyboardInterrupt), connect(ClusterConfig(kind="slurm", workers=2, options=HERE)):
-        eventually(lambda: len(list(batch_system.glob("*.pid"))) == 2, "two jobs are submitted")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with connect(ClusterConfig(kind="slurm", workers=2, options=HERE)):
+            eventually(lambda: len(list(batch_system.glob("*.pid"))) == 2, "two jobs are submitted")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not list(batch_system.glob("*.pid"))
     assert not list(home.glob(".coffea-ad-*"))
 
@@ -644,17 +650,15 @@ def adapters(monkeypatch, batch_system):
         config_name = "site"
 
         def job_script(self):
-            self._command_template, kept = "", self._command_template
-            text = super().job_script().replace("-c ''", quote_arguments(kept.split(" ")))
-            self._command_template = kept
-            return text
+            line = f'Arguments = "{quote_arguments(self._command_template.split(" "))}"'
+            return re.sub(r"^Arguments = .*$", lambda _: line, super().job_script(), flags=re.MULTILINE)
 
     class LPCCondorCluster(HTCondorCluster):
         job_cls = LPCCondorJob
 
         def __init__(self, **kwargs):
             given.update(kwargs)
-            kwargs["scheduler_options"].setdefault("host", "127.0.0.1")
+            kwargs["scheduler_options"].setdefault("host", "127.0.0.1:0")
             del kwargs["image"]
             files = kwargs.pop("transfer_input_files")
             super().__init__(**kwargs, job_extra_directives={"transfer_input_files": ",".join(files)})
@@ -685,11 +689,11 @@ def test_lpc_is_given_what_its_adapter_takes(adapters, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     Path("mine.json").touch()
     with connect(ClusterConfig(kind="lpc", workers=1, options=options)) as client:
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
     assert set(adapters) == {
         "cores", "processes", "image", "protocol", "scheduler_options", "security", "transfer_input_files"
     }  # fmt: skip
-    assert adapters["scheduler_options"] == {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
+    assert adapters["scheduler_options"] == {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1:0"}
     assert [Path(f).name for f in adapters["transfer_input_files"]] == [
         "dask-ca.pem",
         "dask-cert.pem",
@@ -708,7 +712,7 @@ def test_lxplus_is_given_what_its_adapter_takes(adapters):
         "scheduler_options": {"host": "127.0.0.1", "port": 0}, "worker_extra_args": ["--host", "127.0.0.1"],
     }  # fmt: skip
     with connect(ClusterConfig(kind="lxplus", workers=1, memory="1GB", options=options)) as client:
-        assert client.submit(lambda: 1).result() == 1
+        assert client.submit(lambda: 1).result(timeout=120) == 1
     assert adapters["lcg"] is True
     assert adapters["container_runtime"] == "none"
     assert adapters["memory"] == "1GB"

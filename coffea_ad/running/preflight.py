@@ -220,7 +220,8 @@ def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints
     """
     for package in ("coffea", "numba", "onnxruntime", "pydantic", "coffea_ad"):
         specs = client.run(importlib.util.find_spec, package)  # the worker may not have a function of ours
-        without = sorted(address for address, spec in specs.items() if spec is None)
+        # a folder without __init__.py is found as well, and is no package
+        without = sorted(address for address, spec in specs.items() if spec is None or spec.origin is None)
         if without and package != "coffea_ad":
             raise ConfigError(
                 f"worker {without[0]} lacks {package}; install there what the client has, or use its image"
@@ -261,10 +262,13 @@ def _differs(package: str, one: str, two: str) -> bool:
 
 def _ship(client: Any) -> None:
     """Send this package's sources to all workers, and to those that come later."""
+    from distributed.diagnostics.plugin import UploadFile
+
     root = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "coffea_ad.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for source in sorted(root.rglob("*.py")):
                 archive.write(source, Path("coffea_ad") / source.relative_to(root))
-        client.upload_file(str(path))
+        # to workers only: client.upload_file would put it into the scheduler as well, which may be this very process
+        client.register_plugin(UploadFile(str(path)))
