@@ -140,7 +140,7 @@ def _execution(args: argparse.Namespace) -> dict[str, Any]:
         cluster = load_cluster(kind, workers=args.workers, minimum=args.minimum, site=args.site)
     return {
         "executor": args.executor,
-        "workers": args.workers or 2,
+        "workers": args.workers,
         "cluster": cluster,
         "allow_missing": args.allow_missing,
         "retries": args.retries,

@@ -337,9 +337,11 @@ async def _submit_one(cluster: Any) -> None:
 
 def _arguments(config: ClusterConfig, folder: Path, pem: dict[str, str]) -> dict[str, Any]:
     """Return what the cluster's class is given; certificates and proxy lie in the folder."""
-    names = ("cores", "memory", "disk", "walltime", "queue", "account", "log_directory")
+    names = ("cores", "memory", "disk", "walltime", "queue", "account")
     own: dict[str, Any] = {"processes": config.cores, **_DEFAULTS.get(config.kind, {})}
     own |= {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    if config.log_directory:
+        own["log_directory"] = str(Path(config.log_directory).expanduser())
     own["scheduler_options"] = {"dashboard_address": config.dashboard}
     files = [str(folder / file) for file in _PEM.values()] if config.encrypted else []
     if config.encrypted:

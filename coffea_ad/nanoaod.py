@@ -276,6 +276,12 @@ class Objects:
         """
         if name not in ak.fields(self.array):
             raise MissingBranch(f"{where(self.source)}there is no branch {self.collection}_{name}")
+        records, places = self._records
+        column = records.content(name)
+        if (
+            column.is_numpy and not column.is_option
+        ):  # as it was read: pick from it, instead of projecting every index again
+            return np.asarray(ak.to_numpy(ak.Array(column)))[places]
         column = self.array[name]  # item access: `jets.tau2` would be vector's mass²
         if self._indexed and _options(column) > _options(self.array["objectIdxG"]):
             raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
@@ -301,12 +307,8 @@ class Objects:
         columns : {name: (n,) ak.Array}
             One value, or None, per object.
         """
-
-        def number(layout: Any, **_: Any) -> Any:
-            return ak.contents.NumpyArray(np.arange(layout.length)) if layout.is_record else None
-
         # objects are picked from the records by an index, which stays: fields go to the records
-        places = _leaf(ak.transform(number, self.array))[0]
+        places = self._records[1]
 
         def add(layout: Any, **_: Any) -> Any:
             if not layout.is_record:
@@ -331,6 +333,20 @@ class Objects:
         MissingBranch, BadFile
         """
         return _gather(self)
+
+    @cached_property
+    def _records(self) -> tuple[Any, Ints]:
+        """The records that the objects are picked from, and the place of each object among them."""
+        found: list[Any] = []
+
+        def number(layout: Any, **_: Any) -> Any:
+            if not layout.is_record:
+                return None
+            found.append(layout)
+            return ak.contents.NumpyArray(np.arange(layout.length))
+
+        places = _leaf(ak.transform(number, self.array))[0]
+        return found[0], places
 
     @property
     def _indexed(self) -> bool:

@@ -382,7 +382,7 @@ scratch.mkdir()
 STANDS_IN = {
     # Makes a folder for the job, takes the files there that the submit file names, and starts the job in it.
     "condor_submit": """
-submit = dict(re.findall(r"^(\\S+) = (.*)$", text, re.M))
+submit = dict(re.findall(r"^(\\S+) = (.*)$", text, re.MULTILINE))
 for file in filter(None, submit.get("transfer_input_files", "").split(",")):
     shutil.copy(file, scratch)
 quoted = submit["Arguments"][1:-1].replace('""', '"')
@@ -601,16 +601,16 @@ def test_a_submit_file_of_htcondor(home, monkeypatch, tmp_path):
     assert not list(home.glob(".coffea-ad-*"))
 
 
-def test_a_submit_file_of_slurm(home, monkeypatch, tmp_path):
+def test_a_submit_file_of_slurm(home, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("X509_USER_PROXY", "/proxies/mine")
     config = ClusterConfig(
-        kind="slurm", memory="3GB", queue="long", account="cms", walltime="02:00:00", log_directory=str(tmp_path / "logs"),
+        kind="slurm", memory="3GB", queue="long", account="cms", walltime="02:00:00", log_directory="~/logs",
         shared_temp_directory="/shared/a place", options={"job_extra_directives": ["--constraint=avx2"]},
     )  # fmt: skip
     lines = job_script(config).splitlines()
     for line in (
-        f"#SBATCH -e {tmp_path}/logs/dask-worker-%J.err", "#SBATCH -p long", "#SBATCH -A cms", "#SBATCH -n 1",
+        f"#SBATCH -e {home}/logs/dask-worker-%J.err", "#SBATCH -p long", "#SBATCH -A cms", "#SBATCH -n 1",
         "#SBATCH --cpus-per-task=1", "#SBATCH --mem=3G", "#SBATCH -t 02:00:00", "#SBATCH --constraint=avx2",
         "export MALLOC_TRIM_THRESHOLD_=0", "export XRD_RUNFORKHANDLER=1",
         "export X509_USER_PROXY='/shared/a place/.coffea-ad-RUN/x509-proxy'",

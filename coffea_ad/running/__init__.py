@@ -27,7 +27,7 @@ def run(
     config: str | Path | None = None,
     overrides: Sequence[str] = (),
     executor: Executor = "dask",
-    workers: int = 2,
+    workers: int | None = None,
     scheduler: str | None = None,
     cluster: Any = None,
     chunksize: int = 100_000,
@@ -56,8 +56,9 @@ def run(
     config, overrides
         The processor's configuration: a YAML file and `key=value`.
     executor : "iterative", "futures" or "dask"
-    workers : int
-        Processes of the futures executor or of an own dask cluster, which listens on the loopback address only.
+    workers : int, optional
+        Processes of the futures executor or of a dask cluster; 2, if neither this nor a site's settings say it. An own
+        cluster listens on the loopback address only.
     scheduler : str, optional
         Address of an existing dask scheduler.
     cluster : str, path, ClusterConfig or distributed.Client, optional
@@ -112,7 +113,7 @@ def run(
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
-    plan = Plan(job, executor, workers, _cluster(cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
+    plan = Plan(job, executor, workers or 2, _cluster(cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
                 retries)  # fmt: skip
     report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
     asked = {
@@ -132,7 +133,7 @@ def resubmit(
     folder: str | Path,
     *,
     executor: Executor = "dask",
-    workers: int = 2,
+    workers: int | None = None,
     scheduler: str | None = None,
     cluster: Any = None,
     allow_missing: bool = False,
@@ -170,7 +171,7 @@ def resubmit(
         raise ConfigError(f"{folder}: it was made by a processor object; only runs of a recipe can be resubmitted")
     config = asked["config"]
     job = Job.of(stored["processor"], asked["models"], config, asked["overrides"], folder)
-    plan = Plan(job, executor, workers, _cluster(cluster, scheduler, workers), asked["checkpoints"], allow_missing,
+    plan = Plan(job, executor, workers or 2, _cluster(cluster, scheduler, workers), asked["checkpoints"], allow_missing,
                 progress=progress, retries=retries)  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
@@ -202,14 +203,14 @@ def _limited(fileset: Fileset, limit_files: int | None, limit_chunks: int | None
     return {d: {**e, "files": dict(list(e["files"].items())[:most])} for d, e in fileset.items()}
 
 
-def _cluster(cluster: Any, scheduler: str | None, workers: int) -> Any:
+def _cluster(cluster: Any, scheduler: str | None, workers: int | None) -> Any:
     if cluster is not None and scheduler is not None:
         raise ConfigError("give either a scheduler's address or a cluster, not both")
     if cluster is not None:
         return load_cluster(cluster, workers=workers) if isinstance(cluster, (str, Path)) else cluster
     if scheduler is not None:
         return ClusterConfig(kind="scheduler", address=scheduler)
-    return ClusterConfig(workers=workers)
+    return ClusterConfig(workers=workers or 2)
 
 
 def _complete(report: RunReport, *, allow_missing: bool) -> RunReport:

@@ -185,7 +185,9 @@ class _Chunk:
         if self.checkpoints is not None:
             found = self.checkpoints.load(self.metadata, self.guarded.processor)
             if found is not None:
-                return {**found, "resumed": 1}
+                # what it cost then is not what this run costs
+                metrics = {"columns": found.get("metrics", {}).get("columns", set())}
+                return {**found, "metrics": metrics, "resumed": 1}
         failed = Unreadable()
         for _ in attempts(self.item.filename, self.guarded.retries):
             try:

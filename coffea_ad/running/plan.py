@@ -15,7 +15,7 @@ from coffea.processor.executor import WorkItem
 from rich.console import Console
 
 from coffea_ad import recipes
-from coffea_ad.clusters import ClusterConfig, connect
+from coffea_ad.clusters import ClusterConfig, connect, describe
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.modelfile import network_digest
@@ -271,49 +271,30 @@ class Plan:
         if output is not None:
             _writable(Path(output))
         normalise = output is not None and job.fills_histograms
-        tolerant = (
-            self.allow_missing or facts is not None
-        )  # what is still missing must not keep the rest from being done
+        # what is missing still must not keep the rest from being done
+        tolerant = self.allow_missing or facts is not None
         first = check_files(fileset, job.needs, notes, tolerant=tolerant, normalise=normalise)
         wanted = self._rehearse(fileset, first, notes, tolerant=tolerant)
         key = self.key(output)
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
-            Console(stderr=True).print(
-                "no checkpoints: if this run is interrupted, it cannot be resumed", soft_wrap=True
-            )
+            sentence = "no checkpoints: if this run is interrupted, it cannot be resumed"
+            Console(stderr=True).print(sentence, soft_wrap=True)
         started = time.monotonic()
         with _executor(self.executor, self.workers, self.cluster) as pool:
             pool.status = self.progress
             if self.executor == "dask":
+                if self.progress:
+                    Console(stderr=True).print(f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False)
                 check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes)
-            kind = runner_class()
-            plain = not issubclass(kind, OpenFileRunner)
-            if plain:
-                notes.append(
-                    "this coffea has another work function than the known one, which is used; chunks cost more"
-                )
-            runner = kind(
-                pool,
-                schema=NanoAODSchema,
-                chunksize=chunksize,
-                maxchunks=limit_chunks,
-                skipbadfiles=_SKIPPED if plain and self.allow_missing else (_Never,),
-                metadata_cache={},  # coffea's own outlives the run, and files change
-                checkpointer=store,
-            )
+            runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
             chunks, found = _open(runner, _without(fileset, given))
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
             opened = time.monotonic()
             done = _process(runner, chunks, Guarded(job.instance, wanted, self.retries))
             finished = time.monotonic()
-            cores = pool.cores()
-        datasets = per_dataset(fileset, found, chunks, done)
-        kept = float(getattr(job.instance, "fraction", 1.0))  # a processor may keep a part of the events by their hash
-        for name, entry in datasets.items():
-            entry["lumi"] = lumi
-            mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
-            entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=notes)
+            throughput = {**measured(done, finished - opened, pool.cores()), "opening_seconds": opened - started}
+        datasets = self._datasets(fileset, found, chunks, done, notes, lumi=lumi)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
         return RunReport(
@@ -326,11 +307,40 @@ class Plan:
             executor=self.executor,
             lumi=lumi,
             seconds=finished - started,
-            throughput={**measured(done, finished - opened, cores), "opening_seconds": opened - started},
+            throughput=throughput,
             inputs=inputs,
             key=key,
             notes=[*notes, *_noticed(done, datasets), *moved],
         )
+
+    def _runner(
+        self, pool: Any, store: Checkpoints | None, notes: list[str], *, chunksize: int, limit_chunks: int | None
+    ) -> Any:
+        kind = runner_class()
+        plain = not issubclass(kind, OpenFileRunner)
+        if plain:
+            notes.append("this coffea has another work function than the known one; it is used, and chunks cost more")
+        return kind(
+            pool,
+            schema=NanoAODSchema,
+            chunksize=chunksize,
+            maxchunks=limit_chunks,
+            skipbadfiles=_SKIPPED if plain and self.allow_missing else (_Never,),
+            metadata_cache={},  # coffea's own outlives the run, and files change
+            checkpointer=store,
+        )
+
+    def _datasets(
+        self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str], *, lumi: float
+    ) -> dict[str, dict[str, Any]]:
+        datasets = per_dataset(fileset, found, chunks, done)
+        # a processor may keep a part of the events by their hash
+        kept = float(getattr(self.job.instance, "fraction", 1.0))
+        for name, entry in datasets.items():
+            mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
+            entry["lumi"] = lumi
+            entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=notes)
+        return datasets
 
     def _rehearse(
         self, fileset: Fileset, first: Mapping[str, str], notes: list[str], *, tolerant: bool

@@ -218,6 +218,7 @@ def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints
     ConfigError
         A worker cannot run what the client sends; the message names it and what differs.
     """
+    client.submit(int, pure=False).result()  # there may be none yet: jobs queue, or wait for work
     for package in ("coffea", "numba", "onnxruntime", "pydantic", "coffea_ad"):
         specs = client.run(importlib.util.find_spec, package)  # the worker may not have a function of ours
         # a folder without __init__.py is found as well, and is no package

@@ -229,14 +229,15 @@ def measured(done: Mapping[str, Any], seconds: float, cores: int) -> dict[str, A
     metrics = done.get("metrics", {})
     events, cpu = int(metrics.get("entries", 0)), float(metrics.get("cputime", 0.0))
     chunks, size = len(done["processed"]), int(metrics.get("bytesread", 0))
+    resumed = int(done.get("resumed", 0))
     wall = max(seconds, 1e-9)
     return {
         "total_events": events,
         "num_chunks": chunks,
-        "resumed_chunks": int(done.get("resumed", 0)),
+        "resumed_chunks": resumed,
         "elapsed_time_seconds": seconds,
         "total_cpu_time": cpu,
-        "avg_cpu_time_per_chunk": cpu / max(chunks, 1),
+        "avg_cpu_time_per_chunk": cpu / max(chunks - resumed, 1),
         "total_bytes_read": size,
         "data_rate_gbps": size * 8e-9 / wall,
         "event_rate_elapsed_khz": events / wall / 1000,
