@@ -209,20 +209,18 @@ class Clock:
 def split(fileset):
     from coffea.nanoevents.mapping import UprootSourceMapping
 
-    from coffea_ad import tagger as tagging
-    from coffea_ad.running.chunks import OpenFileRunner
+    from coffea_ad.running.chunks import _Chunk
     from coffea_ad.scoring import OnnxScorer
 
     some = {d: {**e, "files": dict(list(e["files"].items())[:2])} for d, e in fileset.items()}
     run(some, limit_chunks=1)  # compiled
     clock = Clock()
     undo = [
-        clock.wrap(OpenFileRunner, "_work_function", "rest: selection, histograms"),
+        clock.wrap(_Chunk, "result", "rest: selection, histograms"),
         clock.wrap(UprootSourceMapping, "extract_column", "read: decompress, interpret"),
-        clock.wrap(tagging, "tag", "features"),
+        clock.wrap(ad, "tag", "features, and the rest of the tagger"),
         clock.wrap(OnnxScorer, "_run", "inference"),
     ]
-    OpenFileRunner._work_function = staticmethod(OpenFileRunner.__dict__["_work_function"])
     try:
         t = run(some).throughput
     finally:
@@ -238,21 +236,20 @@ def split(fileset):
 
 
 def memory(fileset):
-    from coffea_ad.running.chunks import OpenFileRunner
+    from coffea_ad.running.chunks import _Chunk
 
-    inner = OpenFileRunner.__dict__["_work_function"].__func__
-    sizes, me = [], psutil.Process()
+    inner, sizes, me = _Chunk.result, [], psutil.Process()
 
-    def watched(*args, **kwargs):
-        out = inner(*args, **kwargs)
+    def watched(self):
+        out = inner(self)
         sizes.append(me.memory_info().rss / 1e6)
         return out
 
-    OpenFileRunner._work_function = staticmethod(watched)
+    _Chunk.result = watched
     try:
-        run(fileset, chunksize=2000, limit_chunks=150)
+        run({d: {**e, "files": dict(list(e["files"].items())[:3])} for d, e in fileset.items()}, chunksize=2000)
     finally:
-        OpenFileRunner._work_function = staticmethod(inner)
+        _Chunk.result = inner
     at = {n: sizes[n - 1] for n in (1, 20, 100, 200) if len(sizes) >= n}
     console.print(
         "resident memory after chunks of 2000 events: " + ", ".join(f"{n}: {s:.0f} MB" for n, s in at.items())

@@ -118,8 +118,21 @@ def _resubmit(args: argparse.Namespace) -> int:
     from coffea_ad.errors import IncompleteRun
     from coffea_ad.running import resubmit
 
-    if args.recipe is not None or args.overrides or args.output or args.fileset or args.model or args.config:
-        raise ConfigError("--resubmit takes recipe, fileset, models and configuration from the folder; leave them out")
+    given = [
+        name
+        for name in (
+            "recipe", "overrides", "output", "fileset", "model", "config", "limit_files", "limit_chunks", "checkpoints", "test",
+            "unblind", "provider",
+        )
+        if getattr(args, name)
+    ]  # fmt: skip
+    given += [
+        name
+        for name, usual in (("chunksize", 100_000), ("lumi", 1.0), ("preflight", True))
+        if getattr(args, name) != usual
+    ]
+    if given:
+        raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(given)}")
     try:
         report = resubmit(args.resubmit, **_execution(args))
     except IncompleteRun as error:

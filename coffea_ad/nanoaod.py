@@ -237,15 +237,19 @@ class Objects:
                 f"this {collection} collection has lost its events (was it pickled or saved?); "
                 "score it in the process that opened the file"
             )
-        event, _ = _leaf(jets["eventIdxG"])
-        index, _ = _leaf(jets["objectIdxG"])
+        picked = _pick(jets)
+        event, index = (picked.column(name) for name in ("eventIdxG", "objectIdxG"))
+        if event is None or index is None:
+            event, index = (_leaf(jets[name])[0] for name in ("eventIdxG", "objectIdxG"))
         source = jets._events()  # noqa: SLF001
         if len(jets) > len(source) or event.max(initial=0) >= max(len(source), 1):
             raise MissingIndex(
                 f"there are more events here than in the file that the {collection} collection came from; were events of "
                 "two files joined? Score those of each file by themselves"
             )
-        return cls(collection, jets, source, event, index)
+        objects = cls(collection, jets, source, event, index)
+        objects.__dict__["_picked"] = picked
+        return objects
 
     @classmethod
     def _from_stock_schema(cls, events: Any, jets: Any, collection: str) -> Objects:
@@ -276,12 +280,9 @@ class Objects:
         """
         if name not in ak.fields(self.array):
             raise MissingBranch(f"{where(self.source)}there is no branch {self.collection}_{name}")
-        records, places = self._records
-        column = records.content(name)
-        if (
-            column.is_numpy and not column.is_option
-        ):  # as it was read: pick from it, instead of projecting every index again
-            return np.asarray(ak.to_numpy(ak.Array(column)))[places]
+        values = self._picked.column(name)
+        if values is not None:
+            return values
         column = self.array[name]  # item access: `jets.tau2` would be vector's mass²
         if self._indexed and _options(column) > _options(self.array["objectIdxG"]):
             raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
@@ -289,12 +290,7 @@ class Objects:
 
     def restore(self, values: npt.NDArray[Any]) -> Any:
         """Give a flat array (one value per object) the shape of what was passed in."""
-        _, structure = _leaf(self.array[ak.fields(self.array)[0]] if not self._indexed else self.array["objectIdxG"])
-
-        def put(layout: Any, **_: Any) -> Any:
-            return ak.contents.NumpyArray(values) if layout.is_numpy else None
-
-        return ak.transform(put, structure)
+        return self._picked.shaped(ak.contents.NumpyArray(values))
 
     def with_fields(self, columns: Mapping[str, Any]) -> Any:
         """Return what was passed in with more fields.
@@ -307,22 +303,18 @@ class Objects:
         columns : {name: (n,) ak.Array}
             One value, or None, per object.
         """
-        # objects are picked from the records by an index, which stays: fields go to the records
-        places = self._records[1]
-
-        def add(layout: Any, **_: Any) -> Any:
-            if not layout.is_record:
-                return None
-            index = np.full(layout.length, -1, np.int64)
-            index[places] = np.arange(len(self))
-            fields = dict(zip(layout.fields, layout.contents, strict=True))
-            for name, column in columns.items():
-                fields[name] = ak.contents.IndexedOptionArray.simplified(ak.index.Index64(index), ak.to_layout(column))
-            return ak.contents.RecordArray(
-                list(fields.values()), list(fields), length=layout.length, parameters=layout.parameters
+        picked = self._picked
+        index = ak.index.Index64(picked.places)
+        # the index goes from the outside to every old field, where it waits until somebody reads it
+        fields = {
+            name: ak.contents.IndexedArray.simplified(index, content)
+            for name, content in zip(picked.records.fields, picked.records.contents, strict=True)
+        } | {name: ak.to_layout(column) for name, column in columns.items()}
+        return picked.shaped(
+            ak.contents.RecordArray(
+                list(fields.values()), list(fields), length=len(self), parameters=picked.records.parameters
             )
-
-        return ak.transform(add, self.array)
+        )
 
     @cached_property
     def constituents(self) -> Constituents:
@@ -335,18 +327,8 @@ class Objects:
         return _gather(self)
 
     @cached_property
-    def _records(self) -> tuple[Any, Ints]:
-        """The records that the objects are picked from, and the place of each object among them."""
-        found: list[Any] = []
-
-        def number(layout: Any, **_: Any) -> Any:
-            if not layout.is_record:
-                return None
-            found.append(layout)
-            return ak.contents.NumpyArray(np.arange(layout.length))
-
-        places = _leaf(ak.transform(number, self.array))[0]
-        return found[0], places
+    def _picked(self) -> _Picked:
+        return _pick(self.array)
 
     @property
     def _indexed(self) -> bool:
@@ -396,6 +378,52 @@ def _leaf(array: Any) -> tuple[npt.NDArray[Any], Any]:
 
     ak.transform(look, packed)
     return (found[0] if found else np.zeros(0, np.int64)), packed
+
+
+@dataclass(frozen=True)
+class _Picked:
+    """Objects as places among records: what masks, slices and sorts leave of a collection."""
+
+    records: Any
+    places: Ints
+    structure: Any
+
+    def column(self, name: str) -> npt.NDArray[Any] | None:
+        """Return a field that is as it was read: picked from the records, instead of projecting every index again."""
+        content = self.records.content(name)
+        if not content.is_numpy or content.is_option:
+            return None
+        return np.asarray(ak.to_numpy(ak.Array(content)))[self.places]
+
+    def shaped(self, content: Any) -> Any:
+        """Give one value or record per object the shape of what was passed in."""
+
+        def put(layout: Any, **_: Any) -> Any:
+            return content if layout.is_numpy else None
+
+        return ak.transform(put, self.structure)
+
+
+def _pick(array: Any) -> _Picked:
+    """Find the records that objects are picked from.
+
+    Raises
+    ------
+    MissingIndex
+        They come from more than one array.
+    """
+    found: list[Any] = []
+
+    def number(layout: Any, **_: Any) -> Any:
+        if not layout.is_record:
+            return None
+        found.append(layout)
+        return ak.contents.NumpyArray(np.arange(layout.length))
+
+    places, structure = _leaf(ak.transform(number, array))
+    if len(found) != 1:
+        raise MissingIndex("objects of different arrays were joined here; score each array by itself")
+    return _Picked(found[0], places, structure)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,8 @@ class Wanted:
             # traced, not declared: the processor may look what else its collections have
             collections = {_collection(b) for b in self.branches}
             kept = {n for n in names if n in self.branches or _collection(n) in collections}
+            one_each = {_collection(n): n for n in names}
+            kept.update(one_each.values())  # of every other collection one, so that it is there if it is asked for
         else:
             kept = {n for n in names if n in self.branches}
         more = {"genWeight", *EVENT_IDS}

@@ -10,15 +10,16 @@ import ast
 import importlib.util
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, NamedTuple
 
 import cloudpickle
 
-from coffea_ad.errors import ConfigError, UnknownName, unknown_text
+from coffea_ad.errors import CoffeaADError, ConfigError, UnknownName, unknown_text
 
-__all__ = ["Recipe", "available", "copy", "find", "find_config", "kind_of", "load"]
+__all__ = ["Recipe", "available", "copy", "find", "find_config", "kind_of", "load", "own_files"]
 
 Kind = Literal["processor", "training"]
 _FOLDERS: dict[Kind, str] = {"processor": "processors", "training": "training"}
@@ -90,7 +91,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def load(name: str | Path) -> ModuleType:
-    """Import a recipe by name or by path.
+    """Import a recipe by name or by path; modules of one's own beside it are found, and travel with it.
 
     Raises
     ------
@@ -103,20 +104,80 @@ def load(name: str | Path) -> ModuleType:
     module_name = f"coffea_ad_recipe_{path.stem}"
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
-        del sys.modules[module_name]  # the file may have been edited since
+        for own in own_files(loaded):  # the files may have been edited since
+            for key in [
+                k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(own) and k != "__main__"
+            ]:
+                del sys.modules[key]
     spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise UnknownName(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
+    except CoffeaADError:
+        raise
+    except Exception as error:  # noqa: BLE001  it may do anything when it is imported
         del sys.modules[module_name]
         hint = "; training needs pip install 'coffea-ad[train]'" if getattr(error, "name", "") == "torch" else ""
         raise ConfigError(f"{path}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
-    cloudpickle.register_pickle_by_value(module)
+    files = {str(own) for own in own_files(module)}
+    for mine in [m for m in sys.modules.values() if getattr(m, "__file__", None) in files and m.__name__ != "__main__"]:
+        cloudpickle.register_pickle_by_value(mine)
     return module
+
+
+def own_files(module: ModuleType) -> list[Path]:
+    """Return the files of a module and of all that it imports, also inside functions, libraries left out."""
+    source = getattr(module, "__file__", None)
+    found: dict[Path, None] = {}
+    waiting = [Path(source).resolve()] if source else []
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file() or (_installed(path) and found):
+            continue
+        found[path] = None
+        try:
+            tree = ast.parse(path.read_text())
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
+            for name in names:
+                waiting += _beside(path, name)
+            if isinstance(node, ast.ImportFrom) and node.level > 0:
+                folder = path.parents[node.level - 1]
+                for name in [node.module or "", *(f"{node.module or ''}.{a.name}".strip(".") for a in node.names)]:
+                    waiting += _files_of(folder, name)
+    return list(found)
+
+
+def _beside(path: Path, name: str) -> list[Path]:
+    """Return the files of a module that is no library's: beside the importing file, or elsewhere on the path."""
+    for folder in (path.parent, *(Path(p) for p in sys.path if p)):
+        files = [f for f in _files_of(folder, name) if not _installed(f.resolve())]
+        if files:
+            return files
+    return []
+
+
+def _files_of(folder: Path, name: str) -> list[Path]:
+    place = folder.joinpath(*name.split(".")) if name else folder
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return [f.resolve() for f in candidates if f.is_file()]
+
+
+def _installed(path: Path) -> bool:
+    """Say whether a file is a library's, or of this package."""
+    roots = [sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return (
+        any(path.is_relative_to(root) for root in (*roots, str(Path(__file__).parent))) or "site-packages" in path.parts
+    )
 
 
 def kind_of(module: ModuleType) -> Kind:

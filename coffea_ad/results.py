@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,17 +56,16 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     """
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
-    results = Results(histograms, dict(report))
+    results = Results(histograms, _finite(dict(report)))
     parts = {}
     if any(histograms.values()):
         text = json.dumps(histograms, default=uhi.io.json.default)
         results.report["histograms"] = hashlib.sha256(text.encode()).hexdigest()
+        results.report["notes"] = [*report.get("notes", ()), *_write_root(results, out / "histograms.root.part")]
         parts["histograms.json"] = text.encode()
-    parts["report.json"] = json.dumps(results.report, indent=1, default=str).encode()
+    parts["report.json"] = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
     for name, content in parts.items():
         (out / f"{name}.part").write_bytes(content)
-    if "histograms.json" in parts:
-        _write_root(results, out / "histograms.root.part")
     # all at once, at the end: a report must never stand beside another run's histograms
     for name in ("histograms.root", "histograms.json", "report.json"):
         if (out / f"{name}.part").exists():
@@ -75,16 +75,30 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     return results
 
 
-def _write_root(results: Results, path: Path) -> None:
-    """One TH1 per observable/region/dataset/variation, at luminosity, as combine and pyhf take them."""
+def _finite(value: Any) -> Any:
+    """Put null where a number is none: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_root(results: Results, path: Path) -> list[str]:
+    """One TH1 per observable/region/dataset/variation, at luminosity, as combine and pyhf take them; say what was not."""
+    problems = []
     with uproot.recreate(path) as file:
         for dataset, observables in results.histograms.items():
-            norm = results.norm(dataset)
-            for observable, histogram in observables.items():
-                for region in histogram.axes["region"]:
-                    for variation in histogram.axes["variation"]:
-                        name = f"{observable}/{region}/{dataset}/{variation}"
-                        file[name] = histogram[{"region": region, "variation": variation}] * norm
+            try:
+                norm = results.norm(dataset)
+                for observable, histogram in observables.items():
+                    for region in histogram.axes["region"]:
+                        for variation in histogram.axes["variation"]:
+                            name = f"{observable}/{region}/{dataset}/{variation}"
+                            file[name] = histogram[{"region": region, "variation": variation}] * norm
+            except Exception as error:  # noqa: BLE001  the histograms themselves must not be lost for it
+                problems.append(f"{dataset} is not in histograms.root ({type(error).__name__}: {str(error)[:120]})")
+    return problems
 
 
 def load_results(folder: str | Path) -> Results:
@@ -100,6 +114,9 @@ def load_results(folder: str | Path) -> Results:
         raise BadFile(f"{root}: there is no report.json; this is not a results folder")
     try:
         report = json.loads((root / "report.json").read_text())
+        lacking = [k for k in ("datasets", "lumi", "notes", "throughput", "key") if k not in report]
+        if not isinstance(report, dict) or lacking:
+            raise BadFile(f"{root}: its report.json is none of a run")
         if not (root / "histograms.json").is_file():
             return Results({}, report)
         text = (root / "histograms.json").read_text()

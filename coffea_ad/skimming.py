@@ -188,6 +188,8 @@ def write_manifest(report: Any, output: Path) -> None:
     """Write manifest.json: which files are the skim. Datasets of earlier runs into the same folder stay in it."""
     path = output / "manifest.json"
     datasets = json.loads(path.read_text())["datasets"] if path.exists() else {}
+    for name in set(report.datasets) - set(report.outputs):
+        datasets.pop(name, None)  # what an earlier run left is not this one's
     for name, out in report.outputs.items():
         files = sorted(str(Path(f).relative_to(output.resolve())) for f in out["files"])
         counts = {k: v for k, v in out.items() if k not in ("files", "kind")}

@@ -10,7 +10,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.nanoaod import where
 
 __all__ = [
@@ -200,7 +200,11 @@ def is_mc(events: Any) -> bool:
 def generator_weight(events: Any) -> npt.NDArray[np.float64]:
     """Return genWeight of simulated events and 1 for data, (n,) float64."""
     if is_mc(events) and "genWeight" in ak.fields(events):
-        return np.asarray(ak.to_numpy(events["genWeight"]), np.float64)
+        weight = np.asarray(ak.to_numpy(events["genWeight"]), np.float64)
+        undefined = int((~np.isfinite(weight)).sum())
+        if undefined:
+            raise BadFile(f"{where(events)}genWeight of {undefined} events is not a finite number")
+        return weight
     return np.ones(len(events))
 
 

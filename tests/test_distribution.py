@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -45,7 +46,9 @@ def test_a_by_path_processor_travels_by_value(tmp_path):
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    done = subprocess.run(build, cwd=CHECKOUT, capture_output=True, text=True)
+    # the version of this process: the build writes it into the checkout, which workers of other tests import
+    environment = {**os.environ, "SETUPTOOLS_SCM_PRETEND_VERSION": ad.__version__}
+    done = subprocess.run(build, cwd=CHECKOUT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return next(out.glob("*.whl"))
 

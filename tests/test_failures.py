@@ -113,9 +113,8 @@ def test_a_file_with_its_last_bytes_cut_is_whole_or_named(tmp_path):
     for i, cut in enumerate((1, 10, 100, 2000)):
         path = tmp_path / f"cut{i}.root"
         path.write_bytes(whole[:-cut])
-        report = run({"svj": entry(DATA / "svj_v15.root", path)}, None, allow_missing=True)
-        events = report.datasets["svj"]["events"]
-        assert events == (300 if report.complete else 150)
+        report = run({"svj": entry(path)}, None, allow_missing=True)
+        assert report.datasets["svj"]["events"] == (150 if report.complete else 0)
 
 
 def test_only_the_chunks_of_a_damaged_basket_are_lost(tmp_path):

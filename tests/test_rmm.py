@@ -1064,11 +1064,14 @@ def test_the_matrix_of_the_search_is_never_dense_for_more_than_a_block(asked, mo
     )
     scored = []
     tagger.scorer = SimpleNamespace(
-        batch=1024, numpy_call=lambda rows: scored.append(rows["features"].nbytes) or rows["features"][:, 0]
+        batch=1024,
+        step=1024,
+        digest="none",
+        numpy_call=lambda rows: scored.append(rows["features"].nbytes) or rows["features"][:, 0],
     )
     n = 5000
     rows = crowded(np.random.default_rng(12), 4) * (n // 4)
-    tagger._score(Objects.events(as_events(rows)))
+    tagger_module._stream(Objects.events(as_events(rows)), [tagger])
     assert_covers(asked.spans, n, 2048)
     assert max(scored) <= tagger_module._BLOCK_BYTES
     assert asked.prepared == 1

@@ -89,7 +89,9 @@ def _stored(objects: Objects, name: str) -> npt.NDArray[np.float32]:
         return np.divide(over, under, out=np.zeros_like(over), where=under > 0)
     values = objects.field(name).astype(np.float32)
     if name == "msoftdrop":
-        return np.where(values < 0, np.where(np.isfinite(values), np.float32(0), values), values)  # −1: nothing was left
+        return np.where(
+            values < 0, np.where(np.isfinite(values), np.float32(0), values), values
+        )  # −1: nothing was left
     if name in ("n2b1", "n3b1", "lsf3"):
         return np.where(values < 0, np.float32(np.nan), values)  # and −99 where it did not compute
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.weights import cross_section
 
 __all__ = ["load_fileset"]
 
@@ -58,10 +60,25 @@ def _files(dataset: str, files: Any, tree: Any) -> dict[str, str]:
         raise ConfigError(f"dataset {dataset}: there are no files")
     # coffea's preprocessing leaves {path: {"object_path": tree, "steps": …}}
     plain: dict[Any, Any] = {p: e.get("object_path") if isinstance(e, Mapping) else e for p, e in files.items()}
+    partial = [p for p, e in files.items() if isinstance(e, Mapping) and _partial(e)]
+    if partial:
+        raise ConfigError(
+            f"dataset {dataset}: {partial[0]} is to be read in part (steps), which is not done; leave them out"
+        )
     for path, name in plain.items():
         if not isinstance(path, str) or not isinstance(name, str):
             raise ConfigError(f"dataset {dataset}: file {path!r} has no tree name")
     return plain
+
+
+def _partial(entry: Mapping[str, Any]) -> bool:
+    """Say whether the steps of coffea's preprocessing leave events out."""
+    steps, total = entry.get("steps"), entry.get("num_entries")
+    if not steps:
+        return False
+    edges = sorted((int(a), int(b)) for a, b in steps)
+    gaps = edges[0][0] != 0 or any(a[1] != b[0] for a, b in itertools.pairwise(edges))
+    return gaps or (total is not None and edges[-1][1] < int(total))
 
 
 def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
@@ -73,4 +90,6 @@ def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
             raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
     if len({bool(v) for v in kinds.values()}) > 1:
         raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
+    if {"xsec", "cross_section"} & set(metadata):
+        cross_section(dataset, metadata)
     return dict(metadata)

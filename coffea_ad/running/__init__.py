@@ -8,13 +8,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hist
+
 from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import ConfigError, IncompleteRun
 from coffea_ad.filesets import load_fileset
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.merging import added, as_report, left_over
 from coffea_ad.running.plan import Executor, Fileset, Job, Plan
-from coffea_ad.running.reports import RunReport
+from coffea_ad.running.reports import RunReport, encode
 
 __all__ = ["RunReport", "resubmit", "run"]
 
@@ -113,7 +115,7 @@ def run(
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
-    plan = Plan(job, executor, workers or 2, _cluster(cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
+    plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
                 retries)  # fmt: skip
     report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
     asked = {
@@ -121,6 +123,7 @@ def run(
         "limit_files": limit_files,
         "limit_chunks": limit_chunks,
         "checkpoints": checkpoints,
+        "providers": list(providers),
     }
     report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
@@ -160,6 +163,10 @@ def resubmit(
         Models, configuration, code or versions are not those of the earlier run, so that the two cannot be added.
     IncompleteRun
         Still not all.
+
+    Notes
+    -----
+    It runs the recipe that the folder names, and reads the checkpoints that it names: resubmit your own folders only.
     """
     old = load_results(folder)
     stored = old.report
@@ -167,17 +174,26 @@ def resubmit(
     if not missing:
         raise ConfigError(f"{folder}: nothing is missing in it")
     asked = stored["settings"]
+    if stored["runs"]:
+        raise ConfigError(f"{folder}: several runs were merged into it; resubmit each by itself, and merge again")
+    if asked["limit_chunks"] is not None:
+        raise ConfigError(
+            f"{folder}: this was a run of {asked['limit_chunks']} chunks a dataset; run it anew without limit"
+        )
     if not asked.get("recipe"):
         raise ConfigError(f"{folder}: it was made by a processor object; only runs of a recipe can be resubmitted")
     config = asked["config"]
-    job = Job.of(stored["processor"], asked["models"], config, asked["overrides"], folder)
-    plan = Plan(job, executor, workers or 2, _cluster(cluster, scheduler, workers), asked["checkpoints"], allow_missing,
+    job = Job.of(
+        stored["processor"], asked["models"], config, asked["overrides"], folder, providers=tuple(asked["providers"])
+    )
+    plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), asked["checkpoints"], allow_missing,
                 progress=progress, retries=retries)  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
                             lumi=stored["lumi"], output=folder)  # fmt: skip
-    both = added(old, Results(_histograms(report), report.to_dict()), resubmission=True)
+    new = _histograms(report)  # its notes go into the report
+    both = added(old, Results(new, report.to_dict()), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
     save_results(both.histograms, report.to_dict(), folder)
@@ -203,7 +219,9 @@ def _limited(fileset: Fileset, limit_files: int | None, limit_chunks: int | None
     return {d: {**e, "files": dict(list(e["files"].items())[:most])} for d, e in fileset.items()}
 
 
-def _cluster(cluster: Any, scheduler: str | None, workers: int | None) -> Any:
+def _cluster(executor: Executor, cluster: Any, scheduler: str | None, workers: int | None) -> Any:
+    if executor != "dask" and (cluster is not None or scheduler is not None):
+        raise ConfigError(f"the {executor} executor works on this machine; a cluster or scheduler needs executor dask")
     if cluster is not None and scheduler is not None:
         raise ConfigError("give either a scheduler's address or a cluster, not both")
     if cluster is not None:
@@ -224,15 +242,31 @@ def _complete(report: RunReport, *, allow_missing: bool) -> RunReport:
 
 
 def _histograms(report: RunReport) -> dict[str, Any]:
-    found = {
-        d: out["histograms"]
-        for d, out in sorted(report.outputs.items())
-        if isinstance(out, dict) and "histograms" in out
-    }
-    return {d: h for d, h in found.items() if h}
+    """Return the histograms that a results folder can hold; what it cannot is noted, and stays in `report.outputs`."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, out in sorted(report.outputs.items(), key=lambda kv: str(kv[0])):
+        entries = dict(out) if isinstance(out, Mapping) else {"": out}
+        named = entries.pop("histograms", {})
+        good = named if isinstance(named, Mapping) and name in report.datasets else {}
+        fits = {
+            k: h
+            for k, h in good.items()
+            if isinstance(h, hist.BaseHist) and {"region", "variation"} <= set(h.axes.name)
+        }
+        lost = [f"histograms of {name}"] if named and not good else [f"{name}: {k}" for k in good if k not in fits]
+        lost += [f"{name}: {k}" for k, v in entries.items() if encode(v) is None]
+        if lost:
+            report.notes.append(
+                f"not written, but in the report object: {', '.join(lost[:5])}; a results folder holds numbers, sets, arrays, "
+                "and {dataset: {'histograms': {name: histogram with axes region and variation}}}"
+            )
+        if fits:
+            found[name] = fits
+    return found
 
 
 def _save(report: RunReport, module: ModuleType | None, output: Path) -> None:
-    save_results(_histograms(report), report.to_dict(), output)
+    found = _histograms(report)  # its notes go into the report
+    save_results(found, report.to_dict(), output)
     if module is not None and hasattr(module, "finish"):
         module.finish(report, output)

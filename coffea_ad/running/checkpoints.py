@@ -6,11 +6,10 @@ import hashlib
 import json
 import pickle
 import sys
-import sysconfig
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
@@ -19,6 +18,7 @@ import lz4.frame
 from coffea.processor.checkpointer import CheckpointerABC
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.recipes import own_files
 
 __all__ = ["Checkpoints", "code_digests", "digest_of", "file_digests", "run_key"]
 
@@ -51,7 +51,7 @@ class Checkpoints(CheckpointerABC):
         name = f"{metadata['entrystart']}-{metadata['entrystop']}-{digest_of(dict(metadata))[:12]}"
         return f"{self.root}/{metadata['dataset']}/{metadata['fileuuid']}/{name}.lz4"
 
-    def load(self, metadata: Mapping[str, Any], processor_instance: Any) -> Any:  # noqa: ARG002  coffea's names
+    def load(self, metadata: Mapping[str, Any], processor_instance: Any) -> Any:
         """Return the result of a chunk, or None if there is none, if it is damaged, or if what it wrote is gone."""
         try:
             data = self.fs.cat_file(self.path(metadata))
@@ -60,6 +60,8 @@ class Checkpoints(CheckpointerABC):
             found = pickle.loads(lz4.frame.decompress(data[_SHA:]))  # noqa: S301  trusted folders only, as documented
         except Exception:  # noqa: BLE001  whatever is wrong with it, the chunk is computed
             return None
+        if getattr(processor_instance, "fills_histograms", True):
+            return found
         outputs = [out for out in found.get("out", {}).values() if isinstance(out, Mapping)]
         written = [f for out in outputs if isinstance(out.get("files"), set) for f in out["files"]]
         return found if all(Path(f).is_file() for f in written) else None
@@ -118,32 +120,9 @@ def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _installed(path: Path) -> bool:
-    """Say whether a file is a library's: the versions stand for those."""
-    roots = {sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path.is_relative_to(root) for root in roots) or "site-packages" in path.parts
-
-
 def code_digests(module: ModuleType) -> dict[str, str]:
-    """Return digests of a module's file and of the files of what it imports, libraries left out."""
-    found: dict[Path, str] = {}
-
-    def walk(current: ModuleType) -> None:
-        source = getattr(current, "__file__", None)
-        path = Path(source).resolve() if source else None
-        if path is None or path in found or not path.is_file():
-            return
-        ours = path.is_relative_to(_PACKAGE) and current is not module  # has a digest of its own
-        if ours or _installed(path):
-            return
-        found[path] = _file_digest(path)
-        for value in list(vars(current).values()):
-            name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(name, str) and name in sys.modules:
-                walk(sys.modules[name])
-
-    walk(module)
-    return {f"{path.parent.name}/{path.name}": digest for path, digest in found.items()}
+    """Return digests of a module's file and of all files of one's own that it imports, libraries left out."""
+    return {str(path): _file_digest(path) for path in own_files(module)}
 
 
 def file_digests(config: Any) -> dict[str, str]:
@@ -162,6 +141,29 @@ def file_digests(config: Any) -> dict[str, str]:
 
     walk(config)
     return found
+
+
+def _state_digest(instance: Any) -> str:
+    """Return a digest of an object's content, or of a function's code; the file of its class counts by itself."""
+    inner = getattr(instance, "func", instance)  # of a functools.partial
+    content: dict[str, Any] = {
+        "state": dict(getattr(instance, "__dict__", {})),
+        "arguments": (getattr(instance, "args", ()), getattr(instance, "keywords", {})),
+    }
+    for owner in (inner, type(inner)):
+        for name, value in [("", owner), *getattr(owner, "__dict__", {}).items()]:
+            if isinstance(getattr(value, "__code__", None), CodeType):
+                content[f"{type(owner).__name__}.{name}"] = _code(value.__code__)
+    try:
+        return hashlib.sha256(cloudpickle.dumps(content)).hexdigest()
+    except Exception:  # noqa: BLE001  what cannot be pickled cannot be compared: nothing is taken for its result
+        return uuid.uuid4().hex
+
+
+def _code(code: CodeType) -> tuple[Any, ...]:
+    """Return what a function does, without where it lies."""
+    constants = tuple(_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
+    return code.co_code, constants, code.co_names
 
 
 def _package_digest() -> str:
@@ -201,7 +203,8 @@ def run_key(
     dict
         Of which `digest_of` makes the key.
     """
-    home = module or sys.modules.get(getattr(instance, "__module__", None) or type(instance).__module__)
+    inner = getattr(instance, "func", instance)  # of a functools.partial
+    home = module or sys.modules.get(getattr(inner, "__module__", None) or type(inner).__module__)
     key = {
         "models": list(models),
         "config": config,
@@ -212,5 +215,5 @@ def run_key(
         "output": output,
     }
     if module is None:
-        key["processor"] = hashlib.sha256(cloudpickle.dumps(instance)).hexdigest()
+        key["processor"] = _state_digest(instance)
     return key

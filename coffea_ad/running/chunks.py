@@ -7,6 +7,7 @@ ends the run with the user's own lines.
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import sys
 import time
@@ -14,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
@@ -61,6 +63,7 @@ class Guarded(coffea_processor.ProcessorABC):
 
     def __init__(self, processor: Any, wanted: Wanted | None = None, retries: int = 2) -> None:
         self.processor, self.wanted, self.retries = processor, wanted, retries
+        self.problem = ""
 
     def process(self, events: Any) -> Any:
         """Let the processor process."""
@@ -69,7 +72,14 @@ class Guarded(coffea_processor.ProcessorABC):
     def postprocess(self, accumulator: Any) -> Any:
         """Let the processor postprocess, if it does."""
         own = getattr(self.processor, "postprocess", None)
-        return own(accumulator) if own is not None else accumulator
+        if own is None:
+            return accumulator
+        before = copy.deepcopy(accumulator)
+        try:
+            return own(accumulator)
+        except Exception as error:  # noqa: BLE001  it must not cost what was processed
+            self.problem = f"postprocess failed, and the results are those before it: {own_lines(error)}"
+            return before
 
 
 def own_lines(error: BaseException) -> str:
@@ -99,6 +109,8 @@ class Runner(coffea_processor.Runner):
     ) -> set_accumulator:
         """Open a file: number of events, branches, `Runs`. One that cannot be read says so in its metadata."""
         path = item.filename
+        if "://" in path:
+            OPEN_FILES.drop(path)  # a worker that has run before may hold what was there then
         for attempt in attempts(path, retries=2):
             try:
                 opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **uproot_options)
@@ -232,6 +244,8 @@ class _Chunk:
         dataset, filename = self.item.dataset, self.item.filename
         own = out.get(dataset)
         sumw = own.get("sumw", 0.0) if isinstance(own, Mapping) else 0.0
+        if not isinstance(sumw, Real):
+            raise ProcessorFailed(f"process returned {sumw!r} as sumw of {dataset}, but must return a number")
         return {
             "out": out,
             "processed": {replace(self.item, usermeta=None, preload=None)},
@@ -256,12 +270,14 @@ class _Chunk:
         except Exception as error:
             raise Unreadable(type(error).__name__, reason(path, error)) from error
         if changed:
-            raise Unreadable("BadFile", f"{path}: it is another file than when the run began")
+            raise Unreadable("BadFile", f"{path}: it is another file than when the run began; run all again")
         if len(self.item) > 0:
             needs = self.guarded.processor.reads() if hasattr(self.guarded.processor, "reads") else {}
             lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")
+            if self.metadata.get("is_mc", self.metadata.get("isMC")) and "genWeight" not in names:
+                raise Unreadable("MissingBranch", f"{path}: there is no genWeight, and its dataset is simulation")
         return opened, names
 
     def _attempt(self, opened: Open, wanted: frozenset[str] | None) -> tuple[Any, dict[str, Any], set[str]]:

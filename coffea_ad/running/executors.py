@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +23,8 @@ from typing import Any
 import lz4.frame
 from coffea import processor as coffea_processor
 from coffea.processor import accumulate
-from coffea.processor.executor import WorkItem
+from coffea.processor.accumulator import set_accumulator
+from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad.progress import chunk_progress
 from coffea_ad.running.chunks import FAILED_TOPIC, unprocessed
@@ -73,9 +75,10 @@ def _finished(accumulator: Any) -> Any:
 
 
 def _lost(item: Any, why: str) -> Any:
-    """Return the result of a chunk that no worker survives; a file that cannot even be opened without is an error."""
-    if not isinstance(item, WorkItem):
-        raise TypeError(f"{getattr(item, 'filename', item)}: {why}")
+    """Return the result of a chunk, or of opening a file, that no worker survives."""
+    if isinstance(item, FileMeta):
+        facts = {**(item.metadata or {}), "error": "KilledWorker", "cause": f"{item.filename}: {why}"}
+        return set_accumulator([FileMeta(item.dataset, item.filename, item.treename, facts)])
     return unprocessed(item, "KilledWorker", why)
 
 
@@ -118,13 +121,21 @@ class FuturesExecutor(coffea_processor.FuturesExecutor):
                 source, window = (suspects, 1) if suspects else (queue, _PER_CORE * self.workers)
                 while source and len(running) < window:
                     item = source.popleft()
-                    running[self._pool().submit(_call, function, item)] = item
+                    try:
+                        running[self._pool().submit(_call, function, item)] = item
+                    except BrokenProcessPool:  # it died while results were merged here
+                        if not running:
+                            self.close()
+                        source.appendleft(item)
+                        break
+                if not running:
+                    continue
                 done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
                 dead = []
                 for future in done:
                     item = running.pop(future)
                     error = future.exception()
-                    if isinstance(error, concurrent.futures.process.BrokenProcessPool):
+                    if isinstance(error, BrokenProcessPool):
                         dead.append(item)
                         continue
                     if error is not None:

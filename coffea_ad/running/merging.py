@@ -74,10 +74,15 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     report["datasets"] = dict(one.report["datasets"])
     for dataset, entry in two.report["datasets"].items():
         there = report["datasets"].get(dataset)
+        if there is not None and not resubmission:
+            _same_conditions(dataset, one.report, two.report)
         report["datasets"][dataset] = (
             entry if there is None else _dataset(dataset, there, entry, resubmission=resubmission)
         )
-    outputs = accumulate([decode(r.report.get("outputs", {})) for r in (one, two)])
+    try:
+        outputs = accumulate([decode(r.report.get("outputs", {})) for r in (one, two)])
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"what the processors counted cannot be added ({error})") from None
     report["outputs"] = {d: encode(out) for d, out in outputs.items()}
     for dataset, entry in report["datasets"].items():
         entry.update({k: v for k, v in report["outputs"].get(dataset, {}).items() if k in COUNTED})
@@ -86,12 +91,20 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     report["throughput"] = _throughput(one.report["throughput"], two.report["throughput"])
     report["complete"] = not any(d["failed"] for d in report["datasets"].values())
     report["inputs"] = _inputs(one.report.get("inputs", {}), two.report.get("inputs", {}))
+    report["events_per_second"] = report["throughput"]["event_rate_elapsed_khz"] * 1000
     if not resubmission:
         own = ("config", "versions", "models", "processor", "executor", "lumi", "key", "settings")
         report["runs"] = [
             run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
         ]  # fmt: skip
     return Results(histograms, report)
+
+
+def _same_conditions(dataset: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
+    """Refuse to add a dataset to itself under other cuts: axes may fit, and the sum mean nothing."""
+    for part in ("models", "config", "code", "inputs"):
+        if one["key"].get(part) != two["key"].get(part):
+            raise ConfigError(f"{dataset}: it was made with different {part} in both; give it another name for each")
 
 
 def _sum(one: hist.Hist, two: hist.Hist, where: str) -> hist.Hist:
@@ -116,6 +129,12 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         if one["lumi"] != two["lumi"]:
             raise ConfigError(
                 f"{name}: it is normalised to {one['lumi']:g} and to {two['lumi']:g} fb⁻¹; give it another name for each"
+            )
+        same = {f["uuid"]: p for p, f in one["files"].items() if f["uuid"]}
+        again = next((p for p, f in two["files"].items() if f["uuid"] in same), None)
+        if again is not None:
+            raise ConfigError(
+                f"{name}: {same[two['files'][again]['uuid']]} and {again} are the same file, and count twice"
             )
     files = {**one["files"], **two["files"]}
     for path in common:
@@ -150,6 +169,9 @@ def _throughput(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any
     out["data_rate_gbps"] = out["total_bytes_read"] * 8e-9 / wall
     out["event_rate_elapsed_khz"] = out["total_events"] / wall / 1000
     out["event_rate_cpu_total_khz"] = out["total_events"] / max(cpu, 1e-9) / 1000
+    out["total_cores"] = max(one["total_cores"], two["total_cores"])
+    out["event_rate_core_khz"] = out["event_rate_elapsed_khz"] / max(out["total_cores"], 1)
+    out["core_efficiency"] = cpu / wall / max(out["total_cores"], 1)
     out["columns"] = sorted({*one["columns"], *two["columns"]})
     return out
 

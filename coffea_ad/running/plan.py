@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import cloudpickle
 from coffea.processor.executor import WorkItem
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from coffea_ad.running.chunks import Guarded, OpenFileRunner, own_lines, runner_
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights
 from coffea_ad.tagger import Tagger
+from coffea_ad.weights import cross_section
 
 __all__ = ["Job", "Plan"]
 
@@ -81,7 +83,13 @@ class Job:
             raise ConfigError(f"{processor}: this is a training recipe; it takes no fileset")
         path = recipes.find_config(config) if config is not None else None
         resolved = load_config(module.Config, path, overrides)
-        return cls(str(processor), module, module.Processor(resolved, taggers, output), resolved, names, taggers)
+        try:
+            made = module.Processor(resolved, taggers, output)
+        except CoffeaADError:
+            raise
+        except Exception as error:
+            raise ProcessorFailed(f"{processor}: it cannot be made: {own_lines(error)}") from error
+        return cls(str(processor), module, made, resolved, names, taggers)
 
     @property
     def fills_histograms(self) -> bool:
@@ -91,7 +99,12 @@ class Job:
     @property
     def needs(self) -> Mapping[str, Any]:
         """Branches that it declares, as alternatives."""
-        return self.instance.reads() if hasattr(self.instance, "reads") else {}
+        try:
+            return self.instance.reads() if hasattr(self.instance, "reads") else {}
+        except CoffeaADError:
+            raise
+        except Exception as error:
+            raise ProcessorFailed(f"{self.name}, reads(): {own_lines(error)}") from error
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -102,7 +115,11 @@ class Job:
     def rehearsal(self) -> Iterator[Any]:
         """Yield a processor that may write what nobody keeps."""
         if self.module is None:
-            yield self.instance
+            try:
+                copy = cloudpickle.loads(cloudpickle.dumps(self.instance))
+            except Exception:  # noqa: BLE001  it may hold what cannot be copied
+                copy = self.instance
+            yield copy
             return
         with tempfile.TemporaryDirectory(prefix="coffea-ad-") as folder:
             yield self.module.Processor(self.config, self.taggers, folder)
@@ -148,8 +165,23 @@ def _open(runner: Any, fileset: Fileset) -> tuple[list[WorkItem], dict[tuple[str
     except ValueError as error:
         raise ConfigError(f"the fileset cannot be used: {error}") from None
     facts = {(item.dataset, item.filename): dict(found) for item, found in runner.metadata_cache.items()}
+    _refuse_twice(facts)
+    for dataset, entry in fileset.items():  # what the check before the run could not tell
+        if "is_mc" not in entry["metadata"] and "isMC" not in entry["metadata"]:
+            weighted = [f["has_weights"] for (d, _), f in facts.items() if d == dataset and f.get("numentries")]
+            if weighted:
+                entry["metadata"]["is_mc"] = all(weighted)
     # facts are not the processor's business: its metadata are those of the fileset
     return [replace(c, usermeta=dict(fileset[c.dataset]["metadata"])) for c in chunks], facts
+
+
+def _refuse_twice(facts: Mapping[tuple[str, str], dict[str, Any]]) -> None:
+    seen: dict[tuple[str, Any], str] = {}
+    for (dataset, path), found in facts.items():
+        if "uuid" in found and any(found["uuid"]):
+            other = seen.setdefault((dataset, found["uuid"]), path)
+            if other != path:
+                raise ConfigError(f"{dataset}: {other} and {path} are the same file, and its events would count twice")
 
 
 def _process(runner: Any, chunks: list[WorkItem], guarded: Guarded) -> dict[str, Any]:
@@ -188,7 +220,8 @@ def _groups(datasets: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
     for name, d in datasets.items():
         metadata = d["metadata"]
         if metadata.get("is_mc", metadata.get("isMC", True)):
-            xsec = float(metadata.get("xsec", metadata.get("cross_section", 1.0)))
+            known = {"xsec", "cross_section"} & set(metadata)
+            xsec = cross_section(name, metadata) if known else 1.0
             groups["simulation"].append((name, xsec / max(d["events"], 1)))
         else:
             groups["data"].append((name, 1.0))
@@ -291,7 +324,10 @@ class Plan:
             chunks, found = _open(runner, _without(fileset, given))
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
             opened = time.monotonic()
-            done = _process(runner, chunks, Guarded(job.instance, wanted, self.retries))
+            guarded = Guarded(job.instance, wanted, self.retries)
+            done = _process(runner, chunks, guarded)
+            if guarded.problem:
+                notes.append(guarded.problem)
             finished = time.monotonic()
             throughput = {**measured(done, finished - opened, pool.cores()), "opening_seconds": opened - started}
         datasets = self._datasets(fileset, found, chunks, done, notes, lumi=lumi)

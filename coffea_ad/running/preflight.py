@@ -84,33 +84,30 @@ def check_files(
     for dataset, entry in fileset.items():
         metadata = entry["metadata"]
         path, branches = _first_good(entry["files"], needs, tolerant=tolerant)
-        if branches is None:
-            continue  # none is good: the run tells the cause of each
+        if not path:
+            continue  # no good file with events, from which to tell what it is; the run tells the causes
         weighted = "genWeight" in branches
         if "is_mc" not in metadata and "isMC" not in metadata:
             metadata["is_mc"] = weighted
             kind, there = ("simulation", "there") if weighted else ("data", "not there")
             notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
         mc = bool(metadata.get("is_mc", metadata.get("isMC")))
-        if mc and path and not weighted:
+        if mc and not weighted:
             raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
         if mc and normalise:
             cross_section(dataset, metadata)
-        if path:
-            found[dataset] = path
+        found[dataset] = path
     return found
 
 
-def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str] | None]:
+def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str]]:
     """Return the first file with events and its branches; the others are found out by the run itself."""
-    empty: set[str] | None = None
     for path, tree in files.items():
         try:
             opened = OPEN_FILES.get(path)
             events, names = opened.tree(tree)
             branches = set(names)
             if events.num_entries == 0:
-                empty = branches
                 continue
             runs_total(opened.file, "genEventCount")
         except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
@@ -122,7 +119,7 @@ def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant:
             return path, branches
         if not tolerant:
             raise MissingBranch(f"{path}: {lacking}")
-    return "", empty
+    return "", set()
 
 
 def first_events(
@@ -153,7 +150,8 @@ def first_events(
             names, log = _read_by(process, dataset, path, fileset[dataset])
         except Unreadable as error:
             if not tolerant:
-                raise BadFile(error.args[1]) from None
+                kind = MissingBranch if error.args[0] == "MissingBranch" else BadFile
+                raise kind(error.args[1]) from None
             continue  # the run tells
         read |= {e.branch for e in log}
         layouts.add(layout(names))
@@ -178,6 +176,8 @@ def _read_by(
     events, log = build_events(opened, metadata, NanoAODSchema)
     try:
         process(events)
+    except (BadFile, MissingBranch) as error:
+        raise Unreadable(type(error).__name__, str(error)) from None
     except CoffeaADError:
         raise
     except Exception as error:

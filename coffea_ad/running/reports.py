@@ -92,7 +92,9 @@ def encode(output: Any) -> Any:
         found = {str(k): encode(v) for k, v in output.items() if not _is_histogram(v)}
         return {k: v for k, v in found.items() if v is not None}
     if isinstance(output, (set, frozenset)):
-        return {"set": sorted(output, key=str)}
+        return {"set": [encode(v) for v in sorted(output, key=str)]}
+    if isinstance(output, (list, tuple)):
+        return {"tuple" if isinstance(output, tuple) else "list": [encode(v) for v in output]}
     if isinstance(output, np.ndarray):
         return {"array": output.tolist()}
     if isinstance(output, (bool, int, float, str)):
@@ -114,7 +116,10 @@ def decode(stored: Any) -> Any:
     """
     if isinstance(stored, dict):
         if set(stored) == {"set"}:
-            return set(stored["set"])
+            return {decode(v) for v in stored["set"]}
+        if set(stored) in ({"tuple"}, {"list"}):
+            values = [decode(v) for v in next(iter(stored.values()))]
+            return tuple(values) if "tuple" in stored else values
         if set(stored) == {"array"}:
             return np.array(stored["array"])
         return {k: decode(v) for k, v in stored.items()}
@@ -160,6 +165,7 @@ def per_dataset(
                 "events": fact.get("numentries"),
                 "processed": counted.get(path, {}).get("events", 0),
                 "sumw": counted.get(path, {}).get("sumw", 0.0),
+                "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
             }
         output = done["out"].get(dataset, {})
@@ -197,7 +203,7 @@ def sum_of_weights(
     """
     total, skimmed, partly = 0.0, 0, 0
     for path, file in entry["files"].items():
-        if mc and file["generated"] is not None and file["events"] and file["generated"] != file["events"]:
+        if mc and file["generated"] is not None and file["events"] is not None and file["generated"] != file["events"]:
             if file["runs_sumw"] is None:
                 notes.append(
                     f"{dataset}: {path} was skimmed before and has no genEventSumw; it counts by its own events"
@@ -206,7 +212,9 @@ def sum_of_weights(
                 continue
             skimmed += 1
             partly += 0 < file["processed"] < file["events"]
-            total += kept * file["runs_sumw"] * file["processed"] / file["events"]
+            # of one that was skimmed to nothing, all was processed
+            part = file["processed"] / file["events"] if file["events"] else 1.0
+            total += kept * file["runs_sumw"] * part
         else:
             total += file["sumw"]
     if skimmed:
