@@ -55,6 +55,7 @@ def test_a_second_run_computes_nothing(mine, tmp_path):
     assert sum(started(tmp_path).values()) == CHUNKS
     assert one.throughput["resumed_chunks"] == 0
     assert two.throughput["resumed_chunks"] == CHUNKS
+    assert f"{CHUNKS} of {CHUNKS} chunks were there from an earlier run" in two.notes
     assert_identical(first, second)
 
 

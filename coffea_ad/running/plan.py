@@ -406,6 +406,8 @@ def _noticed(done: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
             f"{done['again']} chunks were processed a second time, with all branches of their files, since neither reads() "
             f"nor the first events had named what they read: {names}"
         )
+    if done.get("resumed"):
+        notes.append(f"{done['resumed']} of {len(done['processed'])} chunks were there from an earlier run")
     if done.get("unsaved"):
         notes.append(f"chunks could not be kept as checkpoints ({min(done['unsaved'])})")
     for name, entry in datasets.items():
