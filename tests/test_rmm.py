@@ -1062,6 +1062,7 @@ def test_the_matrix_of_the_search_is_never_dense_for_more_than_a_block(asked, mo
     tagger.card = tagger.card.model_copy(
         update={"level": "event", "inputs": (InputSpec(features=(feature_spec("rmm"),)),)}
     )
+    tagger._features = {"features": [("rmm", ad.features.get("rmm").resolve({}).model_dump_json())]}
     scored = []
     tagger.scorer = SimpleNamespace(
         batch=1024,
