@@ -14,8 +14,9 @@ from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import ConfigError, IncompleteRun
 from coffea_ad.filesets import load_fileset
 from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
-from coffea_ad.running.plan import Executor, Fileset, Job, Plan
+from coffea_ad.running.plan import Executor, Fileset, Plan
 from coffea_ad.running.reports import RunReport, encode
 
 __all__ = ["RunReport", "resubmit", "run"]
