@@ -201,7 +201,10 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_
         os.kill(client.pid, signal.SIGKILL)
         client.wait()
         kills += 1
+        patience = time.monotonic() + 60
         while alive(client.pid):  # its workers notice that it is gone, and go
+            if time.monotonic() > patience:
+                os.killpg(client.pid, signal.SIGKILL)
             time.sleep(0.05)
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
