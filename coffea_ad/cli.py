@@ -160,10 +160,10 @@ def _execution(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _incomplete(args: argparse.Namespace, error: Exception) -> int:
+def _incomplete(args: argparse.Namespace, error: Any) -> int:
     """Show what an incomplete run has done, and how to do the rest."""
     folder = args.resubmit or args.output
-    _show(error.report, folder)  # type: ignore[attr-defined]
+    _show(error.report, folder)
     print(f"error: {error}", file=sys.stderr)
     if folder is not None:
         print(f"what is missing can be run again with: coffea-ad run --resubmit {folder}", file=sys.stderr)

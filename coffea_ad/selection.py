@@ -167,6 +167,11 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     ----------
     dijet : (n,) Lorentz vectors
     met_pt, met_phi : (n,)
+
+    Returns
+    -------
+    (n,) float64, GeV
+        NaN where an input is not a finite number.
     """
     mass, pt = np.asarray(ak.to_numpy(dijet.mass), np.float64), np.asarray(ak.to_numpy(dijet.pt), np.float64)
     missing = np.asarray(met_pt, np.float64)

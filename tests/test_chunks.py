@@ -230,6 +230,9 @@ def test_a_remote_file_that_comes_back_is_read(monkeypatch, tmp_path):
     report = ad.run(fileset, "semivisible_jets", model=DATA / "wnae.onnx", executor="iterative", progress=False)
     assert report.complete
     assert len(failures) == 2
+    failures.clear()
+    with pytest.raises(IncompleteRun, match="the server is busy"):
+        ad.run(fileset, "semivisible_jets", model=DATA / "wnae.onnx", executor="iterative", progress=False, retries=0)
 
     def never(self, path, **options):
         if options:

@@ -111,9 +111,11 @@ class Runner(coffea_processor.Runner):
         path = item.filename
         if "://" in path:
             OPEN_FILES.drop(path)  # a worker that has run before may hold what was there then
-        for attempt in attempts(path, retries=2):
+        options = dict(uproot_options)
+        retries = options.pop("retries", 0)  # ours: coffea hands over nothing else
+        for attempt in attempts(path, retries):
             try:
-                opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **uproot_options)
+                opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **options)
                 tree, names = opened.tree(item.treename)
                 facts = {
                     "numentries": tree.num_entries,

@@ -50,10 +50,10 @@ def _executor(kind: Executor, workers: int, cluster: ClusterConfig | Any) -> Ite
         raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
 
 
-def _open(runner: Any, fileset: Fileset) -> tuple[list[WorkItem], dict[tuple[str, str], dict[str, Any]]]:
+def _open(runner: Any, fileset: Fileset, retries: int) -> tuple[list[WorkItem], dict[tuple[str, str], dict[str, Any]]]:
     """Open all files on the workers; return the chunks, and what was found of each file."""
     try:
-        chunks = list(runner.preprocess(fileset))
+        chunks = list(runner.preprocess(fileset, uproot_options={"retries": retries}))
     except ValueError as error:
         raise ConfigError(f"the fileset cannot be used: {error}") from None
     facts = {(item.dataset, item.filename): dict(found) for item, found in runner.metadata_cache.items()}
@@ -213,7 +213,7 @@ class Plan:
                     Console(stderr=True).print(f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False)
                 check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes)
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
-            chunks, found = _open(runner, _without(fileset, given))
+            chunks, found = _open(runner, _without(fileset, given), self.retries)
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
             opened = time.monotonic()
             guarded = Guarded(job.instance, wanted, self.retries)

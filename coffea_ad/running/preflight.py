@@ -21,7 +21,6 @@ from coffea_ad.reading import (
     build_events,
     layout,
     reason,
-    runs_total,
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
@@ -109,7 +108,6 @@ def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant:
             branches = set(names)
             if events.num_entries == 0:
                 continue
-            runs_total(opened.file, "genEventCount")
         except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
             if not tolerant:
                 raise BadFile(reason(path, error)) from None
