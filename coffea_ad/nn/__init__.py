@@ -7,8 +7,9 @@ from coffea_ad.nn.export import export, make_card, torch_scores
 from coffea_ad.nn.folded import Folded
 from coffea_ad.nn.loop import TrainConfig, fit
 from coffea_ad.nn.losses import wasserstein2
+from coffea_ad.nn.model import Model
 from coffea_ad.nn.samplers import langevin
-from coffea_ad.nn.transforms import QuantileNormal
+from coffea_ad.nn.transforms import QuantileNormal, Transform
 from coffea_ad.nn.wnae import WNAE
 from coffea_ad.skims import Skim, load_skim
 
@@ -17,9 +18,11 @@ __all__ = [
     "WNAE",
     "Activation",
     "Folded",
+    "Model",
     "QuantileNormal",
     "Skim",
     "TrainConfig",
+    "Transform",
     "export",
     "fit",
     "langevin",

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from coffea_ad.nn.model import Model
+
 __all__ = ["AE", "Activation", "mlp"]
 
 
@@ -24,7 +26,7 @@ def mlp(widths: Sequence[int], activation: Activation = "relu") -> nn.Sequential
     return nn.Sequential(*layers[:-1])
 
 
-class AE(nn.Module):
+class AE(Model):
     """Dense autoencoder on transformed inputs.
 
     E(z) = |z − D(e(z))|² / d, with z = transform(x). The score of x is E.
@@ -53,9 +55,8 @@ class AE(nn.Module):
     torch.Size([3])
     """
 
-    method = "AE"
-    criterion = "reconstruction"
-    """The validation figure whose minimum is the best epoch; never anything that knows a signal."""
+    method: ClassVar[str] = "AE"
+    criterion: ClassVar[str] = "reconstruction"
     figures: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
 
     def __init__(
@@ -67,9 +68,8 @@ class AE(nn.Module):
         transform: nn.Module,
         activation: Activation = "relu",
     ) -> None:
-        super().__init__()
+        super().__init__((features,), transform)
         self.features = features
-        self.transform = transform
         self.encoder = mlp([features, *hidden, latent], activation)
         self.decoder = mlp([latent, *reversed(hidden), features], activation)
 
@@ -77,19 +77,6 @@ class AE(nn.Module):
         """Mean squared reconstruction error of transformed rows, (n, d) → (n,)."""
         difference: Tensor = z - self.decoder(self.encoder(z))
         return (difference**2).mean(dim=1)
-
-    def score(self, x: Tensor) -> Tensor:
-        """Anomaly score of raw rows, (n, d) → (n,); NaN for a row with a NaN or infinite value."""
-        defined = (x - x == 0).all(dim=1)
-        energy = self.energy(self.transform(torch.where(defined[:, None], x, torch.zeros_like(x))))
-        return torch.where(defined, energy, torch.full_like(energy, float("nan")))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the score: what is exported is what is trained."""
-        return self.score(x)
-
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
-        """Prepare for training on transformed rows; an AE needs nothing."""
 
     def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised, and figures to report, for a batch of transformed rows."""

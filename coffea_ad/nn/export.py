@@ -18,8 +18,8 @@ import torch
 from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel, ConfigError
-from coffea_ad.nn.autoencoder import AE
 from coffea_ad.nn.folded import Folded
+from coffea_ad.nn.model import Model
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim
 
@@ -31,10 +31,10 @@ _PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.99
 
 
 def torch_scores(
-    model: AE | Folded, x: npt.NDArray[np.float32], folds: npt.NDArray[np.int64] | None = None
+    model: Model | Folded, x: npt.NDArray[np.float32], folds: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.float32]:
     """Score rows with torch, (n, columns) → (n,); a `Folded` model takes the fold of every row."""
-    device = next(model.parameters()).device
+    device = next(iter(model.state_dict().values()), torch.zeros(0)).device
     rows = torch.from_numpy(x).to(device)
     with torch.no_grad():
         if isinstance(model, Folded):
@@ -47,7 +47,7 @@ def torch_scores(
 def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]) -> Quantiles:
     """Tabulate the weighted quantiles of each column."""
     values = {}
-    for name, column in zip(names, x.T, strict=True):
+    for name, column in zip(names, x.reshape(len(x), len(names)).T, strict=True):
         order = np.argsort(column)
         rank = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()
         values[name] = tuple(
@@ -57,7 +57,7 @@ def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float6
 
 
 def make_card(
-    model: AE | Folded,
+    model: Model | Folded,
     data: Skim,
     *,
     name: str,
@@ -70,7 +70,7 @@ def make_card(
 
     Parameters
     ----------
-    model : AE or Folded
+    model : Model or Folded
     data : Skim
         The background it was trained on. Training rows are not used for calibration: of an AE, the validation rows are;
         of a folded model all rows, each scored by the member that never saw it, so that its members share one table.
@@ -113,22 +113,22 @@ def make_card(
     )
 
 
-def _members(model: AE | Folded) -> Sequence[Any]:
+def _members(model: Model | Folded) -> Sequence[Any]:
     return list(model.members) if isinstance(model, Folded) else [model]
 
 
-def _golden(model: AE | Folded, x: npt.NDArray[np.float32], score: npt.NDArray[np.float32]) -> Golden:
+def _golden(model: Model | Folded, x: npt.NDArray[np.float32], score: npt.NDArray[np.float32]) -> Golden:
     """Take rows from the lowest score to the highest, and the scores of every member on them."""
     rows = x[np.argsort(score)[np.linspace(0, len(x) - 1, _GOLDEN_ROWS).astype(int)]]
     scores = tuple(float(s) for member in _members(model) for s in torch_scores(member, rows))
-    return Golden(inputs={"features": tuple(tuple(float(v) for v in row) for row in rows)}, scores=scores)
+    return Golden(inputs={"features": tuple(tuple(float(v) for v in row.ravel()) for row in rows)}, scores=scores)
 
 
-def _graph(model: AE | Folded, outputs: Sequence[str]) -> bytes:
+def _graph(model: Model | Folded, outputs: Sequence[str]) -> bytes:
     """Export the score to ONNX bytes with nothing outside the file."""
     import onnx
 
-    example = torch.zeros(4, model.features)  # a batch of 0 or 1 would be taken for a constant
+    example = torch.zeros(4, *model.shape)  # a batch of 0 or 1 would be taken for a constant
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are no concern of the user's
         path = Path(folder) / "model.onnx"
@@ -158,11 +158,11 @@ def _graph(model: AE | Folded, outputs: Sequence[str]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _check_parity(model: AE | Folded, data: bytes, x: npt.NDArray[np.float32]) -> None:
+def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32]) -> None:
     """Compare torch and OnnxScorer, member by member, at 0, 1, 2 and all rows and with undefined values."""
     scorer = OnnxScorer(data)
     broken = x[:4].copy()
-    broken[0, 0], broken[1, -1], broken[2, 0] = np.nan, np.inf, -np.inf
+    broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf
     for rows in (x[:0], x[:1], x[:2], x, broken):
         for f, (member, output) in enumerate(zip(_members(model), scorer.card.outputs, strict=True)):
             ours = torch_scores(member, rows)
@@ -176,12 +176,12 @@ def _check_parity(model: AE | Folded, data: bytes, x: npt.NDArray[np.float32]) -
                     raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
 
 
-def export(model: AE | Folded, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
+def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
     """Write a model file.
 
     Parameters
     ----------
-    model : AE or Folded
+    model : Model or Folded
         Of a folded model, every member becomes an output of the one graph.
     path : path
         The file gets this name only after torch and onnxruntime agree to 1e-5.
@@ -201,7 +201,7 @@ def export(model: AE | Folded, path: str | Path, card: ModelCard, x: npt.NDArray
     cpu = model.to("cpu").eval()
     data = write_card(_graph(cpu, card.outputs), card, str(final))
     if x is None and card.golden is not None:
-        x = np.array(card.golden.inputs[card.inputs[0].name], np.float32)
+        x = np.array(card.golden.inputs[card.inputs[0].name], np.float32).reshape(-1, *card.inputs[0].shape)
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(cpu, data, x)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from coffea_ad.card import EVENT_ID, Folds
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.autoencoder import AE
+from coffea_ad.nn.model import Model
 from coffea_ad.weights import fold_of
 
 __all__ = ["Folded"]
@@ -23,7 +23,7 @@ class Folded(nn.Module):
 
     Parameters
     ----------
-    members : sequence of AE
+    members : sequence of Model
         In the order of the folds.
     salt : str
         Divides the events: `weights.fold_of(salt, k, run, luminosityBlock, event)`.
@@ -40,12 +40,12 @@ class Folded(nn.Module):
     torch.Size([4])
     """
 
-    def __init__(self, members: Sequence[AE], salt: str) -> None:
+    def __init__(self, members: Sequence[Model], salt: str) -> None:
         super().__init__()
-        if len(members) < 2 or len({(m.method, m.features) for m in members}) != 1:
+        if len(members) < 2 or len({(m.method, m.shape) for m in members}) != 1:
             raise ConfigError("the members of a cross-training must be two or more, of one method and the same columns")
         self.members = nn.ModuleList(members)
-        self.features, self.method = members[0].features, members[0].method
+        self.shape, self.method = members[0].shape, members[0].method
         self.folds = Folds(k=len(members), salt=salt)
 
     def fold_of(self, ids: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:

@@ -7,23 +7,26 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.autoencoder import AE
-from coffea_ad.nn.transforms import QuantileNormal
+from coffea_ad.nn.model import Model
+from coffea_ad.nn.transforms import Transform
 from coffea_ad.progress import progress
 from coffea_ad.skims import Skim
 from coffea_ad.weights import n_effective
 
 __all__ = ["TrainConfig", "fit"]
+
+_IN_MEMORY = 2**28  # numbers; transformed rows up to this many are kept, others are read and transformed batch by batch
+_START_ROWS = 50_000
 
 
 class TrainConfig(BaseModel):
@@ -38,10 +41,24 @@ class TrainConfig(BaseModel):
     )
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["plateau", "cosine", "constant"] = Field(
+        "plateau",
+        description="plateau: × 0.8 after plateau_patience epochs without improvement; cosine: to 0 at the end",
+    )
     plateau_patience: int = Field(
         20, ge=1, description="epochs without improvement before the rate is multiplied by 0.8"
     )
     stop_patience: int = Field(1000, ge=1, description="epochs without improvement before training stops")
+    smoothing: int = Field(
+        1, ge=1, description="epochs over which the validation figure is averaged before it is judged"
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="weights are a moving average with this memory per batch; 0: no averaging"
+    )
+    clip_gradient: float = Field(0.0, ge=0, description="largest norm of the gradient; 0: not clipped")
+    rollbacks: int = Field(
+        3, ge=0, description="how often a diverged epoch is undone and tried again at half the learning rate"
+    )
     validation_rows: int = Field(2000, ge=4, description="held-out rows, drawn once in proportion to |w|")
     seed: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -60,41 +77,166 @@ def _draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return torch.searchsorted(total, u, right=True).clamp_(max=len(weight) - 1)
 
 
-def _held_out(z: Tensor, weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
-    order = torch.randperm(len(z), generator=generator, device=z.device)
-    half = min(n // 2, max(2, int(n_effective(weight.cpu().numpy()) / 4)))
-    pools = order[0::2], order[1::2]
-    return torch.cat([z[pool][_draw(weight[pool], half, generator)] for pool in pools])
-
-
-def _fingerprint(model: AE, data: Skim, config: TrainConfig) -> str:
-    """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    own = config.model_dump(exclude={"epochs", "stop_patience", "device"})
-    rows = hashlib.sha256(data.x.tobytes() + data.weight.tobytes()).hexdigest()
-    return hashlib.sha256(json.dumps([type(model).__name__, shapes, own, rows], sort_keys=True).encode()).hexdigest()
-
-
 def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
     state = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
 
 
+class _Rows:
+    """The rows of one split with positive weight, transformed: all at once if they fit in memory, else when asked for."""
+
+    def __init__(self, data: Skim, split: str, device: torch.device) -> None:
+        self.x = data.x
+        self.index = np.flatnonzero((data.split == split) & (data.weight > 0))
+        if len(self.index) < 10:
+            raise SkimError(f"the skim has {len(self.index)} {split} rows with positive weight; at least 10 are needed")
+        self.weight = torch.from_numpy(data.weight[self.index]).to(device)
+        self.device = device
+        self.kept: Tensor | None = None
+
+    def raw(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return inputs, as they lie in the skim."""
+        return np.asarray(self.x[self.index[rows]], np.float32)
+
+    def keep(self, model: Model) -> None:
+        """Transform all rows now, if they fit."""
+        self.model = model
+        if len(self.index) * math.prod(self.x.shape[1:]) <= _IN_MEMORY:
+            with torch.no_grad():
+                self.kept = model.transform(torch.from_numpy(self.raw(np.arange(len(self.index)))).to(self.device))
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return transformed rows."""
+        if self.kept is not None:
+            return self.kept[rows]
+        with torch.no_grad():
+            z: Tensor = self.model.transform(torch.from_numpy(self.raw(rows.cpu().numpy())).to(self.device))
+        return z
+
+
+def _held_out(rows: _Rows, n: int, generator: torch.Generator) -> Tensor:
+    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
+    order = torch.randperm(len(rows.weight), generator=generator, device=rows.device)
+    half = min(n // 2, max(2, int(n_effective(rows.weight.cpu().numpy()) / 4)))
+    halves = [pool[_draw(rows.weight[pool], half, generator)] for pool in (order[0::2], order[1::2])]
+    return rows[torch.cat(halves)]
+
+
+def _fit_transform(model: Model, rows: _Rows, seed: int) -> None:
+    """Fit the preprocessing, to no more rows than memory holds easily."""
+    if isinstance(model.transform, Transform):
+        most = max(_IN_MEMORY // (2 * math.prod(model.shape)), 10_000)
+        chosen = np.arange(len(rows.index))
+        if len(chosen) > most:
+            chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
+        model.transform.fit(rows.raw(chosen), rows.weight.cpu().numpy()[chosen])
+
+
+def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
+    """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    length = set() if config.schedule == "cosine" else {"epochs"}
+    own = config.model_dump(exclude={"stop_patience", "device", *length})
+    rows = hashlib.sha256(data.weight.tobytes())
+    for start in range(0, len(data.weight), 65536):
+        rows.update(data.x[start : start + 65536].tobytes())
+    identity = [type(model).__name__, shapes, own, rows.hexdigest()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+class _Training:
+    """A model with all that changes while it trains."""
+
+    def __init__(self, model: Model, config: TrainConfig, device: torch.device) -> None:
+        self.model, self.config = model, config
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.trainable = bool(parameters)
+        self.optimizer = torch.optim.AdamW(
+            parameters or [torch.zeros(1)], lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10
+        )
+        self.generator = _generator(config.seed, 0, device)
+        self.scale = 1.0
+        self.average: dict[str, Tensor] = {}
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"value": float("inf"), "epoch": -1, "state": copy.deepcopy(model.state_dict())}
+
+    def state(self) -> dict[str, Any]:
+        """Return all that another process needs to go on to the bit."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "plateau": self.plateau.state_dict(),
+            "generator": self.generator.get_state(),
+            "scale": self.scale,
+            "average": self.average,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.generator.set_state(state["generator"].cpu())
+        self.scale, self.average = state["scale"], dict(state["average"])
+        self.history, self.best = list(state["history"]), dict(state["best"])
+
+    def epoch(self, rows: _Rows) -> dict[str, float]:
+        """Go once through as many rows as an epoch has; return the means of the training figures."""
+        epoch, config = len(self.history), self.config
+        if config.schedule == "cosine":
+            rate = config.learning_rate * self.scale * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+            self.optimizer.param_groups[0]["lr"] = rate
+        self.model.train()
+        self.model.begin_epoch(epoch, config.epochs)
+        sums: dict[str, float] = {}
+        batches = _draw(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
+        for batch in batches if self.trainable else ():
+            figures = self.model.training_loss(rows[batch], self.generator)
+            self.optimizer.zero_grad()
+            figures["loss"].backward()
+            if config.clip_gradient > 0:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradient)
+            self.optimizer.step()
+            self._move_average()
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
+            if not math.isfinite(sums["loss"]):
+                break
+        return sums or {"loss": 0.0}
+
+    def _move_average(self) -> None:
+        memory = self.config.average
+        if memory > 0:
+            for name, value in self.model.named_parameters():
+                old = self.average.setdefault(name, value.detach().clone())
+                old.lerp_(value.detach(), 1 - memory)
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the state of the model that is judged and kept."""
+        return {**self.model.state_dict(), **self.average}
+
+
 def fit(
-    model: AE, data: Skim, config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False
+    model: Model, data: Skim, config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False
 ) -> list[dict[str, float]]:
     """Train a model on the "train" rows of a skim and keep the epoch with the best validation figure.
 
     Negative weights are left out of training; the skim's provenance says what that costs. Each epoch is written to
     `metrics.jsonl` and `checkpoint.pt` in `folder`; with `resume`, 2 + 2 epochs give what 4 epochs give, to the bit.
+    An epoch that diverges is undone and tried again at half the learning rate. A model without parameters, such as a
+    PCA, is fitted and validated once.
 
     Parameters
     ----------
-    model : AE
-        Or any of its kin; its transform is fitted here if it is a `QuantileNormal`.
+    model : Model
+        Its transform is fitted here if it is a `Transform`.
     data : Skim
-        Train and validation rows.
+        Train and validation rows; `x` may be anything that gives float32 rows for an array of places.
     config : TrainConfig
     folder : path, optional
         Where checkpoint and metrics go.
@@ -109,115 +251,104 @@ def fit(
     Raises
     ------
     SkimError
-        Too few rows.
+        Too few rows, or rows of another shape than the model takes.
     ConfigError
-        No GPU, or no checkpoint to resume from.
+        No GPU, no checkpoint to resume from, or the training diverged again and again.
     """
     device = _device(config.device)
-    rows = {}
-    for name in ("train", "validation"):
-        part = data.part(name)
-        positive = part.weight > 0
-        if positive.sum() < 10:
-            raise SkimError(f"the skim has {positive.sum()} {name} rows with positive weight; at least 10 are needed")
-        rows[name] = part.select(positive)
-    if isinstance(model.transform, QuantileNormal):
-        model.transform.fit(rows["train"].x, rows["train"].weight)
+    if tuple(data.x.shape[1:]) != tuple(model.shape):
+        raise SkimError(f"rows of the skim have the shape {tuple(data.x.shape[1:])}, the model takes {model.shape}")
+    rows = {name: _Rows(data, name, device) for name in ("train", "validation")}
+    _fit_transform(model, rows["train"], config.seed)
     model.to(device)
-    with torch.no_grad():
-        z = {k: model.transform(torch.from_numpy(v.x).to(device)) for k, v in rows.items()}
-    weight = {k: torch.from_numpy(v.weight).to(device) for k, v in rows.items()}
-
-    generator = _generator(config.seed, 0, device)
-    held_out = _held_out(
-        z["validation"], weight["validation"], config.validation_rows, _generator(config.seed, 1, device)
-    )
+    for part in rows.values():
+        part.keep(model)
+    held_out = _held_out(rows["validation"], config.validation_rows, _generator(config.seed, 1, device))
+    training = _Training(model, config, device)
     fingerprint = _fingerprint(model, data, config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10
-    )
-    history: list[dict[str, float]] = []
-    best: dict[str, Any] = {"value": float("inf"), "epoch": -1, "state": copy.deepcopy(model.state_dict())}
     out = Path(folder) if folder is not None else None
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
     if resume:
-        if out is None or not (out / "checkpoint.pt").exists():
-            raise ConfigError(f"there is no checkpoint to resume from in {out}")
-        saved = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
-        if saved["fingerprint"] != fingerprint:
-            raise ConfigError(f"the checkpoint in {out} belongs to other data, another network or other settings")
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        scheduler.load_state_dict(saved["scheduler"])
-        generator.set_state(saved["generator"].cpu())
-        history, best = saved["history"], saved["best"]
+        training.restore(_load(out, fingerprint, device))
     else:
-        model.start(z["train"], generator)
+        n = min(len(rows["train"].weight), _START_ROWS)
+        model.start(rows["train"][_draw(rows["train"].weight, n, training.generator)], training.generator)
 
-    with progress(f"train {model.method}", config.epochs) as advance:
-        advance(len(history))
-        for epoch in range(len(history), config.epochs):
-            row = {"epoch": float(epoch), **_epoch(model, optimizer, z["train"], weight["train"], config, generator)}
-            model.eval()
-            row |= model.validate(held_out, _generator(config.seed, 2, device))
+    epochs = config.epochs if training.trainable else 1
+    good, undone = copy.deepcopy(training.state()), 0
+    with progress(f"train {model.method}", epochs) as advance:
+        advance(len(training.history))
+        while len(training.history) < epochs:
+            epoch = len(training.history)
+            row = {"epoch": float(epoch), **training.epoch(rows["train"])}
+            row |= _judge(training, held_out, _generator(config.seed, 2, device))
             value = row[model.criterion]
-            if not math.isfinite(row["loss"] + value):
-                if best["epoch"] < 0:
-                    raise ConfigError(f"training diverged in epoch {epoch}: lower train.learning_rate")
-                warnings.warn(f"training diverged in epoch {epoch}; epoch {best['epoch']} is kept", stacklevel=2)
-                break
-            row["learning_rate"] = optimizer.param_groups[0]["lr"]
-            scheduler.step(value)
-            history.append(row)
-            if value < best["value"]:
-                best = {"value": value, "epoch": epoch, "state": copy.deepcopy(model.state_dict())}
+            if not math.isfinite(row["loss"] + value) or model.diverged(row):
+                if undone == config.rollbacks:
+                    if training.best["epoch"] < 0:
+                        raise ConfigError(f"training diverged in epoch {epoch}: lower train.learning_rate")
+                    warnings.warn(
+                        f"training diverged in epoch {epoch}; epoch {training.best['epoch']} is kept", stacklevel=2
+                    )
+                    break
+                undone += 1
+                training.restore(copy.deepcopy(good))
+                training.scale *= 0.5**undone
+                training.optimizer.param_groups[0]["lr"] *= 0.5**undone
+                continue
+            undone = 0
+            _record(training, row)
+            good = copy.deepcopy(training.state())
             if out is not None:
-                _save(out, model, optimizer, scheduler, generator, history, best, fingerprint)
-            advance(1, note=f"{model.criterion} {value:.4g} (best {best['value']:.4g})")
-            if epoch - best["epoch"] >= config.stop_patience:
+                _save(out, training, fingerprint)
+            advance(1, note=f"{model.criterion} {value:.4g} (best {training.best['value']:.4g})")
+            if epoch - training.best["epoch"] >= config.stop_patience:
                 break
-    model.load_state_dict(best["state"])
+    model.load_state_dict(training.best["state"])
     model.eval()
-    return history
+    return training.history
 
 
-def _epoch(
-    model: AE,
-    optimizer: torch.optim.Optimizer,
-    z: Tensor,
-    weight: Tensor,
-    config: TrainConfig,
-    generator: torch.Generator,
-) -> dict[str, float]:
-    model.train()
-    index = _draw(weight, config.samples_per_epoch, generator)
-    sums: dict[str, float] = {}
-    batches = index.split(config.batch_size)
-    for batch in batches:
-        figures = model.training_loss(z[batch], generator)
-        optimizer.zero_grad()
-        figures["loss"].backward()
-        optimizer.step()
-        for name, value in figures.items():
-            sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
-    return sums
+def _judge(training: _Training, held_out: Tensor, generator: torch.Generator) -> dict[str, float]:
+    """Validate the averaged weights; the training goes on with its own."""
+    model = training.model
+    own = copy.deepcopy(model.state_dict()) if training.average else None
+    if own is not None:
+        model.load_state_dict(training.averaged())
+    model.eval()
+    figures = model.validate(held_out, generator)
+    if own is not None:
+        model.load_state_dict(own)
+    return figures
 
 
-def _save(
-    out: Path, model: AE, optimizer: Any, scheduler: Any, generator: torch.Generator,
-    history: list[dict[str, float]], best: Mapping[str, Any], fingerprint: str,
-) -> None:  # fmt: skip
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "generator": generator.get_state(),
-        "history": history,
-        "best": dict(best),
-        "fingerprint": fingerprint,
-    }
-    torch.save(state, out / "checkpoint.pt.part")
+def _record(training: _Training, row: dict[str, float]) -> None:
+    """Take an epoch into the history, and keep it if its smoothed figure is the best so far."""
+    model, config = training.model, training.config
+    row["learning_rate"] = training.optimizer.param_groups[0]["lr"]
+    recent = [r[model.criterion] for r in training.history[1 - config.smoothing :]] if config.smoothing > 1 else []
+    value = float(np.mean([*recent, row[model.criterion]]))
+    if config.smoothing > 1:
+        row["smoothed"] = value
+    if config.schedule == "plateau":
+        training.plateau.step(value)
+    training.history.append(row)
+    if value < training.best["value"]:
+        state = copy.deepcopy(training.averaged())
+        training.best = {"value": value, "epoch": int(row["epoch"]), "state": state}
+
+
+def _load(out: Path | None, fingerprint: str, device: torch.device) -> dict[str, Any]:
+    if out is None or not (out / "checkpoint.pt").exists():
+        raise ConfigError(f"there is no checkpoint to resume from in {out}")
+    saved: dict[str, Any] = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
+    if saved["fingerprint"] != fingerprint:
+        raise ConfigError(f"the checkpoint in {out} belongs to other data, another network or other settings")
+    return saved
+
+
+def _save(out: Path, training: _Training, fingerprint: str) -> None:
+    torch.save({**training.state(), "fingerprint": fingerprint}, out / "checkpoint.pt.part")
     (out / "checkpoint.pt.part").replace(out / "checkpoint.pt")
-    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
+    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in training.history))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -11,13 +13,39 @@ from torch import Tensor, nn
 from coffea_ad.errors import SkimError
 from coffea_ad.weights import n_effective
 
-__all__ = ["QuantileNormal"]
+__all__ = ["QuantileNormal", "Transform"]
 
 _SEGMENTS = 256  # a power of two: the search below halves it
 _FAR = 3.0e38
 
 
-class QuantileNormal(nn.Module):
+class Transform(nn.Module):
+    """A preprocessing x → z that is fitted to the training rows, column by column.
+
+    Attributes
+    ----------
+    low, high : (features,)
+        The range of z that the training rows cover; the box of Markov chains.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+        self.register_buffer("low", torch.full((features,), -4.0))
+        self.register_buffer("high", torch.full((features,), 4.0))
+        self.low: Tensor
+        self.high: Tensor
+
+    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> Self:
+        """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform rows, (n, features) → (n, features)."""
+        raise NotImplementedError
+
+
+class QuantileNormal(Transform):
     """Map every feature to a standard normal by its quantiles: piecewise linear in x, linear tails.
 
     z(x) = Φ⁻¹(F(x)) with the weighted mid-rank distribution F, so that tied values share one z; between knots
@@ -40,19 +68,14 @@ class QuantileNormal(nn.Module):
     """
 
     def __init__(self, features: int) -> None:
-        super().__init__()
-        self.features = features
+        super().__init__(features)
         for name in ("x0", "z0", "slope"):
             self.register_buffer(name, torch.zeros(features * _SEGMENTS))  # flat: shared by all steps of the graph
-        self.register_buffer("low", torch.full((features,), -4.0))
-        self.register_buffer("high", torch.full((features,), 4.0))
         self.x0: Tensor
         self.z0: Tensor
         self.slope: Tensor
-        self.low: Tensor
-        self.high: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> QuantileNormal:
+    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> Self:
         """Set the knots.
 
         Parameters

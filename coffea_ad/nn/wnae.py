@@ -52,8 +52,8 @@ class WNAE(AE):
     True
     """
 
-    method = "WNAE"
-    criterion = "excess"
+    method: ClassVar[str] = "WNAE"
+    criterion: ClassVar[str] = "excess"
     figures: ClassVar[tuple[str, ...]] = ("loss", "wasserstein", "floor")
 
     def __init__(
