@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,36 +14,188 @@ from torch import Tensor, nn
 from coffea_ad.errors import SkimError
 from coffea_ad.weights import n_effective
 
-__all__ = ["QuantileNormal", "Transform"]
+__all__ = ["Log", "QuantileNormal", "Standard", "Transform", "covered"]
 
-_SEGMENTS = 256  # a power of two: the search below halves it
-_FAR = 3.0e38
+_COARSE = 16
+_SEGMENTS = _COARSE**2
+_REACH = 1e6  # the largest |z|: far from everything, and its square is still a number in float32
+_SMALL = 0.01  # the quantile of |x| ≠ 0 below which `Log` is linear
+
+Floats = npt.NDArray[np.float64]
+
+
+def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float]:
+    """Return the different values of a column, their weighted mid-ranks, and the rank that one effective row has."""
+    values, inverse = np.unique(x, return_inverse=True)
+    mass = np.bincount(inverse, weight)
+    rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
+    return values, rank, 0.5 / (n_effective(weight) + 1)
+
+
+def covered(x: Floats, weight: Floats) -> tuple[float, float]:
+    """Return the range of a column, without what rests on less than about one effective row at either end."""
+    values, rank, edge = _distribution(x, weight)
+    inside = values[(rank > edge) & (rank < 1 - edge)]
+    return (float(inside[0]), float(inside[-1])) if len(inside) else (float(values[0]), float(values[-1]))
 
 
 class Transform(nn.Module):
     """A preprocessing x → z that is fitted to the training rows, column by column.
 
+    Parameters
+    ----------
+    features : int
+        Number of columns.
+    names : sequence of str
+        Their names, for messages.
+
     Attributes
     ----------
     low, high : (features,)
-        The range of z that the training rows cover; the box of Markov chains.
+        The range of z that the training rows cover, without what rests on less than about one effective row at either
+        end; the box of Markov chains.
     """
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, names: Sequence[str] = ()) -> None:
         super().__init__()
-        self.features = features
+        self.features, self.names = features, tuple(names)
         self.register_buffer("low", torch.full((features,), -4.0))
         self.register_buffer("high", torch.full((features,), 4.0))
         self.low: Tensor
         self.high: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> Self:
-        """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
+    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+        """Learn from finite rows, (n, features), with weights that are not negative, (n,).
+
+        Raises
+        ------
+        SkimError
+            Rows are not flat, or a column cannot be transformed; the message names it.
+        """
+        if x.ndim != 2:
+            raise SkimError(
+                f"rows of shape {x.shape[1:]} cannot be transformed column by column; this model takes flat rows"
+            )
+        for i in range(self.features):
+            low, high = self._fit_column(i, np.asarray(x[:, i], np.float64), np.asarray(weight, np.float64))
+            self.low[i], self.high[i] = low, high
+        return self
+
+    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+        """Learn one column; return the range of its z."""
         raise NotImplementedError
+
+    def _refuse(self, i: int, why: str) -> SkimError:
+        return SkimError(f"column {self.names[i] if self.names else i} {why}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
         raise NotImplementedError
+
+
+class Standard(Transform):
+    """Shift and scale every column: z = (x − μ) / σ, with the weighted mean and standard deviation.
+
+    |z| ends at 10⁶, so that an input near the end of float32 gives a number in every model.
+
+    Parameters
+    ----------
+    features, names
+        As for `Transform`.
+    constant : "keep" or "refuse"
+        What is done with a column that takes one value only: it keeps its unit, σ = 1, so that it is 0 in training and
+        another value still shows; or training ends with a sentence. In wide, sparse features such as the rapidity-mass
+        matrix some columns are always constant, and so "keep" is the default. A skim in which all columns are constant
+        is refused in any case.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0], [3.0]], np.float32)
+    >>> Standard(1).fit(x, np.ones(2))(torch.tensor([[5.0]])).item()
+    3.0
+    """
+
+    def __init__(
+        self, features: int, *, names: Sequence[str] = (), constant: Literal["keep", "refuse"] = "keep"
+    ) -> None:
+        super().__init__(features, names=names)
+        self.constant = constant
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+        """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
+        if x.ndim == 2 and len(x) and bool((x == x[0]).all()):
+            raise SkimError("all columns take one value only; there is nothing to standardise")
+        return super().fit(x, weight)
+
+    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+        mean = np.average(x, weights=weight)
+        scale = np.float32(np.sqrt(np.average((x - mean) ** 2, weights=weight)))
+        if np.ptp(x[weight > 0]) == 0 or scale == 0:
+            if self.constant == "refuse":
+                raise self._refuse(i, "takes one value only; it cannot be standardised")
+            mean, scale = x[weight > 0][0], np.float32(1)
+        self.mean[i], self.scale[i] = float(mean), float(scale)
+        low, high = covered(x, weight)
+        return (low - mean) / scale, (high - mean) / scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform rows, (n, features) → (n, features)."""
+        return ((x - self.mean) / self.scale).clamp(-_REACH, _REACH)
+
+
+class Log(Transform):
+    """Take the logarithm of every column and standardise it; defined for any number, zero and negative ones included.
+
+    y = sign(x) log(1 + |x|/ε) and z = (y − μ_y) / σ_y. For x ≥ 0 that is log(x + ε) up to constants: values far below
+    ε, an atom at zero among them, lie together, and negative ones mirror the positive ones. ε is the weighted 1 %
+    quantile of |x| over the rows in which x is not zero.
+
+    Parameters
+    ----------
+    features, names
+        As for `Transform`.
+
+    Examples
+    --------
+    >>> x = np.geomspace(1, 1e4, 101, dtype=np.float32)[:, None]
+    >>> z = Log(1).fit(x, np.ones(101))(torch.tensor([[0.0], [100.0], [1e4], [-5.0]]))
+    >>> bool(z.isfinite().all()), bool(z[3] < z[0] < z[1] < z[2])
+    (True, True)
+    """
+
+    def __init__(self, features: int, *, names: Sequence[str] = ()) -> None:
+        super().__init__(features, names=names)
+        for name in ("epsilon", "scale"):
+            self.register_buffer(name, torch.ones(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.epsilon: Tensor
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+        x, weight = x[weight > 0], weight[weight > 0]
+        if np.ptp(x) == 0:
+            raise self._refuse(i, "takes one value only; it cannot be transformed")
+        size, rank, _ = _distribution(np.abs(x[x != 0]), weight[x != 0])
+        epsilon = max(float(np.interp(_SMALL, rank, size)), 1e-30)
+        y = np.sign(x) * np.log1p(np.abs(x) / epsilon)
+        mean = np.average(y, weights=weight)
+        scale = np.float32(np.sqrt(np.average((y - mean) ** 2, weights=weight)))
+        if scale == 0:
+            raise self._refuse(i, "takes nearly one value only; it cannot be transformed")
+        self.epsilon[i], self.mean[i], self.scale[i] = epsilon, float(mean), float(scale)
+        low, high = covered(y, weight)
+        return (low - mean) / scale, (high - mean) / scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform rows, (n, features) → (n, features)."""
+        relative = (x.abs() / self.epsilon).clamp(max=1e38)  # a large x over a small ε is more than float32 holds
+        y = x.sign() * (1 + relative).log()
+        return ((y - self.mean) / self.scale).clamp(-_REACH, _REACH)
 
 
 class QuantileNormal(Transform):
@@ -50,77 +203,52 @@ class QuantileNormal(Transform):
 
     z(x) = Φ⁻¹(F(x)) with the weighted mid-rank distribution F, so that tied values share one z; between knots
     z is linear in x, and beyond the last knots it goes on with the mean slope of the outermost segments, so that two
-    anomalies beyond the training range stay distinguishable. The segment is found by an unrolled binary search, since
-    `torch.searchsorted` has no ONNX form.
+    anomalies beyond the training range stay distinguishable, up to |z| = 10⁶.
 
     Parameters
     ----------
-    features : int
-        Number of columns.
+    features, names
+        As for `Transform`.
 
     Examples
     --------
-    >>> import torch
     >>> x = torch.linspace(0, 1, 1001)[:, None] ** 2
     >>> transform = QuantileNormal(1).fit(x.numpy(), np.ones(1001))
     >>> transform(torch.tensor([[0.25]])).abs().item() < 0.01  # the median goes to 0
     True
     """
 
-    def __init__(self, features: int) -> None:
-        super().__init__(features)
+    def __init__(self, features: int, *, names: Sequence[str] = ()) -> None:
+        super().__init__(features, names=names)
         for name in ("x0", "z0", "slope"):
             self.register_buffer(name, torch.zeros(features * _SEGMENTS))  # flat: shared by all steps of the graph
         self.x0: Tensor
         self.z0: Tensor
         self.slope: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> Self:
-        """Set the knots.
+    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+        knots_x, knots_z = self._knots(x, weight, i)
+        slopes = np.clip(np.diff(knots_z) / np.diff(knots_x), 1e-37, 1e37)  # what float32 can hold
+        mine, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
+        for table, unused, values in (
+            (self.x0, np.inf, knots_x[:-1]),  # no number reaches an unused segment
+            (self.z0, 0.0, knots_z[:-1]),
+            (self.slope, 0.0, slopes),
+        ):
+            table[mine] = unused
+            table[mine][:n] = torch.from_numpy(values)
+        return float(knots_z[1]), float(knots_z[-2])
 
-        Parameters
-        ----------
-        x : (n, features) float32
-            Finite rows.
-        weight : (n,) float64
-            Not negative.
-
-        Raises
-        ------
-        SkimError
-            A column is constant, or rows are not flat.
-        """
-        if x.ndim != 2:
-            raise SkimError(
-                f"rows of shape {x.shape[1:]} cannot be transformed column by column; this model takes flat rows"
-            )
-        for i in range(self.features):
-            knots_x, knots_z = self._knots(np.asarray(x[:, i], np.float64), weight, i)
-            slopes = np.diff(knots_z) / np.diff(knots_x)
-            mine, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
-            for table, unused, values in (
-                (self.x0, _FAR, knots_x[:-1]),
-                (self.z0, 0.0, knots_z[:-1]),
-                (self.slope, 0.0, slopes),
-            ):
-                table[mine] = unused
-                table[mine][:n] = torch.from_numpy(values)
-            self.low[i], self.high[i] = float(knots_z[1]), float(knots_z[-2])
-        return self
-
-    def _knots(
-        self, x: npt.NDArray[np.float64], weight: npt.NDArray[np.float64], column: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        values, inverse = np.unique(x, return_inverse=True)
+    def _knots(self, x: Floats, weight: Floats, i: int) -> tuple[Floats, Floats]:
+        values, rank, edge = _distribution(x, weight)
+        if max(-values[0], values[-1]) > 1e37:
+            raise self._refuse(i, f"reaches {max(-values[0], values[-1]):.2g}; it cannot be transformed")
         if len(values) < 3:
-            raise SkimError(f"column {column} takes fewer than three different values; it cannot be transformed")
-        mass = np.bincount(inverse, weight)
-        rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
+            raise self._refuse(i, "takes fewer than three different values; it cannot be transformed")
         # Beyond this rank a quantile rests on less than one effective row; the tails take over.
-        edge = 0.5 / (n_effective(weight) + 1)
         inside = (rank > edge) & (rank < 1 - edge)
         if inside.sum() < 2:
-            raise SkimError(f"column {column} has nearly all its weight on one value; it cannot be transformed")
+            raise self._refuse(i, "has nearly all its weight on one value; it cannot be transformed")
         z, values = ndtri(rank[inside]), values[inside]
         grid = np.linspace(z[0], z[-1], _SEGMENTS - 2)
         inner = np.interp(grid, z, values).astype(np.float32).astype(np.float64)
@@ -138,15 +266,24 @@ class QuantileNormal(Transform):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
-        start = torch.arange(self.features, device=x.device) * _SEGMENTS
-        index = torch.zeros_like(x, dtype=torch.int64) + start
+        by_column = x.t().contiguous()
+        table = torch.stack([self.x0, self.z0, self.slope], dim=1)
+        x0, z0, slope = table.index_select(0, self._segment(by_column).reshape(-1)).unbind(dim=1)
+        z = (z0 + (by_column.reshape(-1) - x0) * slope).clamp(-_REACH, _REACH)
+        return z.reshape(self.features, -1).t().contiguous()
 
-        def look_up(table: Tensor, at: Tensor) -> Tensor:
-            return table.index_select(0, at.reshape(-1)).reshape(at.shape)
-
-        step = _SEGMENTS // 2
-        while step:
-            candidate = index + step
-            index = torch.where(x >= look_up(self.x0, candidate), candidate, index)
-            step //= 2
-        return look_up(self.z0, index) + (x - look_up(self.x0, index)) * look_up(self.slope, index)
+    def _segment(self, x: Tensor) -> Tensor:
+        """Return the place in the tables of the last knot at or below every value, (features, n) → (features, n)."""
+        knots = self.x0.reshape(self.features, _COARSE, -1)
+        start = torch.arange(self.features, dtype=torch.int32, device=x.device)[:, None]
+        if not torch.compiler.is_exporting():
+            found = torch.searchsorted(knots.flatten(1), x, right=True, out_int32=True) - 1
+            return found.clamp(min=0) + start * _SEGMENTS
+        # The same for a graph, which has no such search: every 16th knot is compared, and then the 15 that follow.
+        # Products with ones count what is passed; sums over an empty batch fail in onnxruntime.
+        passed = (x[:, None, :] >= knots[:, 1:, :1]).to(x.dtype)
+        coarse = (torch.ones(1, _COARSE - 1) @ passed).squeeze(1).to(torch.int32) + start * _COARSE
+        near = knots[:, :, 1:].flatten(0, 1).index_select(0, coarse.reshape(-1))
+        values = x.reshape(-1, 1) @ torch.ones(1, _COARSE - 1)  # onnxruntime compares equal shapes ten times as fast
+        fine = ((values >= near).to(x.dtype) @ torch.ones(_COARSE - 1, 1)).reshape(self.features, -1)
+        return coarse * _COARSE + fine.to(torch.int32)

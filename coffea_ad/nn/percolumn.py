@@ -1,0 +1,182 @@
+"""Which preprocessing each column gets: the option `preprocessing` of the training recipes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import AfterValidator
+from torch import Tensor, nn
+
+from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.nn.transforms import Log, QuantileNormal, Standard, Transform, covered
+
+__all__ = ["PerColumn", "Preprocessing", "Unchanged", "preprocessing"]
+
+Floats = npt.NDArray[np.float64]
+
+
+class Unchanged(Transform):
+    """Leave the rows as they are, of whatever shape: z = x.
+
+    `low` and `high` hold the range of each entry of the last axis where its length is `features`, else of all values.
+
+    Examples
+    --------
+    >>> float(Unchanged(1)(torch.tensor([[3.0]])))
+    3.0
+    """
+
+    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+        """Note the range of the rows, (n, …)."""
+        if x.ndim == 2:
+            return super().fit(x, weight)
+        axes = tuple(range(x.ndim - 1)) if x.shape[-1] == self.features else None
+        self.low.copy_(torch.from_numpy(np.array(x.min(axis=axes))))
+        self.high.copy_(torch.from_numpy(np.array(x.max(axis=axes))))
+        return self
+
+    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:  # noqa: ARG002
+        return covered(x, weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rows."""
+        return x
+
+
+_KINDS: dict[str, type[Transform]] = {
+    "quantile": QuantileNormal,
+    "standard": Standard,
+    "log": Log,
+    "none": Unchanged,
+}
+_OTHERS = "*"
+
+
+def _check(spec: str | dict[str, str]) -> str | dict[str, str]:
+    """Refuse kinds that do not exist."""
+    for kind in spec.values() if isinstance(spec, Mapping) else [spec]:
+        if kind not in _KINDS:
+            raise ValueError(unknown_text("preprocessing", str(kind), _KINDS))
+    return spec
+
+
+Preprocessing = Annotated[str | dict[str, str], AfterValidator(_check)]
+"""A key of a recipe's Config: "quantile", "standard", "log" or "none", or one of them for each column, `*` for others."""
+
+
+class PerColumn(Transform):
+    """A preprocessing of its own for every column.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        "quantile", "standard", "log" or "none", one for each column.
+    names : sequence of str
+        The columns' names, for messages.
+
+    Raises
+    ------
+    ConfigError
+        A kind does not exist.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(1).exponential(size=(500, 2)).astype(np.float32)
+    >>> z = PerColumn(["log", "none"]).fit(x, np.ones(500))(torch.from_numpy(x))
+    >>> round(z[:, 0].mean().abs().item(), 4), bool((z[:, 1] == torch.from_numpy(x[:, 1])).all())
+    (0.0, True)
+    """
+
+    def __init__(self, kinds: Sequence[str], *, names: Sequence[str] = ()) -> None:
+        super().__init__(len(kinds), names=names)
+        known = names or [str(i) for i in range(len(kinds))]
+        self.parts, self.places = nn.ModuleList(), []
+        for kind in dict.fromkeys(kinds):
+            if kind not in _KINDS:
+                raise ConfigError(unknown_text("preprocessing", kind, _KINDS))
+            mine = [i for i, other in enumerate(kinds) if other == kind]
+            self.parts.append(_KINDS[kind](len(mine), names=[known[i] for i in mine]))
+            self.places.append(mine)
+        order = np.argsort([i for mine in self.places for i in mine])
+        self.register_buffer("order", torch.from_numpy(order), persistent=False)
+        self.order: Tensor
+
+    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+        """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
+        if x.ndim != 2:
+            return super().fit(x, weight)  # which says why not
+        for part, mine in zip(self.parts, self.places, strict=True):
+            part.fit(x[:, mine], weight)  # type: ignore[operator]
+            self.low[mine], self.high[mine] = part.low, part.high  # type: ignore[assignment]
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform rows, (n, features) → (n, features)."""
+        parts = [
+            part(x.index_select(1, torch.tensor(mine, device=x.device)))
+            for part, mine in zip(self.parts, self.places, strict=True)
+        ]
+        return torch.cat(parts, dim=1).index_select(1, self.order)
+
+
+def preprocessing(spec: str | Mapping[str, str], columns: Sequence[str]) -> Transform:
+    """Make the preprocessing of a model.
+
+    Parameters
+    ----------
+    spec : str or {column: str}
+        "quantile": to a standard normal by the quantiles (`QuantileNormal`); "standard": (x − μ)/σ (`Standard`); "log":
+        the logarithm, standardised (`Log`); "none" (`Unchanged`). A mapping gives a kind to each column by name, and to
+        all others under `*`.
+    columns : sequence of str
+        Names of the model's inputs, in order.
+
+    Returns
+    -------
+    Transform
+        To be fitted by `fit`, with the model.
+
+    Raises
+    ------
+    ConfigError
+        A kind or a column does not exist, or a column is not mentioned.
+
+    Examples
+    --------
+    >>> type(preprocessing("standard", ["tau2", "tau3"])).__name__
+    'Standard'
+    >>> preprocessing({"tau2": "log", "tau4": "none"}, ["tau2", "tau3"])
+    Traceback (most recent call last):
+    coffea_ad.errors.ConfigError: preprocessing: unknown column 'tau4'; did you mean 'tau3'? Known: *, tau2, tau3
+    """
+    try:
+        _check(dict(spec) if isinstance(spec, Mapping) else spec)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    kinds = [spec] * len(columns) if isinstance(spec, str) else _by_column(spec, columns)
+    if len(set(kinds)) == 1:
+        return _KINDS[kinds[0]](len(columns), names=columns)
+    return PerColumn(kinds, names=columns)
+
+
+def _by_column(spec: Mapping[str, str], columns: Sequence[str]) -> list[str]:
+    """Return the kind of every column."""
+    for name in spec:
+        if name not in (*columns, _OTHERS):
+            near = [
+                *difflib.get_close_matches(name, columns, n=20, cutoff=0.0),
+                _OTHERS,
+            ]  # some features have thousands
+            raise ConfigError("preprocessing: " + unknown_text("column", name, near))
+    missing = [c for c in columns if c not in spec] if _OTHERS not in spec else []
+    if missing:
+        shown = ", ".join(missing[:20]) + (", …" if len(missing) > 20 else "")
+        raise ConfigError(
+            f"preprocessing: no kind is given for {shown}; name each column, or use {_OTHERS!r} for others"
+        )
+    return [spec.get(c, spec.get(_OTHERS, "none")) for c in columns]
