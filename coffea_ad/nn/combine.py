@@ -1,0 +1,257 @@
+"""Combine scores of any kind in one file, by their ranks in the background."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.compose
+import onnx.inliner
+import onnx.version_converter
+from onnx import helper, numpy_helper
+
+from coffea_ad.card import Calibration, Folds, Golden, ModelCard, write_card
+from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.nn.ranks import RULES, By, Nodes, add_logp, combined_logp
+from coffea_ad.recard import new_regions
+from coffea_ad.scoring import OnnxScorer
+
+__all__ = ["By", "combine"]
+
+_METHODS: dict[By, str] = {"rank": "rank average", "mean-logp": "mean logp", "max": "largest logp"}
+_OPSET = 13  # the least that has all operators used here
+
+
+def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
+    """Read the members, and refuse what cannot stand together."""
+    if len(models) < 2:
+        raise ConfigError("a combination needs two models or more")
+    members = [OnnxScorer(path) for path in models]
+    first = members[0]
+    for member in members:
+        if member.card.calibration is None:
+            raise ConfigError(
+                f"{member.name}: its card has no calibration, and so its score no rank; coffea-ad regions makes one from a skim"
+            )
+        if member is not first and member.digest in {m.digest for m in members[: members.index(member)]}:
+            raise ConfigError(f"{member.name}: the same model is given twice")
+        for what, mine, theirs in (
+            ("level", member.card.level, first.card.level),
+            ("collection", member.card.collection, first.card.collection),
+            ("features", _features(member.card), _features(first.card)),
+        ):
+            if mine != theirs:
+                raise CardMismatch(f"{member.name}: its {what} are not those of {first.name}: {mine} and {theirs}")
+        if [s.features for s in member.card.inputs] != [s.features for s in first.card.inputs]:
+            raise CardMismatch(
+                f"{member.name}: the versions, options or columns of its features are not those of {first.name}"
+            )
+        member.sessions  # noqa: B018  a member whose golden rows fail must not get into another file
+    return members
+
+
+def _features(card: ModelCard) -> str:
+    return " and ".join(", ".join(f.key for f in spec.features) for spec in card.inputs)
+
+
+def _folds(members: Sequence[OnnxScorer]) -> Folds | None:
+    """Return the folds of the members that have some; those without score all folds."""
+    folded = [m for m in members if m.card.folds is not None]
+    for member in folded:
+        if member.card.folds != folded[0].card.folds:
+            raise CardMismatch(f"{member.name}: its folds are not those of {folded[0].name}")
+    return folded[0].card.folds if folded else None
+
+
+def _proto(member: OnnxScorer, opset: int) -> Any:
+    """Parse a member, without functions and in the given version of ONNX's operators."""
+    proto = onnx.load_from_string(member.data)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    if _opset(proto) == opset:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, opset)
+    except Exception as error:  # noqa: BLE001  the converter has no exception of its own
+        raise BadModel(f"{member.name}: it cannot be brought to opset {opset} ({str(error).splitlines()[0]})") from None
+
+
+def _opset(proto: Any) -> int:
+    return max((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
+    """Put the members side by side, and their ranks and the rule behind them."""
+    opset = max(_OPSET, *(_opset(onnx.load_from_string(m.data)) for m in members))
+    protos = [_proto(member, opset) for member in members]
+    graphs = [onnx.compose.add_prefix_graph(p.graph, f"member_{i}_") for i, p in enumerate(protos)]
+    add = Nodes()
+    for i, member in enumerate(members):
+        for ours, theirs in zip(card.inputs, member.card.inputs, strict=True):
+            add("Identity", ours.name, output=f"member_{i}_{theirs.name}")
+    heads, add.nodes = add.nodes, []
+    for f, output in enumerate(card.outputs):
+        scores = []
+        for i, member in enumerate(members):
+            name = member.card.outputs[f if member.card.folds is not None else 0]
+            flat = add("Reshape", f"member_{i}_{name}", add.constant([-1], np.int64))
+            scores.append(add("Cast", flat, to=onnx.TensorProto.DOUBLE))
+        values = [add_logp(add, s, _calibration(m)) for s, m in zip(scores, members, strict=True)]
+        total = add("Sum", *scores)
+        zero = add("Sub", total, total)  # or NaN, if any member has no score: minima and maxima may lose a NaN
+        add(
+            "Cast",
+            add("Where", add("IsNaN", zero), zero, RULES[by](add, values)),
+            to=onnx.TensorProto.FLOAT,
+            output=output,
+        )
+    graph = helper.make_graph(
+        [*heads, *(n for g in graphs for n in g.node), *add.nodes],
+        "combination",
+        [helper.make_tensor_value_info(s.name, onnx.TensorProto.FLOAT, ["rows", *s.shape]) for s in card.inputs],
+        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows"]) for o in card.outputs],
+        [
+            *(t for g in graphs for t in g.initializer),
+            *(numpy_helper.from_array(v, k) for k, v in add.constants.items()),
+        ],
+        sparse_initializer=[t for g in graphs for t in g.sparse_initializer],
+    )
+    others = {o.domain: o.version for p in protos for o in p.opset_import if o.domain not in ("", "ai.onnx")}
+    opsets = [helper.make_opsetid(domain, version) for domain, version in {"": opset, **others}.items()]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=max(p.ir_version for p in protos))
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _calibration(member: OnnxScorer) -> Calibration:
+    if member.card.calibration is None:
+        raise ConfigError(f"{member.name}: its card has no calibration")
+    return member.card.calibration
+
+
+def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | None:
+    """Take the members' golden rows, with what their scores give: a session of the new file recomputes it."""
+    listed = [m.card.golden.inputs for m in members if m.card.golden is not None]
+    if not listed:
+        return None
+    rows = {
+        spec.name: tuple(row for inputs in listed for row in list(inputs.values())[i])
+        for i, spec in enumerate(card.inputs)
+    }
+    n, scores = len(rows[card.inputs[0].name]), []
+    for f in range(len(card.outputs)):
+        values = []
+        for m in members:
+            batch = {
+                theirs.name: np.array(rows[ours.name], np.float32).reshape(n, *ours.shape)
+                for ours, theirs in zip(card.inputs, m.card.inputs, strict=True)
+            }
+            folds = np.full(n, f) if m.card.folds is not None else None
+            values.append(np.asarray(m(batch, folds)))
+        scores += combined_logp([_calibration(m) for m in members], values, by).tolist()
+    return Golden(inputs=rows, scores=tuple(scores))
+
+
+def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
+    """Say who the members are; `rows` and `filters` keep training rows out of later calibrations."""
+    provenance: dict[str, Any] = {
+        "by": by,
+        "members": [
+            {
+                "file": Path(m.name).name,
+                "name": m.card.name,
+                "method": m.card.method,
+                "digest": m.digest,
+                "calibration": _calibration(m).derived_from,
+                "selection": m.card.selection,
+            }
+            for m in members
+        ],
+        "versions": {p: importlib.metadata.version(p) for p in ("coffea-ad", "onnx", "onnxruntime", "numpy")},
+    }
+    trained = [m.card.provenance for m in members if "rows" in m.card.provenance]
+    if trained:
+        provenance["rows"] = functools.reduce(operator.or_, (p["rows"] for p in trained))
+        filters = [p.get("filters", []) for p in trained]
+        if any(f != filters[0] for f in filters):
+            raise CardMismatch(
+                f"the members were trained on rows chosen in different ways: {', '.join(map(str, filters))}"
+            )
+        provenance["filters"] = filters[0]
+    return provenance
+
+
+def combine(
+    models: Sequence[str | Path],
+    *,
+    by: By = "rank",
+    name: str = "combination",
+    background: str | Path | None = None,
+    datasets: Sequence[str] = (),
+    efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
+) -> bytes:
+    """Write one model from several.
+
+    Every member's score becomes ℓᵢ = −log₁₀ εᵢ by its own calibration, ε being the background efficiency of "at least
+    this score" and 1 − ε the rank. Beyond the largest calibrated score ℓ goes on in a straight line, so that anomalies
+    stay distinguishable. The score of the combination is −log₁₀ of the mean of εᵢ, which orders rows as the mean of
+    their ranks does, or the mean of ℓᵢ, or the largest ℓᵢ. A row that has no score from one member has none.
+
+    Parameters
+    ----------
+    models : sequence of path
+        Two or more model files with the same features, level and collection; if some have folds, the same ones.
+    by : "rank", "mean-logp" or "max"
+    name : str
+        On the card.
+    background : path, optional
+        A skim, for calibration and regions; without it the model gives scores only, until `coffea-ad regions`.
+    datasets, efficiencies
+        Of the background.
+
+    Returns
+    -------
+    bytes
+        The new file.
+
+    Raises
+    ------
+    ConfigError, CardMismatch, BadModel
+        A member has no calibration, takes other inputs than the first, or cannot be merged.
+
+    References
+    ----------
+    T. Aarrestad et al., "The Dark Machines anomaly score challenge", arXiv:2105.14027.
+
+    Examples
+    --------
+    >>> combine([model_file])
+    Traceback (most recent call last):
+    coffea_ad.errors.ConfigError: a combination needs two models or more
+    """
+    members = _read(models)
+    first = members[0].card
+    card = ModelCard(
+        name=name,
+        method=_METHODS[by],
+        level=first.level,
+        collection=first.collection,
+        inputs=first.inputs,
+        quantiles=next((m.card.quantiles for m in members if m.card.quantiles is not None), None),
+        selection=first.selection if all(m.card.selection == first.selection for m in members) else {},
+        folds=_folds(members),
+        flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
+        provenance=_provenance(members, by),
+    )
+    card = card.model_copy(update={"golden": _golden(members, card, by)})
+    sealed = write_card(_graph(members, card, by), card, name)
+    if background is not None:
+        sealed = new_regions(sealed, background, efficiencies=efficiencies, datasets=datasets, name=name)
+    OnnxScorer(sealed).sessions  # noqa: B018  a file whose own golden rows fail must not be written
+    return sealed
