@@ -1,0 +1,92 @@
+"""Deep SVDD: networks without biases that map the background to a point; the score is the distance from it.
+
+    coffea-ad run svdd --config svdd/svj.yaml data=skims/ -o svdd.onnx
+    coffea-ad run svdd --config svdd/reduced.yaml data=skims/ -o svdd.onnx 'dimensions=[5, 21, 89]'
+    coffea-ad run svdd --config svdd/one.yaml data=skims/ -o svdd1.onnx pretrain_epochs=20
+
+By default an ensemble of ten networks with 5 to 377 outputs and fixed centres, as in the Dark Machines challenge.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from coffea_ad import nn, plotting
+from coffea_ad.errors import ConfigError
+from coffea_ad.skims import WeightMode
+
+ONE = {"outputs", "centre", "pretrain_epochs"}
+ENSEMBLE = {"dimensions", "centres"}
+
+
+class Config(BaseModel):
+    """Data, networks, training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    data: str = Field(description="folder of a skim")
+    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
+    feature: str = "jet_substructure"
+    options: dict[str, Any] = {}
+    weights: WeightMode = "xsec"
+    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
+    preprocessing: nn.Preprocessing = "quantile"
+    network: Literal["ensemble", "one"] = "ensemble"
+    hidden: tuple[int, ...] = (64, 32)
+    activation: nn.UnboundedActivation = "leaky_relu"
+    dimensions: tuple[int, ...] = Field(nn.DIMENSIONS, description="ensemble: numbers of outputs")
+    centres: tuple[float, ...] = Field((1.0,), description="ensemble: constants, not 0; each with every dimension")
+    outputs: int = Field(8, ge=1, description="one network: number of outputs")
+    centre: float | None = Field(None, description="one network: a constant; the mean before training by default")
+    pretrain_epochs: int = Field(0, ge=0, description="one network: epochs as the encoder of an autoencoder, before")
+    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
+    resume: bool = False
+    train: nn.TrainConfig = nn.TrainConfig(weight_decay=1e-6)
+
+
+def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepSVDDEnsemble:
+    """Return the model before training as a Deep SVDD."""
+    unused = (ONE if config.network == "ensemble" else ENSEMBLE) & config.model_fields_set
+    if unused:
+        raise ConfigError(f"{', '.join(sorted(unused))}: network={config.network} has no use for this key")
+    torch.manual_seed(config.train.seed)
+    columns = [column.name for column in data.feature.columns]
+    shared: dict[str, Any] = {
+        "hidden": config.hidden, "activation": config.activation,
+        "transform": nn.preprocessing(config.preprocessing, columns),
+    }  # fmt: skip
+    if config.network == "ensemble":
+        return nn.DeepSVDDEnsemble(len(columns), dimensions=config.dimensions, centres=config.centres, **shared)
+    if config.pretrain_epochs == 0 or config.resume:  # a checkpoint has the weights, whatever they started from
+        return nn.DeepSVDD(len(columns), outputs=config.outputs, centre=config.centre, **shared)
+    autoencoder = nn.BiasFreeAE(len(columns), latent=config.outputs, **shared)
+    short = config.train.model_copy(update={"epochs": config.pretrain_epochs})
+    nn.fit(autoencoder, data, short, folder / "autoencoder")
+    return nn.DeepSVDD.from_autoencoder(autoencoder, centre=config.centre)
+
+
+def train(config: Config, output: Path) -> dict[str, Any]:
+    """Train, export to `output`, and leave metrics, checkpoint and a figure in the folder of the same name."""
+    data = nn.load_skim(
+        config.data, config.feature, config.options,
+        datasets=config.datasets, weights=config.weights, filters=config.filters,
+    )  # fmt: skip
+    folder = output.with_suffix("")
+    model = build(config, data, folder)
+    history = nn.fit(model, data, config.train, folder, resume=config.resume)
+    best = min(history, key=lambda row: row[model.criterion])
+
+    card = nn.make_card(
+        model,
+        data,
+        name=output.stem,
+        config=config.model_dump(mode="json"),
+        metrics=best,
+        efficiencies=config.efficiencies,
+    )
+    nn.export(model, output, card, data.part("test", "validation").x)
+    plotting.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
