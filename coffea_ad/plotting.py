@@ -13,7 +13,16 @@ import numpy.typing as npt
 from coffea_ad.errors import ConfigError
 from coffea_ad.results import Results
 
-__all__ = ["data_and_chains", "roc", "score_and_mass", "stack", "training"]
+__all__ = [
+    "auc_summary",
+    "data_and_chains",
+    "roc",
+    "score_and_mass",
+    "sculpted_spectra",
+    "significance_improvement",
+    "stack",
+    "training",
+]
 
 
 @contextmanager
@@ -73,7 +82,7 @@ def roc(
     """Draw background rejection against signal efficiency, {label: (ε_B, ε_S, AUC)}; the first `models` are solid."""
     import matplotlib as mpl
 
-    with _canvas(path) as axes:
+    with _canvas(path, size=(6.4, 4.8) if len(curves) < 8 else (8.4, 4.8)) as axes:
         ax = axes[0, 0]
         colors = mpl.color_sequences["petroff10"]
         for i, (label, (background, signal, auc)) in enumerate(curves.items()):
@@ -85,7 +94,7 @@ def roc(
         ax.set(xlim=(0, 1), ylim=(1, 3e3), yscale="log")
         ax.set_xlabel("signal efficiency")
         ax.set_ylabel("background rejection")
-        ax.legend()
+        ax.legend(**({} if len(curves) < 8 else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}))
 
 
 def stack(results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()) -> None:
@@ -144,3 +153,99 @@ def score_and_mass(
             ax.set_xlabel(xlabel)
             ax.set_ylabel(r"ad_logp of the more anomalous jet")
         axes[0, 0].figure.colorbar(mesh, ax=axes[0, -1], label="fraction of events")
+
+
+def significance_improvement(
+    curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_]]],
+    path: str | Path,
+    *,
+    models: int,
+) -> None:
+    """Draw ε_S/√ε_B against ε_B: solid where enough background passes, dotted where it does not.
+
+    Parameters
+    ----------
+    curves : {label: (ε_B, ε_S/√ε_B, enough)}
+    path : path
+    models : int
+        The first so many have thick lines.
+    """
+    import matplotlib as mpl
+
+    with _canvas(path, size=(7.6, 4.8)) as axes:
+        ax = axes[0, 0]
+        colors = mpl.color_sequences["petroff10"]
+        top = 1.5
+        for i, (label, (background, improvement, enough)) in enumerate(curves.items()):
+            look = {"color": colors[i % len(colors)], "linewidth": 2.0 if i < models else 1.0}
+            ax.plot(background, np.where(enough, improvement, np.nan), label=label, **look)
+            ax.plot(background, np.where(enough, np.nan, improvement), linestyle=":", **look)
+            top = max(top, 1.2 * float(np.max(improvement, initial=0.0, where=enough)))
+        ax.axhline(1.0, color="grey", linestyle="--", linewidth=1)
+        ax.set(xscale="log", xlim=(1e-5, 1), ylim=(0, top))
+        ax.set_xlabel("background efficiency")
+        ax.set_ylabel("significance improvement")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def auc_summary(found: Mapping[str, Mapping[str, tuple[float, float, float, float]]], path: str | Path) -> None:
+    """Draw the AUC of every score for every signal: full markers as it is, open ones at equal spectra.
+
+    Parameters
+    ----------
+    found : {signal: {score: (AUC, error, matched AUC, error)}}
+    path : path
+    """
+    import matplotlib as mpl
+
+    scores = list(dict.fromkeys(score for of in found.values() for score in of))
+    with _canvas(path, size=(7.6, 1.6 + 0.34 * len(scores))) as axes:
+        ax = axes[0, 0]
+        colors = mpl.color_sequences["petroff10"]
+        for i, (signal, of) in enumerate(found.items()):
+            place = np.array([scores.index(score) for score in of]) + 0.5 * ((i + 0.5) / len(found) - 0.5)
+            values = np.array(list(of.values()))
+            color = colors[i % len(colors)]
+            for j, face in ((0, color), (2, "white")):
+                here = np.isfinite(values[:, j])
+                ax.errorbar(
+                    values[here, j], place[here], xerr=np.nan_to_num(values[here, j + 1]), fmt="o", markersize=4,
+                    color=color, markerfacecolor=face, label=signal if j == 0 else None, linewidth=1,
+                )  # fmt: skip
+        ax.axvline(0.5, color="grey", linestyle=":", linewidth=1)
+        ax.set(xlim=(0, 1.02), ylim=(len(scores) - 0.5, -0.5))
+        ax.set_yticks(range(len(scores)), scores)
+        ax.minorticks_off()
+        ax.set_xlabel("AUC (open: at equal spectra)")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def sculpted_spectra(
+    spectra: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], Mapping[float, npt.NDArray[Any]]]],
+    path: str | Path,
+    *,
+    xlabel: str,
+) -> None:
+    """Draw the mass spectrum of background before and after cuts on each score, all of the same area.
+
+    Parameters
+    ----------
+    spectra : {score: (edges, shares before, {ε_B: shares after})}
+    path : path
+    xlabel : str
+    """
+    columns = min(4, len(spectra))
+    rows = -(-len(spectra) // columns)
+    with _canvas(path, rows, columns, (3.6, 3.0)) as axes:
+        for ax, (score, (edges, before, after)) in zip(axes.flat, spectra.items(), strict=False):
+            width = np.diff(edges)
+            ax.stairs(before / width, edges, fill=True, alpha=0.35, color="grey", label="all")
+            for (eps, share), color in zip(after.items(), ("tab:blue", "tab:red", "black"), strict=False):
+                ax.stairs(share / width, edges, color=color, label=f"{eps:g}", linewidth=1.5)
+            ax.set(xlim=(edges[0], edges[-2] + (edges[-2] - edges[0]) / 4), yticks=[])
+            ax.set_title(score)
+        for ax in axes.flat[len(spectra) :]:
+            ax.set_visible(False)
+        axes[0, 0].legend(title="passing")
+        for ax in axes[-1]:
+            ax.set_xlabel(xlabel)

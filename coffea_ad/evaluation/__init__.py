@@ -1,0 +1,50 @@
+"""How good is a score: AUC, efficiencies and significance with errors, sculpting, and what it has to beat."""
+
+from __future__ import annotations
+
+from coffea_ad.evaluation.baselines import baselines, ceiling, column_baselines
+from coffea_ad.evaluation.comparison import EFFICIENCIES, evaluate
+from coffea_ad.evaluation.coordinates import core_and_narrow
+from coffea_ad.evaluation.figures import AUC, auc, roc_curve, signal_efficiency, significance_improvement
+from coffea_ad.evaluation.matching import Matching, match_spectrum
+from coffea_ad.evaluation.models import evaluate_models, parse_models
+from coffea_ad.evaluation.record import Estimate, Evaluation, Figures, Row, Sample, both_directions
+from coffea_ad.evaluation.report import listings, write
+from coffea_ad.evaluation.sculpting import (
+    Sculpting,
+    distance_correlation,
+    jensen_shannon,
+    rank_correlation,
+    sculpting,
+)
+
+__all__ = [
+    "AUC",
+    "EFFICIENCIES",
+    "Estimate",
+    "Evaluation",
+    "Figures",
+    "Matching",
+    "Row",
+    "Sample",
+    "Sculpting",
+    "auc",
+    "baselines",
+    "both_directions",
+    "ceiling",
+    "column_baselines",
+    "core_and_narrow",
+    "distance_correlation",
+    "evaluate",
+    "evaluate_models",
+    "jensen_shannon",
+    "listings",
+    "match_spectrum",
+    "parse_models",
+    "rank_correlation",
+    "roc_curve",
+    "sculpting",
+    "signal_efficiency",
+    "significance_improvement",
+    "write",
+]

@@ -1,0 +1,221 @@
+"""Model files on skims: several models and what they have to beat, compared on the same rows."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from coffea_ad._version import __version__
+from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.evaluation.directions import MADE, Direction, Options
+from coffea_ad.evaluation.processes import Process
+from coffea_ad.evaluation.record import Evaluation
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skims import skim_files
+
+__all__ = ["evaluate_models", "parse_models"]
+
+_MASS = {"jet": "mass", "event": "mjj"}
+UNTRAINED = "untrained"
+
+
+def parse_models(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read `FILE` or `LABEL=FILE[,FILE…]`; several files of a label differ by their seed.
+
+    Parameters
+    ----------
+    words : sequence of str
+
+    Returns
+    -------
+    {label: files}
+        The label of a single file is its name.
+
+    Raises
+    ------
+    ConfigError
+        Two have the same label, or a file is missing after a label or a comma.
+
+    Examples
+    --------
+    >>> parse_models(["models/ae.onnx", "wnae=w1.onnx,w2.onnx"])
+    {'ae': ('models/ae.onnx',), 'wnae': ('w1.onnx', 'w2.onnx')}
+    """
+    out: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        label, equals, listed = word.partition("=")
+        files = tuple(listed.split(",")) if equals else (word,)
+        label = label if equals else Path(word).stem
+        if not label or not all(files):
+            raise ConfigError(f"{word!r} is not of the form FILE or LABEL=FILE,FILE")
+        if label in out:
+            raise ConfigError(f"two models are called {label}; give labels: LABEL={files[0]}")
+        out[label] = files
+    return out
+
+
+def _choose(
+    background: str | Path, signal: str | Path, datasets: Sequence[str], signal_datasets: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the datasets of background and signals: those that were asked for, else all that are left."""
+    same = Path(background).resolve() == Path(signal).resolve()
+    if not signal_datasets and same:
+        raise ConfigError(f"{signal}: say which datasets are signals, since the background is in the same skim")
+    signals = list(signal_datasets) or sorted(skim_files(signal))
+    chosen = list(datasets) or [d for d in sorted(skim_files(background)) if not (same and d in signals)]
+    twice = sorted(set(chosen) & set(signals)) if same else []
+    if twice or not chosen:
+        raise ConfigError(f"{background}: {', '.join(twice) or 'every dataset'} is background and signal at once")
+    return chosen, signals
+
+
+def _loaded(models: Mapping[str, Sequence[str | Path]]) -> dict[str, list[OnnxScorer]]:
+    loaded = {label: [OnnxScorer(f) for f in files] for label, files in models.items()}
+    levels = {m.card.level: m.name for scorers in loaded.values() for m in scorers}
+    if len(levels) > 1:
+        raise ConfigError(f"{levels['jet']} scores jets and {levels['event']} events; they cannot stand in one table")
+    return loaded
+
+
+def _column(process: Process, asked: str | None, usual: str, purpose: str) -> tuple[str | None, list[str]]:
+    """Return a bystander's name; what was asked for must be there, what is usual need not."""
+    if process.bystander(asked or usual) is not None:
+        return asked or usual, []
+    if asked is not None:
+        raise ConfigError(f"{process.folder}: " + unknown_text("bystander", asked, process.rows.bystanders))
+    return None, [f"{process.folder}: there is no column {usual}, so {purpose}"]
+
+
+def _versions() -> dict[str, str]:
+    found = {"coffea-ad": __version__}
+    for name in ("numpy", "onnxruntime", "scikit-learn", "scipy"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def evaluate_models(
+    models: Mapping[str, Sequence[str | Path]],
+    background: str | Path,
+    signal: str | Path,
+    *,
+    datasets: Sequence[str] = (),
+    signal_datasets: Sequence[str] = (),
+    splits: Sequence[str] = ("test",),
+    reverse: Mapping[str, Sequence[str | Path]] | None = None,
+    untrained: Sequence[str | Path] = (),
+    mass: str | None = None,
+    match: str | None = None,
+    with_baselines: bool = True,
+    seed: int = 1,
+    **figures: Any,
+) -> Evaluation:
+    """Compare model files on skims, with one another and with what they have to beat.
+
+    Of the background the rows of `splits` count: validation chose the epoch and calibrates. Of the signals all rows
+    count, except for the supervised ceiling, which is trained on their training split and evaluated on test rows. A
+    model whose inputs are undefined in a row has no score there.
+
+    Parameters
+    ----------
+    models : {label: files}
+        Several files of a label differ by their seed. The inputs of the first file are those of the baselines.
+    background, signal : path
+        Skims; they may be the same.
+    datasets, signal_datasets : sequence of str
+        By default all of the skim; every signal dataset is a signal of its own.
+    splits : sequence of str
+        Of the background.
+    reverse : {label: files}, optional
+        The same methods, in the same order, trained on the (one) signal: these look for the background.
+    untrained : sequence of path
+        The same network without training, one file or one per seed.
+    mass, match : str, optional
+        Bystanders: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
+        (default: pt).
+    with_baselines : bool
+    seed : int
+    **figures
+        Arguments of `evaluate`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ConfigError
+        Datasets, splits, bystanders or numbers of models do not fit.
+    SkimError, BadModel
+        A skim does not hold what a model needs; a model file is damaged.
+    """
+    if not models:
+        raise ConfigError("there is no model to evaluate")
+    here, there = _choose(background, signal, datasets, signal_datasets)
+    for name in MADE:
+        if name in there:
+            raise ConfigError(f"a signal dataset cannot be called {name}; that is an anomaly made by the evaluation")
+    loaded = _loaded({**models, **({UNTRAINED: untrained} if untrained else {})})
+    first = next(iter(loaded.values()))[0]
+    process = Process(background, here, first)
+    mass, notes = _column(process, mass, _MASS[first.card.level], "sculpting is not measured")
+    match, more = _column(process, match, "pt", "nothing is shown at equal spectra; name another with --match")
+    notes += [*more, *_remarks(loaded, there)]
+    options = Options(tuple(splits), mass, match, with_baselines, {**figures, "seed": seed}, seed)
+    signals = {name: Process(signal, [name], first) for name in there}
+    found = Direction(loaded, process, signals, options).evaluate()
+    provenance: dict[str, Any] = {
+        "models": _described(loaded), "datasets": here, "splits": list(splits), "mass": mass, "match": match, "made": list(MADE),
+        "background": process.rows.provenance, "versions": _versions(),
+        "signals": {name: p.rows.provenance for name, p in signals.items()},
+    }  # fmt: skip
+    other = None
+    if reverse:
+        other, provenance["reverse"] = _reverse(models, reverse, (background, here), (signal, there), options)
+    return replace(found, notes=tuple(dict.fromkeys((*notes, *found.notes))), provenance=provenance, reverse=other)
+
+
+def _remarks(loaded: Mapping[str, Sequence[OnnxScorer]], signals: Sequence[str]) -> list[str]:
+    """Say what does not fit between what models were trained on and what they are evaluated on."""
+    every = [m for scorers in loaded.values() for m in scorers]
+    notes = []
+    for model in every:
+        seen = sorted(set(signals) & set(model.card.provenance.get("rows", {})))
+        if seen:
+            notes.append(f"{model.name} was trained on {', '.join(seen)}, which is a signal here")
+        filters = [list(m.card.provenance.get("filters", ())) for m in (every[0], model)]
+        if filters[0] != filters[1]:
+            notes.append(
+                f"{model.name} was trained on rows with {filters[1]}, but is evaluated on rows with {filters[0]}"
+            )
+    return notes
+
+
+def _described(loaded: Mapping[str, Sequence[OnnxScorer]]) -> dict[str, list[dict[str, str]]]:
+    return {
+        label: [{"file": m.name, "digest": m.digest, "name": m.card.name, "method": m.card.method} for m in scorers]
+        for label, scorers in loaded.items()
+    }
+
+
+def _reverse(
+    models: Mapping[str, Any], reverse: Mapping[str, Sequence[str | Path]], background: tuple[str | Path, list[str]],
+    signal: tuple[str | Path, list[str]], options: Options,
+) -> tuple[Evaluation, dict[str, Any]]:  # fmt: skip
+    """Return the other direction, under the labels of the first."""
+    if len(reverse) != len(models):
+        raise ConfigError(f"there are {len(models)} models, but {len(reverse)} for the other direction; give pairs")
+    if len(signal[1]) != 1:
+        raise ConfigError(
+            f"the other direction needs one signal dataset that its models were trained on, not {', '.join(signal[1])}"
+        )
+    loaded = dict(zip(models, _loaded(reverse).values(), strict=True))
+    first = next(iter(loaded.values()))[0]
+    found = "+".join(background[1])
+    direction = Direction(loaded, Process(*signal, first), {found: Process(*background, first)}, options)
+    return replace(direction.evaluate(), provenance={"datasets": signal[1]}), _described(loaded)

@@ -1,0 +1,272 @@
+"""How much a cut on a score changes the spectrum of a mass, which a search looks for bumps in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.evaluation.curves import MIN_EFFECTIVE
+from coffea_ad.weights import n_effective
+
+__all__ = ["Divergence", "Sculpting", "distance_correlation", "jensen_shannon", "rank_correlation", "sculpting"]
+
+Floats = npt.NDArray[np.float64]
+_RANDOM_CUTS = 200
+_SHUFFLES = 5
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Jensen-Shannon divergence of the mass spectrum before and after a cut, and that of random cuts.
+
+    Attributes
+    ----------
+    value : float
+        Bit; NaN if fewer than ten effective rows pass.
+    random, random_error : float
+        Mean and standard deviation for cuts at random that leave as many effective rows.
+    n_effective : float
+        Of the rows that pass.
+    """
+
+    value: float
+    random: float
+    random_error: float
+    n_effective: float
+
+
+@dataclass(frozen=True)
+class Sculpting:
+    """Dependence of a mass on a score, of background.
+
+    Attributes
+    ----------
+    divergence : {ε_B: Divergence}
+    distance_correlation, distance_correlation_random : float
+        Of the ranks of score and mass, and its mean when the rows are shuffled.
+    rank_correlation : float
+        Spearman's.
+    edges, before, after : (bins + 1,), (bins,), {ε_B: (bins,)}
+        The spectra, normalised to 1.
+    """
+
+    divergence: Mapping[float, Divergence]
+    distance_correlation: float
+    distance_correlation_random: float
+    rank_correlation: float
+    edges: Floats
+    before: Floats
+    after: Mapping[float, Floats]
+
+
+def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
+    """Jensen-Shannon divergence of two spectra, to the base 2: 0 if they are equal, 1 if they do not overlap.
+
+    H((p + q)/2) − (H(p) + H(q))/2 with the entropy H.
+
+    Parameters
+    ----------
+    p, q : (…, bins)
+        Contents; they need not be normalised.
+
+    Returns
+    -------
+    (…,)
+
+    References
+    ----------
+    J. Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37 (1991) 145.
+
+    Examples
+    --------
+    >>> jensen_shannon([1, 1, 0, 0], [[1, 1, 0, 0], [0, 0, 1, 1]])
+    array([0., 1.])
+    """
+
+    def entropy(a: Floats) -> Floats:
+        return np.asarray(-np.sum(a * np.log2(np.where(a > 0, a, 1.0)), axis=-1))
+
+    first, second = (np.asarray(a, np.float64) for a in (p, q))
+    first, second = (a / a.sum(axis=-1, keepdims=True) for a in (first, second))
+    return np.asarray(np.maximum(entropy(0.5 * (first + second)) - 0.5 * (entropy(first) + entropy(second)), 0.0))
+
+
+def _rank(x: Floats, w: Floats) -> Floats:
+    """Return weighted mid-ranks between 0 and 1."""
+    values, inverse = np.unique(x, return_inverse=True)
+    mass = np.bincount(inverse, w, len(values))
+    return np.asarray(((np.cumsum(mass) - 0.5 * mass) / mass.sum())[inverse])
+
+
+def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> float:
+    """Spearman's correlation of weighted rows: Pearson's correlation of their weighted mid-ranks.
+
+    Parameters
+    ----------
+    x, y : (n,)
+    weight : (n,), optional
+        Not negative.
+
+    Returns
+    -------
+    float
+        NaN if one of them is constant.
+
+    Examples
+    --------
+    >>> rank_correlation([1, 2, 3], [1, 8, 27])
+    1.0
+    """
+    a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    w = np.ones(len(a)) if weight is None else np.asarray(weight, np.float64)
+    covariance = np.cov(_rank(a, w), _rank(b, w), aweights=w, ddof=0)
+    scale = np.sqrt(covariance[0, 0] * covariance[1, 1])
+    return float(np.round(covariance[0, 1] / scale, 12)) if scale > 0 else float("nan")
+
+
+def _centred(x: Floats, w: Floats) -> Floats:
+    distance = np.abs(x[:, None] - x[None, :])
+    row = distance @ w
+    return np.asarray(distance - row[:, None] - row[None, :] + w @ row)
+
+
+def distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> float:
+    """Distance correlation of weighted rows: 0 for independent numbers, 1 for numbers that fix each other linearly.
+
+    dCor² = ⟨AB⟩/√(⟨AA⟩⟨BB⟩) with the doubly centred distances A_ij of x and B_ij of y, averaged with w_i w_j. A
+    finite sample of independent numbers does not give 0 but of the order n^(−1/2). Memory goes with n².
+
+    Parameters
+    ----------
+    x, y : (n,)
+    weight : (n,), optional
+        Not negative.
+
+    Returns
+    -------
+    float
+        NaN if one of them is constant.
+
+    References
+    ----------
+    G. J. Székely, M. L. Rizzo, N. K. Bakirov, "Measuring and testing dependence by correlation of distances",
+    arXiv:0803.4101; G. Kasieczka, D. Shih, "DisCo fever: robust networks through distance correlation",
+    arXiv:2001.05310.
+
+    Examples
+    --------
+    >>> distance_correlation([1, 2, 3, 4], [2, 4, 6, 8])
+    1.0
+    """
+    a = np.asarray(x, np.float64)
+    w = np.ones(len(a)) if weight is None else np.asarray(weight, np.float64)
+    w = w / w.sum()
+    return _correlation(_centred(a, w), _centred(np.asarray(y, np.float64), w), w)
+
+
+def _correlation(a: Floats, b: Floats, w: Floats) -> float:
+    ab, aa, bb = (float(w @ (first * second) @ w) for first, second in ((a, b), (a, a), (b, b)))
+    return float(np.round(np.sqrt(max(ab, 0.0) / np.sqrt(aa * bb)), 12)) if aa * bb > 0 else float("nan")
+
+
+def _passing(score: Floats, weight: Floats, eps: float) -> Floats:
+    """Return the weights of the rows after a cut; those of a tied score at the threshold are scaled to fill it up."""
+    order = np.argsort(-score, kind="stable")
+    reached = np.cumsum(weight[order])
+    place = min(int(np.searchsorted(reached, eps * reached[-1] * (1 - 1e-12))), len(order) - 1)
+    threshold = score[order[place]]
+    tied, above = score == threshold, score > threshold
+    part = (eps * reached[-1] - weight[above].sum()) / weight[tied].sum()
+    return np.where(above, weight, np.where(tied, weight * min(max(part, 0.0), 1.0), 0.0))
+
+
+def _divergence(
+    before: Floats, passing: Floats, bin_of: npt.NDArray[Any], eps: float, rng: np.random.Generator
+) -> tuple[Divergence, Floats]:
+    after = np.bincount(bin_of, passing, len(before))
+    n_eff = n_effective(passing)
+    if n_eff < MIN_EFFECTIVE:
+        return Divergence(float("nan"), float("nan"), float("nan"), n_eff), after / max(after.sum(), 1e-300)
+    # What passes is a part of the whole, so it differs less from it than an independent sample of its size would.
+    size = max(round(n_eff / (1 - eps)), 1)
+    random = jensen_shannon(before, rng.multinomial(size, before / before.sum(), _RANDOM_CUTS))
+    value = float(jensen_shannon(before, after))
+    return Divergence(value, float(random.mean()), float(random.std(ddof=1)), n_eff), after / after.sum()
+
+
+def sculpting(
+    score: npt.ArrayLike,
+    mass: npt.ArrayLike,
+    weight: npt.ArrayLike | None = None,
+    *,
+    cuts: Sequence[float] = (0.1, 0.01),
+    bins: int = 20,
+    rows: int = 2000,
+    seed: int = 1,
+) -> Sculpting:
+    """Measure how a cut on a score changes a mass spectrum, of background.
+
+    The bins hold equal shares of the uncut spectrum. Correlations are those of ranks, which no rising function of the
+    score changes.
+
+    Parameters
+    ----------
+    score, mass : (n,)
+        Rows where one of them is not finite are left out.
+    weight : (n,), optional
+        Rows with negative weights, or with zero, are left out.
+    cuts : sequence of float
+        ε_B of the cuts.
+    bins : int
+    rows : int
+        At most so many rows, drawn at random, go into the distance correlation.
+    seed : int
+
+    Returns
+    -------
+    Sculpting
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two rows are left.
+
+    Examples
+    --------
+    >>> mass = np.linspace(0, 1, 2000)
+    >>> found = sculpting(mass, mass)
+    >>> round(found.divergence[0.1].value, 2), found.rank_correlation  # two of twenty bins are left
+    (0.76, 1.0)
+    """
+    s, m = np.asarray(score, np.float64), np.asarray(mass, np.float64)
+    w = np.ones(len(s)) if weight is None else np.asarray(weight, np.float64)
+    keep = np.isfinite(s) & np.isfinite(m) & (w > 0)
+    s, m, w = s[keep], m[keep], w[keep]
+    if len(s) < 2:
+        raise ConfigError("sculpting needs two rows with score, mass and a positive weight")
+    rng = np.random.default_rng(seed)
+    edges = np.unique(np.quantile(m, np.linspace(0, 1, bins + 1), weights=w, method="inverted_cdf"))
+    edges = edges if len(edges) > 1 else np.append(edges, np.nextafter(edges, np.inf))
+    bin_of = np.clip(np.searchsorted(edges, m, side="right") - 1, 0, len(edges) - 2)
+    before = np.asarray(np.bincount(bin_of, w, len(edges) - 1), np.float64)
+    found = {eps: _divergence(before, _passing(s, w, eps), bin_of, eps, rng) for eps in cuts}
+    some = rng.choice(len(s), min(rows, len(s)), replace=False)
+    x, y, share = _rank(s, w)[some], _rank(m, w)[some], w[some] / w[some].sum()
+    a, b = _centred(x, share), _centred(y, share)
+    # Weights stay with the mass: shuffled scores are those of a cut at random.
+    shuffled = [rng.permutation(len(x)) for _ in range(_SHUFFLES)]
+    random = [_correlation(_centred(x[order], share), b, share) for order in shuffled]
+    return Sculpting(
+        divergence={eps: d for eps, (d, _) in found.items()},
+        distance_correlation=_correlation(a, b, share),
+        distance_correlation_random=float(np.mean(random)),
+        rank_correlation=rank_correlation(s, m, w),
+        edges=edges,
+        before=before / before.sum(),
+        after={eps: spectrum for eps, (_, spectrum) in found.items()},
+    )
