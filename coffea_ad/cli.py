@@ -366,6 +366,76 @@ def _regions(args: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(args: argparse.Namespace) -> int:
+    from rich.markup import escape
+
+    from coffea_ad import evaluation
+
+    found = evaluation.evaluate_models(
+        evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
+        signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
+        untrained=args.untrained, mass=args.mass, match=args.match, with_baselines=args.baselines, seed=args.seed,
+        n_bootstrap=args.bootstrap,
+    )  # fmt: skip
+    for listing in evaluation.listings(found):
+        table = _table(*map(escape, (listing.title, *listing.columns)))
+        for row in listing.rows:
+            table.add_row(*map(escape, row))
+        _out.print(table)
+    for note in found.notes:
+        _out.print(f"note: {note}", soft_wrap=True, markup=False)
+    evaluation.write(found, args.output)
+    _out.print(f"evaluation in {args.output}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _quantise(args: argparse.Namespace) -> int:
+    path = Path(args.model)
+    if args.fold_linear:
+        from coffea_ad.nn.folding import fold_linear
+
+        _write(
+            Path(args.output or path.with_name(path.stem + "-folded.onnx")), fold_linear(_read(args.model), args.model)
+        )
+        return 0
+    if args.calibration is None:
+        raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
+    from coffea_ad.card import read_card
+    from coffea_ad.nn.quantise import quantise
+
+    sealed = quantise(
+        _read(args.model), args.calibration, datasets=args.datasets, signal=args.signal,
+        signal_datasets=args.signal_datasets, name=args.model,
+    )  # fmt: skip
+    made = read_card(sealed).provenance["int8"]
+    _out.print(
+        f"{made['layers']} layers in int8; rank correlation with the float32 score {made['rank_correlation']:.4f}; change "
+        f"of ad_logp: 99 % of rows below {made['change_of_ad_logp_99']:.3f}, largest {made['largest_change_of_ad_logp']:.2f}",
+        soft_wrap=True,
+    )
+    if "auc" in made:
+        auc = made["auc"]
+        _out.print(
+            f"AUC {auc['float32']:.4f} → {auc['int8']:.4f}, loss {auc['loss']:.4f} ± {auc['error']:.4f}", soft_wrap=True
+        )
+    for region in made["regions_left_out"]:
+        _out.print(f"note: region {region} is not written: it rests on too little, or on a bystander", soft_wrap=True)
+    _write(Path(args.output or path.with_name(path.stem + "-int8.onnx")), sealed)
+    return 0
+
+
+def _combine(args: argparse.Namespace) -> int:
+    from coffea_ad.nn import combine
+
+    output = Path(args.output)
+    sealed = combine(
+        args.models, by=args.by, name=output.stem, background=args.background, datasets=args.datasets,
+        efficiencies=args.efficiency,
+    )  # fmt: skip
+    _write(output, sealed)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     from coffea_ad._version import __version__
 
@@ -468,6 +538,44 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("-o", "--output")
     p.set_defaults(do=_regions)
+
+    p = verbs.add_parser("combine", help="one model from several: the average of their ranks in the background")
+    p.add_argument("models", nargs="+", metavar="MODEL")
+    p.add_argument("-o", "--output", required=True)
+    p.add_argument("--by", choices=("rank", "mean-logp", "max"), default="rank")
+    p.add_argument("--background", metavar="SKIM", help="skim that calibrates the combination")
+    p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
+    p.add_argument("--efficiency", type=float, nargs="+", default=(1e-1, 1e-2, 1e-3), help="of its regions")
+    p.set_defaults(do=_combine)
+
+    p = verbs.add_parser("evaluate", help="models and what they have to beat, in tables and figures")
+    p.add_argument("models", nargs="+", metavar="MODEL | LABEL=MODEL,MODEL", help="several of a label: seeds")
+    p.add_argument("--background", required=True, metavar="SKIM")
+    p.add_argument("--datasets", nargs="+", default=(), help="of the background (default: all that are no signals)")
+    p.add_argument("--signal", metavar="SKIM", help="default: the skim of the background")
+    p.add_argument("--signal-datasets", nargs="+", default=(), help="each is a signal of its own")
+    p.add_argument("--splits", nargs="+", default=["test"], help="of the background (default: test)")
+    p.add_argument("--reverse", nargs="+", default=(), metavar="MODEL", help="trained on the signal, in the same order")
+    p.add_argument("--untrained", nargs="+", default=(), metavar="MODEL", help="the same network without training")
+    p.add_argument("--mass", help="column that a cut must not sculpt (default: mass of jets, mjj of events)")
+    p.add_argument("--match", help="column whose spectrum is matched (default: pt)")
+    p.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument("--bootstrap", type=int, default=100, help="replicas, for the errors")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("-o", "--output", default="evaluation")
+    p.set_defaults(do=_evaluate)
+    p = verbs.add_parser(
+        "quantise", help="dense layers in int8, with a calibration of their own; or fold a preprocessing"
+    )
+    p.add_argument("model")
+    p.add_argument("--calibration", metavar="SKIM", help="rows of the background")
+    p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
+    p.add_argument("--signal", metavar="SKIM", help="measure the loss in AUC")
+    p.add_argument("--signal-datasets", nargs="+", default=(), help="default: all that is not background")
+    p.add_argument("--fold-linear", action="store_true",
+                   help="only fold a linear preprocessing into the first layer, in float32")  # fmt: skip
+    p.add_argument("-o", "--output")
+    p.set_defaults(do=_quantise)
     return parser
 
 

@@ -10,26 +10,24 @@ import pytest
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
+from toys import toy_skim
+
 from coffea_ad import nn
-from coffea_ad.card import feature_spec
 from coffea_ad.errors import BadModel, SkimError
+from coffea_ad.nn.distances import DISTANCES
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim
 
-MODELS = [nn.AE, lambda *a, **k: nn.WNAE(*a, buffer_size=500, steps=3, **k)]
-NAMES = ["AE", "WNAE"]
-
-
-def toy_skim(seed=0, n=3000):
-    """Eight correlated columns with long tails, an atom at zero, and weights."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 8)) @ rng.normal(size=(8, 8))
-    x[:, 5] = np.maximum(np.exp(x[:, 5]) - 0.5, 0)
-    split = rng.choice(["train", "validation", "test"], n)
-    provenance = {"files": {}, "flavours": ["NanoAOD v15"], "selection": {}, "n_effective": float(n)}
-    weight = rng.exponential(size=n) + 0.1
-    spec = feature_spec("jet_substructure")
-    return Skim(x.astype(np.float32), weight, np.full(n, "toy"), split, {}, spec, provenance)
+MODELS = [nn.AE, lambda *a, **k: nn.AE(*a, sparse=0.01, score="log_mae", activation="leaky_relu", **k)]
+NAMES = ["AE", "sparse AE"]
+MODELS += [lambda *a, m=m, **k: m(*a, buffer_size=500, steps=3, **k) for m in (nn.NAE, nn.WNAE)]
+NAMES += ["NAE", "WNAE"]
+MODELS += [nn.VAE, nn.DirichletVAE]
+NAMES += ["VAE", "DirichletVAE"]
+MODELS += [
+    lambda *a, latent=8, **k: nn.DeepSVDD(*a, outputs=latent, **k),
+    lambda *a, latent=8, **k: nn.DeepSVDDEnsemble(*a, dimensions=(5, latent), hidden=(16,), **k),
+]
+NAMES += ["DeepSVDD", "DeepSVDDEnsemble"]
 
 
 @pytest.fixture(scope="module")
@@ -243,50 +241,6 @@ def test_a_constant_column_is_refused():
         nn.QuantileNormal(1).fit(np.ones((50, 1), np.float32), np.ones(50))
 
 
-@pytest.mark.parametrize(("n", "d"), [(1, 1), (30, 2), (200, 8)])
-def test_wasserstein_distance_and_gradient_are_exact(n, d):
-    ot = pytest.importorskip("ot", reason="not installed: POT")
-    g = torch.Generator().manual_seed(3)
-    x = torch.randn(n, d, generator=g, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(n, d, generator=g, dtype=torch.float64, requires_grad=True)
-    value = nn.wasserstein2(x, y)
-    value.backward()
-    a, b = x.detach().clone().requires_grad_(), y.detach().clone().requires_grad_()
-    uniform = torch.full((n,), 1 / n, dtype=torch.float64)
-    expected = ot.emd2(uniform, uniform, ot.dist(a, b))
-    expected.backward()
-    assert value.item() == pytest.approx(expected.item(), rel=1e-9)
-    torch.testing.assert_close(x.grad, a.grad, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(y.grad, b.grad, rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("temperature", [0.25, 1.0])
-def test_langevin_chains_sample_the_density_of_their_energy(temperature):
-    """E = |x|²/2 at temperature T is N(0, T); the finite step widens the variance by 1/(1 − η/2T), η = s²/2."""
-    noise, g = 0.3, torch.Generator().manual_seed(1)
-    wall = torch.full((2,), 8.0)
-    x = nn.langevin(
-        lambda z: 0.5 * (z**2).sum(1), torch.zeros(4000, 2), steps=400, noise=noise, temperature=temperature,
-        low=-wall, high=wall, generator=g, create_graph=False,
-    )  # fmt: skip
-    expected = temperature / (1 - noise**2 / 4 / temperature)
-    assert x.var().item() == pytest.approx(expected, rel=0.05)
-    assert x.mean().abs().item() < 0.05
-
-
-def test_chains_stay_in_their_box_without_piling_up_on_its_walls():
-    g = torch.Generator().manual_seed(1)
-    wall = torch.ones(1)
-    x = nn.langevin(
-        lambda z: 0 * z.sum(1), torch.zeros(5000, 1), steps=200, noise=0.3, temperature=1.0, low=-wall, high=wall,
-        generator=g, create_graph=False,
-    )  # fmt: skip
-    assert x.abs().max() <= 1
-    counts = np.histogram(x.numpy(), 10, (-1, 1))[0]
-    assert counts.min() > 400  # flat density: no atoms, no holes
-    assert counts.max() < 600
-
-
 def test_the_wasserstein_gradient_reaches_the_network_through_the_chain():
     """A gradient that is cut somewhere is exactly zero; finite differences say what it should be."""
     torch.manual_seed(0)
@@ -298,7 +252,7 @@ def test_the_wasserstein_gradient_reaches_the_network_through_the_chain():
 
     def loss():
         g = torch.Generator().manual_seed(5)
-        return nn.wasserstein2(z, model._chain(start, g, steps=4, create_graph=True))
+        return DISTANCES["exact"](z, model.run_chains(start, g, steps=4, grad_steps=None).points, generator=g)
 
     weight = model.decoder[0].weight
     loss().backward()

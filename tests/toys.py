@@ -11,6 +11,8 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 import coffea_ad as ad
+from coffea_ad.card import feature_spec
+from coffea_ad.skims import Skim
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
@@ -91,3 +93,15 @@ def copy_events(source, path, *, stop=None, drop=(), runs=False, compression=Non
             sums = old["Runs"].arrays(library="np")
             new.mktree("Runs", {k: v.dtype for k, v in sums.items()}).extend(sums)
     return path
+
+
+def toy_skim(seed=0, n=3000):
+    """Eight correlated columns with long tails, an atom at zero, and weights."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 8)) @ rng.normal(size=(8, 8))
+    x[:, 5] = np.maximum(np.exp(x[:, 5]) - 0.5, 0)
+    split = rng.choice(["train", "validation", "test"], n)
+    provenance = {"files": {}, "flavours": ["NanoAOD v15"], "selection": {}, "n_effective": float(n)}
+    weight = rng.exponential(size=n) + 0.1
+    spec = feature_spec("jet_substructure")
+    return Skim(x.astype(np.float32), weight, np.full(n, "toy"), split, {}, spec, provenance)

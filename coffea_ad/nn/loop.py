@@ -140,8 +140,8 @@ def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
     rows = hashlib.sha256(data.weight.tobytes())
     for start in range(0, len(data.weight), 65536):
         rows.update(data.x[start : start + 65536].tobytes())
-    identity = [type(model).__name__, shapes, own, rows.hexdigest()]
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    identity = [model.settings(), shapes, own, rows.hexdigest()]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 class _Training:
@@ -152,7 +152,7 @@ class _Training:
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.trainable = bool(parameters)
         self.optimizer = torch.optim.AdamW(
-            parameters or [torch.zeros(1)], lr=config.learning_rate, weight_decay=config.weight_decay
+            parameters or [torch.zeros(1)], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10

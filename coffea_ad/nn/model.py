@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ __all__ = ["Model"]
 class Model(nn.Module):
     """An anomaly model on transformed rows: z = transform(x), score(x) = energy(z).
 
-    A model of one's own needs `energy` and `training_loss`; what is not trained by gradients sets its buffers in
+    Public attributes are settings, which a resumed training must share; what changes on the way is a buffer, or its name
+    begins with an underscore. A model of one's own needs `energy` and `training_loss`; what is not trained by gradients sets its buffers in
     `start` and has no parameters.
 
     Parameters
@@ -41,6 +42,14 @@ class Model(nn.Module):
         super().__init__()
         self.shape = shape
         self.transform = transform
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was set when the model was made, beside the shapes of its weights."""
+        plain = (bool, int, float, str, tuple, list, dict, type(None))
+        own = {
+            k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training" and isinstance(v, plain)
+        }
+        return {"model": type(self).__name__, **own}
 
     def energy(self, z: Tensor) -> Tensor:
         """Anomaly score of transformed rows, (n, …) → (n,); higher = more anomalous."""

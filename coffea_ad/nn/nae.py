@@ -1,0 +1,79 @@
+"""NAE: the normalised autoencoder, trained by maximum likelihood."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from coffea_ad.nn.energy import EnergyModel
+
+__all__ = ["NAE"]
+
+
+class NAE(EnergyModel):
+    """An autoencoder trained so that p(z) ∝ exp(−E(z)/T) fits the data.
+
+    The gradient of the log-likelihood is that of ⟨E⟩_chains − ⟨E⟩_data, with both in units of T:
+
+        loss = f(Δ) + γ (⟨E²⟩_data + ⟨E²⟩_chains)/T²,   Δ = (⟨E⟩_data − ⟨E⟩_chains)/T,
+
+    with f(Δ) = Δ, or log cosh Δ + 10⁻³ ⟨E⟩_data/T, which does not reward chains of ever higher energy. The value of the loss
+    says nothing about the quality of the fit: `validate` measures the Wasserstein distance to held-out data, and its excess
+    chooses the epoch. Train an `AE` first and take its weights over (`take_over`): chains of a random network are lost.
+
+    Parameters
+    ----------
+    features, **options
+        As for `EnergyModel`.
+    energy_weight : float
+        γ; keeps energies of data and chains small, without which the training can run away.
+    log_cosh : bool
+        f.
+    spectral_norm : bool
+        Largest singular value 1 for every layer but the last of encoder and decoder.
+
+    References
+    ----------
+    S. Yoon, Y.-K. Noh, F. Park, "Autoencoding under normalization constraints", arXiv:2105.05735; B. M. Dillon,
+    L. Favaro, T. Plehn, P. Sorrenson, M. Krämer, "A normalized autoencoder for LHC triggers", arXiv:2206.14225.
+
+    Examples
+    --------
+    >>> model = NAE(2, hidden=(8,), latent=1, transform=nn.Identity(), buffer_size=64)
+    >>> g = torch.Generator().manual_seed(1)
+    >>> model.start(torch.randn(256, 2, generator=g), g)
+    >>> sorted(model.training_loss(torch.randn(32, 2, generator=g), g))
+    ['acceptance', 'energy_data', 'energy_model', 'loss']
+    """
+
+    method: ClassVar[str] = "NAE"
+    figures: ClassVar[tuple[str, ...]] = ("wasserstein", "floor", "energy_data", "energy_model")
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        energy_weight: float = 1e-3,
+        log_cosh: bool = False,
+        spectral_norm: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(features, **options)
+        self.energy_weight, self.log_cosh = energy_weight, log_cosh
+        if spectral_norm:
+            for part in (self.encoder, self.decoder):
+                for layer in [m for m in part if isinstance(m, nn.Linear)][:-1]:
+                    nn.utils.parametrizations.spectral_norm(layer)
+
+    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the contrast of energies of data and chains, and both."""
+        made = self.negatives(z, generator)
+        data, model = self.energy(z) / self.temperature, self.energy(made.points.detach()) / self.temperature
+        contrast = data.mean() - model.mean()
+        loss = torch.log(torch.cosh(contrast)) + 1e-3 * data.mean() if self.log_cosh else contrast
+        loss = loss + self.energy_weight * ((data**2).mean() + (model**2).mean())
+        scaled = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
+        figures = {name: value * self.temperature for name, value in scaled.items()}
+        return {"loss": loss, **figures, "acceptance": made.acceptance.detach()}
