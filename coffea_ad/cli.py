@@ -360,7 +360,7 @@ def _regions(args: argparse.Namespace) -> int:
 
     sealed = new_regions(
         _read(args.model), args.source, efficiencies=args.efficiency,
-        visible_cross_sections=args.visible_cross_section, datasets=args.datasets, name=args.model,
+        visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
     )  # fmt: skip
     _write(Path(args.output or Path(args.model).with_name(Path(args.model).stem + "-regions.onnx")), sealed)
     return 0
@@ -537,6 +537,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--visible-cross-section", type=float, nargs="+", default=(), help="pb")
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("-o", "--output")
+    p.add_argument("--lumi", type=float, help="fb⁻¹, of all the data that a skim was made from")
     p.set_defaults(do=_regions)
 
     p = verbs.add_parser("combine", help="one model from several: the average of their ranks in the background")

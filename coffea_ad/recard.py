@@ -23,6 +23,7 @@ from coffea_ad.weights import fold_of
 __all__ = ["AttachConfig", "attach", "new_regions"]
 
 _GOLDEN_ROWS = 8
+_BLOCK = 4096
 
 
 class AttachConfig(BaseModel):
@@ -43,15 +44,34 @@ def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) 
     card = model.card
     filters = card.provenance.get("filters", ())
     chosen = _datasets(card, datasets, _skimmed_datasets(folder))
-    parts = [load_skim(folder, f.name, f.options, datasets=chosen, filters=filters) for f in card.inputs[0].features]
+    # one feature may be large and sparse: its rows are made dense block by block
+    parts = [
+        load_skim(folder, f.name, f.options, datasets=chosen, filters=filters, keep="auto")
+        for f in card.inputs[0].features
+    ]
     if len({len(p.x) for p in parts}) != 1:
         raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
-    rows = np.concatenate([p.x for p in parts], axis=1)
+    rows: Any = parts[0].x if len(parts) == 1 else np.concatenate([np.asarray(p.x) for p in parts], axis=1)
     if card.folds is not None:  # no member scores a row that it has seen
         ids = (parts[0].bystanders[name] for name in EVENT_ID)
-        return np.asarray(model(rows, fold_of(card.folds.salt, card.folds.k, *ids))), parts[0]
-    kept = np.isin(parts[0].split, ("validation", "test")) if "rows" in card.provenance else np.ones(len(rows), bool)
-    return np.asarray(model(rows[kept])), parts[0].select(kept)
+        return _scored(model, rows, fold_of(card.folds.salt, card.folds.k, *ids)), parts[0]
+    if "rows" not in card.provenance:
+        return _scored(model, rows), parts[0]
+    kept = np.flatnonzero(np.isin(parts[0].split, ("validation", "test")))
+    return _scored(model, rows, places=kept), parts[0].select(kept)
+
+
+def _scored(
+    model: OnnxScorer,
+    rows: Any,
+    folds: npt.NDArray[np.int64] | None = None,
+    places: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Score rows, or those at some places, block by block."""
+    at = np.arange(len(rows)) if places is None else places
+    blocks = (at[start : start + _BLOCK] for start in range(0, len(at), _BLOCK))
+    parts = [np.asarray(model(np.asarray(rows[b])) if folds is None else model(rows[b], folds[b])) for b in blocks]
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def _skimmed_datasets(folder: str | Path) -> list[str]:
@@ -162,15 +182,25 @@ def _from_results(
     return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), chosen
 
 
-def _binned_threshold(edges: Any, values: Any, variances: Any, eps: float) -> tuple[float, float, float]:
-    """Find where a fraction eps of the content lies above; linear within a bin."""
-    above = np.r_[np.cumsum(values[::-1])[::-1], 0.0] / values.sum()
-    threshold = float(np.interp(eps, above[::-1], edges[::-1]))
-    inside = edges[:-1] >= threshold
-    square = variances[inside].sum()
-    n_eff = values[inside].sum() ** 2 / square if square > 0 else 0.0
-    error = np.sqrt(square) / values.sum() / (eps * np.log(10))
-    return threshold, float(error), float(n_eff)
+def _luminosity(results: Results, datasets: Sequence[str]) -> float:
+    """Return the luminosity, fb⁻¹, at which the histograms of datasets are normalised."""
+    each = {d: float(results.report["datasets"][d].get("lumi", results.report["lumi"])) for d in datasets}
+    if len(set(each.values())) > 1:
+        listed = ", ".join(f"{d}: {lumi:g}" for d, lumi in each.items())
+        raise ConfigError(
+            f"the datasets have different luminosities ({listed} fb⁻¹); choose those of one with --datasets"
+        )
+    return next(iter(each.values()))
+
+
+def _in_pb(skim: Skim, lumi: float | None, name: str) -> float:
+    """Return the visible cross-section of all rows of a skim, pb."""
+    total = float(skim.provenance["total_weight"])
+    if skim.provenance["xsec"]:
+        return total
+    if lumi is None:
+        raise ConfigError(f"{name}: visible cross-sections in a skim of data need its luminosity; give it with --lumi")
+    return total / (1000.0 * lumi * float(skim.provenance["selection"].get("training_fraction", 1.0)))
 
 
 def new_regions(
@@ -180,6 +210,7 @@ def new_regions(
     efficiencies: Sequence[float] = (),
     visible_cross_sections: Sequence[float] = (),
     datasets: Sequence[str] = (),
+    lumi: float | None = None,
     name: str = "model",
 ) -> bytes:
     """Write new thresholds on the same network and the same calibration.
@@ -196,6 +227,8 @@ def new_regions(
         pb: the regions keep objects at this rate; results are taken at their luminosity.
     datasets : sequence of str
         The background; all by default.
+    lumi : float, optional
+        fb⁻¹, of all the data that a skim was made from; its training fraction is taken into account.
     name : str
         For messages.
 
@@ -214,15 +247,16 @@ def new_regions(
     if _has_histograms(source):
         results = load_results(source)
         edges, values, variances, chosen = _from_results(results, scorer, datasets, name)
-        total = float(values.sum()) / (1000.0 * results.report["lumi"])
+        total = float(values.sum()) / (1000.0 * _luminosity(results, chosen))
         specs = _specs(efficiencies, visible_cross_sections, total)
-        found = [(label, eps, *_binned_threshold(edges, values, variances, eps)) for label, eps in specs]
+        found = [(label, eps, *regions.binned_threshold(edges, values, variances, eps)) for label, eps in specs]
         origin = f"results of {', '.join(chosen)}"
     else:
         score, skim = _background(scorer, source, datasets)
         calibration = card.calibration or regions.calibrate(score, skim.weight, f"skim {Path(source).name}")
         update["calibration"] = calibration
-        specs = _specs(efficiencies, visible_cross_sections, float(skim.provenance["total_weight"]))
+        total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
+        specs = _specs(efficiencies, visible_cross_sections, total)
         found = [(label, eps, *_exact_threshold(calibration, score, skim.weight, eps)) for label, eps in specs]
         origin = f"skim of {', '.join(sorted(skim.provenance['rows']))}"
     kept = tuple(

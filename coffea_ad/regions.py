@@ -16,10 +16,12 @@ from coffea_ad.weights import n_effective
 __all__ = [
     "MIN_EFFECTIVE",
     "assign",
+    "binned_threshold",
     "calibrate",
     "efficiency",
     "event_regions",
     "logp",
+    "nested_regions",
     "region_label",
     "region_names",
     "working_points",
@@ -152,6 +154,43 @@ def working_points(
     return tuple(out)
 
 
+def binned_threshold(edges: Floats, values: Floats, variances: Floats, eps: float) -> tuple[float, float, float]:
+    """Find in a histogram of `ad_logp` where a fraction eps of the content lies above.
+
+    Within a bin the logarithm of that fraction is taken to be linear, as it is by the definition of `ad_logp`.
+
+    Parameters
+    ----------
+    edges : (n + 1,)
+    values, variances : (n,)
+        Content and the sum of its squared weights.
+    eps : float
+
+    Returns
+    -------
+    threshold, its statistical error, effective number of entries above
+        In units of `ad_logp`.
+
+    Examples
+    --------
+    >>> edges = np.arange(9.0)
+    >>> content = 10 ** -edges[:-1] - 10 ** -edges[1:]
+    >>> round(binned_threshold(edges, content, content, 0.005)[0], 2)
+    2.3
+    """
+    above = np.maximum.accumulate(np.r_[0.0, np.cumsum(values[::-1])])[::-1] / values.sum()  # also of negative weights
+    filled = above > 0
+    if eps >= above[filled][-1]:
+        threshold = float(np.interp(-np.log(eps), -np.log(above[filled]), edges[filled]))
+    else:  # in the last bin, where the content ends
+        threshold = float(np.interp(eps, above[::-1], edges[::-1]))
+    inside = edges[:-1] >= threshold
+    square = variances[inside].sum()
+    n_eff = values[inside].sum() ** 2 / square if square > 0 else 0.0
+    error = np.sqrt(square) / values.sum() / (eps * np.log(10))
+    return threshold, float(error), float(n_eff)
+
+
 def region_label(eps: float) -> str:
     """Return the name of the region of a background efficiency.
 
@@ -217,3 +256,34 @@ def event_regions(leading: Any, regions: Sequence[RegionSpec]) -> tuple[dict[str
         for n in range(3):
             masks[f"{region.name}_{n}tag"] = ~unscored & (tags == n)
     return masks, unscored
+
+
+def nested_regions(
+    grades: Any, regions: Sequence[RegionSpec]
+) -> tuple[dict[str, npt.NDArray[np.bool_]], npt.NDArray[np.bool_]]:
+    """Sort events by a model of whole events: each is in `inclusive` and in every region whose threshold it passes.
+
+    Parameters
+    ----------
+    grades : (n_events,) ak.Array of ?int8
+        `ad_region` of the events.
+    regions : sequence of RegionSpec
+        The card's, loose → tight.
+
+    Returns
+    -------
+    masks : {region: (n_events,) bool}
+        Nested; an unscored event is in none.
+    unscored : (n_events,) bool
+
+    Examples
+    --------
+    >>> from coffea_ad.card import RegionSpec
+    >>> wp = RegionSpec(name="1pb", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
+    >>> nested_regions(ak.Array([0, 1, None]), [wp])[0]
+    {'inclusive': array([ True,  True, False]), '1pb': array([False,  True, False])}
+    """
+    passed = np.asarray(ak.to_numpy(ak.fill_none(grades, -1)), np.int64)
+    masks = {"inclusive": passed >= 0}
+    masks |= {region.name: passed >= level for level, region in enumerate(regions, start=1)}
+    return masks, passed < 0

@@ -11,11 +11,13 @@ import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 
 from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.features.objects import KINDS, SelectedObjects
 from coffea_ad.nanoaod import where
 from coffea_ad.weights import is_mc
 
 __all__ = [
     "LEPTON_BRANCHES",
+    "TWO_BODY",
     "Triggers",
     "any_trigger",
     "cutflow",
@@ -25,6 +27,7 @@ __all__ = [
     "transverse_mass",
     "trigger_reads",
     "triggered",
+    "two_body_masses",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -36,6 +39,19 @@ LEPTON_BRANCHES = (
     *(f"Muon_{f}" for f in ("pt", "eta", "looseId", "miniPFRelIso_all")),
 )
 """What `has_lepton` reads."""
+
+TWO_BODY: dict[str, tuple[str, str]] = {
+    "mjj": ("jet", "jet"),
+    "mbb": ("bjet", "bjet"),
+    "mjb": ("jet", "bjet"),
+    "mje": ("jet", "electron"),
+    "mbe": ("bjet", "electron"),
+    "mjmu": ("jet", "muon"),
+    "mbmu": ("bjet", "muon"),
+    "mjgamma": ("jet", "photon"),
+    "mbgamma": ("bjet", "photon"),
+}
+"""The masses in which the search of arXiv:2307.01612 looks for bumps, and the kinds of leading objects they are of."""
 
 
 def any_trigger(events: Any, names: Sequence[str]) -> Mask:
@@ -178,6 +194,43 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     angle = delta_phi(ak.to_numpy(dijet.phi), met_phi)
     square = mass**2 + 2 * missing * (np.hypot(mass, pt) - pt * np.cos(angle))
     return np.where(np.isfinite(square), np.sqrt(np.maximum(square, 0)), np.nan)
+
+
+def two_body_masses(objects: SelectedObjects) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the invariant masses of pairs of leading objects, {name in `TWO_BODY`: (n_events,) float64}, GeV.
+
+    m² = (E₁ + E₂)² − |p₁ + p₂|²; of two objects of one kind, those of highest pT. NaN in events without such a pair.
+
+    Parameters
+    ----------
+    objects : SelectedObjects
+        Light jets and b jets are different kinds.
+
+    Examples
+    --------
+    >>> one, two = np.array([100.0, 100.0]), np.zeros(2)
+    >>> event = SelectedObjects(
+    ...     np.array([0, 2]), np.array([0, 4]), np.array([0, 0]), one, two, np.array([0, np.pi]), two, two, two, two == 0
+    ... )
+    >>> masses = two_body_masses(event)
+    >>> float(masses["mjgamma"][0].round(6)), float(masses["mjj"][0])
+    (200.0, nan)
+    """
+    n = len(objects.offsets) - 1
+    event = np.repeat(np.arange(n), np.diff(objects.offsets))
+    momentum = np.full((4, n, len(KINDS), 2), np.nan)
+    top = objects.rank < 2
+    place = event[top], objects.kind[top], objects.rank[top]
+    pt, eta, phi, mass = (column[top] for column in (objects.pt, objects.eta, objects.phi, objects.mass))
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    for k, component in enumerate((px, py, pz, np.sqrt(px**2 + py**2 + pz**2 + mass**2))):
+        momentum[(k, *place)] = component
+    out = {}
+    for name, kinds in TWO_BODY.items():
+        one, two = (KINDS.index(kind) for kind in kinds)
+        px, py, pz, e = momentum[:, :, one, 0] + momentum[:, :, two, int(one == two)]
+        out[name] = np.sqrt(np.maximum(e**2 - px**2 - py**2 - pz**2, 0.0))
+    return out
 
 
 def cutflow(

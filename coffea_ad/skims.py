@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from coffea_ad import features
 from coffea_ad.card import FeatureSpec, feature_spec
 from coffea_ad.errors import SkimError, unknown_text
+from coffea_ad.rows import Keep, Rows, read_rows, stored_columns
 from coffea_ad.weights import cross_section, n_effective, split_of
 
 __all__ = ["SKIM_KEY", "Skim", "WeightMode", "load_skim", "skim_files"]
@@ -34,7 +35,8 @@ class Skim:
     Attributes
     ----------
     x : (n, *shape) float32
-        Model inputs; all finite. Features that the skim stores sparse are dense here: 4 bytes a number.
+        Model inputs; all finite. Features that the skim stores sparse are dense here, 4 bytes a number, unless `load_skim`
+        was asked otherwise: then this is `rows.Rows`, which gives float32 arrays for a slice, places or a mask.
     weight : (n,) float64
         Event weights; the mean is 1.
     dataset : (n,) str
@@ -55,10 +57,12 @@ class Skim:
     feature: FeatureSpec
     provenance: dict[str, Any]
 
-    def select(self, mask: npt.NDArray[np.bool_]) -> Skim:
-        """Return some rows."""
+    def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Skim:
+        """Return some rows, by a mask or by their places; of `Rows` none is read."""
+        x: Any = self.x
+        x = x.select(mask) if isinstance(x, Rows) else x[mask]
         return Skim(
-            self.x[mask], self.weight[mask], self.dataset[mask], self.split[mask],
+            x, self.weight[mask], self.dataset[mask], self.split[mask],
             {k: v[mask] for k, v in self.bystanders.items()}, self.feature, self.provenance,
         )  # fmt: skip
 
@@ -106,16 +110,6 @@ def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
     return schema, json.loads(schema.metadata[SKIM_KEY])
 
 
-def _listed(spec: FeatureSpec) -> bool:
-    feature = features.get(spec.name)
-    return feature.listed(feature.resolve(spec.options))
-
-
-def _columns(spec: FeatureSpec) -> list[str]:
-    """Return the columns that hold a feature."""
-    return [f"{spec.key}.{part}" for part in (("index", "value") if _listed(spec) else (c.name for c in spec.columns))]
-
-
 def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> None:
     stored = metadata["features"].get(spec.key)
     if stored is None:
@@ -127,23 +121,11 @@ def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], s
             f"{path}: {spec.key} was made with version {stored['version']} and {stored['options']}, "
             f"but this coffea-ad has version {spec.version} and {spec.options}; skim again"
         )
-    missing = [c for c in _columns(spec) if c not in schema.names]
+    missing = [c for c in stored_columns(spec) if c not in schema.names]
     if missing:
         raise SkimError(f"{path}: columns are missing: {', '.join(missing)}")
     if stored["columns"] != [c.name for c in spec.columns]:
         raise SkimError(f"{path}: the columns of {spec.key} are {stored['columns']}, in another order than they should")
-
-
-def _rows(table: pa.Table, spec: FeatureSpec) -> npt.NDArray[np.float32]:
-    """Return a feature of a table, (n, *shape); NaN where it is undefined."""
-    if not _listed(spec):
-        return np.stack([table[c].to_numpy() for c in _columns(spec)], axis=1).astype(np.float32)
-    places, numbers = (table[c].combine_chunks() for c in _columns(spec))
-    x = np.zeros((len(table), math.prod(spec.row_shape)), np.float32)
-    counts = places.value_lengths().fill_null(0).to_numpy()
-    x[np.repeat(np.arange(len(x)), counts), places.flatten().to_numpy()] = numbers.flatten().to_numpy()
-    x[places.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    return x.reshape(-1, *spec.row_shape)
 
 
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -163,8 +145,10 @@ def load_skim(
     datasets: Sequence[str] = (),
     weights: WeightMode = "xsec",
     filters: Sequence[Sequence[Any]] = (),
+    keep: Keep = "dense",
+    out_of_core: str | Path | None = None,
 ) -> Skim:
-    """Read a skim.
+    """Read a skim, a block of rows at a time.
 
     Parameters
     ----------
@@ -178,6 +162,12 @@ def load_skim(
         genWeight · xsec / sumw; the same made flat in log pT; or 1.
     filters : sequence of (column, operator, value)
         Rows to keep, such as `("met", ">", 100)`, in pyarrow's form.
+    keep : "dense" or "auto"
+        auto: where the skim stores a feature sparse, such as `rmm`, and dense rows would take more than 128 MB, they stay
+        sparse in memory, and `x` is `rows.Rows`.
+    out_of_core : path, optional
+        A folder for the rows, which are then never in memory as a whole: `x` is `rows.Rows`. Weights, ids and bystanders
+        stay in memory. What is in the folder from before is replaced; it can be deleted after the training.
 
     Returns
     -------
@@ -190,8 +180,8 @@ def load_skim(
         The skim does not hold what is asked for.
     """
     spec = feature_spec(feature, dict(options or {}))
-    columns = _columns(spec)
     tables: list[pa.Table] = []
+    paths: list[Path] = []
     names: list[str] = []
     sumw: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -212,26 +202,29 @@ def load_skim(
             selection = metadata["selection"]
             if weights != "none" and metadata["is_mc"]:
                 xsec[dataset] = cross_section(dataset, metadata)
-            hashes[f"{dataset}/{path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+            with path.open("rb") as file:
+                hashes[f"{dataset}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+            features_of = tuple(f"{key}." for key in metadata["features"])
+            others = [c for c in schema.names if not c.startswith(features_of)]
             try:
-                table = pq.read_table(path, filters=[tuple(f) for f in filters] or None)
+                table = pq.read_table(path, columns=others, filters=[tuple(f) for f in filters] or None)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
-            others = tuple(f"{key}." for key in metadata["features"])
-            tables.append(
-                table.drop_columns([c for c in table.column_names if c.startswith(others) and c not in columns])
-            )
+            tables.append(table)
+            paths.append(path)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
     if len(kinds) > 1 and weights != "none":
         raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    joined = joined.append_column("dataset", pa.array(names, pa.string()))
     # File names carry the inputs' random ids: sorted by event, the same events give the same training.
-    joined = joined.append_column("dataset", pa.array(names)).sort_by(
-        [(k, "ascending") for k in _KEYS if k in (*tables[0].column_names, "dataset")]
-    )
-    x = _rows(joined, spec)
-    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c not in (*columns, "dataset")}
+    keys = [(k, "ascending") for k in _KEYS if k in joined.column_names]
+    order = pc.sort_indices(joined, sort_keys=keys).to_numpy().astype(np.int64)
+    joined = joined.take(order)
+    disk = None if out_of_core is None else Path(out_of_core)
+    x, finite = read_rows(paths, spec, filters, order, keep, disk)
+    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
     scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
     weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
@@ -239,7 +232,6 @@ def load_skim(
         if "pt" not in bystanders:
             raise SkimError(f"{folder}: weights=flat_pt needs the pT of jets, which a skim of events has not")
         weight = _flatten_pt(bystanders["pt"], weight)
-    finite = np.asarray(np.isfinite(x.reshape(len(x), math.prod(spec.row_shape))).all(axis=1))
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
     total = float(weight[finite].sum())
@@ -259,4 +251,5 @@ def load_skim(
         "flavours": sorted(flavours),
         "selection": selection,
     }
-    return Skim(x, weight, dataset_of, split, bystanders, spec, provenance).select(finite)
+    everything = Skim(cast("npt.NDArray[np.float32]", x), weight, dataset_of, split, bystanders, spec, provenance)
+    return everything if finite.all() else everything.select(finite)

@@ -4,7 +4,8 @@
 
 The default is the rapidity-mass matrix and the selection of the dijet search with it: a lepton of 60 GeV and a jet of
 30 GeV. Large features are stored sparse; one file per chunk, also for chunks without a selected event, so that the sum of
-weights is complete. A retry writes the same file again.
+weights is complete. A retry writes the same file again. With `training_fraction` only that part of the events is kept,
+chosen by their ids; `rmm_two_body` leaves the same events out.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
-from coffea_ad.weights import generator_weight, is_mc
+from coffea_ad.weights import event_uniform, generator_weight, is_mc
 
 _SLOTS = (
     50,
@@ -54,6 +55,10 @@ class Config(BaseModel):
     met_filters: tuple[str, ...] = ()
     lumi_mask: str = Field("", description="golden JSON: data of certified luminosity sections only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
+    training_fraction: float = Field(
+        1.0, gt=0, le=1, description="keep this part of all events, by a hash of their ids"
+    )
+    training_salt: str = Field("training", description="another one chooses other events")
 
 
 class Processor(processor.ProcessorABC):
@@ -72,6 +77,7 @@ class Processor(processor.ProcessorABC):
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
         self.steps = (*certified, "trigger", "filters", *veto, "lepton", "jets")
+        self.fraction = config.training_fraction  # of the events that a file once had, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
@@ -82,10 +88,14 @@ class Processor(processor.ProcessorABC):
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
+        c, n_events = self.config, len(events)
+        if c.training_fraction < 1 and len(events) > 0:
+            ids = (ak.to_numpy(events[k]) for k in _KEYS)
+            events = events[event_uniform(c.training_salt, *ids) < c.training_fraction]
         weight = generator_weight(events)
         out: dict[str, Any] = {
-            "sumw": float(weight.sum()),
-            "events": len(events),
+            "sumw": float(weight.sum()),  # of the events that are kept: the skim stands for the whole cross-section
+            "events": n_events,
             "kind": {"mc" if is_mc(events) else "data"},
             "cutflow": {},
         }
@@ -101,8 +111,10 @@ class Processor(processor.ProcessorABC):
         return {events.metadata["dataset"]: out}
 
     def _selection(self) -> dict[str, Any]:
-        """Return what was cut on; a mask or map that was not asked for leaves no trace."""
+        """Return what was cut on; what was not asked for leaves no trace."""
         chosen = self.config.model_dump(mode="json", exclude={"features"})
+        if self.config.training_fraction == 1:
+            del chosen["training_fraction"], chosen["training_salt"]
         return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
 
     def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:

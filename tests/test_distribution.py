@@ -81,7 +81,10 @@ def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):
         env={"PYTHONPATH": str(tmp_path / "site")},
     )
     assert out.returncode == 0, out.stderr
-    assert "'semivisible_jets', 'skim', 'skim_events', 'autoencoder', 'wnae'" in out.stdout
+    assert (
+        "'rmm_two_body', 'semivisible_jets', 'skim', 'skim_events', 'autoencoder', 'nae', 'pca', 'svdd', 'vae', 'wnae'"
+        in (out.stdout)
+    )
     assert str(tmp_path / "site" / "coffea_ad" / "_recipes") in out.stdout
 
 

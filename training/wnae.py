@@ -2,16 +2,16 @@
 
     coffea-ad run wnae --config wnae/svj.yaml data=skims/ -o wnae.onnx train.epochs=50
 
-Persistent Langevin chains, exact Wasserstein distance; the epoch with the smallest excess of that distance over its
-finite-sample floor is kept, which no signal has a say in. Some initial weights get stuck: several are tried for a few
-epochs, and the one with the smallest excess goes on.
+Persistent Langevin chains; the epoch with the smallest excess of the Wasserstein distance over its finite-sample floor is
+kept, which no signal has a say in. Afterwards the chains run on at frozen weights: `long_run.png` says whether the energy
+models the data, or only where short chains begin.
 """
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,7 +21,7 @@ from coffea_ad.skims import WeightMode
 
 
 class Config(BaseModel):
-    """Data, network, chains, training."""
+    """Data, network, chains, loss, training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     data: str = Field(description="folder of a skim")
@@ -30,42 +30,47 @@ class Config(BaseModel):
     options: dict[str, Any] = {}
     weights: WeightMode = "xsec"
     filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    hidden: tuple[int, ...] = (10, 10)
-    latent: int = 6
-    activation: nn.Activation = "relu"
-    steps: int = Field(10, ge=1, description="Langevin steps per batch")
-    noise: float = Field(0.22, gt=0)
+    preprocessing: nn.Preprocessing = "quantile"
+    hidden: tuple[int, ...] = (32, 32)
+    latent: int = 4
+    activation: nn.Activation = "silu"
+    sampling: nn.Sampling = Field("pcd", description="where chains start: pcd (a buffer), cd (data), omi (manifold)")
+    steps: int | tuple[int, int] = Field(
+        20, description="Langevin steps per batch, or from the first epoch to the last"
+    )
+    noise: float = Field(0.15, gt=0)
     temperature: float = Field(0.063, gt=0)
+    metropolis: bool = Field(False, description="MALA instead of ULA")
+    metric: Literal["unit", "data"] = Field("data", description="steps as long as the data are wide")
     buffer_size: int = Field(10_000, ge=2)
-    replay: float = Field(0.95, ge=0, le=1)
-    starts: int = Field(3, ge=1, description="initial weights that are tried")
-    start_epochs: int = Field(15, ge=1, description="epochs after which the start with the smallest excess goes on")
+    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from N(0, 1)")
+    distance: Literal["exact", "sliced", "max_sliced", "sinkhorn"] = "exact"
+    grad_steps: int | None = Field(1, description="the gradient flows through the last so many steps; null: all")
+    contrast: float = Field(1.0, ge=0, description="weight of the gradient of the likelihood")
+    energy_weight: float = Field(0.0, ge=0, description="weight of the squared energies of data and chains")
+    smear: float = Field(0.0, ge=0, description="noise on the training data, in transformed units")
+    long_steps: int = Field(
+        0, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
+    )
+    long_run: tuple[int, ...] = Field(
+        (0, 500, 2000), description="further steps after which the final model is measured"
+    )
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
-    train: nn.TrainConfig = nn.TrainConfig(learning_rate=5e-4)
+    train: nn.TrainConfig = nn.TrainConfig(learning_rate=2e-3, schedule="cosine", average=0.99, clip_gradient=1.0)
 
 
-def build(config: Config, columns: int, start: int) -> nn.WNAE:
-    """Return an untrained model; every start has weights of its own."""
-    torch.manual_seed(config.train.seed + 1_000_000 * start)
+def build(config: Config, columns: list[str]) -> nn.WNAE:
+    """Return an untrained model."""
+    torch.manual_seed(config.train.seed)
     return nn.WNAE(
-        columns, hidden=config.hidden, latent=config.latent, transform=nn.QuantileNormal(columns),
-        activation=config.activation, steps=config.steps, noise=config.noise, temperature=config.temperature,
-        buffer_size=config.buffer_size, replay=config.replay,
+        len(columns), transform=nn.preprocessing(config.preprocessing, columns),
+        hidden=config.hidden, latent=config.latent, activation=config.activation,
+        sampling=config.sampling, steps=config.steps, noise=config.noise, temperature=config.temperature,
+        metropolis=config.metropolis, metric=config.metric, buffer_size=config.buffer_size, replay=config.replay,
+        distance=config.distance, grad_steps=config.grad_steps, contrast=config.contrast,
+        energy_weight=config.energy_weight, smear=config.smear, long_steps=config.long_steps,
     )  # fmt: skip
-
-
-def best_start(config: Config, data: nn.Skim, folder: Path) -> None:
-    """Train several starts for some epochs and leave the checkpoint of the one with the smallest excess in `folder`."""
-    short = config.train.model_copy(update={"epochs": min(config.start_epochs, config.train.epochs)})
-    excess = []
-    for start in range(config.starts):
-        model = build(config, data.x.shape[1], start)
-        history = nn.fit(model, data, short, folder / f"start{start}")
-        excess.append(min(row[model.criterion] for row in history))
-    chosen = folder / f"start{excess.index(min(excess))}"
-    for name in ("checkpoint.pt", "metrics.jsonl"):
-        shutil.copyfile(chosen / name, folder / name)
 
 
 def train(config: Config, output: Path) -> dict[str, Any]:
@@ -74,26 +79,39 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         config.data, config.feature, config.options,
         datasets=config.datasets, weights=config.weights, filters=config.filters,
     )  # fmt: skip
+    model = build(config, [column.name for column in data.feature.columns])
     folder = output.with_suffix("")
-    if not config.resume:
-        best_start(config, data, folder)
-    model = build(config, data.x.shape[1], 0)
-    history = nn.fit(model, data, config.train, folder, resume=True)
+    history = nn.fit(model, data, config.train, folder, resume=config.resume)
     best = min(history, key=lambda row: row[model.criterion])
+    measured = nn.long_run(model, data, steps=config.long_run, seed=config.train.seed)
+    (folder / "long_run.json").write_text(json.dumps(measured, indent=1))
 
     card = nn.make_card(
         model,
         data,
         name=output.stem,
         config=config.model_dump(mode="json"),
-        metrics=best,
+        metrics={**best, "long_run": measured},
         efficiencies=config.efficiencies,
     )
     nn.export(model, output, card, data.part("test", "validation").x)
+    draw(model, data, history, measured, folder)
+    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+
+
+def draw(
+    model: nn.WNAE, data: nn.Skim, history: list[dict[str, float]], measured: dict[str, Any], folder: Path
+) -> None:
+    """Draw how the training went, and data against chains."""
+    best = min(history, key=lambda row: row[model.criterion])
     plotting.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    plotting.chain_health(history, folder / "chain_health.png")
+    plotting.long_run(measured, folder / "long_run.png")
     held_out = data.part("validation")
     with torch.no_grad():
-        z = model.transform(torch.from_numpy(held_out.x)).numpy()
-    chains = model.sample(len(z), torch.Generator().manual_seed(config.train.seed)).numpy()
-    plotting.data_and_chains(z, held_out.weight, chains, card.inputs[0].columns, folder / "chains.png")
-    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+        z = model.transform(torch.from_numpy(held_out.x))
+        generator = torch.Generator().manual_seed(1)
+        chains = model.sample(len(z), generator, z=z if model.sampling == "cd" else None, steps=500).numpy()
+    columns = [column.name for column in data.feature.columns]
+    plotting.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
+    plotting.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")

@@ -58,10 +58,10 @@ class EnergyModel(AE):
     latent_steps, latent_noise, latent_temperature : int, float, float
         Of the chains in the latent space; on-manifold start only.
     long_steps : int
-        After how many further steps at frozen weights an epoch's long-run excess is measured; 0: not at all.
+        After how many further steps at frozen weights the long-run excess of every epoch is measured, and chooses the epoch;
+        0: not at all, and the excess after the steps of a batch does.
     """
 
-    criterion: ClassVar[str] = "excess"
     figures: ClassVar[tuple[str, ...]] = ("loss", "wasserstein", "floor")
 
     def __init__(
@@ -94,6 +94,7 @@ class EnergyModel(AE):
         self.metropolis, self.metric_kind = metropolis, metric
         self.latent_steps, self.latent_noise, self.latent_temperature = latent_steps, latent_noise, latent_temperature
         self.long_steps = long_steps
+        self.criterion = "long_run_excess" if long_steps else "excess"
         self.register_buffer("chains", torch.zeros(buffer_size, latent if sampling == "omi" else features))
         self.register_buffer("noise", torch.tensor(noise))
         self.register_buffer("metric", torch.eye(features))

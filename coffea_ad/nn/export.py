@@ -26,6 +26,8 @@ from coffea_ad.skims import Skim
 __all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]
 
 _GOLDEN_ROWS = 8
+_BLOCK = 4096
+_LARGE = 2**26  # numbers of which quantiles are taken
 _TOLERANCE = 1e-5
 _PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
@@ -35,13 +37,15 @@ def torch_scores(
 ) -> npt.NDArray[np.float32]:
     """Score rows with torch, (n, columns) → (n,); a `Folded` model takes the fold of every row."""
     device = next(iter(model.state_dict().values()), torch.zeros(0)).device
-    rows = torch.from_numpy(x).to(device)
+    if isinstance(model, Folded) and folds is None:
+        raise ConfigError("the score of a folded model depends on the folds of the rows")
+    parts = [np.zeros(0, np.float32)]
     with torch.no_grad():
-        if isinstance(model, Folded):
-            if folds is None:
-                raise ConfigError("the score of a folded model depends on the folds of the rows")
-            return np.asarray(model.score(rows, torch.from_numpy(folds).to(device)).cpu().numpy())
-        return np.asarray(model.score(rows).cpu().numpy())
+        for start in range(0, len(x), _BLOCK):  # x may be `rows.Rows`, which are dense only in blocks
+            rows = torch.from_numpy(np.asarray(x[start : start + _BLOCK])).to(device)
+            more = () if folds is None else (torch.from_numpy(folds[start : start + _BLOCK]).to(device),)
+            parts.append(model.score(rows, *more).cpu().numpy())
+    return np.concatenate(parts)
 
 
 def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]) -> Quantiles:
@@ -99,7 +103,7 @@ def make_card(
         inputs=inputs,
         calibration=calibration,
         regions=regions.working_points(calibration, score, held_out.weight, efficiencies),
-        quantiles=weighted_quantiles(held_out.x, held_out.weight, inputs[0].columns),
+        quantiles=_input_quantiles(held_out, inputs[0]),
         selection=data.provenance["selection"],
         folds=model.folds if isinstance(model, Folded) else None,
         flavours=tuple(data.provenance["flavours"]),
@@ -111,6 +115,14 @@ def make_card(
         },
         golden=_golden(model, held_out.x, score),
     )
+
+
+def _input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
+    """Tabulate flat inputs, of no more rows than memory holds easily; images have no table."""
+    if len(spec.shape) != 1:
+        return None
+    step = -(-len(held_out.x) * spec.shape[0] // _LARGE)
+    return weighted_quantiles(held_out.x[:: max(step, 1)], held_out.weight[:: max(step, 1)], spec.columns)
 
 
 def _members(model: Model | Folded) -> Sequence[Any]:

@@ -101,7 +101,7 @@ class _Rows:
     def keep(self, model: Model) -> None:
         """Transform all rows now, if they fit."""
         self.model = model
-        if len(self.index) * math.prod(self.x.shape[1:]) <= _IN_MEMORY:
+        if type(self.x) is np.ndarray and len(self.index) * math.prod(self.x.shape[1:]) <= _IN_MEMORY:
             with torch.no_grad():
                 self.kept = model.transform(torch.from_numpy(self.raw(np.arange(len(self.index)))).to(self.device))
 
@@ -125,7 +125,7 @@ def _held_out(rows: _Rows, n: int, generator: torch.Generator) -> Tensor:
 def _fit_transform(model: Model, rows: _Rows, seed: int) -> None:
     """Fit the preprocessing, to no more rows than memory holds easily."""
     if isinstance(model.transform, Transform):
-        most = max(_IN_MEMORY // (2 * math.prod(model.shape)), 10_000)
+        most = max(_IN_MEMORY // (16 * math.prod(model.shape)), 10_000)
         chosen = np.arange(len(rows.index))
         if len(chosen) > most:
             chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
@@ -138,8 +138,8 @@ def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
     length = set() if config.schedule == "cosine" else {"epochs"}
     own = config.model_dump(exclude={"stop_patience", "device", *length})
     rows = hashlib.sha256(data.weight.tobytes())
-    for start in range(0, len(data.weight), 65536):
-        rows.update(data.x[start : start + 65536].tobytes())
+    for start in range(0, len(data.weight), 4096):
+        rows.update(data.x[start : start + 4096].tobytes())
     identity = [model.settings(), shapes, own, rows.hexdigest()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -272,7 +272,7 @@ def fit(
     if resume:
         training.restore(_load(out, fingerprint, device))
     else:
-        n = min(len(rows["train"].weight), _START_ROWS)
+        n = min(len(rows["train"].weight), _START_ROWS, _IN_MEMORY // (16 * math.prod(model.shape)))
         model.start(rows["train"][_draw(rows["train"].weight, n, training.generator)], training.generator)
 
     epochs = config.epochs if training.trainable else 1

@@ -35,7 +35,7 @@ class Model(nn.Module):
     """
 
     method: ClassVar[str]
-    criterion: ClassVar[str] = "validation"
+    criterion: str = "validation"
     figures: ClassVar[tuple[str, ...]] = ("loss", "validation")
 
     def __init__(self, shape: tuple[int, ...], transform: nn.Module) -> None:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from coffea_ad.errors import ConfigError
+from coffea_ad.nn.autoencoder import AE
 from coffea_ad.nn.energy import EnergyModel
 
 __all__ = ["NAE"]
@@ -77,3 +79,20 @@ class NAE(EnergyModel):
         scaled = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
         figures = {name: value * self.temperature for name, value in scaled.items()}
         return {"loss": loss, **figures, "acceptance": made.acceptance.detach()}
+
+    def take_over(self, autoencoder: AE) -> None:
+        """Begin with the weights of a trained autoencoder of the same layers.
+
+        Raises
+        ------
+        ConfigError
+            Its layers are others.
+        """
+        mine = [m for m in (*self.encoder, *self.decoder) if isinstance(m, nn.Linear)]
+        theirs = [m for m in (*autoencoder.encoder, *autoencoder.decoder) if isinstance(m, nn.Linear)]
+        if [m.weight.shape for m in mine] != [m.weight.shape for m in theirs]:
+            raise ConfigError("the autoencoder has other layers than the model that takes its weights over")
+        with torch.no_grad():
+            for one, other in zip(mine, theirs, strict=True):
+                one.weight = other.weight if hasattr(one, "parametrizations") else nn.Parameter(other.weight.clone())
+                one.bias.copy_(other.bias)

@@ -29,9 +29,8 @@ class Chains(NamedTuple):
 
 def _reflect(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Fold x back into the box at its walls: unlike clamping, this leaves no atoms on them."""
-    width = high - low
-    y = torch.remainder(x - low, 2 * width)
-    return low + torch.where(y > width, 2 * width - y, y)
+    folded = high - (high - (low + (x - low).abs())).abs()
+    return torch.maximum(folded, low)  # of a leap further than the box is wide
 
 
 def langevin(
@@ -50,12 +49,12 @@ def langevin(
 ) -> Chains:
     """Run Langevin chains for p(x) ∝ exp(−E(x)/T) in a box.
 
-    x′ = x − (η/T) M ∇E(x) + s L n with n ~ N(0, 1), η = s²/2 and M = L Lᵀ: with L the Cholesky factor of the data's
-    covariance a step is as long in a narrow direction as the data are. Without a Metropolis step (ULA) what leaves the
-    box is reflected, and the chain's distribution is off by O(s²). With it (MALA) a proposal is accepted with
-    probability min(1, a),
+    x′ = x + L (b(x) + s n) with n ~ N(0, 1), η = s²/2, and the drift b = β/√(1 + |β|²), β = −(η/T) Lᵀ∇E(x), which is tamed:
+    where the energy is steep, a step is no longer than 1. With L the Cholesky factor of the data's covariance a step is
+    as long in a narrow direction as the data are. Without a Metropolis step (ULA) what leaves the box is reflected, and
+    the chain's distribution is off by O(s²). With it (MALA) a proposal is accepted with probability min(1, a),
 
-        log a = [E(x) − E(x′)]/T − (|(η/T)(g + g′) − s n|² − |s n|²)/(4η),   g = Lᵀ∇E(x),
+        log a = [E(x) − E(x′)]/T − (|b(x) + b(x′) + s n|² − |s n|²)/(4η),
 
     one probability for each chain, and never if it leaves the box; the distribution is then exact.
 
@@ -88,7 +87,8 @@ def langevin(
     ----------
     G. O. Roberts, R. L. Tweedie, "Exponential convergence of Langevin distributions and their discrete
     approximations", Bernoulli 2 (1996) 341; M. Girolami, B. Calderhead, "Riemann manifold Langevin and Hamiltonian
-    Monte Carlo methods", JRSS B 73 (2011) 123.
+    Monte Carlo methods", JRSS B 73 (2011) 123; N. Brosse, A. Durmus, É. Moulines, S. Sabanis, "The tamed unadjusted
+    Langevin algorithm", arXiv:1710.05559.
 
     Examples
     --------
@@ -101,31 +101,36 @@ def langevin(
     """
     n, d = start.shape
     kick = noise * torch.randn((steps, n, d), generator=generator, device=start.device, dtype=start.dtype)
-    drift = 0.5 * noise * noise / temperature
+    rate = 0.5 * noise * noise / temperature
     luck = (
         torch.rand((steps, n), generator=generator, device=start.device, dtype=start.dtype).log()
         if metropolis
         else None
     )
     x = start.detach()
-    accepted = x.new_ones(())
-    state: tuple[Tensor, Tensor] | None = None  # E and ∇E at x, where they are known from the last step
+    accepted = x.new_zeros(())
+    state: tuple[Tensor, Tensor] | None = None  # E and drift at x, where they are known from the last step
+
+    def energy_and_drift(x: Tensor) -> tuple[Tensor, Tensor]:
+        e, g = energy(x)
+        b = -rate * (g if metric is None else g @ metric)
+        return e, b * torch.rsqrt(1 + (b**2).sum(dim=1, keepdim=True))
+
     for i in range(steps):
         alive = grad_steps is None or i >= steps - grad_steps
         with torch.set_grad_enabled(alive and torch.is_grad_enabled()):
-            e, g = state if state is not None else energy(x)
-            gu = g if metric is None else g @ metric
-            move = kick[i] - drift * gu
+            e, b = state if state is not None else energy_and_drift(x)
+            move = b + kick[i]
             y = x + (move if metric is None else move @ metric.T)
             if luck is None:
                 x = _reflect(y, low, high)
                 continue
             inside = ((y >= low) & (y <= high)).all(dim=1)
-            ey, gy = energy(y)
-            back = drift * (gu + (gy if metric is None else gy @ metric)) - kick[i]
+            ey, by = energy_and_drift(y)
+            back = move + by
             log_a = (e - ey) / temperature - ((back**2).sum(1) - (kick[i] ** 2).sum(1)) / (2 * noise * noise)
             go = (inside & (luck[i] < log_a))[:, None]
             x = torch.where(go, y, x)
-            state = torch.where(go[:, 0], ey, e), torch.where(go, gy, g)
-            accepted = accepted + go.float().mean()
-    return Chains(x, (accepted - 1) / max(steps, 1) if metropolis else accepted)
+            state = torch.where(go[:, 0], ey, e), torch.where(go, by, b)
+            accepted = accepted + go.float().mean() / steps
+    return Chains(x, accepted if metropolis else accepted + 1)

@@ -100,7 +100,7 @@ class VAE(Model):
     """
 
     method: ClassVar[str] = "VAE"
-    criterion: ClassVar[str] = "negative_elbo"
+    criterion = "negative_elbo"
     figures: ClassVar[tuple[str, ...]] = ("loss", "negative_elbo", "reconstruction")
     scores: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "mu2", "elbo")
 

@@ -39,6 +39,9 @@ class WNAE(EnergyModel):
         λ.
     energy_weight : float
         γ.
+    smear : float
+        Gaussian noise that is added to the data of every batch, in transformed units: what is narrower than that is not
+        learnt, and neither is it an anomaly. The excess is measured against data without it.
 
     References
     ----------
@@ -64,16 +67,19 @@ class WNAE(EnergyModel):
         grad_steps: int | None = None,
         contrast: float = 0.0,
         energy_weight: float = 0.0,
+        smear: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(features, **options)
         if distance not in DISTANCES:
             raise ConfigError(unknown_text("distance", distance, DISTANCES))
         self.distance, self.grad_steps = distance, grad_steps
-        self.contrast, self.energy_weight = contrast, energy_weight
+        self.contrast, self.energy_weight, self.smear = contrast, energy_weight, smear
 
     def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the Wasserstein distance to the chains, advance them, and report both mean energies."""
+        if self.smear > 0:
+            z = z + self.smear * torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
         made = self.negatives(z, generator, self.grad_steps)
         loss = DISTANCES[self.distance](z, made.points, generator=generator)
         with torch.set_grad_enabled(self.contrast > 0 or self.energy_weight > 0):

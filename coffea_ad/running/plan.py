@@ -262,11 +262,17 @@ class Plan:
         self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str], *, lumi: float
     ) -> dict[str, dict[str, Any]]:
         datasets = per_dataset(fileset, found, chunks, done)
-        # a processor may keep a part of the events by their hash
+        # a processor may keep a part of the events by their hash, of simulation or, with the luminosity, of data too
         kept = float(getattr(self.job.instance, "fraction", 1.0))
+        seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
+        if seen < 1:
+            notes.append(
+                f"{1 - seen:.3g} of the events trained the model and are left out: what is normalised is at {seen * lumi:g} "
+                f"of {lumi:g} fb⁻¹"
+            )
         for name, entry in datasets.items():
             mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
-            entry["lumi"] = lumi
+            entry["lumi"] = seen * lumi
             entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=notes)
         return datasets
 

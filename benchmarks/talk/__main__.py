@@ -1,0 +1,49 @@
+"""Autoencoders and their bias, as talks on anomaly detection show them, with our simulation.
+
+.venv/bin/python benchmarks/samples.py
+.venv/bin/python benchmarks/talk [--parts a b c d e] [-o build/physics]
+
+a: PCA, kernel PCA and AE with one to six components; b: QCD and top jets in both directions on substructure, and what is
+simpler than either; c: the same with images, as they are, re-weighted and smeared; d: signal in the training sample;
+e: AE, NAE and WNAE as the recipes train them. Three seeds each; models are trained on the skim `train`, and evaluated on
+`eval`. Writes talk.json, from which figures and tables are made anew in every call, also with no part to be run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from figures import draw
+from parts import DENSE, FRACTIONS, IMAGE, VARIANTS, complexity, components, contamination, images, normalised
+from tables import tables
+
+PARTS = {"a": components, "b": complexity, "c": images, "d": contamination, "e": normalised}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", choices=[*PARTS], default=[*PARTS])
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/physics"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    out = args.output / "talk"
+    out.mkdir(parents=True, exist_ok=True)
+    written = out / "talk.json"
+    found = json.loads(written.read_text()) if written.exists() else {}
+    for part in args.parts:
+        started = time.process_time()
+        found[part] = {**PARTS[part](args.output), "cpu_seconds": 0.0}
+        found[part]["cpu_seconds"] = round(time.process_time() - started)
+        found["settings"] = {"dense": DENSE, "image": IMAGE, "variants": VARIANTS, "fractions": FRACTIONS}
+        written.write_text(json.dumps(found, indent=1))
+    draw(found, out)
+    for part, text in tables(found).items():
+        print(f"\n## {part} ({found[part[0]]['cpu_seconds']} s CPU)\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

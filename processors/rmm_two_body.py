@@ -1,0 +1,233 @@
+"""Search with the rapidity-mass matrix: anomalous events, and the masses of pairs of their leading objects.
+
+    coffea-ad run rmm_two_body --fileset all.json --model rmm.onnx --executor dask --lumi 138 -o results/
+
+Leptons, photons, jets, b jets and missing momentum → rapidity-mass matrix → score of the whole event → nested anomaly
+regions → nine invariant masses m_jY, after ATLAS (arXiv:2307.01612). Events that trained the model are left out, and the
+luminosity is less by their part. Without a model all selected events are in one region. Copy the file with
+`coffea-ad cp rmm_two_body mine.py`, edit it, and run it by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import hist
+import numpy as np
+from coffea import processor
+from coffea.analysis_tools import PackedSelection
+from pydantic import BaseModel, ConfigDict, Field
+
+import coffea_ad as ad
+from coffea_ad import features, histograms, regions
+from coffea_ad import selection as cuts
+from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.errors import ConfigError
+from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_branches, select_objects
+from coffea_ad.nanoaod import Objects
+from coffea_ad.weights import event_uniform, generator_weight, is_mc
+
+_SLOTS = (50, 50, 20, 20, 20)  # what is looked at: light jets, b jets, muons, electrons, photons
+_IDS = ("run", "luminosityBlock", "event")
+_LABELS = dict(
+    zip(cuts.TWO_BODY, ("jj", "bb", "jb", "je", "be", r"j\mu", r"b\mu", r"j\gamma", r"b\gamma"), strict=True)
+)
+
+
+class Config(BaseModel):
+    """Selection, training events, variations, axes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    objects: AllObjectOptions | None = Field(None, description="which objects count; default: those of the model")
+    leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
+    n_jets_min: int = Field(1, description="jets and b jets")
+    triggers: cuts.Triggers = Field(
+        (), description="any of them, or those of every primary dataset; none: not asked for"
+    )
+    met_filters: tuple[str, ...] = Field((), description="all of them")
+    corrections: Corrections = Corrections()
+    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and mass, where there is no jec")
+    met_jet_pt_min: float = Field(15.0, description="GeV; shifts of jets above it go into the missing momentum")
+    training_fraction: float | None = Field(
+        None, ge=0, lt=1, description="part of all events that trained the model, left out; default: the model's"
+    )
+    training_salt: str = Field("training", description="how they were chosen, as in skim_events")
+    mass_min: float = Field(50.0, gt=0, description="GeV, begin of the mass axes")
+    mass_max: float = Field(13600.0, gt=0, description="GeV, end of the mass axes")
+    mass_bins: int = Field(150, ge=1, description="of equal width in ln m")
+    unblind: bool = Field(False, description="show data in the tightest region")
+
+
+class Processor(processor.ProcessorABC):
+    """Fills the masses in anomaly regions."""
+
+    def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:  # noqa: ARG002
+        self.config = config
+        for tagger in taggers:
+            if tagger.card.level != "event":
+                raise ConfigError(
+                    f"rmm_two_body: {tagger.card.name} is a model of {tagger.collection}, and whole events are scored here"
+                )
+        if config.mass_min >= config.mass_max:
+            raise ConfigError(f"rmm_two_body: mass_min {config.mass_min:g} is not below mass_max {config.mass_max:g}")
+        # regions of the first model have plain names, those of others begin with their tagger's
+        self.taggers = {"" if i == 0 else f"{t.name}_": t for i, t in enumerate(taggers)}
+        self.objects = config.objects or self._objects_of_models()
+        self.left_out = self._training_fraction()
+        self.fraction = self.luminosity_fraction = 1 - self.left_out  # of events, expected, and of the luminosity
+        self.corrector = Corrector(config.corrections, "Jet", jet_scale=config.jet_scale)
+        certified = ["certified"] if config.corrections.lumi_mask else []
+        veto = ["jet veto"] if config.corrections.jet_veto_map else []
+        self.steps = (*certified, "trigger", "filters", *veto, "defined", "lepton", "jets")
+
+    def _objects_of_models(self) -> AllObjectOptions:
+        """Return the objects that the models' features are made of."""
+        known = AllObjectOptions.model_fields
+        found = [
+            AllObjectOptions.model_validate({k: v for k, v in f.options.items() if k in known})
+            for t in self.taggers.values() for spec in t.card.inputs for f in spec.features
+            if issubclass(features.get(f.name).options, AllObjectOptions)
+        ]  # fmt: skip
+        if any(options != found[0] for options in found):
+            raise ConfigError("rmm_two_body: the models have different objects; say with `objects` which ones count")
+        return found[0] if found else AllObjectOptions()
+
+    def _training_fraction(self) -> float:
+        """Return the part of the events that is left out: what the models say they were trained on, or more."""
+        c, wanted = self.config, 0.0
+        for tagger in self.taggers.values():
+            part, salt = (tagger.card.selection.get(k) for k in ("training_fraction", "training_salt"))
+            if part is not None and (
+                salt != c.training_salt or part > (1 if c.training_fraction is None else c.training_fraction)
+            ):
+                raise ConfigError(
+                    f"rmm_two_body: {tagger.card.name} was trained on a fraction {part:g} of the events chosen with "
+                    f"training_salt={salt}, which training_fraction={c.training_fraction} and "
+                    f"training_salt={c.training_salt} do not leave out"
+                )
+            wanted = max(wanted, part or 0.0)
+        return wanted if c.training_fraction is None else c.training_fraction
+
+    def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
+        """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
+        own = (*object_branches(self.objects, _SLOTS), *self.config.met_filters, *(_IDS if self.left_out else ()))
+        models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
+        needs = {**models, "the selection": (tuple(dict.fromkeys(own)),)}
+        return {**needs, **cuts.trigger_reads(self.config.triggers), **self.corrector.reads()}
+
+    def process(self, events: Any) -> dict[str, Any]:
+        """Analyse one chunk."""
+        mc, n_events = is_mc(events), len(events)
+        if self.left_out and len(events) > 0:
+            ids = (ak.to_numpy(events[k]) for k in _IDS)
+            events = events[event_uniform(self.config.training_salt, *ids) >= self.left_out]
+        weights = self.corrector.weights(events)
+        by_weight = self.corrector.weight_variations if mc else ()
+        by_jets = self.corrector.jet_variations if mc else ()
+        out: dict[str, Any] = {
+            "sumw": float(generator_weight(events).sum()),  # before any cut and correction: what normalises
+            "sumw_variations": self.corrector.sums(weights) if mc else {},
+            "events": n_events,
+            "left_out": n_events - len(events),
+            "kind": {"mc" if mc else "data"},
+            "unscored": 0,
+            "undefined": 0,
+            "cutflow": {},
+            "histograms": self._book(["nominal", *by_jets, *by_weight]),
+        }
+        if len(events) > 0:
+            c = self.config
+            kept = {
+                "certified": self.corrector.certified(events),
+                "jet veto": self.corrector.outside_veto(events),
+                "trigger": cuts.triggered(events, c.triggers),
+                "filters": cuts.met_filters(events, c.met_filters),
+            }
+            for variation, jets in self.corrector.jets(events):
+                weight = {variation: weights.weight()}
+                if variation == "nominal":  # the same events with the same scores: only their weights differ
+                    weight |= {name: weights.weight(name) for name in by_weight}
+                self._analyse(self._with_jets(events, jets), kept, weight, out, mc=mc)
+        return {events.metadata["dataset"]: out}
+
+    def _book(self, variations: Sequence[str]) -> dict[str, hist.Hist]:
+        c, names = self.config, ["inclusive"] if not self.taggers else []
+        for prefix, tagger in self.taggers.items():
+            names += [prefix + name for name in ("inclusive", *(r.name for r in tagger.card.regions))]
+        edges = np.geomspace(c.mass_min, c.mass_max, c.mass_bins + 1)
+        axes = [hist.axis.Variable(edges, name=m, label=rf"$m_{{{k}}}$ [GeV]") for m, k in _LABELS.items()]
+        axes.append(hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"))
+        axes.append(hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"))
+        axes += [histograms.logp_axis(t.card, f"{t.name}_logp") for t in self.taggers.values()]
+        return {axis.name: histograms.book(axis, names, variations) for axis in axes}
+
+    def _with_jets(self, events: Any, jets: Any) -> Any:
+        """Return events with other jets, and with what they are shifted by taken out of the missing momentum."""
+        if not ak.any(jets["pt_shift"] != 0):
+            return events
+        met, shift = events[self.objects.met], jets["pt_shift"] * (jets["pt"] > self.config.met_jet_pt_min)
+        px = met["pt"] * np.cos(met["phi"]) - ak.sum(shift * np.cos(jets["phi"]), axis=1)
+        py = met["pt"] * np.sin(met["phi"]) - ak.sum(shift * np.sin(jets["phi"]), axis=1)
+        for field, value in (("pt", np.hypot(px, py)), ("phi", np.arctan2(py, px))):
+            met = ak.with_field(met, value, field)
+        return ak.with_field(ak.with_field(events, jets, "Jet"), met, self.objects.met)
+
+    def _analyse(
+        self, events: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
+    ) -> None:
+        """Select events with one set of jets, and fill the histograms with all weights that go with it."""
+        c = self.config
+        objects = select_objects(Objects.events(events), self.objects, _SLOTS)
+        found = _counted(objects)
+        chosen = PackedSelection()
+        for name, mask in kept.items():
+            chosen.add(name, mask)
+        chosen.add("defined", objects.valid)
+        chosen.add("lepton", found["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+        chosen.add("jets", found["n_jets"] >= c.n_jets_min)
+        mask = chosen.all(*self.steps)
+        masses = cuts.two_body_masses(objects)
+        values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": found["ht"]}.items()}
+        shown, unscored = np.ones(int(mask.sum()), bool), np.zeros(int(mask.sum()), bool)
+        masks = {"inclusive": shown} if not self.taggers else {}
+        tagged: Any = ad.tag(events[mask], list(self.taggers.values())) if self.taggers else None
+        for prefix, tagger in self.taggers.items():
+            specs, grade = tagger.card.regions, tagged[f"{tagger.name}_region"]
+            mine, lost = regions.nested_regions(grade, specs)
+            masks |= {prefix + region: m for region, m in mine.items()}
+            unscored |= lost
+            if not mc and not c.unblind:
+                shown = shown & ~histograms.blinded(ak.to_numpy(ak.fill_none(grade, -1))[:, None], specs)
+            values[f"{tagger.name}_logp"] = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_logp"], np.nan))
+        if "nominal" in weight:
+            hidden = np.zeros(len(mask), bool)
+            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
+            chosen.add("shown", ~hidden)
+            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
+            out["unscored"] += int((unscored & shown).sum())
+            out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
+        masks = {name: m & shown for name, m in masks.items()}
+        for name, column in values.items():
+            for variation, w in weight.items():
+                histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """Nothing is left to do; normalisation happens when the results are written."""
+        return accumulator
+
+
+def _counted(objects: SelectedObjects) -> dict[str, Any]:
+    """Return the numbers of events that are cut on, and H_T of all jets."""
+    n = len(objects.offsets) - 1
+    event = np.repeat(np.arange(n), np.diff(objects.offsets))
+    jet, lepton = objects.kind < 2, np.isin(objects.kind, (2, 3))
+    leading = np.zeros(n)
+    np.maximum.at(leading, event[lepton], objects.pt[lepton])
+    return {
+        "n_jets": np.bincount(event[jet], minlength=n),
+        "leading_lepton_pt": leading,
+        "ht": np.bincount(event[jet], objects.pt[jet], minlength=n),
+    }
