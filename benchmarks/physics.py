@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from coffea_ad import evaluation, nn, recipes
+from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.nn.export import _graph
 from coffea_ad.skims import load_skim
 
 ROOT = Path("build/physics")
@@ -52,10 +52,6 @@ MODELS = {
     "WNAE reference settings": ("wnae", "wnae/reference.yaml", []),
     "WNAE": ("wnae", "", []),
     "untrained": ("wnae", "", ["train.epochs=1", "train.learning_rate=1e-12", "long_steps=0"]),
-}
-COMBINED = {
-    "ttbar": ("VAE kl quantile", "WNAE"),
-    "qcd": ("AE 8-32-32-4 standard", "WNAE"),
 }
 
 
@@ -158,6 +154,28 @@ def modes(seeds, budget):
         print("| " + " | ".join(cells) + " |")
 
 
+def exports():
+    """Seconds and sizes of the exports of untrained models of the largest shipped widths."""
+    torch.set_num_threads(1)
+    eight = [c.name for c in load_skim(ROOT / "skims/dev", "jet_substructure").feature.columns]
+    quantile = nn.preprocessing("quantile", eight).fit(np.random.default_rng(1).normal(size=(5000, 8)), np.ones(5000))
+    makers = {
+        "AE": lambda: nn.AE.svj(quantile),
+        "WNAE": lambda: nn.WNAE(8, hidden=(32, 32), latent=4, activation="silu", transform=quantile),
+        "VAE": lambda: nn.VAE(8, hidden=(32, 32), latent=4, transform=quantile),
+        "Dirichlet VAE": lambda: nn.DirichletVAE(8, transform=quantile),
+        "Deep SVDD ensemble": lambda: nn.DeepSVDDEnsemble(8, transform=quantile),
+        "image AE": lambda: nn.ImageAE(40, transform=nn.PixelPower(1600, 1.0)),
+        "RMM AE": lambda: nn.AE.rmm(nn.preprocessing("none", [str(i) for i in range(1287)])),
+    }
+    print("| model | export, s | MB |\n| --- | --- | --- |")
+    for name, make in makers.items():
+        model = make().eval()
+        started = time.perf_counter()
+        size = len(_graph(model, ("score",)))
+        print(f"| {name} | {time.perf_counter() - started:.1f} | {size / 1e6:.2f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -168,11 +186,14 @@ def main():
     p = verbs.add_parser("modes")
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     p.add_argument("--budget", type=float, default=20.0, help="CPU seconds")
+    verbs.add_parser("exports")
     p = verbs.add_parser("evaluate")
     p.add_argument("sample", choices=["dev", "eval"])
     args = parser.parse_args()
     if args.verb == "train":
         train(args.background, args.seeds, args.only)
+    elif args.verb == "exports":
+        exports()
     elif args.verb == "modes":
         modes(args.seeds, args.budget)
     else:

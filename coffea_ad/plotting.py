@@ -15,21 +15,17 @@ from coffea_ad.results import Results
 
 __all__ = [
     "auc_summary",
-    "chain_health",
-    "data_and_chains",
-    "data_and_chains_2d",
-    "long_run",
+    "canvas",
     "roc",
     "score_and_mass",
     "sculpted_spectra",
     "significance_improvement",
     "stack",
-    "training",
 ]
 
 
 @contextmanager
-def _canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
+def canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
     """Yield axes in the field's style, and write the figure at the end; no window is ever opened."""
     try:
         import matplotlib as mpl
@@ -48,100 +44,13 @@ def _canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float
         figure.savefig(path, dpi=120)
 
 
-def training(history: Sequence[Mapping[str, float]], figures: Sequence[str], path: str | Path, *, best: int) -> None:
-    """Draw training figures against the epoch, with the kept epoch marked."""
-    with _canvas(path) as axes:
-        ax = axes[0, 0]
-        epochs = [row["epoch"] for row in history]
-        for name in figures:
-            ax.plot(epochs, [row[name] for row in history], label=name, linewidth=1.5)
-        ax.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best}")
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("training and validation figures")
-        ax.set_yscale("log")
-        ax.legend()
-
-
-def data_and_chains(
-    z: npt.NDArray[Any], weight: npt.NDArray[Any], chains: npt.NDArray[Any], columns: Sequence[str], path: str | Path
-) -> None:
-    """Draw each transformed input: data against the chains of an energy model."""
-    rows = (len(columns) + 3) // 4
-    bins = np.linspace(-4, 4, 33)
-    with _canvas(path, rows, 4, (3.2, 2.8)) as axes:
-        for i, name in enumerate(columns):
-            ax = axes[i // 4, i % 4]
-            ax.hist(z[:, i], bins, weights=weight, density=True, histtype="stepfilled", alpha=0.4, label="data")
-            ax.hist(chains[:, i], bins, density=True, histtype="step", color="black", label="chains")
-            ax.set_xlabel(f"{name.rsplit('.', 1)[-1]} (transformed)")
-        axes[0, 0].legend()
-        for ax in axes.flat[len(columns) :]:
-            ax.set_visible(False)
-
-
-def data_and_chains_2d(
-    z: npt.NDArray[Any], weight: npt.NDArray[Any], chains: npt.NDArray[Any], columns: Sequence[str], path: str | Path
-) -> None:
-    """Draw neighbouring pairs of transformed inputs: data above, chains below, on the same colour scale."""
-    from matplotlib.colors import LogNorm
-
-    pairs = [(i, i + 1) for i in range(0, min(len(columns), 8) - 1, 2)]
-    with _canvas(path, 2, max(len(pairs), 1), (3.2, 2.8)) as axes:
-        for k, (i, j) in enumerate(pairs):
-            ranges = (np.quantile(z[:, c], [0.001, 0.999]) for c in (i, j))
-            bins = [np.linspace(float(low), float(high), 31) for low, high in ranges]
-            for row, (points, w) in enumerate(((z, weight), (chains, np.ones(len(chains))))):
-                content, _, _ = np.histogram2d(points[:, i], points[:, j], bins, weights=w)
-                content = np.ma.masked_less_equal(content.T / w.sum(), 0)
-                axes[row, k].pcolormesh(*bins, content, norm=LogNorm(1e-5, 1e-1), cmap="viridis", rasterized=True)
-                axes[row, k].set_xlabel(columns[i].rsplit(".", 1)[-1])
-                axes[row, k].set_ylabel(columns[j].rsplit(".", 1)[-1])
-                axes[row, k].set_title(("data", "chains")[row], loc="left")
-
-
-def chain_health(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draw the mean energies of data and of chains, and the acceptance of proposals, against the epoch."""
-    epochs = [row["epoch"] for row in history]
-    with _canvas(path, 1, 2, (5.2, 4.0)) as axes:
-        for name, label in (("energy_data", "data"), ("energy_model", "chains")):
-            axes[0, 0].plot(epochs, [row[name] for row in history], label=label, linewidth=1.5)
-        axes[0, 0].set_ylabel("mean energy")
-        axes[0, 0].legend()
-        axes[0, 1].plot(epochs, [row["acceptance"] for row in history], linewidth=1.5)
-        axes[0, 1].set(ylim=(0, 1.05), ylabel="acceptance")
-        for ax in axes[0]:
-            ax.set_xlabel("epoch")
-
-
-def long_run(measured: Mapping[str, Any], path: str | Path) -> None:
-    """Draw the excess against the number of further steps at frozen weights, as `nn.long_run` measures it."""
-    with _canvas(path) as axes:
-        ax = axes[0, 0]
-        steps = np.array(measured["steps"])
-        for name, label in (("buffer", "chains of the training"), ("data", "chains that begin at data")):
-            ax.errorbar(
-                steps,
-                measured[name],
-                yerr=measured[f"{name}_error"],
-                marker="o",
-                markersize=4,
-                linewidth=1.5,
-                label=label,
-            )
-        ax.axhline(0, color="grey", linestyle=":", label="two samples of the data")
-        ax.set_xscale("symlog", linthresh=10)
-        ax.set_xlabel("further steps at frozen weights")
-        ax.set_ylabel("excess of $W_2^2$")
-        ax.legend()
-
-
 def roc(
     curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], float]], path: str | Path, *, models: int
 ) -> None:
     """Draw background rejection against signal efficiency, {label: (ε_B, ε_S, AUC)}; the first `models` are solid."""
     import matplotlib as mpl
 
-    with _canvas(path, size=(6.4, 4.8) if len(curves) < 8 else (8.4, 4.8)) as axes:
+    with canvas(path, size=(6.4, 4.8) if len(curves) < 8 else (8.4, 4.8)) as axes:
         ax = axes[0, 0]
         colors = mpl.color_sequences["petroff10"]
         for i, (label, (background, signal, auc)) in enumerate(curves.items()):
@@ -164,7 +73,7 @@ def stack(results: Results, observable: str, region: str, path: str | Path, *, s
     chosen = {d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}] for d in results.histograms}
     data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", True)]
     background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
-    with _canvas(path) as axes:
+    with canvas(path) as axes:
         ax = axes[0, 0]
         if background:
             mplhep.histplot([chosen[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
@@ -200,7 +109,7 @@ def score_and_mass(
     from matplotlib.colors import LogNorm
 
     edges = (np.linspace(0, 4000, 41), np.linspace(0, 4, 41))
-    with _canvas(path, 1, len(groups), (5.6, 4.6)) as axes:
+    with canvas(path, 1, len(groups), (5.6, 4.6)) as axes:
         for ax, (label, (mass, logp, weight)) in zip(axes[0], groups.items(), strict=True):
             content, _, _ = np.histogram2d(mass, logp, edges, weights=weight)
             content = np.ma.masked_less_equal(content.T / max(content.sum(), 1e-300), 0)
@@ -231,7 +140,7 @@ def significance_improvement(
     """
     import matplotlib as mpl
 
-    with _canvas(path, size=(7.6, 4.8)) as axes:
+    with canvas(path, size=(7.6, 4.8)) as axes:
         ax = axes[0, 0]
         colors = mpl.color_sequences["petroff10"]
         top = 1.5
@@ -258,7 +167,7 @@ def auc_summary(found: Mapping[str, Mapping[str, tuple[float, float, float, floa
     import matplotlib as mpl
 
     scores = list(dict.fromkeys(score for of in found.values() for score in of))
-    with _canvas(path, size=(7.6, 1.6 + 0.34 * len(scores))) as axes:
+    with canvas(path, size=(7.6, 1.6 + 0.34 * len(scores))) as axes:
         ax = axes[0, 0]
         colors = mpl.color_sequences["petroff10"]
         for i, (signal, of) in enumerate(found.items()):
@@ -295,7 +204,7 @@ def sculpted_spectra(
     """
     columns = min(4, len(spectra))
     rows = -(-len(spectra) // columns)
-    with _canvas(path, rows, columns, (3.6, 3.0)) as axes:
+    with canvas(path, rows, columns, (3.6, 3.0)) as axes:
         for ax, (score, (edges, before, after)) in zip(axes.flat, spectra.items(), strict=False):
             width = np.diff(edges)
             ax.stairs(before / width, edges, fill=True, alpha=0.35, color="grey", label="all")

@@ -156,6 +156,7 @@ def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]  # one file, no external data
+    assert path.stat().st_size < 5_000_000
     scorer = OnnxScorer(path)
     x = data.x.copy()
     x[7, 3] = np.nan
@@ -275,10 +276,10 @@ def test_more_chains_than_rows_of_a_batch_are_needed(data):
 
 
 def test_rows_are_drawn_in_proportion_to_their_weights():
-    from coffea_ad.nn.loop import _draw
+    from coffea_ad.nn.drawing import draw
 
     weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
-    drawn = _draw(weight, 40_000, torch.Generator().manual_seed(1))
+    drawn = draw(weight, 40_000, torch.Generator().manual_seed(1))
     counts = np.bincount(drawn.numpy(), minlength=4)
     assert counts[0] == counts[3] == 0
     assert counts[2] / counts[1] == pytest.approx(3, rel=0.05)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from coffea_ad import nn, plotting
+from coffea_ad import nn
 from coffea_ad.errors import ConfigError
+from coffea_ad.nn import figures
 from coffea_ad.skims import WeightMode
 
 _PRESETS = {"svj": nn.AE.svj, "rmm": nn.AE.rmm}
@@ -116,5 +117,5 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         efficiencies=config.efficiencies,
     )
     nn.export(model, output, card, data.part("test", "validation").x[:5000])
-    plotting.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    figures.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
     return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -16,7 +16,8 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from coffea_ad import nn, plotting
+from coffea_ad import nn
+from coffea_ad.nn import figures
 from coffea_ad.skims import WeightMode
 
 
@@ -104,14 +105,14 @@ def draw(
 ) -> None:
     """Draw how the training went, and data against chains."""
     best = min(history, key=lambda row: row[model.criterion])
-    plotting.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
-    plotting.chain_health(history, folder / "chain_health.png")
-    plotting.long_run(measured, folder / "long_run.png")
+    figures.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    figures.chain_health(history, folder / "chain_health.png")
+    figures.long_run(measured, folder / "long_run.png")
     held_out = data.part("validation")
     with torch.no_grad():
         z = model.transform(torch.from_numpy(held_out.x))
         generator = torch.Generator().manual_seed(1)
         chains = model.sample(len(z), generator, z=z if model.sampling == "cd" else None, steps=500).numpy()
     columns = [column.name for column in data.feature.columns]
-    plotting.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
-    plotting.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")
+    figures.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
+    figures.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")

@@ -1,11 +1,12 @@
 """Autoencoders and their bias, as talks on anomaly detection show them, with our simulation.
 
 .venv/bin/python benchmarks/samples.py
+.venv/bin/python benchmarks/physics.py train qcd --seeds 1 2 3        # for part e; the same for ttbar
 .venv/bin/python benchmarks/talk [--parts a b c d e] [-o build/physics]
 
 a: PCA, kernel PCA and AE with one to six components; b: QCD and top jets in both directions on substructure, and what is
 simpler than either; c: the same with images, as they are, re-weighted and smeared; d: signal in the training sample;
-e: AE, NAE and WNAE as the recipes train them. Three seeds each; models are trained on the skim `train`, and evaluated on
+e: AE, NAE and WNAE as the recipes have trained them. Three seeds each; models are trained on the skim `train`, and evaluated on
 `eval`. Writes talk.json, from which figures and tables are made anew in every call, also with no part to be run.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from figures import draw
@@ -22,6 +24,10 @@ from parts import DENSE, FRACTIONS, IMAGE, VARIANTS, complexity, components, con
 from tables import tables
 
 PARTS = {"a": components, "b": complexity, "c": images, "d": contamination, "e": normalised}
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def main() -> None:
@@ -33,13 +39,14 @@ def main() -> None:
     out = args.output / "talk"
     out.mkdir(parents=True, exist_ok=True)
     written = out / "talk.json"
-    found = json.loads(written.read_text()) if written.exists() else {}
     for part in args.parts:
         started = time.process_time()
-        found[part] = {**PARTS[part](args.output), "cpu_seconds": 0.0}
-        found[part]["cpu_seconds"] = round(time.process_time() - started)
+        numbers = PARTS[part](args.output)
+        numbers["cpu_seconds"] = round(time.process_time() - started)
+        found = read(written) | {part: numbers}
         found["settings"] = {"dense": DENSE, "image": IMAGE, "variants": VARIANTS, "fractions": FRACTIONS}
         written.write_text(json.dumps(found, indent=1))
+    found = read(written)
     draw(found, out)
     for part, text in tables(found).items():
         print(f"\n## {part} ({found[part[0]]['cpu_seconds']} s CPU)\n\n{text}")

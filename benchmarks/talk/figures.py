@@ -44,8 +44,8 @@ def numbers(rows: list[Found], key: str) -> tuple[np.ndarray, np.ndarray]:
 def components(found: Found, path: Path, signal: str = "svj_2000_05") -> None:
     with canvas(path, 2, 3, (4.4, 3.6)) as axes:
         for line, name in zip(axes, NAMES, strict=True):
-            for i, label in enumerate(("PCA", "kernel PCA", "AE")):
-                look = {"color": COLORS[i], "marker": "os^"[i], "label": label, "markersize": 5, "capsize": 2}
+            for i, label in zip((0, 1, 2, 4), ("PCA", "kernel PCA", "AE 10-10", "AE 32-32"), strict=True):
+                look = {"color": COLORS[i], "marker": "os^ v"[i], "label": label, "markersize": 5, "capsize": 2}
                 left = chosen(found["errors"], trained=name, score=label)
                 at = [e["components"] for e in left]
                 line[0].errorbar(at, [e["unexplained"] for e in left], [e["spread"] for e in left], **look)
@@ -54,7 +54,7 @@ def components(found: Found, path: Path, signal: str = "svj_2000_05") -> None:
                     ax.errorbar(at, *numbers(rows, key), **look)
             line[0].set(yscale="log", ylabel="unexplained share of the variance")
             for ax, key in zip(line[1:], TITLES, strict=True):
-                ax.set(ylim=(0.4, 0.9), ylabel=TITLES[key])
+                ax.set(ylim=(0.32, 0.88), ylabel=TITLES[key])
                 ax.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
                 for label, style in (("multiplicity", "--"), ("IsolationForest", "-.")):
                     row = chosen(found["rows"], trained=name, score=label, signal=signal)[0]
@@ -63,14 +63,14 @@ def components(found: Found, path: Path, signal: str = "svj_2000_05") -> None:
                 ax.set_xlabel("components or width of the bottleneck")
                 ax.set_title(f"trained on {NAMES[name]}", loc="left")
                 ax.set_xticks(range(1, 7))
-                ax.minorticks_off() if ax is not line[0] else None
+                ax.xaxis.minorticks_off()
         axes[0, 0].legend()
         axes[0, 1].legend(ncols=2, loc="lower center")
 
 
 def scores(found: Found, path: Path) -> None:
     """Draw ln score of both classes, for models of either."""
-    kinds = {"AE quantile, latent 6": (found["b"], "substructure"), "plain": (found["c"], "images"),
+    kinds = {"AE 10-10-6, quantile": (found["b"], "substructure"), "plain": (found["c"], "images"),
              "power 0.5, smear 1": (found["c"], "images, power 0.5, smear 1")}  # fmt: skip
     with canvas(path, 2, len(kinds), (4.4, 3.4)) as axes:
         for k, (label, (part, title)) in enumerate(kinds.items()):
@@ -101,59 +101,53 @@ def pairs(rows: list[Found], key: str) -> dict[str, tuple[tuple[float, float], t
 
 
 def directions(found: dict[str, Found], path: Path) -> None:
+    """Draw both directions of every score against one another, at equal pT."""
     groups = {"b": "substructure: ", "c": "images: ", "e": "recipe: "}
     single = ("multiplicity", "mass", "pTD (reversed)", "IsolationForest", "Mahalanobis (standardised)")
-    with canvas(path, 1, 2, (5.0, 5.2)) as axes:
-        for ax, key in zip(axes[0], TITLES, strict=True):
-            for g, (part, prefix) in enumerate(groups.items()):
-                if part not in found:
-                    continue
-                points = pairs(found[part]["rows"], key)
-                if g == 0:
-                    for i, label in enumerate(single):
-                        (x, _), (y, _) = points[label]
-                        ax.plot(x, y, linestyle="", marker="xP+d*"[i], color="black", label=label, markersize=7)
-                models = {
-                    k: v
-                    for k, v in points.items()
-                    if any(r["score"] == k and r["seeds"] > 1 for r in found[part]["rows"])
-                }
-                for i, (label, ((x, ex), (y, ey))) in enumerate(models.items()):
-                    ax.errorbar(x, y, ey, ex, marker="os^"[g], color=COLORS[i + 2 * (g == 2)], label=prefix + label,
-                                markersize=6, linestyle="")  # fmt: skip
-            ax.plot([0, 1], [1, 0], color="grey", linewidth=0.8, linestyle=":")
-            ax.axhline(0.5, color="grey", linewidth=0.8)
-            ax.axvline(0.5, color="grey", linewidth=0.8)
-            ax.set(xlim=(0.2, 1), ylim=(0.1, 0.9), title=TITLES[key])
-            ax.set_xlabel(r"trained on QCD, looks for $t\bar{t}$")
-            ax.set_ylabel(r"trained on $t\bar{t}$, looks for QCD")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        axes[0, 0].figure.legend(handles, labels, loc="outside right center")
+    with canvas(path, 1, 1, (8.4, 5.2)) as axes:
+        ax = axes[0, 0]
+        for g, (part, prefix) in enumerate((k, v) for k, v in groups.items() if k in found):
+            points = pairs(found[part]["rows"], "matched")
+            if g == 0:
+                for i, label in enumerate(single):
+                    (x, _), (y, _) = points[label]
+                    ax.plot(x, y, linestyle="", marker="xP+d*"[i], color="black", label=label, markersize=7)
+            models = {row["score"] for row in found[part]["rows"] if row["seeds"] > 1}
+            for i, label in enumerate(label for label in points if label in models):
+                (x, ex), (y, ey) = points[label]
+                ax.errorbar(x, y, ey, ex, marker="os^"[g], color=COLORS[(i + 4 * g) % 10], label=prefix + label,
+                            markersize=6, linestyle="")  # fmt: skip
+        ax.plot([0, 1], [1, 0], color="grey", linewidth=0.8, linestyle=":")
+        ax.axhline(0.5, color="grey", linewidth=0.8)
+        ax.axvline(0.5, color="grey", linewidth=0.8)
+        ax.set(xlim=(0.3, 1), ylim=(0.1, 0.9))
+        ax.set_xlabel(r"AUC at equal pT, trained on QCD: $t\bar{t}$")
+        ax.set_ylabel(r"AUC at equal pT, trained on $t\bar{t}$: QCD")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def contamination(found: Found, path: Path) -> None:
+    """Draw the AUC against the fraction of signal in the training sample."""
     fractions = sorted({row["fraction"] for row in found["rows"] if "fraction" in row})
+    looks = {"AE 10-10-6": COLORS[0], "AE 32-32-6": COLORS[1], "IsolationForest": "black"}
     with canvas(path, 1, 2, (5.4, 4.2)) as axes:
         for ax, name in zip(axes[0], NAMES, strict=True):
-            for i, label in enumerate(dict.fromkeys(r["score"] for r in found["rows"] if "fraction" in r)):
+            for label, color in looks.items():
                 for key, style in (("auc", "-"), ("matched", "--")):
                     rows = [chosen(found["rows"], trained=name, score=label, fraction=f)[0] for f in fractions]
-                    text = label + (" (equal pT)" if key == "matched" else "")
-                    face = COLORS[i] if key == "auc" else "white"
-                    ax.errorbar(range(len(fractions)), *numbers(rows, key), linestyle=style, color=COLORS[i], marker="o",
-                                markerfacecolor=face, markersize=5, capsize=2, label=text)  # fmt: skip
-            for label, style in (("multiplicity", "--"), ("IsolationForest", "-.")):
-                row = next(r for r in chosen(found["rows"], trained=name, score=label) if "fraction" not in r)
-                text = f"{label}" + (" (no signal in training)" if label == "IsolationForest" else "")
-                ax.axhline(row["auc"]["value"], color="black", linewidth=1, linestyle=style, label=text)
+                    look = {"color": color, "marker": "o", "markersize": 4, "capsize": 2, "linestyle": style}
+                    look |= {"markerfacecolor": color, "label": label} if key == "auc" else {"markerfacecolor": "white"}
+                    ax.errorbar(range(len(fractions)), *numbers(rows, key), **look)
+            row = chosen(found["rows"], trained=name, score="multiplicity")[0]
+            ax.axhline(row["auc"]["value"], color="grey", linewidth=1, linestyle="-.", label="multiplicity")
             ax.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
             ax.set_xticks(range(len(fractions)), [f"{100 * f:g}" for f in fractions])
             ax.minorticks_off()
-            ax.set(ylim=(0, 1))
+            ax.set(ylim=(0.1, 0.9))
             ax.set_xlabel("SVJ jets in the training sample, %")
-            ax.set_ylabel("AUC for SVJ")
+            ax.set_ylabel("AUC for SVJ (open: at equal pT)")
             ax.set_title(f"{NAMES[name]} and SVJ", loc="left")
-        axes[0, 0].legend(loc="lower left", fontsize=9)
+        axes[0, 0].legend(loc="lower left")
 
 
 def draw(found: dict[str, Found], folder: Path) -> None:

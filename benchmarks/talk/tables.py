@@ -35,7 +35,7 @@ def components(found: Found) -> str:
         for label in (*SINGLE, *FITTED):
             per = [shown(chosen(rows, score=label, signal=s)[0], key) for s in signals for key in ("auc", "matched")]
             body.append([title, label, "", "", *per])
-        for label in ("PCA", "kernel PCA", "AE"):
+        for label in ("PCA", "kernel PCA", "AE 10-10", "AE 32-32"):
             for k in sorted({r["components"] for r in rows if "components" in r}):
                 error = chosen(found["errors"], trained=name, score=label, components=k)[0]
                 these = chosen(rows, score=label, components=k)
@@ -85,25 +85,7 @@ def contamination(found: Found) -> str:
     return table(["trained on", "score", "SVJ in training, %", "AUC", "AUC, equal pT"], body)
 
 
-def signals(found: Found) -> str:
-    """AUCs on semivisible jets of the models of the recipes."""
-    rows = [r for r in found["rows"] if r["signal"].startswith("svj")]
-    names, body = list(dict.fromkeys(r["signal"] for r in rows)), []
-    for name, title in CLASS.items():
-        for label in dict.fromkeys(r["score"] for r in rows):
-            per = [
-                shown(chosen(rows, trained=name, score=label, signal=s)[0], key)
-                for s in names
-                for key in ("auc", "matched")
-            ]
-            body.append([title, label, *per])
-    return table(["trained on", "score", *(f"{s}{t}" for s in names for t in ("", ", equal pT"))], body)
-
-
 def tables(found: dict[str, Found]) -> dict[str, str]:
     """Return the tables of the parts that there are numbers for."""
     makers = {"a": components, "b": directions, "c": directions, "d": contamination, "e": directions}
-    out = {part: makers[part](found[part]) for part in makers if part in found}
-    if "e" in found:
-        out["e, semivisible jets"] = signals(found["e"])
-    return out
+    return {part: makers[part](found[part]) for part in makers if part in found}

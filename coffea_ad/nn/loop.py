@@ -11,21 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.transforms import Transform
 from coffea_ad.progress import progress
 from coffea_ad.skims import Skim
-from coffea_ad.weights import n_effective
 
 __all__ = ["TrainConfig", "fit"]
 
-_IN_MEMORY = 2**28  # numbers; transformed rows up to this many are kept, others are read and transformed batch by batch
 _START_ROWS = 50_000
 
 
@@ -70,68 +67,6 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 
-def _draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Draw n rows with replacement in proportion to their weights; `torch.multinomial` ends at 2²⁴ rows."""
-    total = torch.cumsum(weight, 0)
-    u = torch.rand(n, generator=generator, device=weight.device, dtype=weight.dtype) * total[-1]
-    return torch.searchsorted(total, u, right=True).clamp_(max=len(weight) - 1)
-
-
-def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
-    state = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
-
-
-class _Rows:
-    """The rows of one split with positive weight, transformed: all at once if they fit in memory, else when asked for."""
-
-    def __init__(self, data: Skim, split: str, device: torch.device) -> None:
-        self.x = data.x
-        self.index = np.flatnonzero((data.split == split) & (data.weight > 0))
-        if len(self.index) < 10:
-            raise SkimError(f"the skim has {len(self.index)} {split} rows with positive weight; at least 10 are needed")
-        self.weight = torch.from_numpy(data.weight[self.index]).to(device)
-        self.device = device
-        self.kept: Tensor | None = None
-
-    def raw(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return inputs, as they lie in the skim."""
-        return np.asarray(self.x[self.index[rows]], np.float32)
-
-    def keep(self, model: Model) -> None:
-        """Transform all rows now, if they fit."""
-        self.model = model
-        if type(self.x) is np.ndarray and len(self.index) * math.prod(self.x.shape[1:]) <= _IN_MEMORY:
-            with torch.no_grad():
-                self.kept = model.transform(torch.from_numpy(self.raw(np.arange(len(self.index)))).to(self.device))
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """Return transformed rows."""
-        if self.kept is not None:
-            return self.kept[rows]
-        with torch.no_grad():
-            z: Tensor = self.model.transform(torch.from_numpy(self.raw(rows.cpu().numpy())).to(self.device))
-        return z
-
-
-def _held_out(rows: _Rows, n: int, generator: torch.Generator) -> Tensor:
-    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
-    order = torch.randperm(len(rows.weight), generator=generator, device=rows.device)
-    half = min(n // 2, max(2, int(n_effective(rows.weight.cpu().numpy()) / 4)))
-    halves = [pool[_draw(rows.weight[pool], half, generator)] for pool in (order[0::2], order[1::2])]
-    return rows[torch.cat(halves)]
-
-
-def _fit_transform(model: Model, rows: _Rows, seed: int) -> None:
-    """Fit the preprocessing, to no more rows than memory holds easily."""
-    if isinstance(model.transform, Transform):
-        most = max(_IN_MEMORY // (16 * math.prod(model.shape)), 10_000)
-        chosen = np.arange(len(rows.index))
-        if len(chosen) > most:
-            chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
-        model.transform.fit(rows.raw(chosen), rows.weight.cpu().numpy()[chosen])
-
-
 def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
     """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
@@ -157,7 +92,7 @@ class _Training:
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10
         )
-        self.generator = _generator(config.seed, 0, device)
+        self.generator = seeded(config.seed, 0, device)
         self.scale = 1.0
         self.average: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
@@ -185,7 +120,7 @@ class _Training:
         self.scale, self.average = state["scale"], dict(state["average"])
         self.history, self.best = list(state["history"]), dict(state["best"])
 
-    def epoch(self, rows: _Rows) -> dict[str, float]:
+    def epoch(self, rows: TrainingRows) -> dict[str, float]:
         """Go once through as many rows as an epoch has; return the means of the training figures."""
         epoch, config = len(self.history), self.config
         if config.schedule == "cosine":
@@ -194,7 +129,7 @@ class _Training:
         self.model.train()
         self.model.begin_epoch(epoch, config.epochs)
         sums: dict[str, float] = {}
-        batches = _draw(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
+        batches = draw(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
         for batch in batches if self.trainable else ():
             figures = self.model.training_loss(rows[batch], self.generator)
             self.optimizer.zero_grad()
@@ -258,12 +193,12 @@ def fit(
     device = _device(config.device)
     if tuple(data.x.shape[1:]) != tuple(model.shape):
         raise SkimError(f"rows of the skim have the shape {tuple(data.x.shape[1:])}, the model takes {model.shape}")
-    rows = {name: _Rows(data, name, device) for name in ("train", "validation")}
-    _fit_transform(model, rows["train"], config.seed)
+    rows = {name: TrainingRows(data, name, device) for name in ("train", "validation")}
+    fit_transform(model, rows["train"], config.seed)
     model.to(device)
     for part in rows.values():
         part.keep(model)
-    held_out = _held_out(rows["validation"], config.validation_rows, _generator(config.seed, 1, device))
+    held_out = held_out_rows(rows["validation"], config.validation_rows, seeded(config.seed, 1, device))
     training = _Training(model, config, device)
     fingerprint = _fingerprint(model, data, config)
     out = Path(folder) if folder is not None else None
@@ -272,8 +207,8 @@ def fit(
     if resume:
         training.restore(_load(out, fingerprint, device))
     else:
-        n = min(len(rows["train"].weight), _START_ROWS, _IN_MEMORY // (16 * math.prod(model.shape)))
-        model.start(rows["train"][_draw(rows["train"].weight, n, training.generator)], training.generator)
+        n = min(len(rows["train"].weight), _START_ROWS, IN_MEMORY // (16 * math.prod(model.shape)))
+        model.start(rows["train"][draw(rows["train"].weight, n, training.generator)], training.generator)
 
     epochs = config.epochs if training.trainable else 1
     good, undone = copy.deepcopy(training.state()), 0
@@ -282,7 +217,7 @@ def fit(
         while len(training.history) < epochs:
             epoch = len(training.history)
             row = {"epoch": float(epoch), **training.epoch(rows["train"])}
-            row |= _judge(training, held_out, _generator(config.seed, 2, device))
+            row |= _judge(training, held_out, seeded(config.seed, 2, device))
             value = row[model.criterion]
             if not math.isfinite(row["loss"] + value) or model.diverged(row):
                 if undone == config.rollbacks:

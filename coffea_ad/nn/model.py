@@ -31,7 +31,7 @@ class Model(nn.Module):
     criterion : str
         The figure of `validate` whose minimum is the best epoch; never anything that knows a signal.
     figures : tuple of str
-        What `plotting.training` draws of the history.
+        What `figures.training` draws of the history.
     """
 
     method: ClassVar[str]

@@ -1,0 +1,213 @@
+"""Tables and figures of `physics.py evaluate`: every score against every signal, long runs, epochs, significance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from coffea_ad import evaluation, nn, regions
+from coffea_ad.evaluation import Sample
+from coffea_ad.scoring import OnnxScorer
+from coffea_ad.skims import load_skim
+
+ROOT = Path("build/physics")
+COMBINED = ("AE 8-32-32-4 standard", "VAE kl quantile", "WNAE")
+"""The rank average of these was chosen on the set `dev`, as the best one for both backgrounds together."""
+
+
+def scores_of(bkg, data):
+    """{name: (seeds, rows)} of all models of a background, and of the rank averages."""
+    found, efficiency = {}, {}
+    for path in sorted((ROOT / "models" / bkg).glob("*.onnx")):
+        name = path.stem.rsplit("_", 1)[0].replace("_", " ")
+        scorer = OnnxScorer(path)
+        score = np.asarray(scorer(data.x))
+        found.setdefault(name, []).append(score)
+        efficiency.setdefault(name, []).append(10.0 ** -regions.logp(scorer.card.calibration, score).astype(float))
+    if all(m in efficiency for m in COMBINED):
+        members = zip(*(efficiency[m] for m in COMBINED), strict=False)
+        found["rank average of AE, VAE and WNAE"] = [-np.log10(np.mean(eps, axis=0)) for eps in members]
+    return {name: np.stack(rows) for name, rows in found.items()}
+
+
+def baselines_of(train, data):
+    """Mahalanobis distances and isolation forests in the three preprocessings, single columns."""
+    from sklearn.ensemble import IsolationForest
+
+    rows, weight = train.x, np.clip(train.weight, 0, None)
+    columns = [c.name for c in train.feature.columns]
+    out = dict(evaluation.column_baselines(data.x, columns, data.bystanders))
+    for kind in ("quantile", "standard", "log"):
+        transform = nn.preprocessing(kind, columns).fit(rows, weight)
+        with torch.no_grad():
+            z, there = (transform(torch.from_numpy(x)).numpy() for x in (rows, data.x))
+        mean = np.average(z, axis=0, weights=weight)
+        inverse = np.linalg.inv(np.cov(z.T, aweights=weight))
+        out[f"Mahalanobis {kind}"] = np.einsum("ni,ij,nj->n", there - mean, inverse, there - mean)
+        forests = []
+        for seed in (1, 2, 3):
+            drawn = np.random.default_rng(seed).choice(len(z), 20_000, p=weight / weight.sum())
+            forests.append(-IsolationForest(n_estimators=200, random_state=seed).fit(z[drawn]).score_samples(there))
+        out[f"IsolationForest {kind}"] = np.stack(forests)
+    return out
+
+
+def plain_auc(b, s, wb, ws):
+    return evaluation.auc(b, s, wb, ws, n_bootstrap=1).value
+
+
+def tables(sample):
+    data = load_skim(ROOT / "skims" / sample, "jet_substructure")
+    signals = sorted(d for d in set(data.dataset) if d.startswith("svj"))
+    out = ROOT / f"tables_{sample}"
+    out.mkdir(parents=True, exist_ok=True)
+    record = {}
+    for bkg in ("ttbar", "qcd"):
+        other = {"ttbar": "qcd", "qcd": "ttbar"}[bkg]
+        train = load_skim(ROOT / "skims/train", "jet_substructure", datasets=[bkg]).part("train")
+        scores = {**scores_of(bkg, data), **baselines_of(train, data)}
+
+        def picked(mask, scores=scores):
+            return Sample(
+                {k: v[..., mask] for k, v in scores.items()}, weight=data.weight[mask],
+                pt=data.bystanders["pt"][mask], mass=data.bystanders["mass"][mask],
+            )  # fmt: skip
+
+        everything = {name: picked(data.dataset == name) for name in (*signals, other)}
+        found = evaluation.evaluate(picked(data.dataset == bkg), everything, n_bootstrap=20)
+        half = {"background": (data.dataset == bkg) & (data.split == "train")}
+        ceiling = {}
+        for name in signals:
+            mine = (data.dataset == name) & (data.split == "train")
+            classifier = evaluation.ceiling(
+                data.x[half["background"]], data.x[mine], data.weight[half["background"]], data.weight[mine]
+            )
+            rest = [(data.dataset == d) & (data.split != "train") for d in (bkg, name)]
+            b, s = (classifier(data.x[m]) for m in rest)
+            wb, ws = (np.clip(data.weight[m], 0, None) for m in rest)
+            pb, ps = (data.bystanders["pt"][m] for m in rest)
+            ceiling[name] = (plain_auc(b, s, wb, ws), plain_auc(b, s, *evaluation.match_spectrum(pb, ps, wb, ws)))
+        record[bkg] = table(bkg, scores, found, signals, other, ceiling)
+        significance(bkg, scores, data, signals)
+    long_runs()
+    epochs(out)
+    (out / "tables.json").write_text(json.dumps(record, indent=1))
+
+
+def table(bkg, scores, found, signals, other, ceiling):
+    print(f"\ntrained on {bkg}: AUC ± bootstrap ± spread over seeds; mean over the signals, then matched in pT each\n")
+    print("| score | mean | mean, matched | " + " | ".join(signals) + f" | {other} | sculpting at 0.1 |")
+    print("| --- " * (5 + len(signals)) + "|")
+    lines = []
+    for name in scores:
+        rows = [found.row(name, s) for s in signals]
+        plain, matched = [r.plain.auc for r in rows], [r.matched.auc for r in rows]
+        cells = []
+        for group in (plain, matched):
+            spread = np.mean([e.spread for e in group])
+            cells.append(
+                f"{np.mean([e.value for e in group]):.3f} ± {np.mean([e.error for e in group]):.3f}"
+                + (f" ± {spread:.3f}" if np.isfinite(spread) else "")
+            )
+        cells += [f"{e.value:.3f}" for e in matched]
+        cells.append(f"{found.row(name, other).matched.auc.value:.3f}")
+        s = found.sculpting.get(name)
+        cells.append("" if s is None else f"{s.divergence[0.1].value:.3f}")
+        lines.append((float(np.mean([e.value for e in matched])), name, cells))
+    for _, name, cells in sorted(lines, reverse=True):
+        print(f"| {name} | " + " | ".join(cells) + " |")
+    cells = [f"{np.mean([c[i] for c in ceiling.values()]):.3f}" for i in (0, 1)]
+    print("| supervised ceiling | " + " | ".join([*cells, *(f"{c[1]:.3f}" for c in ceiling.values())]) + " | | |")
+    effective = [found.row("pT", s).matched.n_effective for s in signals]
+    print(f"\neffective background jets after matching: {', '.join(f'{n:.0f}' for n in effective)}")
+    return {name: {"matched": m, "cells": cells} for m, name, cells in lines}
+
+
+def significance(bkg, scores, data, signals):
+    """WNAE against AE: the mean AUC over the signals, seed by seed, with the bootstrap error of the difference."""
+    if "WNAE" not in scores or "AE" not in scores:
+        return
+    b = np.flatnonzero(data.dataset == bkg)
+    pt = data.bystanders["pt"]
+    for label, matched in (("raw", False), ("matched in pT", True)):
+        rng = np.random.default_rng(1)
+        values = {}
+        for replica in range(21):
+            draw_b = b if replica == 0 else rng.choice(b, len(b))
+            per = {"AE": [], "WNAE": []}
+            for name in signals:
+                s = np.flatnonzero(data.dataset == name)
+                draw_s = s if replica == 0 else rng.choice(s, len(s))
+                wb, ws = data.weight[draw_b], data.weight[draw_s]
+                if matched:
+                    wb, ws = evaluation.match_spectrum(pt[draw_b], pt[draw_s], wb, ws)
+                for model, found in per.items():
+                    seeds = scores[model] if replica == 0 else scores[model][:1]
+                    found.append([plain_auc(x[draw_b], x[draw_s], wb, ws) for x in seeds])
+            values[replica] = {m: np.mean(v, axis=0) for m, v in per.items()}
+        difference = values[0]["WNAE"].mean() - values[0]["AE"].mean()
+        boot = np.std([v["WNAE"][0] - v["AE"][0] for k, v in values.items() if k], ddof=1)
+        seed = np.sqrt(sum(np.var(values[0][m], ddof=1) / len(values[0][m]) for m in ("AE", "WNAE")))
+        total = np.hypot(boot, seed)
+        print(
+            f"{bkg}, {label}: WNAE {values[0]['WNAE'].mean():.3f}, AE {values[0]['AE'].mean():.3f}, difference "
+            f"{difference:.3f} ± {boot:.3f} (events) ± {seed:.3f} (seeds): {difference / total:.1f} σ"
+        )
+
+
+def long_runs():
+    print("\n| trained on | model | floor | excess, 0 steps | 500 steps, from data | 2000 steps, from data | memory |")
+    print("| --- " * 7 + "|")
+    for bkg in ("ttbar", "qcd"):
+        for name in ("WNAE_reference_settings", "WNAE", "NAE"):
+            runs = [json.loads(p.read_text()) for p in (ROOT / "models" / bkg).glob(f"{name}_[0-9]/long_run.json")]
+            if not runs:
+                continue
+            columns = [
+                [r["floor"] for r in runs], *([r["data" if k else "buffer"][k] for r in runs] for k in range(3)),
+                [r["memory"] for r in runs],
+            ]  # fmt: skip
+            cells = [f"{np.mean(v):.2f} ± {np.std(v, ddof=1) if len(v) > 1 else np.nan:.2f}" for v in columns]
+            print(f"| {bkg} | {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+
+
+def epochs(out):
+    """AUC of every epoch, never used in training, against short- and long-run excess."""
+    from coffea_ad import plotting
+
+    print("\n| trained on | model | seed | kept epoch | its AUC | best epoch | its AUC |")
+    print("| --- " * 7 + "|")
+    for bkg in ("ttbar", "qcd"):
+        panels = {}
+        for name, criterion in (("WNAE_reference_settings", "excess"), ("WNAE", "long_run_excess")):
+            for path in sorted((ROOT / "models" / bkg).glob(f"{name}_[0-9]/metrics.jsonl")):
+                history = [json.loads(line) for line in path.read_text().splitlines()]
+                kept = min(history, key=lambda r: r[criterion])
+                best = max(history, key=lambda r: r["auc"])
+                print(
+                    f"| {bkg} | {name.replace('_', ' ')} | {path.parent.name[-1]} | {kept['epoch']:.0f} | "
+                    f"{kept['auc']:.3f} | {best['epoch']:.0f} | {best['auc']:.3f} |"
+                )
+                panels.setdefault(name.replace("_", " "), []).append(history)
+        if panels:
+            draw_epochs(panels, out / f"epochs_{bkg}.png", plotting)
+
+
+def draw_epochs(panels, path, plotting):
+    with plotting.canvas(path, 1, 3, (4.8, 4.0)) as axes:
+        for color, (name, histories) in zip(("tab:red", "tab:blue"), panels.items(), strict=False):
+            for k, history in enumerate(histories):
+                label = name if k == 0 else None
+                auc = [r["auc"] for r in history]
+                axes[0, 0].plot([r["epoch"] for r in history], auc, color=color, label=label, linewidth=1)
+                for ax, key in ((axes[0, 1], "excess"), (axes[0, 2], "long_run_excess")):
+                    if key in history[0]:
+                        ax.plot([max(r[key], 0.02) for r in history], auc, ".", color=color, label=label, markersize=4)
+        axes[0, 0].set_xlabel("epoch")
+        axes[0, 0].set_ylabel("mean AUC over the signals")
+        axes[0, 1].set(xscale="log", xlabel="excess after the steps of a batch")
+        axes[0, 2].set(xscale="log", xlabel="excess after 500 further steps")
+        axes[0, 0].legend()

@@ -1,0 +1,84 @@
+"""Rows of a skim as the training loop wants them: drawn in proportion to their weights, transformed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from coffea_ad.errors import SkimError
+from coffea_ad.nn.model import Model
+from coffea_ad.nn.transforms import Transform
+from coffea_ad.skims import Skim
+from coffea_ad.weights import n_effective
+
+__all__ = ["IN_MEMORY", "TrainingRows", "draw", "fit_transform", "held_out_rows", "seeded"]
+
+IN_MEMORY = 2**28
+"""Transformed numbers up to this many are kept; beyond, rows are read and transformed batch by batch."""
+
+
+def draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n rows with replacement in proportion to their weights; `torch.multinomial` ends at 2²⁴ rows."""
+    total = torch.cumsum(weight, 0)
+    u = torch.rand(n, generator=generator, device=weight.device, dtype=weight.dtype) * total[-1]
+    return torch.searchsorted(total, u, right=True).clamp_(max=len(weight) - 1)
+
+
+def seeded(seed: int, stream: int, device: torch.device) -> torch.Generator:
+    """Return a generator; different streams of one seed are independent."""
+    state = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+
+
+class TrainingRows:
+    """The rows of one split with positive weight, transformed: all at once if they fit in memory, else when asked for."""
+
+    def __init__(self, data: Skim, split: str, device: torch.device) -> None:
+        self.x = data.x
+        self.index = np.flatnonzero((data.split == split) & (data.weight > 0))
+        if len(self.index) < 10:
+            raise SkimError(f"the skim has {len(self.index)} {split} rows with positive weight; at least 10 are needed")
+        self.weight = torch.from_numpy(data.weight[self.index]).to(device)
+        self.device = device
+        self.kept: Tensor | None = None
+
+    def raw(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return inputs, as they lie in the skim."""
+        return np.asarray(self.x[self.index[rows]], np.float32)
+
+    def keep(self, model: Model) -> None:
+        """Transform all rows now, if they fit."""
+        self.model = model
+        if type(self.x) is np.ndarray and len(self.index) * math.prod(self.x.shape[1:]) <= IN_MEMORY:
+            with torch.no_grad():
+                self.kept = model.transform(torch.from_numpy(self.raw(np.arange(len(self.index)))).to(self.device))
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return transformed rows."""
+        if self.kept is not None:
+            return self.kept[rows]
+        with torch.no_grad():
+            z: Tensor = self.model.transform(torch.from_numpy(self.raw(rows.cpu().numpy())).to(self.device))
+        return z
+
+
+def held_out_rows(rows: TrainingRows, n: int, generator: torch.Generator) -> Tensor:
+    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
+    order = torch.randperm(len(rows.weight), generator=generator, device=rows.device)
+    half = min(n // 2, max(2, int(n_effective(rows.weight.cpu().numpy()) / 4)))
+    halves = [pool[draw(rows.weight[pool], half, generator)] for pool in (order[0::2], order[1::2])]
+    return rows[torch.cat(halves)]
+
+
+def fit_transform(model: Model, rows: TrainingRows, seed: int) -> None:
+    """Fit the preprocessing, to no more rows than memory holds easily."""
+    if isinstance(model.transform, Transform):
+        most = max(IN_MEMORY // (16 * math.prod(model.shape)), 10_000)
+        chosen = np.arange(len(rows.index))
+        if len(chosen) > most:
+            chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
+        model.transform.fit(rows.raw(chosen), rows.weight.cpu().numpy()[chosen])
