@@ -46,6 +46,15 @@ MODELS = {
         for score in ("kl", "elbo")
         for p in ("quantile", "standard")
     },
+    **{
+        f"VAE of unit variance, elbo {p}": (
+            "vae",
+            "vae/svj.yaml",
+            [*DENSE, "beta=1.0", "score=elbo", f"preprocessing={p}"],
+        )
+        for p in ("quantile", "standard", "log")
+    },
+    "Deep SVDD ensemble log": ("svdd", "svdd/svj.yaml", ["train.epochs=20", "preprocessing=log"]),
     "Deep SVDD ensemble quantile": ("svdd", "svdd/svj.yaml", ["train.epochs=20"]),
     "Deep SVDD ensemble standard": ("svdd", "svdd/svj.yaml", ["train.epochs=20", "preprocessing=standard"]),
     "NAE": ("nae", "nae/svj.yaml", []),

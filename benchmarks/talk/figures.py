@@ -102,27 +102,31 @@ def pairs(rows: list[Found], key: str) -> dict[str, tuple[tuple[float, float], t
 
 def directions(found: dict[str, Found], path: Path) -> None:
     """Draw both directions of every score against one another, at equal pT."""
-    groups = {"b": "substructure: ", "c": "images: ", "e": "recipe: "}
-    single = ("multiplicity", "mass", "pTD (reversed)", "IsolationForest", "Mahalanobis (standardised)")
-    with canvas(path, 1, 1, (8.4, 5.2)) as axes:
+    groups = {"b": "substructure: ", "c": "images: ", "e": "from 200 GeV: "}  # e was trained on jets of lower pT too
+    single = {"multiplicity": "x", "mass": "P", "pTD (reversed)": "+", "IsolationForest": "d",
+              "Mahalanobis (standardised)": "*"}  # fmt: skip
+    with canvas(path, 1, 1, (9.2, 5.4)) as axes:
         ax = axes[0, 0]
         for g, (part, prefix) in enumerate((k, v) for k, v in groups.items() if k in found):
             points = pairs(found[part]["rows"], "matched")
-            if g == 0:
-                for i, label in enumerate(single):
-                    (x, _), (y, _) = points[label]
-                    ax.plot(x, y, linestyle="", marker="xP+d*"[i], color="black", label=label, markersize=7)
             models = {row["score"] for row in found[part]["rows"] if row["seeds"] > 1}
             for i, label in enumerate(label for label in points if label in models):
                 (x, ex), (y, ey) = points[label]
                 ax.errorbar(x, y, ey, ex, marker="os^"[g], color=COLORS[(i + 4 * g) % 10], label=prefix + label,
                             markersize=6, linestyle="")  # fmt: skip
+            for label, marker in single.items():
+                if part == "b" or (part == "e" and marker in "d*"):
+                    (x, _), (y, _) = points[label]
+                    face, text = ("black", label) if part == "b" else ("white", prefix + label)
+                    ax.plot(
+                        x, y, linestyle="", marker=marker, color="black", markerfacecolor=face, label=text, markersize=8
+                    )
         ax.plot([0, 1], [1, 0], color="grey", linewidth=0.8, linestyle=":")
         ax.axhline(0.5, color="grey", linewidth=0.8)
         ax.axvline(0.5, color="grey", linewidth=0.8)
         ax.set(xlim=(0.3, 1), ylim=(0.1, 0.9))
-        ax.set_xlabel(r"AUC at equal pT, trained on QCD: $t\bar{t}$")
-        ax.set_ylabel(r"AUC at equal pT, trained on $t\bar{t}$: QCD")
+        ax.set_xlabel(r"AUC at equal pT: QCD models find $t\bar{t}$")
+        ax.set_ylabel(r"AUC at equal pT: $t\bar{t}$ models find QCD")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

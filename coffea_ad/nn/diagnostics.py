@@ -52,8 +52,8 @@ def long_run(
     -------
     dict
         `steps`; `floor`; `buffer` and `data`: the excess at each number of steps, of chains that go on from where training
-        left them and of chains that begin at other data; each with its `_error`; `memory`: excess of the distance between
-        both kinds of chains at the end, 0 if they have forgotten where they began; `at_walls`: the fraction of
+        left them and of chains that begin at other data; each with its `_error`; `memory`: how much further away from each
+        other both kinds of chains are at the end than two sets of chains that begin at data; `at_walls`: the fraction of
         coordinates of chains within 1 % of the box's walls; `acceptance` of proposals.
 
     Raises
@@ -93,6 +93,7 @@ def _measure(
     n = len(one)
     floor = exact(one, two).item()
     starts = {"buffer": begin if model.sampling == "cd" else model.sample(n, generator), "data": begin}
+    more = model.run_chains(two, generator, steps=max(steps)).points
     out: dict[str, Any] = {"floor": floor}
     acceptance = 1.0
     for name, points in starts.items():
@@ -107,7 +108,7 @@ def _measure(
     width = 0.01 * (model.high - model.low)
     last = starts["data"]
     walls = (last < model.low + width) | (last > model.high - width)
-    out["memory"] = exact(starts["buffer"], starts["data"]).item() - floor
+    out["memory"] = (exact(starts["buffer"], last) - exact(more, last)).item()
     out["at_walls"] = walls.double().mean().item()
     out["acceptance"] = acceptance
     return out

@@ -96,6 +96,7 @@ def long_run(measured: Mapping[str, Any], path: str | Path) -> None:
             )
         ax.axhline(0, color="grey", linestyle=":", label="two samples of the data")
         ax.set_xscale("symlog", linthresh=10)
+        ax.set_xlim(-2, 1.5 * steps.max())
         ax.set_xlabel("further steps at frozen weights")
         ax.set_ylabel("excess of $W_2^2$")
         ax.legend()
