@@ -134,6 +134,16 @@ def test_the_gradient_flows_through_as_many_steps_as_asked_for():
     assert gradient(0) is None
 
 
+def test_the_gradient_flows_through_the_last_step_of_mala():
+    model = small(metropolis=True)
+    z = torch.randn(50, 8, generator=seeded())
+    for steps in (1, 2, None):
+        model.zero_grad()
+        points = model.run_chains(z, seeded(), steps=4, grad_steps=steps).points
+        points.square().sum().backward()
+        assert model.encoder[0].weight.grad.abs().sum() > 0, steps
+
+
 def test_the_points_do_not_depend_on_how_far_the_gradient_flows():
     model = small()
     z = torch.randn(50, 8, generator=seeded())
@@ -228,6 +238,25 @@ def test_the_gradient_of_the_nae_does_not_flow_through_the_chain():
     chains = model.run_chains(z, seeded(), grad_steps=0).points
     ((model.energy(z).mean() - model.energy(chains).mean()) / model.temperature).backward()
     torch.testing.assert_close(got, model.encoder[0].weight.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_a_nae_takes_the_weights_of_an_autoencoder_over(spectral_norm):
+    torch.manual_seed(3)
+    autoencoder = nn.AE(8, hidden=(6,), latent=3, transform=torch.nn.Identity())
+    model = small(nn.NAE, spectral_norm=spectral_norm)
+    model.take_over(autoencoder)
+    ours, theirs = model.encoder[0].weight.detach(), autoencoder.encoder[0].weight.detach()
+    torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.decoder[-1].weight, autoencoder.decoder[-1].weight)
+    with pytest.raises(ConfigError, match="other layers"):
+        model.take_over(nn.AE(8, hidden=(5,), latent=3, transform=torch.nn.Identity()))
+
+
+def test_log_cosh_is_finite_where_the_energies_run_away():
+    model = small(nn.NAE, log_cosh=True, energy_weight=0.0, sampling="cd", steps=2)
+    loss = model.training_loss(1e3 * torch.randn(50, 8, generator=seeded()), seeded())["loss"]
+    assert torch.isfinite(loss)
 
 
 def test_spectral_norm_bounds_the_layers_and_survives_the_export(tmp_path):

@@ -78,7 +78,7 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     folder = output.with_suffix("")
     model = build(config, data, folder)
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
-    best = min(history, key=lambda row: row[model.criterion])
+    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
 
     card = nn.make_card(
         model,

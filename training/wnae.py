@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -83,7 +84,7 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     model = build(config, [column.name for column in data.feature.columns])
     folder = output.with_suffix("")
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
-    best = min(history, key=lambda row: row[model.criterion])
+    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
     measured = nn.long_run(model, data, steps=config.long_run, seed=config.train.seed)
     (folder / "long_run.json").write_text(json.dumps(measured, indent=1))
 
@@ -104,11 +105,12 @@ def draw(
     model: nn.WNAE, data: nn.Skim, history: list[dict[str, float]], measured: dict[str, Any], folder: Path
 ) -> None:
     """Draw how the training went, and data against chains."""
-    best = min(history, key=lambda row: row[model.criterion])
+    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
     figures.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
     figures.chain_health(history, folder / "chain_health.png")
     figures.long_run(measured, folder / "long_run.png")
     held_out = data.part("validation")
+    held_out = held_out.select(np.random.default_rng(1).permutation(len(held_out.x))[:10_000])
     with torch.no_grad():
         z = model.transform(torch.from_numpy(held_out.x))
         generator = torch.Generator().manual_seed(1)

@@ -94,6 +94,7 @@ class EnergyModel(AE):
         self.metropolis, self.metric_kind = metropolis, metric
         self.latent_steps, self.latent_noise, self.latent_temperature = latent_steps, latent_noise, latent_temperature
         self.long_steps = long_steps
+        self.needs_epochs = self.steps_range[0] != self.steps_range[1]
         self.criterion = "long_run_excess" if long_steps else "excess"
         self.register_buffer("chains", torch.zeros(buffer_size, latent if sampling == "omi" else features))
         self.register_buffer("noise", torch.tensor(noise))
@@ -188,6 +189,12 @@ class EnergyModel(AE):
 
     def negatives(self, z: Tensor, generator: torch.Generator, grad_steps: int | None = 0) -> Chains:
         """Return as many points of the chains as there are data, advanced by the steps of a batch."""
+        made = self._advanced(z, generator, grad_steps)
+        if self.metropolis and self.training:
+            self.noise.mul_(torch.exp(0.02 * (made.acceptance.detach() - 0.574)))
+        return made
+
+    def _advanced(self, z: Tensor, generator: torch.Generator, grad_steps: int | None) -> Chains:
         n, device = len(z), z.device
         if self.sampling == "cd":
             return self.run_chains(z, generator, grad_steps=grad_steps)
@@ -204,8 +211,6 @@ class EnergyModel(AE):
         made = self.run_chains(begin, generator, grad_steps=grad_steps)
         if self.sampling == "pcd":
             self.chains[slot] = made.points.detach()
-        if self.metropolis and self.training:
-            self.noise.mul_(torch.exp(0.02 * (made.acceptance.detach() - 0.574)))
         return made
 
     def diverged(self, figures: dict[str, float]) -> bool:
@@ -230,14 +235,16 @@ class EnergyModel(AE):
         The floor is the distance between the two halves of z, which the training loop draws from disjoint rows; the
         model is compared with both at the same size.
         """
-        n = min(len(z) // 2, len(self.chains))
-        one, two = z[:n], z[n : 2 * n]
+        half = len(z) // 2
+        n = min(half, len(self.chains))
+        one, two = z[:n], z[half : half + n]
         with torch.no_grad():
             if self.floor.item() == 0.0:
                 self.floor.copy_(exact(one, two))
-            begin = self.sample(n, generator, z=one.flip(0) if self.sampling == "cd" else None)
+            begin = self.sample(n, generator, z=one if self.sampling == "cd" else None)
+            others = (two,) if self.sampling == "cd" else (one, two)  # chains are not compared with where they began
             model = self.run_chains(begin, generator)
-            distance = 0.5 * (exact(one, model.points) + exact(two, model.points)).item()
+            distance = sum(exact(other, model.points).item() for other in others) / len(others)
             floor = self.floor.item()
             figures = {
                 "wasserstein": distance, "floor": floor, "excess": distance - floor,
@@ -245,5 +252,5 @@ class EnergyModel(AE):
             }  # fmt: skip
             if self.long_steps:
                 long = self.run_chains(model.points, generator, steps=self.long_steps).points
-                figures["long_run_excess"] = 0.5 * (exact(one, long) + exact(two, long)).item() - floor
+                figures["long_run_excess"] = sum(exact(other, long).item() for other in others) / len(others) - floor
         return figures

@@ -70,7 +70,7 @@ def _device(name: str) -> torch.device:
 def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
     """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    length = set() if config.schedule == "cosine" else {"epochs"}
+    length = set() if config.schedule == "cosine" or model.needs_epochs else {"epochs"}
     own = config.model_dump(exclude={"stop_patience", "device", *length})
     rows = hashlib.sha256(data.weight.tobytes())
     for start in range(0, len(data.weight), 4096):
@@ -151,6 +151,10 @@ class _Training:
                 old = self.average.setdefault(name, value.detach().clone())
                 old.lerp_(value.detach(), 1 - memory)
 
+    def exhausted(self) -> bool:
+        """Say whether the last epochs have brought nothing."""
+        return bool(len(self.history) - 1 - self.best["epoch"] >= self.config.stop_patience)
+
     def averaged(self) -> dict[str, Tensor]:
         """Return the state of the model that is judged and kept."""
         return {**self.model.state_dict(), **self.average}
@@ -214,7 +218,7 @@ def fit(
     good, undone = copy.deepcopy(training.state()), 0
     with progress(f"train {model.method}", epochs) as advance:
         advance(len(training.history))
-        while len(training.history) < epochs:
+        while len(training.history) < epochs and not training.exhausted():
             epoch = len(training.history)
             row = {"epoch": float(epoch), **training.epoch(rows["train"])}
             row |= _judge(training, held_out, seeded(config.seed, 2, device))
@@ -238,8 +242,6 @@ def fit(
             if out is not None:
                 _save(out, training, fingerprint)
             advance(1, note=f"{model.criterion} {value:.4g} (best {training.best['value']:.4g})")
-            if epoch - training.best["epoch"] >= config.stop_patience:
-                break
     model.load_state_dict(training.best["state"])
     model.eval()
     return training.history
@@ -278,6 +280,8 @@ def _load(out: Path | None, fingerprint: str, device: torch.device) -> dict[str,
     if out is None or not (out / "checkpoint.pt").exists():
         raise ConfigError(f"there is no checkpoint to resume from in {out}")
     saved: dict[str, Any] = torch.load(out / "checkpoint.pt", map_location=device, weights_only=True)
+    if len(saved["generator"]) != len(torch.Generator(device).get_state()):
+        raise ConfigError(f"the checkpoint in {out} was made on another kind of device than {device}; set train.device")
     if saved["fingerprint"] != fingerprint:
         raise ConfigError(f"the checkpoint in {out} belongs to other data, another network or other settings")
     return saved

@@ -30,12 +30,16 @@ class Model(nn.Module):
         Name on the card.
     criterion : str
         The figure of `validate` whose minimum is the best epoch; never anything that knows a signal.
+    needs_epochs : bool
+        Whether an epoch depends on how many there will be, as of chains that get longer: such a training can only be
+        resumed to the same number of epochs.
     figures : tuple of str
         What `figures.training` draws of the history.
     """
 
     method: ClassVar[str]
     criterion: str = "validation"
+    needs_epochs: bool = False
     figures: ClassVar[tuple[str, ...]] = ("loss", "validation")
 
     def __init__(self, shape: tuple[int, ...], transform: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,11 @@ from coffea_ad.nn.autoencoder import AE
 from coffea_ad.nn.energy import EnergyModel
 
 __all__ = ["NAE"]
+
+
+def _log_cosh(x: Tensor) -> Tensor:
+    """Return ln cosh x, finite for any finite x."""
+    return x.abs() + nn.functional.softplus(-2 * x.abs()) - math.log(2)
 
 
 class NAE(EnergyModel):
@@ -74,7 +80,7 @@ class NAE(EnergyModel):
         made = self.negatives(z, generator)
         data, model = self.energy(z) / self.temperature, self.energy(made.points.detach()) / self.temperature
         contrast = data.mean() - model.mean()
-        loss = torch.log(torch.cosh(contrast)) + 1e-3 * data.mean() if self.log_cosh else contrast
+        loss = _log_cosh(contrast) + 1e-3 * data.mean() if self.log_cosh else contrast
         loss = loss + self.energy_weight * ((data**2).mean() + (model**2).mean())
         scaled = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
         figures = {name: value * self.temperature for name, value in scaled.items()}
@@ -94,5 +100,9 @@ class NAE(EnergyModel):
             raise ConfigError("the autoencoder has other layers than the model that takes its weights over")
         with torch.no_grad():
             for one, other in zip(mine, theirs, strict=True):
-                one.weight = other.weight if hasattr(one, "parametrizations") else nn.Parameter(other.weight.clone())
+                weight = other.weight.detach().clone().to(one.weight.device)
+                if hasattr(one, "parametrizations"):
+                    one.weight = weight
+                else:
+                    one.weight.copy_(weight)
                 one.bias.copy_(other.bias)

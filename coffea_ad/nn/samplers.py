@@ -118,6 +118,8 @@ def langevin(
 
     for i in range(steps):
         alive = grad_steps is None or i >= steps - grad_steps
+        if grad_steps is not None and i == steps - grad_steps:
+            state = None  # it was computed without a gradient
         with torch.set_grad_enabled(alive and torch.is_grad_enabled()):
             e, b = state if state is not None else energy_and_drift(x)
             move = b + kick[i]
