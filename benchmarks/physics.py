@@ -6,7 +6,7 @@
 .venv/bin/python benchmarks/physics.py evaluate dev|eval             # tables and figures
 
 Everything is trained by the shipped recipes on the set `train`; `dev` was used to choose recipes and combinations, `eval`
-for nothing but the tables. One thread.
+for the tables, `fresh` (verb confirm) was looked at once. One thread.
 """
 
 from __future__ import annotations
@@ -196,11 +196,16 @@ def main():
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     p.add_argument("--budget", type=float, default=20.0, help="CPU seconds")
     verbs.add_parser("exports")
+    verbs.add_parser("confirm")
     p = verbs.add_parser("evaluate")
     p.add_argument("sample", choices=["dev", "eval"])
     args = parser.parse_args()
     if args.verb == "train":
         train(args.background, args.seeds, args.only)
+    elif args.verb == "confirm":
+        from physics_tables import confirm
+
+        confirm()
     elif args.verb == "exports":
         exports()
     elif args.verb == "modes":
