@@ -115,6 +115,17 @@ def test_chains_stay_in_their_box_and_do_not_pile_up_on_its_walls(metropolis):
     assert (points.abs() > 0.4999).double().mean() < 0.005
 
 
+def test_without_an_energy_the_density_in_the_box_is_flat():
+    wall = torch.ones(1)
+    points = langevin(
+        lambda x: (0 * x.sum(1), 0 * x), torch.zeros(5000, 1), steps=200, noise=0.3, temperature=1.0, low=-wall, high=wall,
+        generator=seeded(),
+    ).points  # fmt: skip
+    counts = np.histogram(points.numpy(), 10, (-1, 1))[0]
+    assert counts.min() > 400  # no holes
+    assert counts.max() < 600  # no atoms
+
+
 def test_the_gradient_flows_through_as_many_steps_as_asked_for():
     model = small()
     z = torch.randn(50, 8, generator=seeded())
@@ -276,6 +287,17 @@ def test_a_checkpoint_with_other_settings_is_refused(tmp_path):
         nn.fit(small(transform=nn.QuantileNormal(8), contrast=1.0), toy_skim(), more, tmp_path, resume=True)
     same = small(transform=nn.QuantileNormal(8), noise=0.2)
     assert len(nn.fit(same, toy_skim(), more, tmp_path, resume=True)) == 2
+
+
+def test_averaged_weights_are_judged_and_the_training_goes_on_with_its_own():
+    data = toy_skim()
+    config = nn.TrainConfig(epochs=2, samples_per_epoch=512, validation_rows=200, average=0.9)
+    plain, averaged = small(transform=nn.QuantileNormal(8)), small(transform=nn.QuantileNormal(8))
+    one = nn.fit(plain, data, config.model_copy(update={"average": 0.0}))
+    two = nn.fit(averaged, data, config)
+    assert [row["loss"] for row in one] == [row["loss"] for row in two]
+    assert one[1]["reconstruction"] != two[1]["reconstruction"]
+    assert two[0]["floor"] == one[0]["floor"] == two[1]["floor"]
 
 
 def test_an_epoch_that_diverges_is_undone_at_half_the_rate(tmp_path):

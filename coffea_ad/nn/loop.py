@@ -250,13 +250,11 @@ def fit(
 def _judge(training: _Training, held_out: Tensor, generator: torch.Generator) -> dict[str, float]:
     """Validate the averaged weights; the training goes on with its own."""
     model = training.model
-    own = copy.deepcopy(model.state_dict()) if training.average else None
-    if own is not None:
-        model.load_state_dict(training.averaged())
+    own = {name: value.detach().clone() for name, value in model.named_parameters()} if training.average else {}
+    model.load_state_dict(training.average, strict=False)
     model.eval()
     figures = model.validate(held_out, generator)
-    if own is not None:
-        model.load_state_dict(own)
+    model.load_state_dict(own, strict=False)  # not the buffers: what a model remembers of the held-out rows stays
     return figures
 
 
