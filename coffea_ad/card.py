@@ -71,7 +71,7 @@ class FeatureSpec(_Part):
 
     @property
     def key(self) -> str:
-        """Name with options, as in the columns of a skim."""
+        """Name with options."""
         return features.get(self.name).key(self.options)
 
     def check(self) -> None:

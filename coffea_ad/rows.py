@@ -196,14 +196,14 @@ def _listed(spec: FeatureSpec) -> bool:
     return feature.listed(feature.resolve(spec.options))
 
 
-def stored_columns(spec: FeatureSpec) -> list[str]:
-    """Return the columns of a skim that hold a feature."""
-    return [f"{spec.key}.{part}" for part in (("index", "value") if _listed(spec) else (c.name for c in spec.columns))]
+def stored_columns(spec: FeatureSpec, key: str) -> list[str]:
+    """Return the columns of a skim that hold a feature; `key` is what stands before their names."""
+    return [f"{key}.{part}" for part in (("index", "value") if _listed(spec) else (c.name for c in spec.columns))]
 
 
 def _nonzero(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], Mask]:
     """Return values, places and their numbers by row of a listed feature, and which rows are finite."""
-    places, numbers = (table[c].combine_chunks() for c in stored_columns(spec))
+    places, numbers = (table[c].combine_chunks() for c in stored_columns(spec, spec.key))
     counts = places.value_lengths().fill_null(0).to_numpy()
     value = numbers.flatten().to_numpy()
     row = np.repeat(np.arange(len(table)), counts)
@@ -214,7 +214,7 @@ def _nonzero(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.
 def _dense(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[np.float32], Mask]:
     """Return a feature of a table, (n, *shape), and which rows are finite."""
     if not _listed(spec):
-        x = np.stack([table[c].to_numpy() for c in stored_columns(spec)], axis=1).astype(np.float32)
+        x = np.stack([table[c].to_numpy() for c in stored_columns(spec, spec.key)], axis=1).astype(np.float32)
         return x, np.asarray(np.isfinite(x).all(axis=1))
     value, places, counts, finite = _nonzero(table, spec)
     x = np.zeros((len(table), math.prod(spec.row_shape)), np.float32)
@@ -222,27 +222,33 @@ def _dense(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[np.float32],
     return x.reshape(-1, *spec.row_shape), finite
 
 
-def _blocks(paths: Sequence[Path], spec: FeatureSpec, filters: Sequence[Sequence[Any]]) -> Iterator[pa.Table]:
-    """Read the columns of a feature, a block of rows at a time."""
+def _blocks(
+    files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Sequence[Any]]
+) -> Iterator[pa.Table]:
+    """Read the columns of a feature, a block of rows at a time; they are called by the feature's key."""
     expression = pq.filters_to_expression([tuple(f) for f in filters]) if filters else None
-    columns = list(dict.fromkeys([*stored_columns(spec), *(str(f[0]) for f in filters)]))
+    asked = [str(f[0]) for f in filters]
     size = min(max(_BLOCK // math.prod(spec.row_shape), 1), 65_536)
-    for path in paths:
+    for path, key in files:
+        names = stored_columns(spec, key)
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(size, columns=columns):
+            for batch in file.iter_batches(size, columns=list(dict.fromkeys([*names, *asked]))):
                 table = pa.Table.from_batches([batch])
-                yield table if expression is None else table.filter(expression)
+                rows = table if expression is None else table.filter(expression)
+                yield rows.select(names).rename_columns(stored_columns(spec, spec.key))
 
 
 def read_rows(
-    paths: Sequence[Path], spec: FeatureSpec, filters: Sequence[Sequence[Any]], order: npt.NDArray[Any], keep: Keep,
+    files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Sequence[Any]], order: npt.NDArray[Any], keep: Keep,
     folder: Path | None,
 ) -> tuple[npt.NDArray[np.float32] | Rows, Mask]:  # fmt: skip
     """Read the rows of a feature from files of a skim.
 
     Parameters
     ----------
-    paths, spec, filters
+    files : sequence of (path, str)
+        What stands before the names of the feature's columns may differ from file to file.
+    spec, filters
         As `load_skim` takes them.
     order : (n,) int64
         Which row of all files comes first, second, …
@@ -263,13 +269,13 @@ def read_rows(
         x = np.empty((n, *spec.row_shape), np.float32)
         place = np.empty(n, np.int64)
         place[order] = np.arange(n)
-        for table in _blocks(paths, spec, filters):
+        for table in _blocks(files, spec, filters):
             mine = place[start : start + len(table)]
             x[mine], finite[mine] = _dense(table, spec)
             start += len(table)
         return x, finite
     writer = RowWriter(spec.row_shape, sparse=sparse, folder=folder)
-    for table in _blocks(paths, spec, filters):
+    for table in _blocks(files, spec, filters):
         if sparse:
             value, places, counts, good = _nonzero(table, spec)
             writer.append(value, places, counts)

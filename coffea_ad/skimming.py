@@ -40,8 +40,8 @@ class FeatureConfig(BaseModel):
 
     @property
     def key(self) -> str:
-        """Name with options, as in the columns of the skim."""
-        return features.get(self.name).key(self.options)
+        """What stands before the columns of the skim: the name, with options that are not the usual ones."""
+        return features.get(self.name).stored_as(self.options)
 
 
 def feature_reads(
@@ -161,6 +161,10 @@ def write_chunk(
         Path of the file.
     """
     metadata = events.metadata
+    described = tuple(described)
+    twice = [f.key for i, f in enumerate(described) if f.key in {g.key for g in described[:i]}]
+    if twice:
+        raise ConfigError(f"feature {twice[0]} is asked for twice; name all of its columns in one")
     fields = ak.fields(events)
     flavours = [t.flavour for t in CONSTITUENT_TABLES if t.links.format(collection) in fields]
     record = {

@@ -110,22 +110,41 @@ def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
     return schema, json.loads(schema.metadata[SKIM_KEY])
 
 
-def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> None:
-    stored = metadata["features"].get(spec.key)
-    if stored is None:
-        raise SkimError(f"{path}: " + unknown_text("feature", spec.key, metadata["features"]))
+def _stored_key(path: Path, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
+    """Return under which name a file holds all columns of a feature, perhaps among others."""
+    feature, stored = features.get(spec.name), metadata["features"]
+    names = [c.name for c in spec.columns]
+    kept = feature.stored_as(spec.options)
+    for key in dict.fromkeys((spec.key, kept, *stored)):
+        if key in stored and key.partition("[")[0] == spec.name and set(names) <= set(stored[key]["columns"]):
+            others = {k: v for k, v in stored[key]["options"].items() if k != feature.selects}
+            if key in (spec.key, kept) or feature.stored_as(others) == kept:
+                return str(key)
+    if kept in stored:
+        lacking = [name for name in names if name not in stored[kept]["columns"]]
+        raise SkimError(
+            f"{path}: {kept} has no column {', '.join(lacking)}; skim again, with them among its {feature.selects}"
+        )
+    raise SkimError(f"{path}: " + unknown_text("feature", spec.key, stored))
+
+
+def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
+    """Refuse a file that does not hold a feature as it is computed today; return the name of what it holds."""
+    key = _stored_key(path, metadata, spec)
+    stored, selects = metadata["features"][key], features.get(spec.name).selects
     # Options that came later have defaults that mean what was done before.
     options = {**features.get(spec.name).resolve({}).model_dump(mode="json"), **stored["options"]}
-    if stored["version"] != spec.version or options != spec.options:
+    if stored["version"] != spec.version or {**options, selects: 0} != {**spec.options, selects: 0}:
         raise SkimError(
-            f"{path}: {spec.key} was made with version {stored['version']} and {stored['options']}, "
+            f"{path}: {key} was made with version {stored['version']} and {stored['options']}, "
             f"but this coffea-ad has version {spec.version} and {spec.options}; skim again"
         )
-    missing = [c for c in stored_columns(spec) if c not in schema.names]
+    missing = [c for c in stored_columns(spec, key) if c not in schema.names]
     if missing:
         raise SkimError(f"{path}: columns are missing: {', '.join(missing)}")
-    if stored["columns"] != [c.name for c in spec.columns]:
-        raise SkimError(f"{path}: the columns of {spec.key} are {stored['columns']}, in another order than they should")
+    if not selects and stored["columns"] != [c.name for c in spec.columns]:
+        raise SkimError(f"{path}: the columns of {key} are {stored['columns']}, in another order than they should")
+    return key
 
 
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -181,7 +200,7 @@ def load_skim(
     """
     spec = feature_spec(feature, dict(options or {}))
     tables: list[pa.Table] = []
-    paths: list[Path] = []
+    stored: list[tuple[Path, str]] = []
     names: list[str] = []
     sumw: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -194,7 +213,7 @@ def load_skim(
         sumw[dataset] = _manifest(folder)[dataset]["sumw"]
         for path in files:
             schema, metadata = _metadata(path)
-            _check_feature(path, schema, metadata, spec)
+            stored.append((path, _check_feature(path, schema, metadata, spec)))
             flavours.add(metadata["flavour"])
             kinds.add(metadata["is_mc"])
             if selection and metadata["selection"] != selection:
@@ -211,7 +230,6 @@ def load_skim(
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
             tables.append(table)
-            paths.append(path)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
     if len(kinds) > 1 and weights != "none":
@@ -223,7 +241,7 @@ def load_skim(
     order = pc.sort_indices(joined, sort_keys=keys).to_numpy().astype(np.int64)
     joined = joined.take(order)
     disk = None if out_of_core is None else Path(out_of_core)
-    x, finite = read_rows(paths, spec, filters, order, keep, disk)
+    x, finite = read_rows(stored, spec, filters, order, keep, disk)
     bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
     scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])

@@ -36,7 +36,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     collection: str = "FatJet"
-    features: tuple[FeatureConfig, ...] = (FeatureConfig(name="jet_substructure"),)
+    features: tuple[FeatureConfig, ...] = (
+        FeatureConfig(name="jet_substructure", options={"observables": ["+multiplicity"]}),
+    )
     bystanders: FeatureConfig = FeatureConfig(name="jet_kinematics")
     met: str = "PuppiMET"
     jet_pt_min: float = Field(200.0, description="GeV, both leading jets")

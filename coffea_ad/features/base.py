@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -66,6 +66,8 @@ class Feature:
         Shape of a row; (number of columns,) by default.
     sparse : bool
         Most numbers of a row are 0; a skim stores the others with their places.
+    selects : str
+        The option that picks columns and changes none of them, if there is one: a skim with more columns will do.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Feature:
     options: type[Options] = Options
     shape: Callable[[Any], tuple[int, ...]] | None = None
     sparse: bool = False
+    selects: str = ""
 
     def resolve(self, options: Mapping[str, Any] | Options) -> Any:
         """Check options and fill in defaults.
@@ -135,9 +138,16 @@ class Feature:
         return self.sparse or self.row_shape(options) != (len(self.columns(options)),)
 
     def key(self, options: Mapping[str, Any] | Options) -> str:
-        """Return name and options as used for the columns of a skim: `jet_substructure[source=stored]`."""
-        chosen, default = self.resolve(options), self.options()
-        changed = {k: getattr(chosen, k) for k in sorted(self.options.model_fields)}
+        """Return name and options: `jet_substructure[source=stored]`."""
+        return self._named(options, self.options.model_fields)
+
+    def stored_as(self, options: Mapping[str, Any] | Options) -> str:
+        """Return the key without the option that only picks columns: what stands before the columns of a skim."""
+        return self._named(options, set(self.options.model_fields) - {self.selects})
+
+    def _named(self, options: Mapping[str, Any] | Options, names: Iterable[str]) -> str:
+        resolved, default = self.resolve(options), self.options()
+        changed = {k: getattr(resolved, k) for k in sorted(names)}
         text = [f"{k}={_text(v)}" for k, v in changed.items() if v != getattr(default, k)]
         return self.name + (f"[{','.join(text)}]" if text else "")
 

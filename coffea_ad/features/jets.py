@@ -42,7 +42,7 @@ class SubstructureOptions(Conventions):
     source : "constituents" or "stored"
         Computed here, or NanoAOD's own branches: one is never taken for the other.
     observables : tuple of str, optional
-        Columns; by default the eight inputs of the semivisible-jet search, or what NanoAOD stores.
+        Columns; by default the eight inputs of the semivisible-jet search, or what NanoAOD stores. `+name` adds to these.
     """
 
     source: Source = "constituents"
@@ -53,6 +53,9 @@ class SubstructureOptions(Conventions):
     def _known(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         if names is None:
             return None
+        if any(name.startswith("+") for name in names):
+            default = _STORED if info.data.get("source") == "stored" else WNAE_INPUTS
+            names = (*default, *(name.removeprefix("+") for name in names))
         known = _STORABLE if info.data.get("source") == "stored" else OBSERVABLES
         for name in names:
             if name.startswith("lambda_") and known is OBSERVABLES:
@@ -121,6 +124,7 @@ JET_SUBSTRUCTURE = Feature(
     reads=_substructure_reads,
     rows=_substructure,
     options=SubstructureOptions,
+    selects="observables",
     convention=(
         "source=constituents: z = pT / Σ pT of the constituents, angles in (y, φ); sigma1, sigma2 = roots of the eigenvalues of "
         "the pT²-weighted moments in (η, φ) about centroid or axis (moments); lambda_κ_β = Σ z^κ (ΔR/R0)^β from the axis that "
