@@ -18,6 +18,10 @@ COMBINED = ("Deep SVDD ensemble log", "VAE of unit variance, elbo standard", "WN
 """The rank average of these was chosen on the set `dev`, as the best one for both backgrounds together."""
 
 
+ENERGY = ("WNAE_reference_settings", "WNAE_reference_settings,_W1", "WNAE", "WNAE_not_smeared", "NAE", "NAE_on-manifold",
+          "NAE_smeared")  # fmt: skip
+
+
 def scores_of(bkg, data):
     """{name: (seeds, rows)} of all models of a background, and of the rank averages."""
     found, efficiency = {}, {}
@@ -186,7 +190,7 @@ def long_runs():
     print("\n| trained on | model | floor | excess, 0 steps | 500 steps, from data | 2000 steps, from data |")
     print("| --- " * 6 + "|")
     for bkg in ("ttbar", "qcd"):
-        for name in ("WNAE_reference_settings", "WNAE", "NAE"):
+        for name in ENERGY:
             runs = [json.loads(p.read_text()) for p in (ROOT / "models" / bkg).glob(f"{name}_[0-9]/long_run.json")]
             if not runs:
                 continue

@@ -75,8 +75,18 @@ def _fields(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     return list(getattr(current, "model_fields", {}))
 
 
+def _over_defaults(model: type[BaseModel], content: dict[str, Any]) -> dict[str, Any]:
+    """Lay keys of a nested configuration over what the recipe sets there, so that `train.epochs=5` changes nothing else."""
+    out = dict(content)
+    for name, field in model.model_fields.items():
+        default = field.default
+        if isinstance(default, BaseModel) and isinstance(content.get(name), dict):
+            out[name] = _merge(default.model_dump(exclude_unset=True), _over_defaults(type(default), content[name]))
+    return out
+
+
 def load_config(model: type[Config], path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """Read a configuration.
+    """Read a configuration. What neither the file nor an override says is as the recipe's `Config` has it, key by key.
 
     Parameters
     ----------
@@ -95,7 +105,7 @@ def load_config(model: type[Config], path: str | Path | None = None, overrides: 
     source = str(path) if path is not None else "configuration"
     content = _merge(_read(Path(path)) if path is not None else {}, parse_overrides(overrides))
     try:
-        return model.model_validate(content)
+        return model.model_validate(_over_defaults(model, content))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(p) for p in first["loc"])

@@ -42,7 +42,9 @@ def fitted(request, data):
 
 
 def started(model, z, seed=1):
-    model.start(torch.as_tensor(z), torch.Generator().manual_seed(seed))
+    z = torch.as_tensor(z)
+    model.learn([(z, torch.ones(len(z)))])
+    model.start(z, torch.Generator().manual_seed(seed))
     return model
 
 

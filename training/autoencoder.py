@@ -53,7 +53,7 @@ class Config(BaseModel):
     power: float = Field(1.0, gt=0, description="pixels are raised to it; images only")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
-    train: nn.TrainConfig = nn.TrainConfig()
+    train: nn.TrainConfig = nn.TrainConfig(epochs=60)
 
 
 def build(config: Config, data: nn.Skim) -> nn.Model:

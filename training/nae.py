@@ -1,6 +1,7 @@
 """NAE: normalised autoencoder; the score is the energy of a density fitted to the data by maximum likelihood.
 
     coffea-ad run nae --config nae/svj.yaml data=skims/ -o nae.onnx train.epochs=50
+    coffea-ad run nae --config nae/smeared.yaml data=skims/ -o nae.onnx         noise on the data, no autoencoder before
 
 An autoencoder is trained first, then its energy is normalised by Langevin chains. An epoch that diverges is undone and
 tried again at half the learning rate; the epoch with the smallest excess of the Wasserstein distance over its finite-sample
@@ -32,7 +33,7 @@ class Config(BaseModel):
     options: dict[str, Any] = {}
     weights: WeightMode = "xsec"
     filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    preprocessing: nn.Preprocessing = "quantile"
+    preprocessing: nn.Preprocessing = "standard"
     hidden: tuple[int, ...] = (32, 32)
     latent: int = 4
     activation: nn.Activation = "silu"
@@ -43,15 +44,21 @@ class Config(BaseModel):
     noise: float = Field(0.15, gt=0)
     temperature: float = Field(0.063, gt=0)
     metropolis: bool = Field(False, description="MALA instead of ULA")
-    metric: Literal["unit", "data"] = Field("data", description="steps as long as the data are wide")
+    metric: Literal["data", "unit"] = Field("data", description="steps as long as the data are wide, or all alike")
+    bounds: tuple[float, float] | None = Field(
+        None, description="walls for every transformed input; by default the range of the training rows"
+    )
     buffer_size: int = Field(10_000, ge=2)
-    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from N(0, 1)")
+    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from a normal distribution")
     energy_weight: float = Field(1e-3, ge=0, description="weight of the squared energies of data and chains")
     log_cosh: bool = Field(False, description="loss log cosh of the difference of energies, instead of the difference")
     spectral_norm: bool = Field(False, description="largest singular value 1 for all layers but the last ones")
-    warmup: nn.TrainConfig = Field(nn.TrainConfig(epochs=20), description="training of the autoencoder before")
+    smear: float = Field(0.0, ge=0, description="noise on the training data, in units of their mean spread")
+    warmup: nn.TrainConfig | None = Field(
+        nn.TrainConfig(epochs=20), description="training of the autoencoder before; null: none"
+    )
     long_steps: int = Field(
-        0, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
+        500, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
     )
     long_run: tuple[int, ...] = Field(
         (0, 500, 2000), description="further steps after which the final model is measured"
@@ -68,14 +75,15 @@ def build(config: Config, columns: list[str]) -> nn.NAE:
         len(columns), transform=nn.preprocessing(config.preprocessing, columns),
         hidden=config.hidden, latent=config.latent, activation=config.activation,
         sampling=config.sampling, steps=config.steps, noise=config.noise, temperature=config.temperature,
-        metropolis=config.metropolis, metric=config.metric, buffer_size=config.buffer_size, replay=config.replay,
+        metropolis=config.metropolis, metric=config.metric, bounds=config.bounds,
+        buffer_size=config.buffer_size, replay=config.replay,
         energy_weight=config.energy_weight, log_cosh=config.log_cosh, spectral_norm=config.spectral_norm,
-        long_steps=config.long_steps,
+        smear=config.smear, long_steps=config.long_steps,
     )  # fmt: skip
 
 
-def autoencoder(config: Config, data: nn.Skim, columns: list[str], folder: Path) -> nn.AE:
-    """Train an autoencoder of the same layers for a start: chains of a random network are lost."""
+def autoencoder(config: Config, warmup: nn.TrainConfig, data: nn.Skim, columns: list[str], folder: Path) -> nn.AE:
+    """Train an autoencoder of the same layers for a start."""
     torch.manual_seed(config.train.seed)
     model = nn.AE(
         len(columns), transform=nn.preprocessing(config.preprocessing, columns), hidden=config.hidden,
@@ -84,7 +92,7 @@ def autoencoder(config: Config, data: nn.Skim, columns: list[str], folder: Path)
     nn.fit(
         model,
         data,
-        config.warmup.model_copy(update={"seed": config.train.seed, "device": config.train.device}),
+        warmup.model_copy(update={"seed": config.train.seed, "device": config.train.device}),
         folder / "warmup",
     )
     return model
@@ -99,8 +107,8 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     columns = [column.name for column in data.feature.columns]
     model = build(config, columns)
     folder = output.with_suffix("")
-    if not config.resume:
-        model.take_over(autoencoder(config, data, columns, folder))
+    if config.warmup is not None and not config.resume:
+        model.take_over(autoencoder(config, config.warmup, data, columns, folder))
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
     best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
     measured = nn.long_run(model, data, steps=config.long_run, seed=config.train.seed)

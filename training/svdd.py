@@ -45,7 +45,7 @@ class Config(BaseModel):
     pretrain_epochs: int = Field(0, ge=0, description="one network: epochs as the encoder of an autoencoder, before")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
-    train: nn.TrainConfig = nn.TrainConfig(weight_decay=1e-6)
+    train: nn.TrainConfig = nn.TrainConfig(epochs=40, weight_decay=1e-6)
 
 
 def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepSVDDEnsemble:

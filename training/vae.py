@@ -46,7 +46,7 @@ class Config(BaseModel):
     component: int = Field(-1, description="whose weight is the score, for score=weight")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
-    train: nn.TrainConfig = nn.TrainConfig()
+    train: nn.TrainConfig = nn.TrainConfig(epochs=60)
 
 
 def build(config: Config, columns: list[str]) -> nn.VAE:

@@ -32,7 +32,7 @@ class Config(BaseModel):
     options: dict[str, Any] = {}
     weights: WeightMode = "xsec"
     filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    preprocessing: nn.Preprocessing = "quantile"
+    preprocessing: nn.Preprocessing = "standard"
     hidden: tuple[int, ...] = (32, 32)
     latent: int = 4
     activation: nn.Activation = "silu"
@@ -43,23 +43,28 @@ class Config(BaseModel):
     noise: float = Field(0.15, gt=0)
     temperature: float = Field(0.063, gt=0)
     metropolis: bool = Field(False, description="MALA instead of ULA")
-    metric: Literal["unit", "data"] = Field("data", description="steps as long as the data are wide")
+    metric: Literal["data", "unit"] = Field("data", description="steps as long as the data are wide, or all alike")
+    bounds: tuple[float, float] | None = Field(
+        None, description="walls for every transformed input; by default the range of the training rows"
+    )
     buffer_size: int = Field(10_000, ge=2)
-    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from N(0, 1)")
-    distance: Literal["exact", "sliced", "max_sliced", "sinkhorn"] = "exact"
+    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from a normal distribution")
+    distance: Literal["w2_squared", "w1", "sliced"] = Field(
+        "w2_squared", description="the loss: W₂², W₁, or a sliced W₂²"
+    )
     grad_steps: int | None = Field(1, description="the gradient flows through the last so many steps; null: all")
-    contrast: float = Field(1.0, ge=0, description="weight of the gradient of the likelihood")
+    contrast: float = Field(0.0, ge=0, description="weight of the gradient of the likelihood, which is that of an NAE")
     energy_weight: float = Field(0.0, ge=0, description="weight of the squared energies of data and chains")
-    smear: float = Field(0.0, ge=0, description="noise on the training data, in transformed units")
+    smear: float = Field(0.2, ge=0, description="noise on the training data, in units of their mean spread")
     long_steps: int = Field(
-        0, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
+        500, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
     )
     long_run: tuple[int, ...] = Field(
         (0, 500, 2000), description="further steps after which the final model is measured"
     )
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     resume: bool = False
-    train: nn.TrainConfig = nn.TrainConfig(learning_rate=2e-3, schedule="cosine", average=0.99, clip_gradient=1.0)
+    train: nn.TrainConfig = nn.TrainConfig(learning_rate=1e-3, schedule="cosine", average=0.99, clip_gradient=1.0)
 
 
 def build(config: Config, columns: list[str]) -> nn.WNAE:
@@ -69,7 +74,8 @@ def build(config: Config, columns: list[str]) -> nn.WNAE:
         len(columns), transform=nn.preprocessing(config.preprocessing, columns),
         hidden=config.hidden, latent=config.latent, activation=config.activation,
         sampling=config.sampling, steps=config.steps, noise=config.noise, temperature=config.temperature,
-        metropolis=config.metropolis, metric=config.metric, buffer_size=config.buffer_size, replay=config.replay,
+        metropolis=config.metropolis, metric=config.metric, bounds=config.bounds,
+        buffer_size=config.buffer_size, replay=config.replay,
         distance=config.distance, grad_steps=config.grad_steps, contrast=config.contrast,
         energy_weight=config.energy_weight, smear=config.smear, long_steps=config.long_steps,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +11,18 @@ import torch
 from torch import Tensor
 
 from coffea_ad.errors import SkimError
+from coffea_ad.nn.excess import GROUPS
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.transforms import Transform
 from coffea_ad.skims import Skim
 from coffea_ad.weights import n_effective
 
-__all__ = ["IN_MEMORY", "TrainingRows", "draw", "fit_transform", "held_out_rows", "seeded"]
+__all__ = ["IN_MEMORY", "TrainingRows", "draw", "draw_evenly", "fit_transform", "held_out_rows", "seeded"]
 
 IN_MEMORY = 2**28
 """Transformed numbers up to this many are kept; beyond, rows are read and transformed batch by batch."""
+
+_BLOCK = 2**24  # transformed numbers that are handed on at a time
 
 
 def draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -26,6 +30,17 @@ def draw(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
     total = torch.cumsum(weight, 0)
     u = torch.rand(n, generator=generator, device=weight.device, dtype=weight.dtype) * total[-1]
     return torch.searchsorted(total, u, right=True).clamp_(max=len(weight) - 1)
+
+
+def draw_evenly(weight: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Draw n rows in proportion to their weights, each as often as n w or once more or less; no row twice if all weigh alike.
+
+    The places (u + k)/n, k = 0 … n − 1, with one u, in the cumulative sum of weights. Rows must stand in a random order.
+    """
+    total = torch.cumsum(weight, 0)
+    u = torch.rand((), generator=generator, device=weight.device, dtype=weight.dtype)
+    places = (u + torch.arange(n, device=weight.device, dtype=weight.dtype)) / n * total[-1]
+    return torch.searchsorted(total, places, right=True).clamp_(max=len(weight) - 1)
 
 
 def seeded(seed: int, stream: int, device: torch.device) -> torch.Generator:
@@ -57,6 +72,12 @@ class TrainingRows:
             with torch.no_grad():
                 self.kept = model.transform(torch.from_numpy(self.raw(np.arange(len(self.index)))).to(self.device))
 
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through all transformed rows with their weights."""
+        every = torch.arange(len(self.index), device=self.device)
+        for rows in every.split(max(_BLOCK // math.prod(self.x.shape[1:]), 1)):
+            yield self[rows], self.weight[rows]
+
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return transformed rows."""
         if self.kept is not None:
@@ -67,11 +88,11 @@ class TrainingRows:
 
 
 def held_out_rows(rows: TrainingRows, n: int, generator: torch.Generator) -> Tensor:
-    """Draw two halves from disjoint rows, no more than the effective number of rows can tell apart."""
+    """Draw groups from disjoint rows, no more than the effective number of rows can tell apart."""
     order = torch.randperm(len(rows.weight), generator=generator, device=rows.device)
-    half = min(n // 2, max(2, int(n_effective(rows.weight.cpu().numpy()) / 4)))
-    halves = [pool[draw(rows.weight[pool], half, generator)] for pool in (order[0::2], order[1::2])]
-    return rows[torch.cat(halves)]
+    pools = [order[k::GROUPS] for k in range(GROUPS)]
+    size = min(n // GROUPS, len(pools[-1]), max(2, int(n_effective(rows.weight.cpu().numpy()) / GROUPS)))
+    return rows[torch.cat([pool[draw_evenly(rows.weight[pool], size, generator)] for pool in pools])]
 
 
 def fit_transform(model: Model, rows: TrainingRows, seed: int) -> None:

@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.autoencoder import AE, Activation
-from coffea_ad.nn.distances import exact
+from coffea_ad.nn.excess import GROUPS, excess, floors, groups
 from coffea_ad.nn.samplers import Chains, langevin
 from coffea_ad.nn.transforms import Transform
 
 __all__ = ["EnergyModel", "Sampling"]
 
 Sampling = Literal["cd", "pcd", "omi"]
+_FAR = 10.0  # standard deviations of the latent points at which chains in the latent space turn back
+_SMALL_GROUP = 250  # rows of a group below which it is compared with several samples of the model
+_WEIGHED = 8  # every so many batches the gradients of the terms of the loss are compared
 
 
 def _with_slope(activation: nn.Module, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +39,10 @@ def _with_slope(activation: nn.Module, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class EnergyModel(AE):
-    """p(z) ∝ exp(−E(z)/T) in a box, E(z) = |z − D(e(z))|²/d, sampled by Langevin chains.
+    """p(u) ∝ exp(−E(u)/T) in a box, E(u) = |u − D(e(u))|²/d, sampled by Langevin chains.
+
+    u = (z − m)/σ are the transformed inputs z in units of the training data: m is their mean, and σ² the mean variance of
+    the columns, so that nothing depends on the unit of z. After `Standard` and the like, u = z.
 
     Parameters
     ----------
@@ -51,71 +57,116 @@ class EnergyModel(AE):
         s and T of `langevin`.
     metropolis : bool
         MALA instead of ULA; s is then adapted to an acceptance of 57 %.
-    metric : "unit" or "data"
-        Steps of equal length in all directions, or in proportion to the data's spread.
+    metric : "data" or "unit"
+        Steps in proportion to the data's spread, or of equal length in all directions.
+    bounds : pair of float, optional
+        Walls of the box for every transformed input z; by default the range that the training rows cover.
     buffer_size, replay : int, float
-        Number of persistent chains, and the fraction of a batch that goes on from them; the rest starts afresh.
+        Number of persistent chains, and the fraction of a batch that goes on from them; the rest starts afresh from a normal
+        distribution with the spread of each input.
     latent_steps, latent_noise, latent_temperature : int, float, float
-        Of the chains in the latent space; on-manifold start only.
+        Of the chains in the latent space; on-manifold start only. Steps are in proportion to the spread of latent points.
+    smear : float
+        Gaussian noise that is added to the data of every batch, in the units of u: what is narrower than that is not
+        learnt, and neither is it an anomaly. A model of smeared data cannot be close to data as they are; the excess is
+        measured against both, and that against smeared data chooses the epoch.
     long_steps : int
         After how many further steps at frozen weights the long-run excess of every epoch is measured, and chooses the epoch;
         0: not at all, and the excess after the steps of a batch does.
     """
 
     figures: ClassVar[tuple[str, ...]] = ("loss", "wasserstein", "floor")
+    needs_rows: ClassVar[int] = 500
 
     def __init__(
         self,
         features: int,
         *,
-        hidden: Sequence[int] = (10, 10),
-        latent: int = 6,
+        hidden: Sequence[int] = (32, 32),
+        latent: int = 4,
         transform: nn.Module,
-        activation: Activation = "relu",
+        activation: Activation = "silu",
         sampling: Sampling = "pcd",
-        steps: int | tuple[int, int] = 10,
-        noise: float = 0.22,
+        steps: int | tuple[int, int] = 20,
+        noise: float = 0.15,
         temperature: float = 0.063,
         metropolis: bool = False,
-        metric: Literal["unit", "data"] = "unit",
+        metric: Literal["data", "unit"] = "data",
+        bounds: tuple[float, float] | None = None,
         buffer_size: int = 10_000,
-        replay: float = 0.95,
+        replay: float = 0.99,
         latent_steps: int = 10,
         latent_noise: float = 0.22,
         latent_temperature: float = 0.063,
-        long_steps: int = 0,
+        smear: float = 0.0,
+        long_steps: int = 500,
     ) -> None:
         super().__init__(features, hidden=hidden, latent=latent, transform=transform, activation=activation)
         if sampling not in get_args(Sampling):
             raise ConfigError(unknown_text("sampling", sampling, get_args(Sampling)))
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ConfigError(f"bounds are {bounds[0]:g} and {bounds[1]:g}; the lower one must come first")
         self.sampling, self.replay, self.temperature = sampling, replay, temperature
         self.steps_range = (steps, steps) if isinstance(steps, int) else (steps[0], steps[1])
         self._steps = self.steps_range[0]
         self.metropolis, self.metric_kind = metropolis, metric
+        self.bounds = None if bounds is None else (float(bounds[0]), float(bounds[1]))
         self.latent_steps, self.latent_noise, self.latent_temperature = latent_steps, latent_noise, latent_temperature
-        self.long_steps = long_steps
+        self.smear, self.long_steps = smear, long_steps
         self.needs_epochs = self.steps_range[0] != self.steps_range[1]
-        self.criterion = "long_run_excess" if long_steps else "excess"
+        self.criterion = ("long_run_excess" if long_steps else "excess") + ("_smeared" if smear > 0 else "")
+        self._batch = 0
+        self._of_z = False  # whether the weights are those of a network on z, and not on u
         self.register_buffer("chains", torch.zeros(buffer_size, latent if sampling == "omi" else features))
         self.register_buffer("noise", torch.tensor(noise))
         self.register_buffer("metric", torch.eye(features))
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("unit", torch.ones(()))
+        self.register_buffer("spread", torch.ones(features))
+        self.register_buffer("latent_centre", torch.zeros(latent))
+        self.register_buffer("latent_spread", torch.ones(latent))
         self.register_buffer("low", torch.full((features,), -4.0))
         self.register_buffer("high", torch.full((features,), 4.0))
-        self.register_buffer("floor", torch.zeros(()))
+        self.register_buffer("floors", torch.zeros(2, GROUPS, GROUPS, dtype=torch.float64))
         self.chains: Tensor
         self.noise: Tensor
         self.metric: Tensor
+        self.centre: Tensor
+        self.unit: Tensor
+        self.spread: Tensor
+        self.latent_centre: Tensor
+        self.latent_spread: Tensor
         self.low: Tensor
         self.high: Tensor
-        self.floor: Tensor
+        self.floors: Tensor
 
-    def energy_and_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """E and ∇E of rows, (n, d) → (n,), (n, d).
+    def scaled(self, z: Tensor) -> Tensor:
+        """Return transformed rows in units of the training data, z → u."""
+        return (z - self.centre) / self.unit
 
-        ∇E = (2/d) (r − Jᵀr) with r = z − D(e(z)); written out, since a gradient by autograd inside a chain that is itself
+    def unscaled(self, u: Tensor) -> Tensor:
+        """Return u in transformed units, u → z."""
+        return u * self.unit + self.centre
+
+    def reconstruct(self, z: Tensor) -> Tensor:
+        """Return what the decoder makes of the bottleneck, (n, d) → (n, d)."""
+        return self.unscaled(self.decoder(self.encoder(self.scaled(z))))
+
+    def energy(self, z: Tensor) -> Tensor:
+        """Energy of transformed rows, (n, d) → (n,)."""
+        return self.energy_of(self.scaled(z))
+
+    def energy_of(self, u: Tensor) -> Tensor:
+        """Energy of rows in units of the training data, (n, d) → (n,)."""
+        return ((u - self.decoder(self.encoder(u))) ** 2).mean(dim=1)
+
+    def energy_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """E and ∇E of rows in units of the training data, (n, d) → (n,), (n, d).
+
+        ∇E = (2/d) (r − Jᵀr) with r = u − D(e(u)); written out, since a gradient by autograd inside a chain that is itself
         differentiated costs several times as much.
         """
-        h = z
+        h = u
         tape: list[tuple[Tensor, bool]] = []  # weights, and derivatives of activations
         for layer in (*self.encoder, *self.decoder):
             if isinstance(layer, nn.Linear):
@@ -124,29 +175,65 @@ class EnergyModel(AE):
             else:
                 h, slope = _with_slope(layer, h)
                 tape.append((slope, False))
-        r = z - h
+        r = u - h
         v = r
         for factor, linear in reversed(tape):
             v = v @ factor if linear else v * factor
-        return (r**2).mean(dim=1), (2 / z.shape[1]) * (r - v)
+        return (r**2).mean(dim=1), (2 / u.shape[1]) * (r - v)
 
     def _fresh(self, n: int, generator: torch.Generator) -> Tensor:
         points = torch.randn(n, self.chains.shape[1], generator=generator, device=self.chains.device)
-        return points if self.sampling == "omi" else torch.minimum(torch.maximum(points, self.low), self.high)
+        if self.sampling == "omi":
+            return self.latent_centre + self.latent_spread * points
+        return torch.minimum(torch.maximum(self.spread * points, self.low), self.high)
 
     def start(self, z: Tensor, generator: torch.Generator) -> None:
-        """Set the box to the range of the transform, or else of the data, the metric to the data's, and start chains."""
-        if isinstance(self.transform, Transform):
+        """Take the units of the data, set the box and the metric, and start chains."""
+        mean, variance = z.double().mean(dim=0), z.double().var(dim=0)
+        self.centre.copy_(mean)
+        unit = variance.mean().sqrt()
+        self.unit.copy_(torch.where(unit > 0, unit, 1.0))
+        self._fold()
+        u = self.scaled(z)
+        self.spread.copy_(u.std(dim=0))
+        low, high = z.amin(dim=0), z.amax(dim=0)
+        if self.bounds is not None:
+            low, high = (torch.full_like(low, wall) for wall in self.bounds)
+        elif isinstance(self.transform, Transform):
             low, high = self.transform.low, self.transform.high
-        else:
-            low, high = z.amin(dim=0), z.amax(dim=0)
-        self.low.copy_(low)
-        self.high.copy_(high)
-        self.floor.zero_()
+        self.low.copy_(self.scaled(low))
+        self.high.copy_(self.scaled(high))
+        self.floors.zero_()
         if self.metric_kind == "data":
-            covariance = torch.cov(z.T.double()) + 1e-4 * torch.eye(z.shape[1], dtype=torch.float64, device=z.device)
-            self.metric.copy_(torch.linalg.cholesky(covariance))
+            covariance = torch.cov(u.T.double()).reshape(self.features, self.features)
+            least = covariance.diagonal().clamp_min(1e-8)  # a column may be constant
+            self.metric.copy_(torch.linalg.cholesky(covariance + 1e-4 * torch.diag(least)))
+        self._remember_latent(u)
         self.chains.copy_(self._fresh(len(self.chains), generator))
+
+    def _fold(self) -> None:
+        """Make the weights of a network on z those of the same network on u."""
+        if not self._of_z:
+            return
+        self._of_z = False
+        first = next(m for m in self.encoder if isinstance(m, nn.Linear))
+        last = [m for m in self.decoder if isinstance(m, nn.Linear)][-1]
+        with torch.no_grad():
+            first.bias.add_(first.weight @ self.centre)
+            last.bias.sub_(self.centre).div_(self.unit)
+            for layer, factor in ((first, self.unit), (last, 1 / self.unit)):
+                scaled = layer.weight.detach() * factor
+                if hasattr(layer, "parametrizations"):
+                    layer.weight = scaled
+                else:
+                    layer.weight.copy_(scaled)
+
+    def _remember_latent(self, u: Tensor) -> None:
+        if self.sampling == "omi":
+            with torch.no_grad():
+                latent = self.encoder(u)
+                self.latent_centre.copy_(latent.mean(dim=0))
+                self.latent_spread.copy_(latent.std(dim=0))
 
     @property
     def steps(self) -> int:
@@ -157,11 +244,12 @@ class EnergyModel(AE):
         """Lengthen the chains on the way."""
         first, last = self.steps_range
         self._steps = round(first + (last - first) * epoch / max(epochs - 1, 1))
+        self._batch = 0
 
     def run_chains(
         self, points: Tensor, generator: torch.Generator, *, steps: int | None = None, grad_steps: int | None = 0
     ) -> Chains:
-        """Let points go some steps on, (n, d)."""
+        """Let points u go some steps on, (n, d)."""
         return langevin(
             self.energy_and_gradient, points, steps=self._steps if steps is None else steps, noise=self.noise,
             temperature=self.temperature, low=self.low, high=self.high, generator=generator,
@@ -177,29 +265,31 @@ class EnergyModel(AE):
         def energy(latent: Tensor) -> tuple[Tensor, Tensor]:
             with torch.enable_grad():
                 free = latent.detach().requires_grad_()
-                e = self.energy(self.decoder(free))
+                e = self.energy_of(self.decoder(free))
                 (g,) = torch.autograd.grad(e.sum(), free)
             return e.detach(), g
 
-        wide = torch.full((points.shape[1],), 50.0, device=points.device)
+        reach = _FAR * self.latent_spread
         return langevin(
             energy, points, steps=self.latent_steps, noise=self.latent_noise, temperature=self.latent_temperature,
-            low=-wide, high=wide, generator=generator,
+            low=self.latent_centre - reach, high=self.latent_centre + reach, generator=generator,
+            metric=torch.diag(self.latent_spread),
         ).points  # fmt: skip
 
-    def negatives(self, z: Tensor, generator: torch.Generator, grad_steps: int | None = 0) -> Chains:
+    def negatives(self, u: Tensor, generator: torch.Generator, grad_steps: int | None = 0) -> Chains:
         """Return as many points of the chains as there are data, advanced by the steps of a batch."""
-        made = self._advanced(z, generator, grad_steps)
+        advanced = self._advanced(u, generator, grad_steps)
         if self.metropolis and self.training:
-            self.noise.mul_(torch.exp(0.02 * (made.acceptance.detach() - 0.574)))
-        return made
+            self.noise.mul_(torch.exp(0.02 * (advanced.acceptance.detach() - 0.574)))
+        return advanced
 
-    def _advanced(self, z: Tensor, generator: torch.Generator, grad_steps: int | None) -> Chains:
-        n, device = len(z), z.device
+    def _advanced(self, u: Tensor, generator: torch.Generator, grad_steps: int | None) -> Chains:
+        n, device = len(u), u.device
         if self.sampling == "cd":
-            return self.run_chains(z, generator, grad_steps=grad_steps)
+            return self.run_chains(u, generator, grad_steps=grad_steps)
         if n > len(self.chains):
             raise ConfigError(f"buffer_size is {len(self.chains)}, but a batch has {n} rows and needs as many chains")
+        self._remember_latent(u)
         slot = torch.randperm(len(self.chains), generator=generator, device=device)[:n]
         replayed = torch.rand(n, 1, generator=generator, device=device) < self.replay
         begin = torch.where(replayed, self.chains[slot], self._fresh(n, generator))
@@ -208,10 +298,42 @@ class EnergyModel(AE):
             self.chains[slot] = latent
             with torch.no_grad():
                 begin = self._decoded(latent)
-        made = self.run_chains(begin, generator, grad_steps=grad_steps)
+        advanced = self.run_chains(begin, generator, grad_steps=grad_steps)
         if self.sampling == "pcd":
-            self.chains[slot] = made.points.detach()
-        return made
+            self.chains[slot] = advanced.points.detach()
+        return advanced
+
+    def smeared(self, u: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the noise of `smear` to data u."""
+        if self.smear == 0:
+            return u
+        return u + self.smear * torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
+
+    def terms(self, u: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the terms of the loss by name, with their weights, and figures to report."""
+        raise NotImplementedError
+
+    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the sum of the terms, figures, and from time to time each term's share of the gradient."""
+        terms, figures = self.terms(self.smeared(self.scaled(z), generator), generator)
+        return {"loss": torch.stack(list(terms.values())).sum(), **figures, **self._shares(terms)}
+
+    def _shares(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return |∇ term| of the weights, as a fraction of the sum over all terms."""
+        batch, self._batch = self._batch, self._batch + 1
+        if batch % _WEIGHED:
+            return {}
+        if len(terms) == 1:
+            return {f"share_{name}": torch.ones(()) for name in terms}
+        weights = [p for p in self.parameters() if p.requires_grad]
+
+        def size(term: Tensor) -> Tensor:
+            parts = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            return torch.stack([p.norm() for p in parts if p is not None]).norm()
+
+        sizes = torch.stack([size(term) for term in terms.values()])
+        shares = sizes / sizes.sum().clamp_min(torch.finfo(sizes.dtype).tiny)
+        return {f"share_{name}": share for name, share in zip(terms, shares, strict=True)}
 
     def diverged(self, figures: dict[str, float]) -> bool:
         """Say whether the chains have left the data: they are further away than two samples that share nothing."""
@@ -220,37 +342,58 @@ class EnergyModel(AE):
     def sample(self, n: int, generator: torch.Generator, steps: int = 0, *, z: Tensor | None = None) -> Tensor:
         """Return n points of the model in transformed units: the chains, or z, advanced by further steps."""
         with torch.no_grad():
-            if z is None and self.sampling == "cd":
+            if z is not None:
+                begin = self.scaled(z)[:n]
+            elif self.sampling == "cd":
                 raise ConfigError("chains that start from data need data to be sampled from")
-            if z is None:
-                slot = torch.randint(len(self.chains), (n,), generator=generator, device=self.chains.device)
-                z = self.chains[slot]
-                if self.sampling == "omi":
-                    z = self._decoded(self._latent_chain(z, generator))
-            return self.run_chains(z[:n], generator, steps=steps).points if steps else z[:n].clone()
+            else:
+                begin = self.chain_points(n, generator)
+            return self.unscaled(self.run_chains(begin, generator, steps=steps).points if steps else begin)
+
+    def chain_points(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n points u of the persistent chains; each comes once, if there are as many."""
+        size, device = len(self.chains), self.chains.device
+        slot = torch.randperm(size, generator=generator, device=device)[:n]
+        if n > size:
+            slot = torch.randint(size, (n,), generator=generator, device=device)
+        points = self.chains[slot]
+        return self._decoded(self._latent_chain(points, generator)) if self.sampling == "omi" else points
 
     def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:
-        """Return the distance between held-out data and the model, its floor, and the excess.
+        """Return the `excess` of the distance between held-out data and the model, with its error.
 
-        The floor is the distance between the two halves of z, which the training loop draws from disjoint rows; the
-        model is compared with both at the same size.
+        z are groups of rows that the training loop draws from disjoint ones. Without persistent chains, those that are
+        compared with a group begin at the next one. Small groups are compared with several samples of the model.
         """
-        half = len(z) // 2
-        n = min(half, len(self.chains))
-        one, two = z[:n], z[half : half + n]
         with torch.no_grad():
-            if self.floor.item() == 0.0:
-                self.floor.copy_(exact(one, two))
-            begin = self.sample(n, generator, z=one if self.sampling == "cd" else None)
-            others = (two,) if self.sampling == "cd" else (one, two)  # chains are not compared with where they began
+            data = {"": groups(self.scaled(z))}
+            if self.smear > 0:
+                data["_smeared"] = groups(self.smeared(self.scaled(z), generator))
+            if not bool(self.floors.any()):
+                for table, rows in zip(self.floors, data.values(), strict=False):
+                    table.copy_(floors(rows))
+            size = len(data[""][0])
+            draws = min(max(_SMALL_GROUP // max(size, 1), 1), 16)
+            if self.sampling == "cd":
+                begin = torch.cat([x.repeat(draws, 1) for x in (*data[""][1:], data[""][0])])
+            else:
+                begin = self.chain_points(GROUPS * draws * size, generator)
             model = self.run_chains(begin, generator)
-            distance = sum(exact(other, model.points).item() for other in others) / len(others)
-            floor = self.floor.item()
-            figures = {
-                "wasserstein": distance, "floor": floor, "excess": distance - floor,
-                "reconstruction": self.energy(z).mean().item(), "acceptance": model.acceptance.item(),
-            }  # fmt: skip
+            figures = self._excess(data, model.points, "")
+            figures |= {"reconstruction": self.energy(z).mean().item(), "acceptance": model.acceptance.item()}
             if self.long_steps:
                 long = self.run_chains(model.points, generator, steps=self.long_steps).points
-                figures["long_run_excess"] = sum(exact(other, long).item() for other in others) / len(others) - floor
+                figures |= self._excess(data, long, "long_run_")
+        return figures
+
+    def _excess(self, data: dict[str, list[Tensor]], points: Tensor, prefix: str) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for (kind, rows), table in zip(data.items(), self.floors, strict=False):
+            measured = excess(rows, groups(points), table)
+            figures[f"{prefix}excess{kind}"] = measured.value
+            figures[f"{prefix}excess{kind}_error"] = measured.error
+            if not kind and not prefix:
+                figures |= {
+                    "wasserstein": measured.distance, "floor": measured.floor, "floor_model": measured.floor_model,
+                }  # fmt: skip
         return figures

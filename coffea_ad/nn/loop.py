@@ -20,6 +20,7 @@ from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, h
 from coffea_ad.nn.model import Model
 from coffea_ad.progress import progress
 from coffea_ad.skims import Skim
+from coffea_ad.weights import n_effective
 
 __all__ = ["TrainConfig", "fit"]
 
@@ -90,8 +91,9 @@ class _Training:
             parameters or [torch.zeros(1)], lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            self.optimizer, factor=0.8, patience=config.plateau_patience, threshold=1e-3, cooldown=10
-        )
+            self.optimizer, factor=0.8, patience=config.plateau_patience,
+            threshold=0.0, threshold_mode="abs", cooldown=10,
+        )  # fmt: skip
         self.generator = seeded(config.seed, 0, device)
         self.scale = 1.0
         self.average: dict[str, Tensor] = {}
@@ -128,7 +130,7 @@ class _Training:
             self.optimizer.param_groups[0]["lr"] = rate
         self.model.train()
         self.model.begin_epoch(epoch, config.epochs)
-        sums: dict[str, float] = {}
+        reported: dict[str, list[float]] = {}
         batches = draw(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
         for batch in batches if self.trainable else ():
             figures = self.model.training_loss(rows[batch], self.generator)
@@ -139,10 +141,10 @@ class _Training:
             self.optimizer.step()
             self._move_average()
             for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
-            if not math.isfinite(sums["loss"]):
+                reported.setdefault(name, []).append(value.item())
+            if not math.isfinite(reported["loss"][-1]):
                 break
-        return sums or {"loss": 0.0}
+        return {name: sum(values) / len(values) for name, values in reported.items()} or {"loss": 0.0}
 
     def _move_average(self) -> None:
         memory = self.config.average
@@ -203,6 +205,13 @@ def fit(
     for part in rows.values():
         part.keep(model)
     held_out = held_out_rows(rows["validation"], config.validation_rows, seeded(config.seed, 1, device))
+    effective = n_effective(rows["validation"].weight.cpu().numpy())
+    if effective < model.needs_rows:
+        warnings.warn(
+            f"the validation rows have an effective number of {effective:.0f}: below {model.needs_rows} noise has a say in "
+            f"which epoch is kept; the error of {model.criterion} stands beside it in the metrics",
+            stacklevel=2,
+        )
     training = _Training(model, config, device)
     fingerprint = _fingerprint(model, data, config)
     out = Path(folder) if folder is not None else None
@@ -211,6 +220,7 @@ def fit(
     if resume:
         training.restore(_load(out, fingerprint, device))
     else:
+        model.learn(rows["train"].blocks())
         n = min(len(rows["train"].weight), _START_ROWS, IN_MEMORY // (16 * math.prod(model.shape)))
         model.start(rows["train"][draw(rows["train"].weight, n, training.generator)], training.generator)
 
@@ -267,6 +277,8 @@ def _record(training: _Training, row: dict[str, float]) -> None:
     if config.smoothing > 1:
         row["smoothed"] = value
     if config.schedule == "plateau":
+        if math.isfinite(training.plateau.best):  # an improvement by a thousandth, whatever the sign
+            training.plateau.threshold = 1e-3 * abs(training.plateau.best)
         training.plateau.step(value)
     training.history.append(row)
     if value < training.best["value"]:

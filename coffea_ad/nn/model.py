@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +16,7 @@ class Model(nn.Module):
 
     Public attributes are settings, which a resumed training must share; what changes on the way is a buffer, or its name
     begins with an underscore. A model of one's own needs `energy` and `training_loss`; what is not trained by gradients sets its buffers in
-    `start` and has no parameters.
+    `learn` or `start` and has no parameters.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class Model(nn.Module):
     needs_epochs : bool
         Whether an epoch depends on how many there will be, as of chains that get longer: such a training can only be
         resumed to the same number of epochs.
+    needs_rows : int
+        Effective number of validation rows below which `fit` warns that noise has a say in which epoch is kept.
     figures : tuple of str
         What `figures.training` draws of the history.
     """
@@ -40,6 +43,7 @@ class Model(nn.Module):
     method: ClassVar[str]
     criterion: str = "validation"
     needs_epochs: bool = False
+    needs_rows: ClassVar[int] = 0
     figures: ClassVar[tuple[str, ...]] = ("loss", "validation")
 
     def __init__(self, shape: tuple[int, ...], transform: nn.Module) -> None:
@@ -70,6 +74,9 @@ class Model(nn.Module):
         """Return the score: what is exported is what is trained."""
         return self.score(x)
 
+    def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learn what needs no gradients from all transformed training rows and their weights, block by block."""
+
     def start(self, z: Tensor, generator: torch.Generator) -> None:
         """Prepare for training, with transformed training rows drawn in proportion to their weights."""
 
@@ -81,7 +88,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
-        """Return figures on held-out transformed rows, drawn in proportion to their weights from disjoint halves."""
+        """Return figures on held-out transformed rows, drawn in proportion to their weights: groups of disjoint rows."""
         with torch.no_grad():
             return {"validation": self.energy(z).mean().item()}
 

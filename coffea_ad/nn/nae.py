@@ -29,7 +29,8 @@ class NAE(EnergyModel):
 
     with f(Δ) = Δ, or log cosh Δ + 10⁻³ ⟨E⟩_data/T, which does not reward chains of ever higher energy. The value of the loss
     says nothing about the quality of the fit: `validate` measures the Wasserstein distance to held-out data, and its excess
-    chooses the epoch. Train an `AE` first and take its weights over (`take_over`): chains of a random network are lost.
+    chooses the epoch. Train an `AE` first and take its weights over (`take_over`), or add noise to the data (`smear`): chains
+    of a random network are soon lost in narrow directions.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class NAE(EnergyModel):
     >>> g = torch.Generator().manual_seed(1)
     >>> model.start(torch.randn(256, 2, generator=g), g)
     >>> sorted(model.training_loss(torch.randn(32, 2, generator=g), g))
-    ['acceptance', 'energy_data', 'energy_model', 'loss']
+    ['acceptance', 'energy_data', 'energy_model', 'loss', 'share_contrast', 'share_energy']
     """
 
     method: ClassVar[str] = "NAE"
@@ -75,16 +76,17 @@ class NAE(EnergyModel):
                 for layer in [m for m in part if isinstance(m, nn.Linear)][:-1]:
                     nn.utils.parametrizations.spectral_norm(layer)
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the contrast of energies of data and chains, and both."""
-        made = self.negatives(z, generator)
-        data, model = self.energy(z) / self.temperature, self.energy(made.points.detach()) / self.temperature
+    def terms(self, u: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the contrast of energies of data and chains, the squares of both, and both mean energies."""
+        chains = self.negatives(u, generator)
+        data, model = self.energy_of(u) / self.temperature, self.energy_of(chains.points.detach()) / self.temperature
         contrast = data.mean() - model.mean()
-        loss = _log_cosh(contrast) + 1e-3 * data.mean() if self.log_cosh else contrast
-        loss = loss + self.energy_weight * ((data**2).mean() + (model**2).mean())
+        terms = {"contrast": _log_cosh(contrast) + 1e-3 * data.mean() if self.log_cosh else contrast}
+        if self.energy_weight > 0:
+            terms["energy"] = self.energy_weight * ((data**2).mean() + (model**2).mean())
         scaled = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
         figures = {name: value * self.temperature for name, value in scaled.items()}
-        return {"loss": loss, **figures, "acceptance": made.acceptance.detach()}
+        return terms, {**figures, "acceptance": chains.acceptance.detach()}
 
     def take_over(self, autoencoder: AE) -> None:
         """Begin with the weights of a trained autoencoder of the same layers.
@@ -98,6 +100,7 @@ class NAE(EnergyModel):
         theirs = [m for m in (*autoencoder.encoder, *autoencoder.decoder) if isinstance(m, nn.Linear)]
         if [m.weight.shape for m in mine] != [m.weight.shape for m in theirs]:
             raise ConfigError("the autoencoder has other layers than the model that takes its weights over")
+        self._of_z = True  # `start` takes the units of the data into account
         with torch.no_grad():
             for one, other in zip(mine, theirs, strict=True):
                 weight = other.weight.detach().clone().to(one.weight.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -22,6 +23,26 @@ _FLAT = 1e-12  # directions with less of the largest variance are rounding
 Floats = npt.NDArray[np.float64]
 
 
+def _moments(rows: Iterable[tuple[Tensor, Tensor]], d: int) -> tuple[Floats, Floats, int]:
+    """Return the weighted mean, (d,), the unbiased covariance, (d, d), and how many rows there are.
+
+    Blocks are merged by the differences of their means: sums of products about 0 would lose digits.
+    """
+    total, squares, n = 0.0, 0.0, 0
+    mean, scatter = np.zeros(d), np.zeros((d, d))
+    for block, weights in rows:
+        z, w = (part.detach().cpu().numpy().astype(np.float64) for part in (block, weights))
+        here = w @ z / w.sum()
+        centred, shift = z - here, here - mean
+        share = w.sum() / (total + w.sum())
+        scatter += (w * centred.T) @ centred + total * share * np.outer(shift, shift)
+        mean += share * shift
+        total, squares, n = total + w.sum(), squares + (w**2).sum(), n + len(w)
+    if n == 0:
+        raise SkimError("a PCA cannot be fitted to no rows")
+    return mean, scatter / max(total - squares / total, np.finfo(float).tiny), n
+
+
 class PCA(Model):
     """Principal components of the transformed inputs.
 
@@ -29,8 +50,8 @@ class PCA(Model):
 
     reconstruction: E(z) = |c − B Bᵀ c|² / d;    mahalanobis: E(z) = cᵀ C⁻¹ c, with all components.
 
-    There is nothing to train: `start` fits scikit-learn's PCA to rows drawn in proportion to their weights. The graph
-    works in double precision here, since small variances of nearly degenerate inputs are differences of large numbers.
+    μ and C are those of all training rows with their weights, C = Σ w c cᵀ / (Σw − Σw²/Σw), so there is nothing to train,
+    and no seed. The graph works in double precision here, since small variances of nearly degenerate inputs are differences of large numbers.
 
     Parameters
     ----------
@@ -57,8 +78,8 @@ class PCA(Model):
     Examples
     --------
     >>> model = PCA(2, components=1, transform=nn.Identity())
-    >>> g = torch.Generator().manual_seed(1)
-    >>> model.start(torch.randn(500, 1, generator=g) * torch.tensor([[1.0, 1.0]]), g)  # all rows on the diagonal
+    >>> rows = torch.linspace(-1, 1, 500)[:, None] * torch.tensor([[1.0, 1.0]])  # all on the diagonal
+    >>> model.learn([(rows, torch.ones(500))])
     >>> [round(e, 3) for e in model.energy(torch.tensor([[2.0, 2.0], [1.0, -1.0]])).tolist()]
     [0.0, 1.0]
     """
@@ -81,18 +102,16 @@ class PCA(Model):
         self.mean: Tensor
         self.basis: Tensor
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:  # noqa: ARG002
-        """Fit the directions to transformed rows, (n, d)."""
-        from sklearn import decomposition
-
-        rows = z.detach().cpu().numpy().astype(np.float64)
+    def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Fit the directions to all transformed rows and their weights, (n, d) and (n,), block by block."""
         kept = self.basis.shape[1]
-        if len(rows) <= kept:
-            raise SkimError(f"{kept} components cannot be fitted to {len(rows)} rows")
-        fitted = decomposition.PCA(n_components=kept).fit(rows)
-        basis = fitted.components_.T
+        mean, covariance, n = _moments(rows, self.shape[0])
+        if n <= kept:
+            raise SkimError(f"{kept} components cannot be fitted to {n} rows")
+        variance, directions = np.linalg.eigh(covariance)
+        variance, basis = variance[::-1][:kept], directions[:, ::-1][:, :kept]
+        basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(kept)])  # a direction has no sign
         if self.scored == "mahalanobis":
-            variance = fitted.explained_variance_
             flat = int((variance <= _FLAT * variance[0]).sum())
             if flat:
                 raise SkimError(
@@ -100,7 +119,7 @@ class PCA(Model):
                     "distance; take score=reconstruction, or leave constant and redundant columns out"
                 )
             basis = basis / np.sqrt(variance)
-        self.mean.copy_(torch.from_numpy(fitted.mean_))
+        self.mean.copy_(torch.from_numpy(mean))
         self.basis.copy_(torch.from_numpy(np.ascontiguousarray(basis)))
 
     def energy(self, z: Tensor) -> Tensor:

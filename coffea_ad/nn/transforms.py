@@ -18,23 +18,24 @@ __all__ = ["Log", "QuantileNormal", "Standard", "Transform", "covered"]
 
 _COARSE = 16
 _SEGMENTS = _COARSE**2
+_ATOM = 0.02  # the share of rows from which a single value of a column has knots of its own
 _REACH = 1e6  # the largest |z|: far from everything, and its square is still a number in float32
 _SMALL = 0.01  # the quantile of |x| ≠ 0 below which `Log` is linear
 
 Floats = npt.NDArray[np.float64]
 
 
-def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float]:
-    """Return the different values of a column, their weighted mid-ranks, and the rank that one effective row has."""
+def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float, Floats]:
+    """Return the different values of a column, their weighted mid-ranks, the rank of one effective row, and their weights."""
     values, inverse = np.unique(x, return_inverse=True)
     mass = np.bincount(inverse, weight)
     rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
-    return values, rank, 0.5 / (n_effective(weight) + 1)
+    return values, rank, 0.5 / (n_effective(weight) + 1), mass
 
 
 def covered(x: Floats, weight: Floats) -> tuple[float, float]:
     """Return the range of a column, without what rests on less than about one effective row at either end."""
-    values, rank, edge = _distribution(x, weight)
+    values, rank, edge, _ = _distribution(x, weight)
     inside = values[(rank > edge) & (rank < 1 - edge)]
     return (float(inside[0]), float(inside[-1])) if len(inside) else (float(values[0]), float(values[-1]))
 
@@ -180,7 +181,7 @@ class Log(Transform):
         x, weight = x[weight > 0], weight[weight > 0]
         if np.ptp(x) == 0:
             raise self._refuse(i, "takes one value only; it cannot be transformed")
-        size, rank, _ = _distribution(np.abs(x[x != 0]), weight[x != 0])
+        size, rank, *_ = _distribution(np.abs(x[x != 0]), weight[x != 0])
         epsilon = max(float(np.interp(_SMALL, rank, size)), 1e-30)
         y = np.sign(x) * np.log1p(np.abs(x) / epsilon)
         mean = np.average(y, weights=weight)
@@ -240,7 +241,7 @@ class QuantileNormal(Transform):
         return float(knots_z[1]), float(knots_z[-2])
 
     def _knots(self, x: Floats, weight: Floats, i: int) -> tuple[Floats, Floats]:
-        values, rank, edge = _distribution(x, weight)
+        values, rank, edge, mass = _distribution(x, weight)
         if max(-values[0], values[-1]) > 1e37:
             raise self._refuse(i, f"reaches {max(-values[0], values[-1]):.2g}; it cannot be transformed")
         if len(values) < 3:
@@ -250,10 +251,8 @@ class QuantileNormal(Transform):
         if inside.sum() < 2:
             raise self._refuse(i, "has nearly all its weight on one value; it cannot be transformed")
         z, values = ndtri(rank[inside]), values[inside]
-        grid = np.linspace(z[0], z[-1], _SEGMENTS - 2)
-        inner = np.interp(grid, z, values).astype(np.float32).astype(np.float64)
-        inner, first = np.unique(inner, return_index=True)  # an atom takes several knots: keep one
-        inner_z = grid[first]
+        inner = self._places(values, z, mass[inside] / mass.sum())
+        inner_z = np.interp(inner, values, z)
         # Mean slopes of the outermost tenth of the z range: single rows must not decide what lies beyond.
         k = max(1, len(inner) // 10)
         left = (inner_z[k] - inner_z[0]) / (inner[k] - inner[0])
@@ -263,6 +262,15 @@ class QuantileNormal(Transform):
             np.r_[inner[0] - span, inner, inner[-1] + span],
             np.r_[inner_z[0] - left * span, inner_z, inner_z[-1] + right * span],
         )
+
+    @staticmethod
+    def _places(values: Floats, z: Floats, share: Floats) -> Floats:
+        """Return where the knots lie: evenly in z, and at values that many rows share, with a neighbour on either side."""
+        atom = np.flatnonzero(share > _ATOM)
+        around = np.unique(np.clip(atom[:, None] + np.array([-1, 0, 1]), 0, len(values) - 1))
+        grid = np.linspace(z[0], z[-1], _SEGMENTS - 2 - len(around))
+        even = np.interp(grid, z, values).astype(np.float32).astype(np.float64)
+        return np.unique(np.r_[even, values[around]])
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
