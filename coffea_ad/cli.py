@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
+import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +20,21 @@ from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
 
 __all__ = ["main"]
 
-_out = Console()
+_out = Console(markup=False)  # [source=stored] is part of a name, not a colour
+
+
+_UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
+_EXTRAS = {
+    "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train", "matplotlib": "plot", "mplhep": "plot",
+    "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch",
+}  # fmt: skip
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -55,9 +74,13 @@ def _simulate(args: argparse.Namespace) -> int:
 def _ls(_: argparse.Namespace) -> int:
     from coffea_ad import recipes
 
-    table = _table("recipes: run them by name, or take one with `coffea-ad cp`", "name", "kind", "what")
+    title = (
+        "recipes: run them by name, list their keys with `coffea-ad run NAME --help`, or take one with `coffea-ad cp`"
+    )
+    table = _table(title, "name", "kind", "what", "configurations")
+    table.columns[-1].no_wrap = True
     for recipe in recipes.available():
-        table.add_row(recipe.name, recipe.kind, recipe.title)
+        table.add_row(recipe.name, recipe.kind, recipe.title, "\n".join(recipe.configurations))
     _out.print(table)
     return 0
 
@@ -89,6 +112,8 @@ def _run(args: argparse.Namespace) -> int:
     from coffea_ad import recipes
     from coffea_ad.errors import IncompleteRun
 
+    if args.help:
+        return _help(args)
     if args.resubmit is not None:
         return _resubmit(args)
     if args.recipe is None:
@@ -96,7 +121,10 @@ def _run(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *(["unblind=true"] if args.unblind else [])]
     module = recipes.load(args.recipe)
     if recipes.kind_of(module) == "training":
-        return _train(module, args, overrides)
+        try:
+            return _train(module, args, overrides)
+        except KeyboardInterrupt:
+            return _interrupted(args)
     if args.fileset is None:
         raise ConfigError(f"{args.recipe}: a processor needs --fileset")
     from coffea_ad.running import run
@@ -112,6 +140,27 @@ def _run(args: argparse.Namespace) -> int:
         return _incomplete(args, error)
     _show(report, args.output)
     return 0
+
+
+def _help(args: argparse.Namespace) -> int:
+    """Print the words of `run`, or all keys of a recipe."""
+    if args.recipe is None:
+        args.parser.print_help()
+        return 0
+    from coffea_ad.recipe_help import described
+
+    for part in described(args.recipe):
+        _out.print(part, soft_wrap=isinstance(part, str), markup=False)
+    return 0
+
+
+def _interrupted(args: argparse.Namespace) -> int:
+    """Say how an interrupted training goes on, if an epoch of it was kept."""
+    print("interrupted", file=sys.stderr)
+    if Path(args.output).with_suffix("").joinpath("checkpoint.pt").is_file():
+        words = [word for word in args.words_of_command if not word.startswith("resume=")]
+        print(f"go on with: {shlex.join(['coffea-ad', *words, 'resume=true'])}", file=sys.stderr)
+    return 130
 
 
 def _resubmit(args: argparse.Namespace) -> int:
@@ -367,8 +416,6 @@ def _regions(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from rich.markup import escape
-
     from coffea_ad import evaluation
 
     found = evaluation.evaluate_models(
@@ -378,9 +425,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         n_bootstrap=args.bootstrap,
     )  # fmt: skip
     for listing in evaluation.listings(found):
-        table = _table(*map(escape, (listing.title, *listing.columns)))
+        table = _table(listing.title, *listing.columns)
         for row in listing.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*row)
         _out.print(table)
     for note in found.notes:
         _out.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -436,10 +483,38 @@ def _combine(args: argparse.Namespace) -> int:
     return 0
 
 
+_RUN_EXAMPLES = """\
+examples:
+  coffea-ad run skim --fileset backgrounds.json -o skims/
+  coffea-ad run wnae --config wnae/svj.yaml data=skims/ train.epochs=20 -o wnae.onnx
+  coffea-ad run semivisible_jets --fileset all.json --model wnae.onnx --lumi 59.8 -o results/
+  coffea-ad run semivisible_jets --help
+
+a configuration file (--config) holds keys of the recipe:
+  datasets: [qcd, ttbar]
+  train: {epochs: 20, learning_rate: 1.0e-3}
+
+settings of a site (--site, or --cluster FILE.yaml):
+  kind: slurm
+  workers: 200
+  memory: 2GB
+  walltime: "02:00:00"
+"""
+_CARD_EXAMPLE = """\
+CARD.yaml of a model that was made elsewhere:
+  name: theirs
+  method: AE
+  features:
+    - {name: jet_substructure, options: {source: stored}}
+  input: features      # names in the graph
+  output: score
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     from coffea_ad._version import __version__
 
-    parser = argparse.ArgumentParser(prog="coffea-ad", description="Anomaly detection for coffea.")
+    parser = _Parser(prog="coffea-ad", description="Anomaly detection for coffea.")
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
@@ -475,34 +550,44 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("target")
     p.set_defaults(do=_cp)
 
-    p = verbs.add_parser("run", help="run a processor or a training recipe, by name or by path")
-    p.add_argument("recipe", nargs="?")
-    p.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
-    p.add_argument("--config", help="YAML file, or a shipped one such as wnae/svj.yaml")
-    p.add_argument("-o", "--output", help="results folder, or model file of a training")
-    p.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
-    p.add_argument("--model", action="append", default=[], help="model file; may be given several times")
-    p.add_argument("-e", "--executor", choices=("iterative", "futures", "dask"), default="dask")
-    p.add_argument("--workers", type=int, help="processes (default: 2)")
+    p = verbs.add_parser(
+        "run", help="run a processor or a training recipe, by name or by path", add_help=False, epilog=_RUN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("recipe", nargs="?", help="a name of coffea-ad ls, or a Python file")
     p.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="keys of the recipe: coffea-ad run RECIPE --help lists them"
+    )
+    g = p.add_argument_group("processors and trainings")
+    g.add_argument("-h", "--help", action="store_true", help="with a recipe: all its keys, with defaults")
+    g.add_argument("--config", help="YAML or JSON file, or a shipped one such as wnae/svj.yaml")
+    g.add_argument("-o", "--output", help="results folder of a processor, or model file of a training")
+    g = p.add_argument_group("processors only: what is processed")
+    g.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
+    g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")
+    g.add_argument("--lumi", type=float, default=1.0, help="fb⁻¹, for normalised histograms")
+    g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
+    g.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
+    g.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")
+    g.add_argument("--limit-files", type=int, help="at most so many files per dataset")
+    g.add_argument("--limit-chunks", type=int, help="at most so many chunks per dataset")
+    g.add_argument("--preflight", action=argparse.BooleanOptionalAction, default=True,
+                   help="process the first events of every dataset before anything is sent out")  # fmt: skip
+    g = p.add_argument_group("processors only: where, and how much at a time")
+    g.add_argument("-e", "--executor", choices=("iterative", "futures", "dask"), default="dask")
+    g.add_argument("--workers", type=int, help="processes (default: 2)")
+    g.add_argument(
         "--cluster", help="local, htcondor, slurm, lpc, lxplus, or a YAML file (default: local, loopback only)"
     )
-    p.add_argument("--site", help="YAML file with the settings of a site")
-    p.add_argument("--minimum", type=int, help="scale the cluster between this and --workers")
-    p.add_argument("--scheduler", help="address of an existing dask scheduler: tls://… or tcp://…")
-    p.add_argument("-c", "--chunksize", type=int, default=100_000, help="events per chunk")
-    p.add_argument("--lumi", type=float, default=1.0, help="fb⁻¹, for normalised histograms")
-    p.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")
-    p.add_argument("--limit-files", type=int, help="at most so many files per dataset")
-    p.add_argument("--limit-chunks", type=int, help="at most so many chunks per dataset")
-    p.add_argument("--checkpoints", metavar="URL", help="keep finished chunks there, and go on from what is there")
-    p.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
-    p.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
-    p.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
-    p.add_argument("--preflight", action=argparse.BooleanOptionalAction, default=True,
-                   help="process the first events of every dataset before anything is sent out")  # fmt: skip
-    p.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
-    p.add_argument("--unblind", action="store_true", help="show data in the tightest region")
+    g.add_argument("--site", help="YAML file with the settings of a site")
+    g.add_argument("--minimum", type=int, help="scale the cluster between this and --workers")
+    g.add_argument("--scheduler", help="address of an existing dask scheduler: tls://… or tcp://…")
+    g.add_argument("-c", "--chunksize", type=int, default=100_000, help="events per chunk")
+    g = p.add_argument_group("processors only: what fails or is interrupted")
+    g.add_argument("--checkpoints", metavar="URL", help="keep finished chunks there, and go on from what is there")
+    g.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
+    g.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
+    g.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
     p.set_defaults(do=_run)
 
     p = verbs.add_parser("merge", help="add results folders, such as those of several years")
@@ -523,7 +608,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--force", action="store_true", help="overwrite the output")
     p.set_defaults(do=_fileset)
 
-    p = verbs.add_parser("card", help="print and re-check a model's card; card attach MODEL CARD.yaml: give it one")
+    p = verbs.add_parser(
+        "card", help="print and re-check a model's card; card attach MODEL CARD.yaml: give it one", epilog=_CARD_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     p.add_argument("words", nargs="+", metavar="MODEL | attach MODEL CARD.yaml")
     p.add_argument("-o", "--output")
     p.add_argument("--background", help="skim that calibrates an attached model")
@@ -577,28 +665,106 @@ def _parser() -> argparse.ArgumentParser:
                    help="only fold a linear preprocessing into the first layer, in float32")  # fmt: skip
     p.add_argument("-o", "--output")
     p.set_defaults(do=_quantise)
+    for p in verbs.choices.values():
+        p.set_defaults(parser=p)
+        g = p.add_argument_group("all verbs")
+        g.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE.py", help="file that registers features of your own"
+        )
+        g.add_argument("--traceback", action="store_true", help="show where an error came from")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; an error of ours is one sentence on standard error and exit code 1."""
+_OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+def _models_apart(words: Sequence[str]) -> list[str]:
+    """Put --model before each of several models that follow it: `--model a.onnx b.onnx`.
+
+    >>> _models_apart(["run", "skim", "--model", "a.onnx", "b.onnx", "met_min=0"])
+    ['run', 'skim', '--model', 'a.onnx', '--model', 'b.onnx', 'met_min=0']
+    """
+    if not words or words[0] != "run":
+        return list(words)
+    out: list[str] = []
+    behind = False  # a model, or what may be one
+    for i, word in enumerate(words):
+        value = i > 0 and words[i - 1] == "--model"
+        if behind and not value and word.endswith(".onnx") and not _OVERRIDE.match(word) and not word.startswith("-"):
+            out.append("--model")
+        behind = value or word.startswith("--model=") or (behind and out[-1:] == ["--model"])
+        out.append(word)
+    return out
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; argparse ends the process where it is wrong."""
     parser = _parser()
     # argparse takes positional words in one piece only; key=value and the sources of a fileset may stand anywhere.
-    args, rest = parser.parse_known_args(argv)
-    name = {"run": "overrides", "simulate": "parameters", "fileset": "sources"}.get(args.verb)
+    args, rest = parser.parse_known_args(_models_apart(words))
+    name = {"run": "overrides", "simulate": "parameters", "fileset": "sources", "features": "options"}.get(args.verb)
     wrong = [w for w in rest if w.startswith("-") or name is None or ("=" not in w and name != "sources")]
     if wrong:
-        parser.error(f"{args.verb}: {' '.join(wrong)} is not understood")
+        several = "; several models are --model A.onnx --model B.onnx" if getattr(args, "model", None) else ""
+        flags = re.findall(r"--[\w-]+", args.parser.format_usage())
+        near = difflib.get_close_matches(wrong[0].partition("=")[0], flags, n=1) if wrong[0].startswith("-") else []
+        hint = f"; did you mean {near[0]}?" if near else several
+        args.parser.error(f"{' '.join(wrong)} is not understood{hint}")
     if rest and name is not None:
         setattr(args, name, [*getattr(args, name), *rest])
+    args.words_of_command = list(words)
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; what goes wrong is one sentence on standard error.
+
+    Returns
+    -------
+    int
+        0; 1 for an error with a name, 2 for words that are not understood, 70 for one that was not foreseen, 130 when
+        interrupted.
+    """
+    args = _parse(sys.argv[1:] if argv is None else argv)
     try:
+        for plugin in args.plugin:
+            _load_plugin(plugin)
         return int(args.do(args))
-    except CoffeaADError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # such as `coffea-ad ls | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001  nobody is to read a traceback who has not asked for it
+        if args.traceback or os.environ.get("COFFEA_AD_TRACEBACK", "") not in ("", "0"):
+            traceback.print_exception(error)
+        sentence, code = _sentence(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        return code
+
+
+def _load_plugin(path: str) -> None:
+    from coffea_ad import recipes
+
+    recipes.load_plugin(path)
+
+
+def _sentence(error: Exception) -> tuple[str, int]:
+    """Say what went wrong, and with which exit code this ends."""
+    if isinstance(error, CoffeaADError):
+        return str(error), 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] in _EXTRAS:
+        package = error.name.partition(".")[0]
+        return f"{package} is needed for this: pip install 'coffea-ad[{_EXTRAS[package]}]'", 1
+    if isinstance(error, MemoryError):
+        return f"out of memory{f' ({error})' if str(error) else ''}: smaller chunks or fewer rows need less", 1
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((f for f in reversed(frames) if "site-packages" not in f.filename), frames[-1])
+    text = " ".join(str(error).split())[:300]
+    return (
+        f"this should not happen: {type(error).__name__}: {text} (in {place.filename}, line {place.lineno}); "
+        "--traceback shows all of it"
+    ), _UNEXPECTED

@@ -11,6 +11,8 @@ import importlib.util
 import shutil
 import sys
 import sysconfig
+import traceback
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, NamedTuple
@@ -18,20 +20,33 @@ from typing import Literal, NamedTuple
 import cloudpickle
 
 from coffea_ad.errors import CoffeaADError, ConfigError, UnknownName, unknown_text
+from coffea_ad.features import registered
 
-__all__ = ["Recipe", "available", "copy", "find", "find_config", "kind_of", "load", "own_files"]
+__all__ = [
+    "Recipe",
+    "available",
+    "copy",
+    "find",
+    "find_config",
+    "kind_of",
+    "load",
+    "load_plugin",
+    "own_files",
+    "plugins_loaded",
+]
 
 Kind = Literal["processor", "training"]
 _FOLDERS: dict[Kind, str] = {"processor": "processors", "training": "training"}
 
 
 class Recipe(NamedTuple):
-    """A recipe on disk, and the first line of its docstring."""
+    """A recipe on disk, the first line of its docstring, and the names of the configurations that ship with it."""
 
     name: str
     kind: Kind
     path: Path
     title: str
+    configurations: tuple[str, ...] = ()
 
 
 def _root(folder: str) -> Path:
@@ -45,10 +60,16 @@ def _title(path: Path) -> str:
     return text.split("\n")[0]
 
 
+def _configurations(path: Path) -> tuple[str, ...]:
+    """Return the configurations beside a recipe, `skim.yaml`, and in the folder of its name, `wnae/svj.yaml`."""
+    files = [path.with_suffix(".yaml"), *sorted(path.with_suffix("").glob("*.yaml"))]
+    return tuple(f.relative_to(path.parent).as_posix() for f in files if f.is_file())
+
+
 def available() -> list[Recipe]:
     """Return all shipped recipes."""
     return [
-        Recipe(path.stem, kind, path, _title(path))
+        Recipe(path.stem, kind, path, _title(path), _configurations(path))
         for kind, folder in _FOLDERS.items()
         for path in sorted(_root(folder).glob("*.py"))
     ]
@@ -86,8 +107,15 @@ def find_config(name: str | Path) -> Path:
     for folder in _FOLDERS.values():
         if (_root(folder) / name).is_file():
             return _root(folder) / name
-    shipped = [str(p.relative_to(_root(f))) for f in _FOLDERS.values() for p in sorted(_root(f).rglob("*.yaml"))]
-    raise ConfigError(unknown_text("configuration", str(name), shipped))
+    known = {recipe.name: recipe for recipe in available()}
+    if str(name) in known and known[str(name)].configurations:
+        sentence = f"{name} is a recipe; its configurations are {', '.join(known[str(name)].configurations)}"
+        raise ConfigError(sentence)
+    shipped = [c for recipe in known.values() for c in recipe.configurations]
+    near = [c for c in shipped if Path(c).stem == Path(name).stem]
+    near = near or [c for c in shipped if get_close_matches(str(Path(name).with_suffix("")), [c.removesuffix(".yaml")])]
+    hint = f"; did you mean {' or '.join(near)}?" if near else f"; shipped are {', '.join(sorted(shipped))}"
+    raise ConfigError(f"{name}: there is no such file, and no configuration of that name is shipped{hint}")
 
 
 def load(name: str | Path) -> ModuleType:
@@ -100,8 +128,41 @@ def load(name: str | Path) -> ModuleType:
     ConfigError
         It cannot be imported.
     """
+    return _imported(find(name), "recipe")
+
+
+_plugins: dict[str, Path] = {}
+"""The plugin files of this process, by the names of their modules."""
+
+
+def load_plugin(name: str | Path) -> ModuleType:
+    """Import a file that registers features of one's own with `features.register`.
+
+    Raises
+    ------
+    UnknownName
+        There is no such file.
+    ConfigError
+        It cannot be imported, or registers nothing.
+    """
+    if Path(name).suffix != ".py":
+        raise ConfigError(f"{name}: a plugin is a Python file, such as my_features.py")
     path = find(name)
-    module_name = f"coffea_ad_recipe_{path.stem}"
+    module = _imported(path, "plugin")
+    if not {str(file) for file in own_files(module)} & {file for _, file in registered().values()}:
+        raise ConfigError(f"{path}: it registers no feature; call coffea_ad.features.register(…) in it")
+    _plugins[module.__name__] = path
+    return module
+
+
+def plugins_loaded() -> list[str]:
+    """Return the files that `load_plugin` has imported."""
+    return [str(path) for path in _plugins.values()]
+
+
+def _imported(path: Path, kind: str) -> ModuleType:
+    """Import a file anew, so that what it defines travels by value."""
+    module_name = f"coffea_ad_{kind}_{path.stem}"
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
         for own in own_files(loaded):  # the files may have been edited since
@@ -123,7 +184,10 @@ def load(name: str | Path) -> ModuleType:
     except Exception as error:  # noqa: BLE001  it may do anything when it is imported
         del sys.modules[module_name]
         hint = "; training needs pip install 'coffea-ad[train]'" if getattr(error, "name", "") == "torch" else ""
-        raise ConfigError(f"{path}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}, line {line}" if line else str(path)
+        raise ConfigError(f"{where}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
     files = {str(own) for own in own_files(module)}
     for mine in [m for m in sys.modules.values() if getattr(m, "__file__", None) in files and m.__name__ != "__main__"]:
         cloudpickle.register_pickle_by_value(mine)

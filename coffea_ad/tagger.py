@@ -78,6 +78,7 @@ class Tagger:
         providers: tuple[str, ...] = ("CPUExecutionProvider",),
         batch: int = 1024,
     ) -> None:
+        self._registered = features.Registered()  # travels with the tagger, also without our own runner
         self.scorer = OnnxScorer(model, batch=batch, threads=threads, providers=providers)
         self.name = name
         card = self.scorer.card

@@ -1,20 +1,24 @@
 """Events to arrays. One table, `FEATURES`: name → Feature.
 
 A feature is a pure function with one line in the table; it declares the branches it reads and the columns it gives.
-Other packages add theirs through the entry-point group `coffea_ad.features`, each under the feature's own name.
+Scripts and recipes add theirs with `register`, other packages through the entry-point group `coffea_ad.features`, each under
+the feature's own name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import awkward as ak
+import cloudpickle
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import BadFeature, ConfigError, UnknownName
+from coffea_ad.errors import BadFeature, ConfigError, UnknownName, unknown_text
 from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
 from coffea_ad.features.constituents import JET_CONSTITUENTS, JET_LUND
 from coffea_ad.features.events import DIJET, EVENT_OBJECTS
@@ -31,12 +35,15 @@ __all__ = [
     "Feature",
     "Names",
     "Options",
+    "Registered",
     "Rows",
     "at_once",
     "blocks",
     "compute",
     "get",
     "plugins",
+    "register",
+    "registered",
 ]
 
 FEATURES: dict[str, Feature] = {
@@ -67,9 +74,101 @@ def get(name: str) -> Feature:
     if name not in FEATURES:
         others = plugins()
         if name not in others:
-            raise UnknownName.of("feature", name, (*FEATURES, *others))
+            raise UnknownName(_unknown(name, (*FEATURES, *others)))
         FEATURES[name] = _load(others[name])
     return FEATURES[name]
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    word, bracket, options = str(name).partition("[")
+    if bracket and word in known:
+        keys = ", ".join(options.rstrip("]").replace("=", ": ").split(","))
+        return (
+            f"{name!r} is how a skim names the columns of {word} with options; give them apart: feature={word} "
+            f"options='{{{keys}}}'"
+        )
+    return (
+        unknown_text("feature", str(name), known)
+        + "; a feature of your own has to be registered first, such as with --plugin FILE.py"
+    )
+
+
+_origins: dict[str, tuple[str, str]] = {}
+"""Module and file of each feature that `register` has put into the table."""
+
+
+def register(feature: Feature) -> Feature:
+    """Put a feature of a script, a recipe or a plugin file into the table.
+
+    It then is a feature like all others, also on workers, which get its code with their work. The file that registers it may
+    be loaded again; its later version then counts.
+
+    Parameters
+    ----------
+    feature : Feature
+        Its name must be new: neither one of coffea-ad, nor of another package, nor of another file.
+
+    Returns
+    -------
+    Feature
+        The same.
+
+    Raises
+    ------
+    BadFeature
+        It is no feature, says nothing sensible of itself, or its name is taken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from coffea_ad.features import Column, Feature, at_once, register
+    >>> number = Feature(
+    ...     name="n_jets",
+    ...     version=1,
+    ...     level="event",
+    ...     columns=lambda options: (Column("n"),),
+    ...     reads=lambda collection, options: (("nJet",),),
+    ...     rows=at_once(lambda objects, options: np.asarray(ak.num(objects.array.Jet), np.float32)[:, None]),
+    ...     convention="number of jets",
+    ...     reference="",
+    ... )
+    >>> register(number).name
+    'n_jets'
+    """
+    if not isinstance(feature, Feature):
+        raise BadFeature(f"{type(feature).__name__} cannot be registered: it is no coffea_ad.features.Feature")
+    feature.check()
+    frame = inspect.currentframe()
+    caller = frame.f_back.f_globals if frame is not None and frame.f_back is not None else {}
+    origin = (str(caller.get("__name__", "")), str(caller.get("__file__", "")))
+    before = _origins.get(feature.name)
+    if (feature.name in FEATURES and before is None) or feature.name in plugins():
+        raise BadFeature(f"feature {feature.name!r} exists already; give yours another name")
+    if before is not None and before[0] != origin[0] and (before[1] != origin[1] or not origin[1]):
+        raise BadFeature(f"feature {feature.name!r} was registered by {before[1] or before[0]} already")
+    module = sys.modules.get(origin[0])
+    if module is not None and "site-packages" not in origin[1]:
+        cloudpickle.register_pickle_by_value(module)  # workers need not have the file
+    FEATURES[feature.name], _origins[feature.name] = feature, origin
+    return feature
+
+
+def registered() -> dict[str, tuple[Feature, str]]:
+    """Return the features that were registered in this process, each with its file."""
+    return {name: (FEATURES[name], file) for name, (_, file) in _origins.items()}
+
+
+class Registered:
+    """Features that were registered, as they travel: where this is unpickled, they are registered as well."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _install, ({name: FEATURES[name] for name in _origins}, dict(_origins))
+
+
+def _install(those: Mapping[str, Feature], origins: Mapping[str, tuple[str, str]]) -> Registered:
+    FEATURES.update(those)
+    _origins.update(origins)
+    return Registered()
 
 
 def _load(point: EntryPoint) -> Feature:
@@ -80,6 +179,7 @@ def _load(point: EntryPoint) -> Feature:
         raise BadFeature(f"{origin} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(feature, Feature) or feature.name != point.name:
         raise BadFeature(f"{origin} is not a coffea_ad.features.Feature of that name")
+    feature.check()
     return feature
 
 

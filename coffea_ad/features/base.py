@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -16,9 +17,16 @@ from coffea_ad.nanoaod import Objects
 
 __all__ = ["Column", "Feature", "Names", "NonNegative", "Number", "Options", "Positive", "Rows", "at_once"]
 
-Number = Annotated[float, Field(strict=True)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-NonNegative = Annotated[float, Field(strict=True, ge=0)]
+
+def _number(value: Any) -> Any:
+    """Return a number that YAML takes for a text, such as 1e3; what else is no number stays as it is."""
+    return float(value) if isinstance(value, str) and _EXPONENTIAL.fullmatch(value) else value
+
+
+_EXPONENTIAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+Number = Annotated[float, Field(strict=True), BeforeValidator(_number)]
+Positive = Annotated[float, Field(strict=True, gt=0), BeforeValidator(_number)]
+NonNegative = Annotated[float, Field(strict=True, ge=0), BeforeValidator(_number)]
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """Names in a list; one alone will do."""
@@ -103,6 +111,40 @@ class Feature:
             else:
                 text = f"option {where or 'set'} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
             raise ConfigError(f"{self.name}: {text}") from None
+
+    def check(self) -> None:
+        """Check what a feature says of itself, for one that is not ours.
+
+        Raises
+        ------
+        BadFeature
+        """
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.name)):
+            raise BadFeature(
+                f"feature {self.name!r}: a name has letters, digits and _ only, since columns of skims carry it"
+            )
+        if self.level not in ("jet", "event"):
+            raise BadFeature(f"feature {self.name}: its level is {self.level!r}, but must be 'jet' or 'event'")
+        if type(self.version) is not int or self.version < 1:
+            raise BadFeature(f"feature {self.name}: its version is {self.version!r}, but must be 1, 2, …")
+        try:
+            options = self.options()
+            names = [column.name for column in self.columns(options)]
+            self.row_shape(options)
+            reads: Any = self.reads("FatJet", options)
+            right = bool(reads) and all(
+                not isinstance(way, str) and len(way) > 0 and all(isinstance(branch, str) for branch in way)
+                for way in reads
+            )
+        except Exception as error:
+            sentence = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise BadFeature(f"feature {self.name} does not say its columns and branches: {sentence}") from error
+        if not names or len(set(names)) < len(names):
+            raise BadFeature(f"feature {self.name}: its columns are {names}, but must be different names, at least one")
+        if not right:
+            raise BadFeature(
+                f"feature {self.name}: reads gives {reads!r}, but must give alternatives, each a tuple of branches"
+            )
 
     def row_shape(self, options: Any) -> tuple[int, ...]:
         """Return the shape of a row."""

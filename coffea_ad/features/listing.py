@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +11,7 @@ from rich.table import Table
 from coffea_ad import features
 from coffea_ad.errors import CoffeaADError
 
-__all__ = ["details", "overview"]
+__all__ = ["allowed", "details", "overview"]
 
 _SHOWN = 60  # columns, unless all are asked for
 
@@ -32,6 +33,7 @@ def overview() -> tuple[Table, list[str]]:
         "features: `coffea-ad features NAME` shows one in full", "name", "v", "level", "shape", "columns", "from"
     )
     origins = {name: point.dist.name if point.dist else "?" for name, point in features.plugins().items()}
+    files = {name: Path(file).name or "this session" for name, (_, file) in features.registered().items()}
     broken = []
     for name in (*features.FEATURES, *origins):
         try:
@@ -42,7 +44,7 @@ def overview() -> tuple[Table, list[str]]:
         options = feature.resolve({})
         names = [c.name for c in feature.columns(options)]
         shown = ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")
-        origin = origins.get(name, "coffea-ad")
+        origin = {**origins, **files}.get(name, "coffea-ad")
         table.add_row(name, str(feature.version), feature.level, _by(feature.row_shape(options)), shown, origin)
     return table, broken
 
@@ -76,19 +78,38 @@ def _options(feature: features.Feature, options: Any) -> Table:
     schema = feature.options.model_json_schema()
     for name, value in options.model_dump(mode="json").items():
         text = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
-        table.add_row(name, text, _allowed(schema["properties"][name]))
+        table.add_row(name, text, _meaning(schema, name))
     return table
 
 
-def _allowed(schema: Mapping[str, Any]) -> str:
-    """Say in a few words what a JSON schema allows."""
-    if "description" in schema:
-        return str(schema["description"])
+def _meaning(schema: Mapping[str, Any], name: str) -> str:
+    place = schema["properties"][name]
+    return str(place.get("description") or allowed(place, schema.get("$defs")))
+
+
+def allowed(schema: Mapping[str, Any], definitions: Mapping[str, Any] | None = None) -> str:
+    """Say in a few words what a JSON schema allows.
+
+    >>> allowed({"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}})
+    'list of number > 0'
+    """
+    of = definitions or {}
+    if "$ref" in schema:
+        return allowed(of.get(str(schema["$ref"]).rpartition("/")[2], {}), of)
     if "anyOf" in schema:
-        return " or ".join(_allowed(s) for s in schema["anyOf"])
+        return " or ".join(dict.fromkeys(allowed(s, of) for s in schema["anyOf"]))
     if "enum" in schema:
-        return ", ".join(str(v) for v in schema["enum"])
-    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
+        return ", ".join(str(v) or '""' for v in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "prefixItems" in schema:
+        return "[" + ", ".join(allowed(s, of) for s in schema["prefixItems"]) + "]"
+    if "properties" in schema:
+        return "{" + ", ".join(schema["properties"]) + "}"
+    if schema.get("items"):
+        return f"list of {allowed(schema['items'], of)}"
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
-    kind = str(schema.get("type", ""))
-    return " ".join([{"array": "list", "null": "none", "boolean": "true, false"}.get(kind, kind), *limits])
+    kind = str(schema.get("type", "anything"))
+    words = {"array": "list", "null": "none", "boolean": "true, false", "object": "keys and values", "string": "text"}
+    return " ".join([words.get(kind, kind), *limits])

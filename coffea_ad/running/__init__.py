@@ -10,6 +10,7 @@ from typing import Any
 
 import hist
 
+from coffea_ad import recipes
 from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import ConfigError, IncompleteRun
 from coffea_ad.filesets import load_fileset
@@ -125,6 +126,7 @@ def run(
         "limit_chunks": limit_chunks,
         "checkpoints": checkpoints,
         "providers": list(providers),
+        "plugins": recipes.plugins_loaded(),
     }
     report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
@@ -183,6 +185,8 @@ def resubmit(
         )
     if not asked.get("recipe"):
         raise ConfigError(f"{folder}: it was made by a processor object; only runs of a recipe can be resubmitted")
+    for plugin in asked.get("plugins", ()):
+        recipes.load_plugin(plugin)
     config = asked["config"]
     job = Job.of(
         stored["processor"], asked["models"], config, asked["overrides"], folder, providers=tuple(asked["providers"])

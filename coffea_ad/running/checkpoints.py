@@ -18,6 +18,7 @@ import lz4.frame
 from coffea.processor.checkpointer import CheckpointerABC
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.features import registered
 from coffea_ad.recipes import own_files
 
 __all__ = ["Checkpoints", "code_digests", "digest_of", "file_digests", "run_key"]
@@ -214,6 +215,9 @@ def run_key(
         "package": _package_digest(),
         "output": output,
     }
+    own = {n: _file_digest(Path(f)) if Path(f).is_file() else _state_digest(x) for n, (x, f) in registered().items()}
+    if own:
+        key["features"] = own
     if module is None:
         key["processor"] = _state_digest(instance)
     return key

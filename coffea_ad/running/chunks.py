@@ -25,6 +25,7 @@ from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed
+from coffea_ad.features import Registered
 from coffea_ad.monitoring import monitoring
 from coffea_ad.nanoaod import missing_branches
 from coffea_ad.reading import (
@@ -62,6 +63,7 @@ class Guarded(coffea_processor.ProcessorABC):
     """A processor, the branches it reads, and how often a remote file is tried."""
 
     def __init__(self, processor: Any, wanted: Wanted | None = None, retries: int = 2) -> None:
+        self.features = Registered()  # first, so that a worker knows them before it unpickles the processor
         self.processor, self.wanted, self.retries = processor, wanted, retries
         self.problem = ""
 
