@@ -111,7 +111,13 @@ class Direction:
         x = self._flat(process, chosen)
         keep = np.isfinite(x).all(axis=1)
         chosen[chosen] = keep
-        return x[keep], process.rows.weight[chosen], chosen
+        weight = process.rows.weight[chosen]
+        if (weight < 0).any():
+            self.notes.append(
+                f"{', '.join(process.datasets)}: baselines and ceilings are fitted without the {int((weight < 0).sum())} "
+                "training rows of negative weight"
+            )
+        return x[keep], weight, chosen
 
     def _fitted(self) -> dict[str, Score]:
         if not self.options.with_baselines:
