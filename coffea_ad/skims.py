@@ -59,7 +59,7 @@ class Skim:
     bystanders: dict[str, npt.NDArray[Any]]
     feature: FeatureSpec
     provenance: dict[str, Any]
-    event_weight: npt.NDArray[np.float64] = cast("Any", None)
+    event_weight: npt.NDArray[np.float64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Take `weight` where no event weights are given."""
@@ -140,6 +140,8 @@ def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], s
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Reweight so that log pT is flat between its 1 % and 99 % quantiles."""
     low, high = np.quantile(pt, [0.01, 0.99])
+    if not 0 < low < high:
+        return weight  # nothing to flatten
     edges = np.geomspace(float(low), float(high), 31)
     bin_of = np.clip(np.digitize(pt, edges) - 1, 0, len(edges) - 2)
     content = np.bincount(bin_of, np.abs(weight), len(edges) - 1)
