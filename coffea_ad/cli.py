@@ -392,8 +392,8 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _attach(args: argparse.Namespace) -> int:
+    from coffea_ad.attach import AttachConfig, attach
     from coffea_ad.config import load_config
-    from coffea_ad.recard import AttachConfig, attach
 
     if len(args.words) != 3:
         raise ConfigError("card attach takes a model file and a YAML file")

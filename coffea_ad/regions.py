@@ -21,6 +21,7 @@ __all__ = [
     "efficiency",
     "event_regions",
     "logp",
+    "n_effective_passing",
     "nested_regions",
     "region_label",
     "region_names",
@@ -93,8 +94,35 @@ def logp(calibration: Calibration | None, score: npt.NDArray[Any]) -> npt.NDArra
     return np.where(np.isfinite(score), values, np.nan).astype(np.float32)
 
 
+def n_effective_passing(weight: npt.ArrayLike, passed: npt.ArrayLike) -> float:
+    """Return the effective number of background objects on which an efficiency rests.
+
+    min[(Σ_pass w)² / Σ_pass w², ε N_eff] with ε = Σ_pass w / Σ w and N_eff of all: light objects that pass do not say how
+    many heavy ones could have.
+
+    Parameters
+    ----------
+    weight : (n,)
+        Event weights, signed.
+    passed : (n,) bool
+
+    Examples
+    --------
+    >>> weight = np.r_[np.full(1000, 0.01), np.full(10, 1.0)]
+    >>> passed = np.arange(1010) < 1000  # 1000 light objects, half of the sum of weights
+    >>> round(n_effective_passing(weight, passed), 1)
+    19.8
+    """
+    w, some = np.asarray(weight, np.float64), np.asarray(passed, bool)
+    total = float(w.sum())
+    if total <= 0:
+        return 0.0
+    eps = max(float(w[some].sum()) / total, 0.0)
+    return min(n_effective(w[some]), eps * n_effective(w))
+
+
 def efficiency(values: npt.NDArray[Any], weight: npt.ArrayLike, threshold: float) -> tuple[float, float, float]:
-    """Return the weighted fraction at or above a threshold, its error, and the effective number that passes.
+    """Return the weighted fraction at or above a threshold, its error, and the effective number it rests on.
 
     σ² = [(1−ε)² Σ_pass w² + ε² Σ_fail w²] / (Σ w)², the binomial variance of weighted events.
     """
@@ -105,7 +133,7 @@ def efficiency(values: npt.NDArray[Any], weight: npt.ArrayLike, threshold: float
         return 0.0, 0.0, 0.0
     eps = float(w[passed].sum() / total)
     variance = (1 - eps) ** 2 * np.sum(w[passed] ** 2) + eps**2 * np.sum(w[~passed] ** 2)
-    return eps, float(np.sqrt(variance) / total), n_effective(w[passed])
+    return eps, float(np.sqrt(variance) / total), n_effective_passing(w, passed)
 
 
 def working_points(

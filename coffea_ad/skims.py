@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,7 +19,7 @@ from coffea_ad import features
 from coffea_ad.card import FeatureSpec, feature_spec
 from coffea_ad.errors import SkimError, unknown_text
 from coffea_ad.rows import Keep, Rows, read_rows, stored_columns
-from coffea_ad.weights import cross_section, n_effective, split_of
+from coffea_ad.weights import cross_section, has_cross_section, n_effective, split_of
 
 __all__ = ["SKIM_KEY", "Skim", "WeightMode", "load_skim", "skim_files"]
 
@@ -38,7 +38,7 @@ class Skim:
         Model inputs; all finite. Features that the skim stores sparse are dense here, 4 bytes a number, unless `load_skim`
         was asked otherwise: then this is `rows.Rows`, which gives float32 arrays for a slice, places or a mask.
     weight : (n,) float64
-        Event weights; the mean is 1.
+        What a training draws by, after `weights`; the mean of |w| is 1. Rows with a negative weight are not drawn.
     dataset : (n,) str
     split : (n,) str
         "train", "validation" or "test", by event.
@@ -47,6 +47,9 @@ class Skim:
     feature : FeatureSpec
     provenance : dict
         Files with hashes, counts, weights.
+    event_weight : (n,) float64
+        genWeight · xsec / sumw with its sign, pb, or 1 in data, whatever `weights` is: what calibration, regions, quantiles
+        and evaluation count with. Rows that come from no skim may do without; then it is `weight`.
     """
 
     x: npt.NDArray[np.float32]
@@ -56,14 +59,20 @@ class Skim:
     bystanders: dict[str, npt.NDArray[Any]]
     feature: FeatureSpec
     provenance: dict[str, Any]
+    event_weight: npt.NDArray[np.float64] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        """Take `weight` where no event weights are given."""
+        if self.event_weight is None:
+            object.__setattr__(self, "event_weight", self.weight)
 
     def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Skim:
         """Return some rows, by a mask or by their places; of `Rows` none is read."""
         x: Any = self.x
         x = x.select(mask) if isinstance(x, Rows) else x[mask]
-        return Skim(
-            x, self.weight[mask], self.dataset[mask], self.split[mask],
-            {k: v[mask] for k, v in self.bystanders.items()}, self.feature, self.provenance,
+        return replace(
+            self, x=x, weight=self.weight[mask], dataset=self.dataset[mask], split=self.split[mask],
+            bystanders={k: v[mask] for k, v in self.bystanders.items()}, event_weight=self.event_weight[mask],
         )  # fmt: skip
 
     def part(self, *names: str) -> Skim:
@@ -150,10 +159,39 @@ def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], s
 def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Reweight so that log pT is flat between its 1 % and 99 % quantiles."""
     low, high = np.quantile(pt, [0.01, 0.99])
+    if not 0 < low < high:
+        return weight  # nothing to flatten
     edges = np.geomspace(float(low), float(high), 31)
     bin_of = np.clip(np.digitize(pt, edges) - 1, 0, len(edges) - 2)
     content = np.bincount(bin_of, np.abs(weight), len(edges) - 1)
     return np.asarray(weight / np.maximum(content[bin_of], 1e-300))
+
+
+def _event_weights(
+    generated: npt.NDArray[Any],
+    dataset: npt.NDArray[np.str_],
+    simulated: Mapping[str, bool],
+    xsec: Mapping[str, float],
+    sumw: Mapping[str, float],
+) -> tuple[npt.NDArray[np.float64], str]:
+    """Return genWeight · xsec / sumw, or 1 in data, with what it is in words; 1 where datasets have no common scale."""
+    for name in (d for d, mc in simulated.items() if mc):
+        largest = np.abs(generated[dataset == name]).sum(dtype=np.float64)
+        if abs(sumw[name]) <= 1e-9 * largest or sumw[name] == 0:
+            raise SkimError(
+                f"dataset {name}: its generator weights sum to {sumw[name]:g}, so it cannot be normalised; leave it out"
+            )
+    lacking = sorted(d for d, mc in simulated.items() if mc and d not in xsec)
+    if not any(simulated.values()):
+        return np.ones(len(dataset)), "1 (data)"
+    if not all(simulated.values()):
+        return np.ones(len(dataset)), "1 for every row, since data and simulation have no common weights"
+    if lacking and len(simulated) > 1:
+        return np.ones(len(dataset)), f"1 for every row, since there is no cross-section of {', '.join(lacking)}"
+    scale = {d: xsec.get(d, 1.0) / sumw[d] for d in simulated}
+    names, place = np.unique(dataset, return_inverse=True)
+    factor = np.array([scale[str(d)] for d in names], np.float64)[place]
+    return generated.astype(np.float64) * factor, "genWeight / sumw" if lacking else "genWeight · xsec / sumw"
 
 
 def load_skim(
@@ -178,7 +216,8 @@ def load_skim(
     datasets : sequence of str
         All by default.
     weights : "xsec", "flat_pt" or "none"
-        genWeight · xsec / sumw; the same made flat in log pT; or 1.
+        What a training draws by: genWeight · xsec / sumw; the same made flat in log pT; or 1. `Skim.event_weight` is the
+        first of these in any case.
     filters : sequence of (column, operator, value)
         Rows to keep, such as `("met", ">", 100)`, in pyarrow's form.
     keep : "dense" or "auto"
@@ -208,18 +247,18 @@ def load_skim(
     xsec: dict[str, float] = {}
     flavours: set[str] = set()
     selection: dict[str, Any] = {}
-    kinds: set[bool] = set()
+    simulated: dict[str, bool] = {}
     for dataset, files in skim_files(folder, datasets).items():
         sumw[dataset] = _manifest(folder)[dataset]["sumw"]
         for path in files:
             schema, metadata = _metadata(path)
             stored.append((path, _check_feature(path, schema, metadata, spec)))
             flavours.add(metadata["flavour"])
-            kinds.add(metadata["is_mc"])
             if selection and metadata["selection"] != selection:
                 raise SkimError(f"{path}: this file was skimmed with another selection than those before it")
             selection = metadata["selection"]
-            if weights != "none" and metadata["is_mc"]:
+            simulated[dataset] = metadata["is_mc"]
+            if metadata["is_mc"] and (weights != "none" or has_cross_section(metadata)):
                 xsec[dataset] = cross_section(dataset, metadata)
             with path.open("rb") as file:
                 hashes[f"{dataset}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -232,7 +271,7 @@ def load_skim(
             tables.append(table)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
-    if len(kinds) > 1 and weights != "none":
+    if len(set(simulated.values())) > 1 and weights != "none":
         raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
     joined = joined.append_column("dataset", pa.array(names, pa.string()))
@@ -244,15 +283,14 @@ def load_skim(
     x, finite = read_rows(stored, spec, filters, order, keep, disk)
     bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
-    scale = np.array([xsec.get(d, 1.0) / sumw[d] if d in xsec else 1.0 for d in dataset_of])
-    weight = np.ones(len(x)) if weights == "none" else bystanders["genWeight"].astype(np.float64) * scale
+    event_weight, meaning = _event_weights(bystanders["genWeight"], dataset_of, simulated, xsec, sumw)
+    weight = np.ones(len(x)) if weights == "none" else event_weight
     if weights == "flat_pt":
         if "pt" not in bystanders:
             raise SkimError(f"{folder}: weights=flat_pt needs the pT of jets, which a skim of events has not")
         weight = _flatten_pt(bystanders["pt"], weight)
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
-    total = float(weight[finite].sum())
     weight = weight / np.abs(weight[finite]).mean()
     split = split_of(bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
     provenance = {
@@ -261,7 +299,8 @@ def load_skim(
         "undefined_rows": int((~finite).sum()),
         "negative_weight_fraction": float(-weight[finite & (weight < 0)].sum() / np.abs(weight[finite]).sum()),
         "n_effective": n_effective(weight[finite]),
-        "total_weight": total,
+        "total_weight": float(event_weight[finite].sum()),
+        "event_weight": meaning,
         "sumw": sumw,
         "xsec": xsec,
         "weights": weights,
@@ -269,5 +308,6 @@ def load_skim(
         "flavours": sorted(flavours),
         "selection": selection,
     }
-    everything = Skim(cast("npt.NDArray[np.float32]", x), weight, dataset_of, split, bystanders, spec, provenance)
+    rows = cast("npt.NDArray[np.float32]", x)
+    everything = Skim(rows, weight, dataset_of, split, bystanders, spec, provenance, event_weight)
     return everything if finite.all() else everything.select(finite)

@@ -22,15 +22,20 @@ __all__ = [
     "fold_of",
     "generator_weight",
     "has_branch",
+    "has_cross_section",
     "is_mc",
+    "is_simulation",
     "n_effective",
     "normalisation",
+    "settled",
     "split_of",
     "splitmix64",
 ]
 
 SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
 """How training divides events: by a hash of their ids with the salt "train"."""
+_SIMULATION = ("is_mc", "isMC")
+_CROSS_SECTION = ("xsec", "cross_section")
 U64 = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -190,11 +195,62 @@ def event_branch(events: Any, branch: str) -> Any:
 
 def is_mc(events: Any) -> bool:
     """Say whether events are simulated: by `is_mc` or `isMC` in the metadata, else by the presence of genWeight."""
-    metadata = getattr(events, "metadata", None) or {}
-    for key in ("is_mc", "isMC"):
+    said = is_simulation(getattr(events, "metadata", None) or {})
+    return "genWeight" in ak.fields(events) if said is None else said
+
+
+def is_simulation(metadata: Mapping[str, Any]) -> bool | None:
+    """Say what the metadata of a dataset says, under `is_mc` or `isMC`; None if it says nothing.
+
+    >>> is_simulation({"isMC": False}), is_simulation({"year": "2018"})
+    (False, None)
+    """
+    for key in _SIMULATION:
         if key in metadata:
             return bool(metadata[key])
-    return "genWeight" in ak.fields(events)
+    return None
+
+
+def has_cross_section(metadata: Mapping[str, Any]) -> bool:
+    """Say whether metadata give a cross-section, under `xsec` or `cross_section`."""
+    return any(key in metadata for key in _CROSS_SECTION)
+
+
+def settled(dataset: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata with `is_mc` and `xsec` under these names, whatever they are called; other keys stay.
+
+    Parameters
+    ----------
+    dataset : str
+        For messages.
+    metadata : mapping
+        With `is_mc` or `isMC`, and `xsec` or `cross_section` (pb), or without.
+
+    Raises
+    ------
+    ConfigError
+        Two names contradict each other, or a value is no boolean or no positive number.
+
+    Examples
+    --------
+    >>> settled("met", {"isMC": False, "year": "2018"})
+    {'isMC': False, 'year': '2018', 'is_mc': False}
+    """
+    for names in (_SIMULATION, _CROSS_SECTION):
+        said = {key: metadata[key] for key in names if key in metadata}
+        if names is _SIMULATION:
+            for key, value in said.items():
+                if value not in (True, False):
+                    raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
+        values = {cross_section(dataset, {k: v}) if names is _CROSS_SECTION else bool(v) for k, v in said.items()}
+        if len(values) > 1:
+            raise ConfigError(f"dataset {dataset}: {' and '.join(names)} contradict each other")
+    out = dict(metadata)
+    if (simulated := is_simulation(metadata)) is not None:
+        out["is_mc"] = simulated
+    if has_cross_section(metadata):
+        out["xsec"] = cross_section(dataset, metadata)
+    return out
 
 
 def generator_weight(events: Any) -> npt.NDArray[np.float64]:
@@ -227,7 +283,7 @@ def cross_section(dataset: str, metadata: Mapping[str, Any]) -> float:
     ConfigError
         The metadata has neither.
     """
-    for key in ("xsec", "cross_section"):
+    for key in _CROSS_SECTION:
         if key in metadata:
             try:
                 value = float(metadata[key])
@@ -256,7 +312,7 @@ def normalisation(dataset: str, metadata: Mapping[str, Any], sumw: float, lumi: 
     >>> normalisation("tt", {"is_mc": True, "xsec": 2.0}, sumw=100.0, lumi=3.0)
     60.0
     """
-    if not metadata.get("is_mc", metadata.get("isMC", True)):
+    if is_simulation(metadata) is False:
         return 1.0
     if sumw == 0:
         return 0.0

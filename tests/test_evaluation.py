@@ -66,9 +66,9 @@ def test_a_whole_number_as_weight_is_as_many_rows(background, signal):
     np.testing.assert_allclose(weighted.at([0.1, 0.5])[0], repeated.at([0.1, 0.5])[0], atol=1e-12)
 
 
-def test_scores_that_are_not_finite_and_weights_that_are_not_positive_do_not_count():
+def test_scores_that_are_not_finite_and_rows_without_weight_do_not_count():
     b, s = [0.0, 1.0, np.nan, 9.0], [2.0, 3.0, np.inf]
-    assert evaluation.auc(b, s, [1, 1, 1, -1]).value == 1.0
+    assert evaluation.auc(b, s, [1, 1, 1, 0]).value == 1.0
     with pytest.raises(ConfigError, match="there is no signal with a score and a positive weight"):
         evaluation.auc(b, [np.nan])
     with pytest.raises(ConfigError, match="there is no background with a score"):
@@ -105,18 +105,18 @@ def test_the_signal_efficiency_of_a_shift_and_its_error_are_the_analytic_ones():
 
 def test_a_working_point_that_rests_on_too_little_background_is_hidden():
     b, s = np.arange(1000.0), np.arange(500.0, 1500.0)
-    shown = evaluation.signal_efficiency(b, s, [0.1, 0.01, 0.009])
-    np.testing.assert_allclose(shown, [0.6, 0.51, np.nan])
-    assert np.isfinite(evaluation.signal_efficiency(b, s, [0.009], n_effective_min=9)[0])
+    shown = evaluation.signal_efficiency(b, s, [0.1, 0.025, 0.024])
+    np.testing.assert_allclose(shown, [0.6, 0.525, np.nan])
+    assert np.isfinite(evaluation.signal_efficiency(b, s, [0.024], n_effective_min=24)[0])
     row = evaluate(Sample({"x": b}), {"s": Sample({"x": s})}, n_bootstrap=5).row("x", "s")
-    assert [np.isfinite(e.value) for e in row.plain.signal_efficiency.values()] == [True, True, False, False]
+    assert [np.isfinite(e.value) for e in row.plain.signal_efficiency.values()] == [True, False, False, False]
     assert np.isnan(row.plain.signal_efficiency[1e-3].error)
 
 
 def test_light_rows_do_not_stand_in_for_heavy_ones():
-    """Twenty rows of weight 0.001 pass, but one more of the heavy ones would be fifty times as much background."""
-    b, w = np.r_[np.zeros(1000), np.ones(20)], np.r_[np.ones(1000), np.full(20, 1e-3)]
-    assert n_effective(w[b > 0.5]) == pytest.approx(20)
+    """Forty rows of weight 0.001 pass, but one more of the heavy ones would be 25 times as much background."""
+    b, w = np.r_[np.zeros(1000), np.ones(40)], np.r_[np.ones(1000), np.full(40, 1e-3)]
+    assert n_effective(w[b > 0.5]) == pytest.approx(40)
     eps = w[b > 0.5].sum() / w.sum()
     assert np.isnan(evaluation.signal_efficiency(b, np.ones(10), [eps], w)[0])
     assert evaluation.significance_improvement(b, np.ones(10), w)[0] == pytest.approx(1.0)
@@ -129,12 +129,12 @@ def test_the_largest_significance_improvement_is_taken_among_points_that_count()
     for threshold in b:
         passed = w[b >= threshold]
         effective = min(n_effective(passed), n_effective(w) * passed.sum() / w.sum())
-        if effective >= 10:
+        if effective >= 25:
             best = max(best, (s >= threshold).mean() / np.sqrt(passed.sum() / w.sum()))
     found, eps = evaluation.significance_improvement(b, s, w)
     assert found == pytest.approx(best)
     assert evaluation.significance_improvement(b, s, w, n_effective_min=0)[0] > found
-    assert eps >= 10 / n_effective(w) * (1 - 1e-9)
+    assert eps >= 25 / n_effective(w) * (1 - 1e-9)
     assert np.isnan(evaluation.significance_improvement(b[:5], s)[0])
 
 
@@ -153,7 +153,7 @@ def spectra():
 
 def test_at_equal_spectra_pt_itself_separates_nothing(spectra):
     background, signal = spectra
-    found = evaluate(background, {"s": signal}, n_bootstrap=50)
+    found = evaluate(background, {"s": signal}, n_bootstrap=300)
     pt, noise = found.row("pT", "s"), found.row("noise", "s")
     assert pt.plain.auc.value > 0.7
     assert pt.matched.auc.value == pytest.approx(0.5, abs=0.01)
@@ -178,10 +178,11 @@ def test_without_a_spectrum_only_that_is_left_out(spectra):
 
 def test_models_that_differ_by_their_seed_give_a_mean_and_a_spread():
     rng = np.random.default_rng(7)
-    b, s = rng.normal(size=(3, 2000)), np.stack([gaussian(rng, 1000, shift) for shift in (0.8, 1.0, 1.2)])
+    b, s = rng.normal(size=(5, 2000)), np.stack([gaussian(rng, 1000, shift) for shift in (0.8, 0.9, 1.0, 1.1, 1.2)])
     row = evaluate(Sample({"m": b}), {"s": Sample({"m": s})}, n_bootstrap=40).row("m", "s")
     each = [evaluation.auc(*pair, n_bootstrap=0).value for pair in zip(b, s, strict=True)]
-    assert row.models == 3
+    assert row.models == 5
+    assert row.plain.auc.each == pytest.approx(each)
     assert row.plain.auc.value == pytest.approx(np.mean(each))
     assert row.plain.auc.spread == pytest.approx(np.std(each, ddof=1))
     assert 0 < row.plain.auc.error < row.plain.auc.spread
@@ -223,8 +224,8 @@ def test_rows_without_a_score_and_negative_weights_are_counted_and_said():
     found = evaluate(b, {"s": Sample({"x": np.r_[np.arange(50.0), np.nan, np.inf]})}, n_bootstrap=2)
     row = found.row("x", "s")
     assert (row.undefined_background, row.undefined_signal) == (1, 2)
-    assert "x: 1 of 99 background rows and 2 of 52 rows of s have no score, and are left out for it" in found.notes
-    assert "background: 1 rows with negative weights are left out, 0.01 of all |weights|" in found.notes
+    assert "x: 1 of 100 background rows and 2 of 52 rows of s have no score, and are left out for it" in found.notes
+    assert "background: 1 rows have negative weights, 0.01 of all |weights|; they are subtracted" in found.notes
 
 
 @pytest.mark.parametrize(
@@ -237,6 +238,16 @@ def test_rows_without_a_score_and_negative_weights_are_counted_and_said():
         ),
         (Sample({}), Sample({"x": np.zeros(3)}), "no score at all"),
         (Sample({"x": np.zeros(3)}, np.zeros(3)), Sample({"x": np.zeros(3)}), "no row with a positive weight"),
+        (
+            Sample({"x": np.zeros(3)}, [1, -1, -1]),
+            Sample({"x": np.zeros(3)}),
+            "background: the weights sum to -1, so that no efficiency can be given",
+        ),
+        (
+            Sample({"x": [0.0, 1.0, np.nan]}, [1, -1, 1]),
+            Sample({"x": np.zeros(3)}),
+            "x: the weights of the rows of the background that have a score sum to 0",
+        ),
         (Sample({"x": np.zeros(2)}, [1, np.nan]), Sample({"x": np.zeros(3)}), "1 weights are not finite"),
         (Sample({"x": np.full(3, np.nan)}), Sample({"x": np.zeros(3)}), "x: no row of the background has a score"),
         (Sample({"x": np.zeros(3)}), Sample({"x": np.zeros((2, 3))}), "1 models scored the background, but 2 scored s"),
@@ -296,8 +307,8 @@ def test_the_expectation_of_a_random_cut_is_that_of_random_cuts():
 
 def test_a_rising_function_of_the_score_changes_nothing():
     rng = np.random.default_rng(12)
-    mass = rng.exponential(50, 1000)
-    score = mass + 30 * gaussian(rng, 1000)
+    mass = rng.exponential(50, 3000)
+    score = mass + 30 * gaussian(rng, 3000)
     a, b = evaluation.sculpting(score, mass), evaluation.sculpting(np.exp(score / 100), mass)
     assert a.divergence == b.divergence
     assert a.distance_correlation == b.distance_correlation
@@ -334,7 +345,7 @@ def slow_distance_correlation(x, y):
 def test_a_constant_correlates_with_nothing():
     assert np.isnan(evaluation.rank_correlation(np.ones(5), np.arange(5)))
     assert np.isnan(evaluation.distance_correlation(np.ones(5), np.arange(5)))
-    flat = evaluation.sculpting(np.arange(100.0), np.ones(100))
+    flat = evaluation.sculpting(np.arange(300.0), np.ones(300))
     assert flat.divergence[0.1].value == 0
     assert len(flat.before) == len(flat.edges) - 1 == 1
     with pytest.raises(ConfigError, match="sculpting needs two rows"):
@@ -462,7 +473,9 @@ def test_models_and_baselines_stand_in_one_table(compared):
     assert twice.models == 2
     assert twice.plain.auc.value == once.plain.auc.value
     assert twice.plain.auc.error == pytest.approx(once.plain.auc.error)
-    assert twice.plain.auc.spread == 0
+    assert twice.plain.auc.each == (once.plain.auc.value,) * 2
+    assert np.isnan(twice.plain.auc.spread)  # two are too few
+    assert "twice: 2 models are too few for a spread over seeds, which takes 5" in compared.notes
 
 
 def test_only_rows_that_trained_nothing_are_evaluated(compared, skims):
@@ -557,7 +570,7 @@ def test_what_is_written_can_be_read(compared, tmp_path):
 
 def test_the_columns_are_those_of_the_dark_machines_also_for_plain_scores(tmp_path):
     rng = np.random.default_rng(18)
-    b, s = Sample({"x": gaussian(rng, 2000)}), {"s": Sample({"x": gaussian(rng, 500, 1)})}
+    b, s = Sample({"x": gaussian(rng, 3000)}), {"s": Sample({"x": gaussian(rng, 500, 1)})}
     write_csv(evaluate(b, s, n_bootstrap=2), tmp_path / "a.csv", channel="chan1")
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert lines[0] == "Signal,Model,Chan,AUC,1e-2,1e-3,1e-4"
@@ -661,7 +674,7 @@ def test_events_have_no_pt_and_so_only_the_spectra_are_left_out(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    from coffea_ad.recard import AttachConfig, attach
+    from coffea_ad.attach import AttachConfig, attach
 
     node = helper.make_node("ReduceSum", ["features", "axis"], ["score"], keepdims=0)
     made = helper.make_graph(

@@ -11,8 +11,9 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad import regions
+from coffea_ad.attach import AttachConfig, attach
 from coffea_ad.errors import ConfigError
-from coffea_ad.recard import AttachConfig, attach, new_regions
+from coffea_ad.recard import new_regions
 from coffea_ad.selection import TWO_BODY
 from coffea_ad.weights import event_uniform
 

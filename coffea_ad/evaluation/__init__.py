@@ -5,10 +5,11 @@ from __future__ import annotations
 from coffea_ad.evaluation.baselines import baselines, ceiling, column_baselines
 from coffea_ad.evaluation.comparison import EFFICIENCIES, evaluate
 from coffea_ad.evaluation.coordinates import core_and_narrow
+from coffea_ad.evaluation.differences import Difference, difference
 from coffea_ad.evaluation.figures import AUC, auc, roc_curve, signal_efficiency, significance_improvement
 from coffea_ad.evaluation.matching import Matching, match_spectrum
 from coffea_ad.evaluation.models import evaluate_models, parse_models
-from coffea_ad.evaluation.record import Estimate, Evaluation, Figures, Row, Sample, both_directions
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, Sample, both_directions
 from coffea_ad.evaluation.report import listings, write
 from coffea_ad.evaluation.sculpting import (
     Sculpting,
@@ -21,6 +22,8 @@ from coffea_ad.evaluation.sculpting import (
 __all__ = [
     "AUC",
     "EFFICIENCIES",
+    "MIN_SEEDS",
+    "Difference",
     "Estimate",
     "Evaluation",
     "Figures",
@@ -34,6 +37,7 @@ __all__ = [
     "ceiling",
     "column_baselines",
     "core_and_narrow",
+    "difference",
     "distance_correlation",
     "evaluate",
     "evaluate_models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking, resamplings
 from coffea_ad.evaluation.matching import Matching
-from coffea_ad.evaluation.record import Estimate, Evaluation, Figures, Row, Sample
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, Sample
 from coffea_ad.evaluation.sculpting import Divergence, Sculpting, sculpting
 from coffea_ad.weights import n_effective
 
@@ -89,8 +90,12 @@ def _figures(models: Sequence[_Numbers], replicas: _Replicas) -> Figures:
     ]
     drawn = np.array(each).reshape(len(each), values.shape[1])
     mean = values.mean(axis=0)
-    errors, spreads = np.where(np.isfinite(mean), _spread(drawn), np.nan), _spread(values)
-    first, *middle, last = (Estimate(*(float(v) for v in column)) for column in zip(mean, errors, spreads, strict=True))
+    errors = np.where(np.isfinite(mean), _spread(drawn), np.nan)
+    spreads = _spread(values) if len(values) >= MIN_SEEDS else np.full(len(mean), np.nan)
+    first, *middle, last = (
+        Estimate(float(m), float(e), float(s), tuple(each.tolist()) if len(each) > 1 else ())
+        for m, e, s, each in zip(mean, errors, spreads, values.T, strict=True)
+    )
     curves = [n[3] for n in nominal]
     eps_s = np.mean([c.eps_s for c in curves], axis=0)
     counts = [
@@ -103,17 +108,18 @@ def _figures(models: Sequence[_Numbers], replicas: _Replicas) -> Figures:
         eps_b=float(np.mean([n[2] for n in nominal])),
         n_effective=float(np.mean([c[0] for c in counts])),
         n_effective_signal=float(np.mean([c[1] for c in counts])),
-        curve=Curve(_GRID, eps_s, eps_s, np.min([c.n_effective for c in curves], axis=0)),
+        curve=Curve(_GRID, eps_s, eps_s, np.min([c.n_effective for c in curves], axis=0), first.value),
+        auc_replicas=drawn[:, 0],
     )
 
 
 def _checked(name: str, sample: Sample) -> tuple[Floats, list[str]]:
-    """Return weights, with negative ones set to 0, and a note if there were any.
+    """Return weights, and a note if some are negative.
 
     Raises
     ------
     ConfigError
-        Lengths differ, a weight is not finite, or nothing has a positive weight.
+        Lengths differ, a weight is not finite, or the weights do not sum to something positive.
     """
     lengths = {f"score {k}": np.shape(v)[-1] for k, v in sample.scores.items()}
     lengths |= {k: len(getattr(sample, k)) for k in ("weight", "pt", "mass", "event") if getattr(sample, k) is not None}
@@ -126,9 +132,13 @@ def _checked(name: str, sample: Sample) -> tuple[Floats, list[str]]:
         raise ConfigError(f"{name}: {int((~np.isfinite(weight)).sum())} weights are not finite numbers")
     if not (weight > 0).any():
         raise ConfigError(f"{name}: there is no row with a positive weight")
+    if not weight.sum() > 0:
+        raise ConfigError(f"{name}: the weights sum to {weight.sum():.3g}, so that no efficiency can be given")
     negative, share = weight < 0, -weight[weight < 0].sum() / np.abs(weight).sum()
-    note = f"{name}: {int(negative.sum())} rows with negative weights are left out, {share:.2g} of all |weights|"
-    return np.maximum(weight, 0.0), [note] if negative.any() else []
+    note = (
+        f"{name}: {int(negative.sum())} rows have negative weights, {share:.2g} of all |weights|; they are subtracted"
+    )
+    return weight, [note] if negative.any() else []
 
 
 def _matching(background: Sample, signal: Sample, bins: int) -> tuple[Matching | None, str | None]:
@@ -152,9 +162,12 @@ def _stacked(name: str, sample: str, scores: npt.ArrayLike, weight: Floats) -> F
         None is a finite number.
     """
     s = np.atleast_2d(np.asarray(scores, np.float64))
-    s = np.where((weight > 0) & np.isfinite(s), s, np.nan)
+    s = np.where((weight != 0) & np.isfinite(s), s, np.nan)
     if not np.isfinite(s).any(axis=1).all():
         raise ConfigError(f"{name}: no row of {sample} has a score")
+    totals = np.where(np.isfinite(s), weight, 0.0).sum(axis=1)
+    if not (totals > 0).all():
+        raise ConfigError(f"{name}: the weights of the rows of {sample} that have a score sum to {totals.min():.3g}")
     return s
 
 
@@ -166,7 +179,8 @@ def _against(
     ws, notes = _checked(name, signal)
     matching, why = _matching(background, signal, bins)
     notes += [f"{name}: {why}"] if why else []
-    in_b, in_s = resamplings((len(wb), len(ws)), n_bootstrap, seed, (background.event, signal.event))
+    (in_b,) = resamplings([len(wb)], n_bootstrap, seed, [background.event])  # the same for every signal
+    (in_s,) = resamplings([len(ws)], n_bootstrap, zlib.crc32(f"{seed} {name}".encode()), [signal.event])
     plain = _Replicas(wb, ws, in_b, in_s)
     rows = []
     for score in (s for s in background.scores if s in signal.scores):
@@ -181,13 +195,15 @@ def _against(
             weights = matching.weights(wb, ws)
             at_pt = [_Numbers(r, efficiencies, minimum, *weights) for r in rankings]
             matched = _figures(at_pt, _Replicas(wb, ws, in_b, in_s, matching))
-        lost = [int((np.isnan(a) & (w > 0)).sum(axis=1).max()) for a, w in ((b, wb), (s, ws))]
+        lost = [int((np.isnan(a) & (w != 0)).sum(axis=1).max()) for a, w in ((b, wb), (s, ws))]
         rows.append(Row(score, name, len(b), figures, matched, *lost))
         if any(lost):
             notes.append(
-                f"{score}: {lost[0]} of {int((wb > 0).sum())} background rows and {lost[1]} of "
-                f"{int((ws > 0).sum())} rows of {name} have no score, and are left out for it"
+                f"{score}: {lost[0]} of {int((wb != 0).sum())} background rows and {lost[1]} of "
+                f"{int((ws != 0).sum())} rows of {name} have no score, and are left out for it"
             )
+        if 1 < len(b) < MIN_SEEDS:
+            notes.append(f"{score}: {len(b)} models are too few for a spread over seeds, which takes {MIN_SEEDS}")
     return rows, notes
 
 
@@ -204,8 +220,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare scores: every score of the background against every signal that has it too.
 
-    Errors are standard deviations over bootstrap replicas of both samples, the same ones for all scores. In matched
-    figures the matching is done anew in every replica.
+    Negative weights are subtracted. Errors are standard deviations over bootstrap replicas of the events of both
+    samples, the same ones for all scores, so that `difference` is paired. In matched figures the matching is done anew
+    in every replica.
 
     Parameters
     ----------
@@ -233,7 +250,8 @@ def evaluate(
     Raises
     ------
     ConfigError
-        Samples are empty, lengths differ, an efficiency is not between 0 and 1, or a score is undefined everywhere.
+        Samples are empty, lengths differ, an efficiency is not between 0 and 1, a score is undefined everywhere, or
+        weights do not sum to something positive.
 
     Examples
     --------

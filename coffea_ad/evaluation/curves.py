@@ -1,4 +1,4 @@
-"""Weighted ROC curves of scores that are sorted once, and the replicas of a bootstrap."""
+"""Weighted ROC curves of scores that are sorted once, signed weights included, and the replicas of a bootstrap."""
 
 from __future__ import annotations
 
@@ -11,16 +11,28 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 
-__all__ = ["MIN_EFFECTIVE", "Curve", "Ranking", "resamplings"]
+__all__ = ["MIN_EFFECTIVE", "Curve", "Ranking", "resamplings", "rising"]
 
 Floats = npt.NDArray[np.float64]
-MIN_EFFECTIVE = 10.0
-"""A working point resting on fewer effective background objects (relative error of ε_B above 32 %) does not count."""
+MIN_EFFECTIVE = 25.0
+"""A working point resting on fewer effective background objects (relative error of ε_B above 20 %) does not count."""
+
+
+def rising(fractions: Floats) -> Floats:
+    """Return fractions that passed ever looser cuts, kept from falling where weights are negative.
+
+    >>> rising(np.array([-0.1, 0.2, 0.1, 1.2, 1.0]))
+    array([0. , 0.2, 0.2, 1. , 1. ])
+    """
+    return np.clip(np.maximum.accumulate(fractions), 0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Curve:
     """A ROC curve with one point for every distinct background score, from tight to loose.
+
+    Where rows with negative weights would make it fall, it stays level: ε is the largest of all tighter cuts, as in the
+    calibration of a model, and not more than 1.
 
     Attributes
     ----------
@@ -32,16 +44,22 @@ class Curve:
         Effective number of background objects with at least this score: (Σw)² / Σw² of them, and not more than ε_B
         times that of the whole background, since light rows that pass do not say how many heavy ones could have. All
         NaN where it was not asked for.
+    area : float
+        Area under the curve of the weights as they are, before it is made to rise.
     """
 
     eps_b: Floats
     eps_s: Floats
     eps_s_above: Floats
     n_effective: Floats
+    area: float = float("nan")
 
     def auc(self) -> float:
-        """Return the area; a pair with tied scores counts one half."""
-        return float(np.sum(np.diff(self.eps_b, prepend=0.0) * 0.5 * (self.eps_s + self.eps_s_above)))
+        """Return Σ w_b w_s [s > b] / (Σ w_b Σ w_s); a pair with tied scores counts one half, a negative weight is subtracted.
+
+        Without bias for weights of either sign; of few rows it may then lie outside 0 to 1, within its error.
+        """
+        return self.area
 
     def at(self, eps_b: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return ε_S and the effective number of background objects at background efficiencies.
@@ -116,7 +134,7 @@ class Ranking:
         return cls(orders[0], orders[1], last, above, at_least)
 
     def curve(self, w_background: Floats, w_signal: Floats, *, errors: bool = True) -> Curve:
-        """Return the curve of weights that are not negative; all NaN if a sample has none.
+        """Return the curve of weights of either sign; all NaN if those of a sample do not sum to something positive.
 
         Parameters
         ----------
@@ -125,9 +143,9 @@ class Ranking:
         errors : bool
             Also the effective numbers; replicas of a bootstrap do without.
         """
-        w = w_background[self.background]
+        w, v = w_background[self.background], w_signal[self.signal]
         passed = np.cumsum(w)[self.last]
-        caught = np.concatenate([[0.0], np.cumsum(w_signal[self.signal])])
+        caught = np.concatenate([[0.0], np.cumsum(v)])
         if not (passed[-1] > 0 and caught[-1] > 0):
             nothing = np.full(len(self.last), np.nan)
             return Curve(nothing, nothing, nothing, nothing)
@@ -135,10 +153,15 @@ class Ranking:
         if errors:
             square = np.cumsum(w * w)[self.last]
             n_effective = np.divide(passed**2, square, out=np.zeros(len(passed)), where=square > 0)
-            n_effective = np.minimum(n_effective, n_effective[-1] * passed / passed[-1])
-        return Curve(
-            passed / passed[-1], caught[self.at_least] / caught[-1], caught[self.above] / caught[-1], n_effective
-        )
+            # the rule of regions.n_effective_passing, at every cut at once
+            n_effective = np.minimum(n_effective, n_effective[-1] * np.maximum(passed, 0.0) / passed[-1])
+        eps_b, eps_s, above = passed / passed[-1], caught[self.at_least] / caught[-1], caught[self.above] / caught[-1]
+        area = float(np.sum(np.diff(eps_b, prepend=0.0) * 0.5 * (eps_s + above)))
+        if w.min() < 0:
+            eps_b = rising(eps_b)
+        if v.min() < 0:
+            above, eps_s = rising(np.stack([above, eps_s], axis=1).ravel()).reshape(-1, 2).T
+        return Curve(eps_b, eps_s, above, n_effective, area)
 
 
 def resamplings(

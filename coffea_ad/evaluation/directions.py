@@ -43,7 +43,7 @@ def _sample(process: Process, chosen: npt.NDArray[np.bool_], scores: Mapping[str
     pt, mass = (process.bystander(n) if n else None for n in (options.match, options.mass))
     return Sample(
         scores,
-        process.rows.weight[chosen],
+        process.rows.event_weight[chosen],
         None if pt is None else pt[chosen],
         None if mass is None else mass[chosen],
         process.event[chosen],
@@ -111,7 +111,13 @@ class Direction:
         x = self._flat(process, chosen)
         keep = np.isfinite(x).all(axis=1)
         chosen[chosen] = keep
-        return x[keep], process.rows.weight[chosen], chosen
+        weight = process.rows.event_weight[chosen]
+        if (weight < 0).any():
+            self.notes.append(
+                f"{', '.join(process.datasets)}: baselines and ceilings are fitted without the {int((weight < 0).sum())} "
+                "training rows of negative weight"
+            )
+        return x[keep], weight, chosen
 
     def _fitted(self) -> dict[str, Score]:
         if not self.options.with_baselines:
@@ -178,7 +184,7 @@ class Direction:
         for name, kept in scores.items():
             x = next(iter(shrunk[name].values()))
             kept.update(self._baselines(fitted, self.background, self.chosen, x))
-        weight, event = self.background.rows.weight[self.chosen], self.background.event[self.chosen]
+        weight, event = self.background.rows.event_weight[self.chosen], self.background.event[self.chosen]
         return {name: Sample(kept, weight, event=event) for name, kept in scores.items()}
 
     def _shrunk(self, model: OnnxScorer, train: npt.NDArray[np.bool_]) -> dict[str, dict[str, npt.NDArray[Any]]]:
@@ -187,7 +193,7 @@ class Direction:
             raise ConfigError(f"{model.name} has several inputs, and only flat rows of one input have simpler twins")
         ((name, x),) = inputs.items()
         usable = train & np.isfinite(x.reshape(len(x), -1)).all(axis=1)
-        made = core_and_narrow(x[self.chosen], x[usable], self.background.rows.weight[usable])
+        made = core_and_narrow(x[self.chosen], x[usable], self.background.rows.event_weight[usable])
         return {kind: {name: rows} for kind, rows in made.items()}
 
     def _score_made(self, model: OnnxScorer, inputs: dict[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:

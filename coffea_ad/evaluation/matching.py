@@ -39,10 +39,13 @@ class Matching:
         self.signal = np.clip(np.digitize(signal, edges) - 1, 0, bins - 1)
 
     def weights(self, w_background: Floats, w_signal: Floats) -> tuple[Floats, Floats]:
-        """Return the weights that give both samples the signal's spectrum; 0 where one of them has nothing."""
+        """Return the weights that give both samples the signal's spectrum; 0 where one of them has nothing.
+
+        Negative weights are subtracted: a bin in which they leave nothing is empty.
+        """
         target = np.bincount(self.signal, w_signal, self.bins)
         content = np.bincount(self.background, np.where(self.inside, w_background, 0.0), self.bins)
-        covered = content > 0
+        covered = (content > 0) & (target > 0)
         ratio = np.divide(target, content, out=np.zeros(self.bins), where=covered)
         matched = np.where(self.inside, w_background * ratio[self.background], 0.0)
         return matched, np.where(covered[self.signal], w_signal, 0.0)

@@ -120,7 +120,7 @@ class Process:
             if name not in known:
                 raise ConfigError(unknown_text("split", name, known))
         mask = np.isin(self.rows.split, splits) if splits else np.ones(len(self.rows.x), bool)
-        if not (self.rows.weight[mask] > 0).any():
+        if not (self.rows.event_weight[mask] > 0).any():
             raise ConfigError(
                 f"{self.folder}: {', '.join(self.datasets)} has no {' or '.join(splits) or 'row'} rows with a positive weight"
             )

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import Curve
 from coffea_ad.evaluation.sculpting import Sculpting
 
-__all__ = ["Estimate", "Evaluation", "Figures", "Row", "Sample", "both_directions"]
+__all__ = ["MIN_SEEDS", "Estimate", "Evaluation", "Figures", "Row", "Sample", "both_directions"]
+
+MIN_SEEDS = 5
+"""A standard deviation over fewer models that differ by their seed is too uncertain to be shown."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,11 @@ class Sample:
     scores : {name: (n,) or (k, n)}
         Higher = more anomalous; k models that differ by their seed stand below one another. NaN = undefined.
     weight : (n,), optional
-        1 by default; rows with negative weights are left out and counted.
+        1 by default; negative weights, as of generators at next-to-leading order, are subtracted, and counted.
     pt, mass : (n,), optional
         What spectra are matched in, GeV, and what a cut must not sculpt, GeV.
     event : (n,) integers, optional
-        Rows with the same number are resampled together, such as the jets of an event.
+        Rows with the same number are resampled together, such as the jets of an event; without it, every row is one.
     """
 
     scores: Mapping[str, npt.NDArray[Any]]
@@ -43,12 +47,19 @@ class Estimate:
     """A number, its bootstrap error, and its standard deviation over models that differ by their seed.
 
     With several models, the value is their mean and the error is that of the mean for these models. NaN where there is
-    nothing to say.
+    nothing to say; a standard deviation takes `MIN_SEEDS` models.
+
+    Attributes
+    ----------
+    value, error, spread : float
+    each : tuple of float
+        The number of every model, where there are several.
     """
 
     value: float
     error: float
     spread: float = float("nan")
+    each: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,8 @@ class Figures:
         (Σw)² / Σw² of the rows with a score; the mean over several models.
     curve : Curve
         On a grid of ε_B; the mean over several models.
+    auc_replicas : (n_bootstrap,)
+        The AUC in each replica, the mean over several models: replica i is of the same events for every score.
     """
 
     auc: Estimate
@@ -77,6 +90,7 @@ class Figures:
     n_effective: float
     n_effective_signal: float
     curve: Curve
+    auc_replicas: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import plotting
-from coffea_ad.evaluation.record import Estimate, Evaluation, Figures, Row, both_directions
+from coffea_ad.evaluation.differences import Difference, difference
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
 
-__all__ = ["Listing", "as_dict", "listings", "write", "write_csv"]
+__all__ = ["Listing", "as_dict", "differences", "listings", "write", "write_csv"]
 
 _CSV_EFFICIENCIES = (1e-2, 1e-3, 1e-4)
 _POINTS = 60  # of a curve in the JSON
@@ -42,12 +43,14 @@ def _number(value: float, digits: int = 3) -> str:
 
 
 def _text(e: Estimate, digits: int = 3) -> str:
-    """Show a value with its error; with several models, their spread, and the bootstrap error in brackets."""
+    """Show a value with its error by events; with several models, their spread too, or, if they are few, their range."""
     if not math.isfinite(e.value):
         return "–"
+    text = f"{e.value:.{digits}f}"
+    text += f" ± {_number(e.error, digits)}" if math.isfinite(e.error) else ""
     if math.isfinite(e.spread):
-        return f"{e.value:.{digits}f} ± {e.spread:.{digits}f} [{_number(e.error, digits)}]"
-    return f"{e.value:.{digits}f} ± {_number(e.error, digits)}" if math.isfinite(e.error) else f"{e.value:.{digits}f}"
+        return f"{text} ± {_number(e.spread, digits)}"
+    return f"{text} [{min(e.each):.{digits}f} to {max(e.each):.{digits}f}]" if e.each else text
 
 
 def _label(row: Row) -> str:
@@ -67,7 +70,7 @@ def _against(evaluation: Evaluation, signal: str, *, matched: bool) -> Listing:
             ))  # fmt: skip
     what = f", background at the signal's spectrum of {evaluation.provenance.get('match') or 'pt'}" if matched else ""
     if any(row.models > 1 for row in evaluation.rows):
-        what += " (± spread of models [bootstrap error])"
+        what += f" (± events ± spread of seeds, or [range] of fewer than {MIN_SEEDS})"
     columns = ("score", "AUC", *(f"ε_S at ε_B = {e:g}" for e in efficiencies), "max ε_S/√ε_B", "N_eff", "undefined")
     return Listing(f"{signal}{what}", columns, tuple(rows))
 
@@ -76,6 +79,36 @@ def _signals(evaluation: Evaluation) -> list[str]:
     """Return the signals that are no twins of background rows."""
     made = evaluation.provenance.get("made", ())
     return [signal for signal in dict.fromkeys(row.signal for row in evaluation.rows) if signal not in made]
+
+
+def differences(evaluation: Evaluation) -> dict[tuple[str, str], dict[str, Difference]]:
+    """Return {(model, signal): {"plain", "matched": AUC less that of the first model}}, paired over events.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of models, as `evaluate_models` makes it; nothing for a single one.
+    """
+    models = list(evaluation.provenance.get("models", ()))
+    rows = {(row.score, row.signal): row for row in evaluation.rows}
+    out: dict[tuple[str, str], dict[str, Difference]] = {}
+    for signal in _signals(evaluation):
+        for name in models[1:]:
+            row, first = rows[name, signal], rows[models[0], signal]
+            out[name, signal] = {"plain": difference(row.plain, first.plain)}
+            if row.matched is not None and first.matched is not None:
+                out[name, signal]["matched"] = difference(row.matched, first.matched)
+    return out
+
+
+def _differences(evaluation: Evaluation) -> list[Listing]:
+    rows = tuple(
+        (signal, name, str(pair["plain"]), str(pair.get("matched", "–")))
+        for (name, signal), pair in differences(evaluation).items()
+    )
+    first = next(iter(evaluation.provenance.get("models", ["?"])), "?")
+    columns = ("signal", "score", "as it is", "at equal spectra")
+    return [Listing(f"AUC less that of {first}, on the same events", columns, rows)] if rows else []
 
 
 def _made(evaluation: Evaluation) -> list[Listing]:
@@ -109,7 +142,7 @@ def _sculpted(evaluation: Evaluation) -> Listing:
 
 
 def listings(evaluation: Evaluation) -> list[Listing]:
-    """Return the tables: every signal as it is and at equal spectra, both directions, sculpting.
+    """Return the tables: every signal as it is and at equal spectra, differences, both directions, sculpting.
 
     Parameters
     ----------
@@ -123,6 +156,7 @@ def listings(evaluation: Evaluation) -> list[Listing]:
     for signal in _signals(evaluation):
         tables = [_against(evaluation, signal, matched=matched) for matched in (False, True)]
         out += [table for table in tables if table.rows]
+    out += _differences(evaluation)
     out += _made(evaluation)
     if evaluation.reverse is not None:
         here, there = (" + ".join(e.provenance.get("datasets", ["?"])) for e in (evaluation, evaluation.reverse))
@@ -173,6 +207,12 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "rows": rows,
         "sculpting": {name: _sculpting_dict(s) for name, s in evaluation.sculpting.items()},
     }
+    between = differences(evaluation)
+    if between:
+        found["differences"] = [
+            {"score": score, "signal": signal, **{kind: vars(d) for kind, d in pair.items()}}
+            for (score, signal), pair in between.items()
+        ]
     if evaluation.reverse is not None:
         found["reverse"] = as_dict(evaluation.reverse)
         found["both_directions"] = {
@@ -262,7 +302,7 @@ def _file_name(signal: str) -> str:
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float, float, float]]]:
-    """Return {signal: {score: AUC and error, matched AUC and error}}; errors with the spread of models."""
+    """Return {signal: {score: AUC and error, matched AUC and error}}; errors by events, and the spread of models."""
 
     def both(f: Figures | None) -> tuple[float, float]:
         if f is None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation.curves import MIN_EFFECTIVE
+from coffea_ad.evaluation.curves import MIN_EFFECTIVE, rising
 from coffea_ad.weights import n_effective
 
 __all__ = ["Divergence", "Sculpting", "distance_correlation", "jensen_shannon", "rank_correlation", "sculpting"]
@@ -27,7 +27,7 @@ class Divergence:
     Attributes
     ----------
     value : float
-        Bit; NaN if fewer than ten effective rows pass.
+        Bit; NaN if fewer than `curves.MIN_EFFECTIVE` effective rows pass.
     random, random_error : float
         Mean and standard deviation for cuts at random that leave as many effective rows.
     n_effective : float
@@ -72,7 +72,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
     Parameters
     ----------
     p, q : (…, bins)
-        Contents; they need not be normalised.
+        Contents; they need not be normalised. Bins that negative weights make negative count as empty.
 
     Returns
     -------
@@ -91,16 +91,16 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
     def entropy(a: Floats) -> Floats:
         return np.asarray(-np.sum(a * np.log2(np.where(a > 0, a, 1.0)), axis=-1))
 
-    first, second = (np.asarray(a, np.float64) for a in (p, q))
+    first, second = (np.maximum(np.asarray(a, np.float64), 0.0) for a in (p, q))
     first, second = (a / a.sum(axis=-1, keepdims=True) for a in (first, second))
     return np.asarray(np.maximum(entropy(0.5 * (first + second)) - 0.5 * (entropy(first) + entropy(second)), 0.0))
 
 
 def _rank(x: Floats, w: Floats) -> Floats:
-    """Return weighted mid-ranks between 0 and 1."""
+    """Return weighted mid-ranks between 0 and 1; they never fall, also where weights are negative."""
     values, inverse = np.unique(x, return_inverse=True)
     mass = np.bincount(inverse, w, len(values))
-    return np.asarray(((np.cumsum(mass) - 0.5 * mass) / mass.sum())[inverse])
+    return np.asarray(rising((np.cumsum(mass) - 0.5 * mass) / mass.sum())[inverse])
 
 
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike | None = None) -> float:
@@ -110,12 +110,12 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike |
     ----------
     x, y : (n,)
     weight : (n,), optional
-        Not negative.
+        Negative ones are subtracted.
 
     Returns
     -------
     float
-        NaN if one of them is constant.
+        NaN if one of them is constant, or if weights leave no variance.
 
     Examples
     --------
@@ -124,9 +124,13 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike |
     """
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     w = np.ones(len(a)) if weight is None else np.asarray(weight, np.float64)
-    covariance = np.cov(_rank(a, w), _rank(b, w), aweights=w, ddof=0)
-    scale = np.sqrt(covariance[0, 0] * covariance[1, 1])
-    return float(np.round(covariance[0, 1] / scale, 12)) if scale > 0 else float("nan")
+    w = w / w.sum()
+    ranks = np.stack([_rank(a, w), _rank(b, w)])
+    centred = ranks - (ranks @ w)[:, None]
+    covariance = (centred * w) @ centred.T
+    if not (covariance.diagonal() > 0).all():
+        return float("nan")
+    return float(np.round(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]), 12))
 
 
 def _centred(x: Floats, w: Floats) -> Floats:
@@ -145,12 +149,12 @@ def distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLi
     ----------
     x, y : (n,)
     weight : (n,), optional
-        Not negative.
+        Negative ones are subtracted.
 
     Returns
     -------
     float
-        NaN if one of them is constant.
+        NaN if one of them is constant, or if weights leave no variance.
 
     References
     ----------
@@ -171,26 +175,35 @@ def distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLi
 
 def _correlation(a: Floats, b: Floats, w: Floats) -> float:
     ab, aa, bb = (float(w @ (first * second) @ w) for first, second in ((a, b), (a, a), (b, b)))
-    return float(np.round(np.sqrt(max(ab, 0.0) / np.sqrt(aa * bb)), 12)) if aa * bb > 0 else float("nan")
+    return float(np.round(np.sqrt(max(ab, 0.0) / np.sqrt(aa * bb)), 12)) if min(aa, bb) > 0 else float("nan")
 
 
 def _passing(score: Floats, weight: Floats, eps: float) -> Floats:
     """Return the weights of the rows after a cut; those of a tied score at the threshold are scaled to fill it up."""
-    order = np.argsort(-score, kind="stable")
-    reached = np.cumsum(weight[order])
-    place = min(int(np.searchsorted(reached, eps * reached[-1] * (1 - 1e-12))), len(order) - 1)
-    threshold = score[order[place]]
-    tied, above = score == threshold, score > threshold
-    part = (eps * reached[-1] - weight[above].sum()) / weight[tied].sum()
-    return np.where(above, weight, np.where(tied, weight * min(max(part, 0.0), 1.0), 0.0))
+    values, inverse = np.unique(-score, return_inverse=True)
+    mass = np.bincount(inverse, weight, len(values))
+    reached = np.cumsum(mass)
+    target = eps * reached[-1]
+    # The first of tied scores to reach the target: its weight is positive, whatever the signs of single rows.
+    place = int(np.argmax(reached >= target * (1 - 1e-12)))
+    part = (target - (reached[place] - mass[place])) / mass[place]
+    return np.where(inverse < place, weight, np.where(inverse == place, weight * min(max(part, 0.0), 1.0), 0.0))
+
+
+def _quantiles(x: Floats, weight: Floats, probabilities: Floats) -> Floats:
+    """Return the smallest values with at least these shares of the weight, of either sign, below or at them."""
+    values, inverse = np.unique(x, return_inverse=True)
+    mass = np.bincount(inverse, weight, len(values))
+    below = rising(np.cumsum(mass) / mass.sum())
+    return np.asarray(values[np.minimum(np.searchsorted(below, probabilities * (1 - 1e-12)), len(values) - 1)])
 
 
 def _divergence(
     before: Floats, passing: Floats, bin_of: npt.NDArray[Any], eps: float, rng: np.random.Generator
 ) -> tuple[Divergence, Floats]:
-    after = np.bincount(bin_of, passing, len(before))
+    after = np.maximum(np.bincount(bin_of, passing, len(before)), 0.0)
     n_eff = n_effective(passing)
-    if n_eff < MIN_EFFECTIVE:
+    if n_eff < MIN_EFFECTIVE * (1 - 1e-9):
         return Divergence(float("nan"), float("nan"), float("nan"), n_eff), after / max(after.sum(), 1e-300)
     # What passes is a part of the whole, so it differs less from it than an independent sample of its size would.
     size = max(round(n_eff / (1 - eps)), 1)
@@ -219,7 +232,7 @@ def sculpting(
     score, mass : (n,)
         Rows where one of them is not finite are left out.
     weight : (n,), optional
-        Rows with negative weights, or with zero, are left out.
+        Negative ones are subtracted.
     cuts : sequence of float
         ε_B of the cuts.
     bins : int
@@ -234,7 +247,7 @@ def sculpting(
     Raises
     ------
     ConfigError
-        Fewer than two rows are left.
+        Fewer than two rows are left, or their weights do not sum to something positive.
 
     Examples
     --------
@@ -245,15 +258,15 @@ def sculpting(
     """
     s, m = np.asarray(score, np.float64), np.asarray(mass, np.float64)
     w = np.ones(len(s)) if weight is None else np.asarray(weight, np.float64)
-    keep = np.isfinite(s) & np.isfinite(m) & (w > 0)
+    keep = np.isfinite(s) & np.isfinite(m) & (w != 0)
     s, m, w = s[keep], m[keep], w[keep]
-    if len(s) < 2:
-        raise ConfigError("sculpting needs two rows with score, mass and a positive weight")
+    if len(s) < 2 or not w.sum() > 0:
+        raise ConfigError("sculpting needs two rows with score, mass and a positive sum of weights")
     rng = np.random.default_rng(seed)
-    edges = np.unique(np.quantile(m, np.linspace(0, 1, bins + 1), weights=w, method="inverted_cdf"))
+    edges = np.unique(_quantiles(m, w, np.linspace(0, 1, bins + 1)))
     edges = edges if len(edges) > 1 else np.append(edges, np.nextafter(edges, np.inf))
     bin_of = np.clip(np.searchsorted(edges, m, side="right") - 1, 0, len(edges) - 2)
-    before = np.asarray(np.bincount(bin_of, w, len(edges) - 1), np.float64)
+    before = np.maximum(np.bincount(bin_of, w, len(edges) - 1), 0.0)
     found = {eps: _divergence(before, _passing(s, w, eps), bin_of, eps, rng) for eps in cuts}
     some = rng.choice(len(s), min(rows, len(s)), replace=False)
     x, y, share = _rank(s, w)[some], _rank(m, w)[some], w[some] / w[some].sum()
