@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from coffea_ad import features, regions
+from coffea_ad import features, files, regions
 from coffea_ad.card import EVENT_ID, Golden, InputSpec, ModelCard, RegionSpec, feature_spec, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, network_digest, read_texts
@@ -239,7 +239,7 @@ def new_regions(
     """
     scorer = OnnxScorer(data)
     card = scorer.card
-    if card.calibration is None and (Path(source) / "report.json").is_file() and _has_histograms(source):
+    if card.calibration is None and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
         raise ConfigError("say which regions: --efficiency or --visible-cross-section")
@@ -253,7 +253,9 @@ def new_regions(
         origin = f"results of {', '.join(chosen)}"
     else:
         score, skim = _background(scorer, source, datasets)
-        calibration = card.calibration or regions.calibrate(score, skim.weight, f"skim {Path(source).name}")
+        calibration = card.calibration or regions.calibrate(
+            score, skim.weight, f"skim {Path(files.absolute(source)).name}"
+        )
         update["calibration"] = calibration
         total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
         specs = _specs(efficiencies, visible_cross_sections, total)
@@ -272,7 +274,7 @@ def new_regions(
 
 
 def _has_histograms(source: str | Path) -> bool:
-    return (Path(source) / "histograms.json").is_file()
+    return files.exists(files.join(source, "histograms.json"))
 
 
 def _exact_threshold(calibration: Any, score: Any, weight: Any, eps: float) -> tuple[float, float, float]:
