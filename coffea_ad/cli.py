@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+from coffea_ad import files
 from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
 
 __all__ = ["main"]
@@ -240,7 +241,7 @@ def _show(report: Any, output: str | None) -> None:
     for failed in report.failed:
         _out.print(f"missing: {failed['cause']}", soft_wrap=True, markup=False)
     if output is not None:
-        drawn = _draw(Path(output))
+        drawn = _draw(output)
         _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
@@ -256,7 +257,7 @@ def _merge(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(folder: Path) -> int:
+def _draw(folder: str) -> int:
     """Draw every observable in every region; nothing without histograms or without the plot extra."""
     import importlib.util
 
@@ -271,7 +272,8 @@ def _draw(folder: Path) -> int:
     first = next(iter(results.histograms.values()))
     for observable, histogram in first.items():
         for region in histogram.axes["region"]:
-            plotting.stack(results, observable, region, folder / "figures" / f"{observable}_{region}.png")
+            path = files.join(folder, "figures", f"{observable}_{region}.png")
+            plotting.stack(results, observable, region, path)
             drawn += 1
     return drawn
 
@@ -322,6 +324,7 @@ def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> i
 
     if args.output is None:
         raise ConfigError(f"{args.recipe}: say where the model goes with -o MODEL.onnx")
+    _refuse_url(args.output, "a training")
     path = recipes.find_config(args.config) if args.config is not None else None
     config = load_config(module.Config, path, overrides)
     summary = module.train(config, Path(args.output))
@@ -378,17 +381,28 @@ def _card(args: argparse.Namespace) -> int:
 
 
 def _read(path: str) -> bytes:
+    if files.is_url(path):
+        return files.read(path)
     try:
         return Path(path).read_bytes()
     except OSError as error:
         raise BadModel(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-    _out.print(str(path), soft_wrap=True)
+def _write(path: str | Path, data: bytes) -> None:
+    files.write(path, data)
+    _out.print(str(path), soft_wrap=True, markup=False)
+
+
+def _beside(model: str, what: str) -> str:
+    """Return a name beside a model file: wnae.onnx → wnae-int8.onnx."""
+    return f"{model.removesuffix('.onnx')}-{what}.onnx"
+
+
+def _refuse_url(path: str | None, who: str) -> None:
+    """Raise for what is written to local paths only: a folder called `root:` is never meant."""
+    if path is not None and files.is_url(path):
+        raise ConfigError(f"{path}: {who} writes to local paths only")
 
 
 def _attach(args: argparse.Namespace) -> int:
@@ -400,7 +414,7 @@ def _attach(args: argparse.Namespace) -> int:
     model, described = args.words[1:]
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
-    _write(Path(args.output or Path(model).with_name(Path(model).stem + "-card.onnx")), sealed)
+    _write(args.output or _beside(model, "card"), sealed)
     return 0
 
 
@@ -411,7 +425,7 @@ def _regions(args: argparse.Namespace) -> int:
         _read(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
     )  # fmt: skip
-    _write(Path(args.output or Path(args.model).with_name(Path(args.model).stem + "-regions.onnx")), sealed)
+    _write(args.output or _beside(args.model, "regions"), sealed)
     return 0
 
 
@@ -437,13 +451,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _quantise(args: argparse.Namespace) -> int:
-    path = Path(args.model)
     if args.fold_linear:
         from coffea_ad.nn.folding import fold_linear
 
-        _write(
-            Path(args.output or path.with_name(path.stem + "-folded.onnx")), fold_linear(_read(args.model), args.model)
-        )
+        _write(args.output or _beside(args.model, "folded"), fold_linear(_read(args.model), args.model))
         return 0
     if args.calibration is None:
         raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
@@ -467,19 +478,18 @@ def _quantise(args: argparse.Namespace) -> int:
         )
     for region in made["regions_left_out"]:
         _out.print(f"note: region {region} is not written: it rests on too little, or on a bystander", soft_wrap=True)
-    _write(Path(args.output or path.with_name(path.stem + "-int8.onnx")), sealed)
+    _write(args.output or _beside(args.model, "int8"), sealed)
     return 0
 
 
 def _combine(args: argparse.Namespace) -> int:
     from coffea_ad.nn import combine
 
-    output = Path(args.output)
     sealed = combine(
-        args.models, by=args.by, name=output.stem, background=args.background, datasets=args.datasets,
+        args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
         efficiencies=args.efficiency,
     )  # fmt: skip
-    _write(output, sealed)
+    _write(args.output, sealed)
     return 0
 
 
@@ -727,6 +737,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parse(sys.argv[1:] if argv is None else argv)
     try:
+        if args.verb in ("demo", "simulate", "fileset", "evaluate", "cp"):
+            _refuse_url(args.target if args.verb == "cp" else args.output, args.verb)
         for plugin in args.plugin:
             _load_plugin(plugin)
         return int(args.do(args))
@@ -739,7 +751,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  nobody is to read a traceback who has not asked for it
         if args.traceback or os.environ.get("COFFEA_AD_TRACEBACK", "") not in ("", "0"):
             traceback.print_exception(error)
-        sentence, code = _sentence(error)
+        sentence, code = _sentence(error, getattr(args, "output", None))
         print(f"error: {sentence}", file=sys.stderr)
         return code
 
@@ -750,12 +762,13 @@ def _load_plugin(path: str) -> None:
     recipes.load_plugin(path)
 
 
-def _sentence(error: Exception) -> tuple[str, int]:
+def _sentence(error: Exception, output: str | None) -> tuple[str, int]:
     """Say what went wrong, and with which exit code this ends."""
     if isinstance(error, CoffeaADError):
         return str(error), 1
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+        path = error.filename or output
+        return f"{path}: {error.strerror}" if path else error.strerror, 1
     if isinstance(error, ImportError) and error.name and error.name.partition(".")[0] in _EXTRAS:
         package = error.name.partition(".")[0]
         return f"{package} is needed for this: pip install 'coffea-ad[{_EXTRAS[package]}]'", 1

@@ -16,6 +16,7 @@ __all__ = [
     "IncompleteRun",
     "MissingBranch",
     "MissingIndex",
+    "NotWritten",
     "ProcessorFailed",
     "SimulationError",
     "SkimError",
@@ -29,6 +30,10 @@ class CoffeaADError(Exception):
 
 class BadFile(CoffeaADError):
     """A file cannot be read, or is not what it should be."""
+
+
+class NotWritten(CoffeaADError):
+    """A file cannot be written: no space, no permission, or a server that does not answer."""
 
 
 class BadFeature(CoffeaADError):

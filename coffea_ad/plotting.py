@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.results import Results
 
@@ -40,8 +41,8 @@ def canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float,
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.subplots(rows, columns, squeeze=False)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        with files.replacing(path) as file:
+            figure.savefig(file, dpi=120, format=Path(path).suffix[1:] or "png")
 
 
 def roc(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad import regions
+from coffea_ad import files, regions
 from coffea_ad.card import EVENT_ID, ModelCard, RegionSpec, write_card
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfile import network_digest
@@ -154,7 +154,7 @@ def new_regions(
     """
     scorer = OnnxScorer(data)
     card = scorer.card
-    if card.calibration is None and (Path(source) / "report.json").is_file() and _has_histograms(source):
+    if card.calibration is None and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
         raise ConfigError("say which regions: --efficiency or --visible-cross-section")
@@ -168,7 +168,9 @@ def new_regions(
         origin = f"results of {', '.join(chosen)}"
     else:
         score, skim = _background(scorer, source, datasets)
-        calibration = card.calibration or regions.calibrate(score, skim.weight, f"skim {Path(source).name}")
+        calibration = card.calibration or regions.calibrate(
+            score, skim.weight, f"skim {Path(files.absolute(source)).name}"
+        )
         update["calibration"] = calibration
         total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
         specs = _specs(efficiencies, visible_cross_sections, total)
@@ -187,7 +189,7 @@ def new_regions(
 
 
 def _has_histograms(source: str | Path) -> bool:
-    return (Path(source) / "histograms.json").is_file()
+    return files.exists(files.join(source, "histograms.json"))
 
 
 def _exact_threshold(calibration: Any, score: Any, weight: Any, eps: float) -> tuple[float, float, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import hist
 import uhi.io.json
 import uproot
 
-from coffea_ad.errors import BadFile
+from coffea_ad import files
+from coffea_ad.errors import BadFile, NotWritten
 from coffea_ad.weights import normalisation
 
 __all__ = ["Results", "load_results", "save_results"]
@@ -52,26 +55,44 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     histograms : {dataset: {observable: Hist}}
         Raw.
     report : dict
-    folder : path
+    folder : path or fsspec URL
+
+    Raises
+    ------
+    NotWritten
+        Results of an earlier run are as they were, unless only the ROOT file, which is the last, could not be written; in a
+        new folder there is the report at least.
     """
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
     results = Results(histograms, _finite(dict(report)))
-    parts = {}
+    text, root = b"", b""
     if any(histograms.values()):
-        text = json.dumps(histograms, default=uhi.io.json.default)
-        results.report["histograms"] = hashlib.sha256(text.encode()).hexdigest()
-        results.report["notes"] = [*report.get("notes", ()), *_write_root(results, out / "histograms.root.part")]
-        parts["histograms.json"] = text.encode()
-    parts["report.json"] = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
-    for name, content in parts.items():
-        (out / f"{name}.part").write_bytes(content)
-    # all at once, at the end: a report must never stand beside another run's histograms
-    for name in ("histograms.root", "histograms.json", "report.json"):
-        if (out / f"{name}.part").exists():
-            (out / f"{name}.part").replace(out / name)
-        else:
-            (out / name).unlink(missing_ok=True)
+        text = json.dumps(histograms, default=uhi.io.json.default).encode()
+        results.report["histograms"] = hashlib.sha256(text).hexdigest()
+        root, problems = _as_root(results)
+        results.report["notes"] = [*report.get("notes", ()), *problems]
+    told = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
+    paths = {name: files.join(folder, name) for name in ("report.json", "histograms.json", "histograms.root")}
+    try:
+        with ExitStack() as together:  # a report must never stand beside another run's histograms
+            names = ["report.json", *(["histograms.json"] if text else [])]  # closed in the other order
+            opened = {name: together.enter_context(files.replacing(paths[name])) for name in names}
+            for name, file in opened.items():
+                file.write(told if name == "report.json" else text)
+                file.flush()
+    except NotWritten as error:
+        if not files.exists(paths["report.json"]):
+            files.write(paths["report.json"], told)  # the small one may fit yet
+            raise NotWritten(f"{error}; the report alone is in {folder}") from error
+        raise
+    for name, content in (("histograms.json", text), ("histograms.root", root)):
+        if not content:
+            files.remove(paths[name])
+    if root:
+        try:
+            files.write(paths["histograms.root"], root)
+        except NotWritten as error:
+            files.remove(paths["histograms.root"])  # an older one would not be that of the report
+            raise NotWritten(f"{error}; report.json and histograms.json are complete") from error
     return results
 
 
@@ -84,10 +105,18 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_root(results: Results, path: Path) -> list[str]:
+class _Memory(io.BytesIO):
+    """Bytes that outlive the file that is written into them."""
+
+    def close(self) -> None:
+        pass
+
+
+def _as_root(results: Results) -> tuple[bytes, list[str]]:
     """One TH1 per observable/region/dataset/variation, at luminosity, as combine and pyhf take them; say what was not."""
     problems = []
-    with uproot.recreate(path) as file:
+    content = _Memory()
+    with uproot.recreate(content) as file:
         for dataset, observables in results.histograms.items():
             try:
                 norm = results.norm(dataset)
@@ -98,7 +127,7 @@ def _write_root(results: Results, path: Path) -> list[str]:
                             file[name] = histogram[{"region": region, "variation": variation}] * norm
             except Exception as error:  # noqa: BLE001  the histograms themselves must not be lost for it
                 problems.append(f"{dataset} is not in histograms.root ({type(error).__name__}: {str(error)[:120]})")
-    return problems
+    return content.getvalue(), problems
 
 
 def load_results(folder: str | Path) -> Results:
@@ -109,18 +138,20 @@ def load_results(folder: str | Path) -> Results:
     BadFile
         It is none.
     """
-    root = Path(folder)
-    if not (root / "report.json").is_file():
+    root = folder
+    if not files.exists(files.join(root, "report.json")):
         raise BadFile(f"{root}: there is no report.json; this is not a results folder")
     try:
-        report = json.loads((root / "report.json").read_text())
+        report = json.loads(files.read(files.join(root, "report.json")))
         lacking = [k for k in ("datasets", "lumi", "notes", "throughput", "key") if k not in report]
         if not isinstance(report, dict) or lacking:
             raise BadFile(f"{root}: its report.json is none of a run")
-        if not (root / "histograms.json").is_file():
+        if not files.exists(files.join(root, "histograms.json")):
+            if "histograms" in report:
+                raise BadFile(f"{root}: there is a report, but its histograms.json is not there")
             return Results({}, report)
-        text = (root / "histograms.json").read_text()
-        if report.get("histograms", digest := hashlib.sha256(text.encode()).hexdigest()) != digest:
+        text = files.read(files.join(root, "histograms.json"))
+        if report.get("histograms", digest := hashlib.sha256(text).hexdigest()) != digest:
             raise BadFile(
                 f"{root}: the histograms are not those of the report; was the run ended while it was writing?"
             )

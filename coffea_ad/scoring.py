@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from coffea_ad import files
 from coffea_ad.card import ModelCard, read_card
-from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import check_graph, output_names, part_for, verify
 
 __all__ = ["OnnxScorer"]
@@ -76,7 +77,9 @@ class OnnxScorer:
         else:
             self.name = str(model)
             try:
-                self.data = Path(model).read_bytes()
+                self.data = files.read(model) if files.is_url(model) else Path(model).read_bytes()
+            except BadFile as error:
+                raise BadModel(str(error)) from None
             except OSError as error:
                 raise BadModel(f"{model}: cannot be read ({error.strerror})") from None
         self.batch, self.threads, self.providers = batch, threads, tuple(providers)

@@ -9,7 +9,6 @@ of what is not 0.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from coffea_ad import features
+from coffea_ad import features, files
 from coffea_ad.card import feature_spec
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
@@ -136,11 +135,11 @@ def write_chunk(
     sumw: float,
     collection: str = "FatJet",
 ) -> str:
-    """Write the rows of a chunk under a temporary name, then rename the file.
+    """Write the rows of a chunk: the file is there as a whole or not at all.
 
     Parameters
     ----------
-    output : path
+    output : path or fsspec URL
         Folder of the skim.
     events : NanoEvents
         The whole chunk, for its metadata.
@@ -159,6 +158,10 @@ def write_chunk(
     -------
     str
         Path of the file.
+
+    Raises
+    ------
+    NotWritten
     """
     metadata = events.metadata
     described = tuple(described)
@@ -179,26 +182,23 @@ def write_chunk(
         **{k: metadata[k] for k in ("xsec", "cross_section") if k in metadata},
     }
     table = pa.table(dict(columns)).replace_schema_metadata({SKIM_KEY: json.dumps(record)})
-    folder = Path(output) / metadata["dataset"]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
-    return str(path)
+    name = f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
+    path = files.join(output, metadata["dataset"], name)
+    with files.replacing(path) as file:
+        pq.write_table(table, file, compression="zstd")
+    return path
 
 
-def write_manifest(report: Any, output: Path) -> None:
+def write_manifest(report: Any, output: str | Path) -> None:
     """Write manifest.json: which files are the skim. Datasets of earlier runs into the same folder stay in it."""
-    path = output / "manifest.json"
-    datasets = json.loads(path.read_text())["datasets"] if path.exists() else {}
+    folder = files.absolute(output)
+    path = files.join(folder, "manifest.json")
+    datasets = json.loads(files.read(path))["datasets"] if files.exists(path) else {}
     for name in set(report.datasets) - set(report.outputs):
         datasets.pop(name, None)  # what an earlier run left is not this one's
     for name, out in report.outputs.items():
-        files = sorted(str(Path(f).relative_to(output.resolve())) for f in out["files"])
+        names = sorted(f.removeprefix(folder).lstrip("/") for f in out["files"])
         counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
         counts["sumw"] = report.datasets[name]["sumw"]
-        datasets[name] = {**counts, "files": files, "config": report.config, "versions": report.versions}
-    temporary = path.with_name("manifest.json.part")
-    temporary.write_text(json.dumps({"datasets": datasets}, indent=1))
-    temporary.replace(path)
+        datasets[name] = {**counts, "files": names, "config": report.config, "versions": report.versions}
+    files.write(path, json.dumps({"datasets": datasets}, indent=1).encode())

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from coffea_ad import features
+from coffea_ad import features, files
 from coffea_ad.card import FeatureSpec, feature_spec
 from coffea_ad.errors import SkimError, unknown_text
 from coffea_ad.rows import Keep, Rows, read_rows, stored_columns
@@ -81,13 +81,17 @@ class Skim:
 
 
 def _manifest(folder: str | Path) -> dict[str, Any]:
+    nothing = SkimError(f"{folder}: there is no skim here, or it did not finish (no manifest.json)")
+    path = files.join(folder, "manifest.json")
+    if not files.exists(path):
+        raise nothing
     try:
-        return dict(json.loads((Path(folder) / "manifest.json").read_text())["datasets"])
-    except (OSError, ValueError, KeyError):
-        raise SkimError(f"{folder}: there is no skim here, or it did not finish (no manifest.json)") from None
+        return dict(json.loads(files.read(path))["datasets"])
+    except (ValueError, KeyError):
+        raise nothing from None
 
 
-def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[Path]]:
+def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[str]]:
     """Return the parquet files of each dataset in a skim folder, as its manifest lists them.
 
     Other files that may lie there, from inputs that were replaced since, are not part of the skim.
@@ -97,21 +101,20 @@ def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, li
     SkimError
         There is no finished skim, it has not these datasets, or a file is missing.
     """
-    root = Path(folder)
-    manifest = _manifest(root)
+    manifest = _manifest(folder)
     for name in datasets:
         if name not in manifest:
-            raise SkimError(f"{root}: " + unknown_text("dataset", name, manifest))
-    found = {name: [root / f for f in manifest[name]["files"]] for name in (datasets or sorted(manifest))}
-    for path in (p for files in found.values() for p in files):
-        if not path.is_file():
+            raise SkimError(f"{folder}: " + unknown_text("dataset", name, manifest))
+    listed = {name: [files.join(folder, f) for f in manifest[name]["files"]] for name in (datasets or sorted(manifest))}
+    for path in (p for paths in listed.values() for p in paths):
+        if not files.is_url(path) and not files.exists(path):  # a remote one says so when it is read
             raise SkimError(f"{path}: the manifest lists this file, but it is not there")
-    return found
+    return listed
 
 
-def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
+def _metadata(path: str, local: Path) -> tuple[pa.Schema, dict[str, Any]]:
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(local)
     except (pa.ArrowInvalid, OSError) as error:
         raise SkimError(f"{path}: not a readable parquet file ({error})") from None
     if not schema.metadata or SKIM_KEY not in schema.metadata:
@@ -119,7 +122,7 @@ def _metadata(path: Path) -> tuple[pa.Schema, dict[str, Any]]:
     return schema, json.loads(schema.metadata[SKIM_KEY])
 
 
-def _stored_key(path: Path, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
+def _stored_key(path: str, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
     """Return under which name a file holds all columns of a feature, perhaps among others."""
     feature, stored = features.get(spec.name), metadata["features"]
     names = [c.name for c in spec.columns]
@@ -137,7 +140,7 @@ def _stored_key(path: Path, metadata: Mapping[str, Any], spec: FeatureSpec) -> s
     raise SkimError(f"{path}: " + unknown_text("feature", spec.key, stored))
 
 
-def _check_feature(path: Path, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
+def _check_feature(path: str, schema: pa.Schema, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
     """Refuse a file that does not hold a feature as it is computed today; return the name of what it holds."""
     key = _stored_key(path, metadata, spec)
     stored, selects = metadata["features"][key], features.get(spec.name).selects
@@ -209,8 +212,8 @@ def load_skim(
 
     Parameters
     ----------
-    folder : path
-        What `coffea-ad run skim -o` wrote.
+    folder : path or fsspec URL
+        What `coffea-ad run skim -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
     feature, options : str, mapping
         The model's input.
     datasets : sequence of str
@@ -248,11 +251,13 @@ def load_skim(
     flavours: set[str] = set()
     selection: dict[str, Any] = {}
     simulated: dict[str, bool] = {}
-    for dataset, files in skim_files(folder, datasets).items():
-        sumw[dataset] = _manifest(folder)[dataset]["sumw"]
-        for path in files:
-            schema, metadata = _metadata(path)
-            stored.append((path, _check_feature(path, schema, metadata, spec)))
+    manifest = _manifest(folder)
+    for dataset, addresses in skim_files(folder, datasets).items():
+        sumw[dataset] = manifest[dataset]["sumw"]
+        for path in addresses:
+            local = files.local_copy(path)
+            schema, metadata = _metadata(path, local)
+            stored.append((local, _check_feature(path, schema, metadata, spec)))
             flavours.add(metadata["flavour"])
             if selection and metadata["selection"] != selection:
                 raise SkimError(f"{path}: this file was skimmed with another selection than those before it")
@@ -260,12 +265,12 @@ def load_skim(
             simulated[dataset] = metadata["is_mc"]
             if metadata["is_mc"] and (weights != "none" or has_cross_section(metadata)):
                 xsec[dataset] = cross_section(dataset, metadata)
-            with path.open("rb") as file:
-                hashes[f"{dataset}/{path.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
+            with local.open("rb") as file:
+                hashes[f"{dataset}/{local.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
             features_of = tuple(f"{key}." for key in metadata["features"])
             others = [c for c in schema.names if not c.startswith(features_of)]
             try:
-                table = pq.read_table(path, columns=others, filters=[tuple(f) for f in filters] or None)
+                table = pq.read_table(local, columns=others, filters=[tuple(f) for f in filters] or None)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
             tables.append(table)

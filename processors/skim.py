@@ -19,6 +19,7 @@ from coffea.analysis_tools import PackedSelection
 from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
+from coffea_ad import files
 from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.corrections.jets import JetVetoMapConfig
@@ -61,7 +62,7 @@ class Processor(processor.ProcessorABC):
         if taggers:
             raise ConfigError("skim: takes no --model")
         self.config = config
-        self.output = str(Path(output).resolve())
+        self.output = files.absolute(output)
         asked = Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map)
         self.corrector = Corrector(asked, config.collection)
         certified = ["certified"] if config.lumi_mask else []

@@ -21,6 +21,7 @@ from coffea.analysis_tools import PackedSelection
 from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
+from coffea_ad import files
 from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.corrections.jets import JetVetoMapConfig
@@ -72,7 +73,7 @@ class Processor(processor.ProcessorABC):
         if taggers:
             raise ConfigError("skim_events: takes no --model")
         self.config = config
-        self.output = str(Path(output).resolve())
+        self.output = files.absolute(output)
         self.corrector = Corrector(Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map))
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []

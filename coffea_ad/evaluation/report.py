@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad import plotting
+from coffea_ad import files, plotting
 from coffea_ad.evaluation.differences import Difference, difference
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
@@ -267,10 +267,10 @@ def write(evaluation: Evaluation, folder: str | Path) -> list[Path]:
     out = Path(folder)
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / name for name in ("evaluation.json", "evaluation.csv", "table.md")]
-    paths[0].write_text(json.dumps(as_dict(evaluation), indent=1, allow_nan=False))
+    files.write(paths[0], json.dumps(as_dict(evaluation), indent=1, allow_nan=False).encode())
     write_csv(evaluation, paths[1], channel="+".join(evaluation.provenance.get("datasets", ["background"])))
     notes = [f"- {note}" for note in evaluation.notes]
-    paths[2].write_text("\n".join([*(t.markdown() for t in listings(evaluation)), *notes, ""]))
+    files.write(paths[2], "\n".join([*(t.markdown() for t in listings(evaluation)), *notes, ""]).encode())
     return paths if importlib.util.find_spec("mplhep") is None else [*paths, *_draw(evaluation, out / "figures")]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from coffea_ad import features, regions
+from coffea_ad import features, files, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.nn.folded import Folded
@@ -209,7 +208,6 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDAr
     final = Path(path)
     if card.folds != (model.folds if isinstance(model, Folded) else None):
         raise BadModel(f"{final}: the folds of the card, {card.folds}, are not those of the model")
-    final.parent.mkdir(parents=True, exist_ok=True)
     cpu = model.to("cpu").eval()
     data = write_card(_graph(cpu, card.outputs), card, str(final))
     if x is None and card.golden is not None:
@@ -217,7 +215,5 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDAr
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(cpu, data, x)
-    temporary = final.with_name(final.name + ".part")
-    temporary.write_bytes(data)
-    os.replace(temporary, final)  # noqa: PTH105
+    files.write(final, data)
     return final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import io
 import json
 import math
 import warnings
@@ -15,6 +16,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
 from coffea_ad.nn.model import Model
@@ -298,6 +300,7 @@ def _load(out: Path | None, fingerprint: str, device: torch.device) -> dict[str,
 
 
 def _save(out: Path, training: _Training, fingerprint: str) -> None:
-    torch.save({**training.state(), "fingerprint": fingerprint}, out / "checkpoint.pt.part")
-    (out / "checkpoint.pt.part").replace(out / "checkpoint.pt")
-    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in training.history))
+    state = io.BytesIO()
+    torch.save({**training.state(), "fingerprint": fingerprint}, state)
+    files.write(out / "checkpoint.pt", state.getvalue())
+    files.write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in training.history).encode())

@@ -10,7 +10,7 @@ from typing import Any
 
 import hist
 
-from coffea_ad import recipes
+from coffea_ad import files, recipes
 from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import ConfigError, IncompleteRun
 from coffea_ad.filesets import load_fileset
@@ -69,8 +69,8 @@ def run(
         Another cluster than the own one: a kind such as "htcondor", a file of site settings, or a client that is connected.
     chunksize : int
         Events per chunk.
-    output : path, optional
-        Results folder.
+    output : path or fsspec URL, optional
+        Results folder, such as `results/` or `root://host//results`.
     lumi : float
         fb⁻¹, for the normalised histograms.
     test : bool
@@ -131,7 +131,7 @@ def run(
     report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
     if output is not None:
-        _save(report, job.module, Path(output))
+        _save(report, job.module, output)
     return _complete(report, allow_missing=allow_missing)
 
 
@@ -150,7 +150,7 @@ def resubmit(
 
     Parameters
     ----------
-    folder : path
+    folder : path or fsspec URL
         Results folder of the earlier run, which says what is missing.
     executor, workers, scheduler, cluster, allow_missing, progress, retries
         As for `run`.
@@ -203,7 +203,7 @@ def resubmit(
     report = as_report(both.report, kept)
     save_results(both.histograms, report.to_dict(), folder)
     if job.module is not None and hasattr(job.module, "finish"):
-        job.module.finish(report, Path(folder))
+        job.module.finish(report, _place(folder))
     return _complete(report, allow_missing=allow_missing)
 
 
@@ -270,8 +270,13 @@ def _histograms(report: RunReport) -> dict[str, Any]:
     return found
 
 
-def _save(report: RunReport, module: ModuleType | None, output: Path) -> None:
+def _place(folder: str | Path) -> str | Path:
+    """Return a local folder as a path, and a URL as it is, for the `finish` of a recipe."""
+    return str(folder) if files.is_url(folder) else Path(folder)
+
+
+def _save(report: RunReport, module: ModuleType | None, output: str | Path) -> None:
     found = _histograms(report)  # its notes go into the report
     save_results(found, report.to_dict(), output)
     if module is not None and hasattr(module, "finish"):
-        module.finish(report, output)
+        module.finish(report, _place(output))

@@ -13,11 +13,11 @@ from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
-import fsspec
 import lz4.frame
 from coffea.processor.checkpointer import CheckpointerABC
 
-from coffea_ad.errors import ConfigError
+from coffea_ad import files
+from coffea_ad.errors import BadFile, ConfigError, NotWritten
 from coffea_ad.features import registered
 from coffea_ad.recipes import own_files
 
@@ -28,7 +28,7 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 class Checkpoints(CheckpointerABC):
-    """Results of chunks at an fsspec URL, one file a chunk, written under another name and renamed.
+    """Results of chunks in a folder or at an fsspec URL, one file a chunk, written under another name and renamed.
 
     They are pickles: whoever can write into the folder can run code in a run that reads it.
 
@@ -41,42 +41,41 @@ class Checkpoints(CheckpointerABC):
     """
 
     def __init__(self, url: str, key: str) -> None:
-        try:
-            self.fs, root = fsspec.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"{url}: checkpoints cannot be kept there ({error})") from None
-        self.url, self.root = url, f"{root.rstrip('/')}/{key[:32]}"
+        if files.is_url(url):
+            files.require_filesystem(url)
+        self.url, self.root = url, files.join(files.absolute(url), key[:32])
 
     def path(self, metadata: Mapping[str, Any]) -> str:
         """Return the file of a chunk; the metadata of the dataset count, since a processor may use them."""
         name = f"{metadata['entrystart']}-{metadata['entrystop']}-{digest_of(dict(metadata))[:12]}"
-        return f"{self.root}/{metadata['dataset']}/{metadata['fileuuid']}/{name}.lz4"
+        return files.join(self.root, metadata["dataset"], metadata["fileuuid"], f"{name}.lz4")
 
     def load(self, metadata: Mapping[str, Any], processor_instance: Any) -> Any:
         """Return the result of a chunk, or None if there is none, if it is damaged, or if what it wrote is gone."""
         try:
-            data = self.fs.cat_file(self.path(metadata))
+            data = files.read(self.path(metadata))
             if hashlib.sha256(data[_SHA:]).digest() != data[:_SHA]:
                 return None
-            found = pickle.loads(lz4.frame.decompress(data[_SHA:]))  # noqa: S301  trusted folders only, as documented
+            result = pickle.loads(lz4.frame.decompress(data[_SHA:]))  # noqa: S301  trusted folders only, as documented
         except Exception:  # noqa: BLE001  whatever is wrong with it, the chunk is computed
             return None
         if getattr(processor_instance, "fills_histograms", True):
-            return found
-        outputs = [out for out in found.get("out", {}).values() if isinstance(out, Mapping)]
+            return result
+        outputs = [out for out in result.get("out", {}).values() if isinstance(out, Mapping)]
         written = [f for out in outputs if isinstance(out.get("files"), set) for f in out["files"]]
-        return found if all(Path(f).is_file() for f in written) else None
+        try:
+            return result if all(files.exists(f) for f in written) else None
+        except (BadFile, ConfigError):
+            return None
 
     def save(self, output: Any, metadata: Mapping[str, Any], processor_instance: Any) -> str:  # noqa: ARG002
         """Keep the result of a chunk; return why that was not possible, or an empty string."""
-        path = self.path(metadata)
-        temporary = f"{path}.{uuid.uuid4().hex[:8]}.part"
         try:
             data = lz4.frame.compress(pickle.dumps(output, protocol=pickle.HIGHEST_PROTOCOL))
-            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            self.fs.pipe_file(temporary, hashlib.sha256(data).digest() + data)
-            self.fs.mv(temporary, path)
-        except Exception as error:  # noqa: BLE001  a full disk must not cost the result itself
+            files.write(self.path(metadata), hashlib.sha256(data).digest() + data)
+        except NotWritten as error:  # a full disk must not cost the result itself
+            return f"{self.url}: {files.why(error.__cause__ or error)}"
+        except Exception as error:  # noqa: BLE001  nor a result that cannot be pickled
             return f"{type(error).__name__}: {str(error)[:100]}"
         return ""
 
@@ -87,25 +86,11 @@ class Checkpoints(CheckpointerABC):
         ------
         ConfigError
         """
-        path = f"{self.root}/.probe-{uuid.uuid4().hex[:8]}"
         try:
-            self.fs.makedirs(self.root, exist_ok=True)
-            self.fs.pipe_file(path, b"here")
-        except Exception as error:  # noqa: BLE001  file systems raise what they like
-            raise ConfigError(f"{self.url}: checkpoints cannot be written there ({error})") from None
-        return path
-
-    def sees(self, probe: str) -> bool:
-        """Say whether this process sees the probe."""
-        try:
-            self.fs.invalidate_cache()
-            return bool(self.fs.cat_file(probe) == b"here")
-        except Exception:  # noqa: BLE001  any reason is a no
-            return False
-
-    def remove(self, probe: str) -> None:
-        """Remove the probe."""
-        self.fs.rm_file(probe)
+            return files.probe(self.root)
+        except NotWritten as error:
+            reason = files.why(error.__cause__ or error)
+            raise ConfigError(f"{self.url}: checkpoints cannot be written there ({reason})") from None
 
 
 def digest_of(content: Any) -> str:

@@ -11,6 +11,7 @@ import hist
 from coffea.processor import accumulate
 from coffea.processor.executor import WorkItem
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.reports import COUNTED, RunReport, decode, encode, sum_of_weights
@@ -39,7 +40,7 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
     """
     if len(folders) < 2:
         raise ConfigError("merge takes at least two results folders")
-    if (Path(output) / "report.json").exists():
+    if files.exists(files.join(output, "report.json")):
         raise ConfigError(f"{output}: there are results in it already; merge into a new folder")
     loaded = [load_results(folder) for folder in folders]
     both = loaded[0]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from coffea.processor.executor import WorkItem
 from rich.console import Console
 
+from coffea_ad import files
 from coffea_ad.clusters import ClusterConfig, connect, describe
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema
@@ -120,17 +121,6 @@ def _groups(datasets: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
     return groups
 
 
-def _writable(path: Path) -> None:
-    """Make the results folder before the run: finding out afterwards would lose the work."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"{path}: results cannot be written there ({error.strerror})") from None
-
-
 class _Never(Exception):
     """What is never raised: coffea drops what it is told to skip, and tells nobody."""
 
@@ -165,7 +155,7 @@ class Plan:
     def key(self, output: str | Path | None) -> dict[str, Any]:
         """Return all that the result of a chunk depends on."""
         job = self.job
-        writes = None if job.fills_histograms or output is None else str(Path(output).resolve())
+        writes = None if job.fills_histograms or output is None else files.absolute(output)
         digests = [t.scorer.digest for t in job.taggers]
         return run_key(
             job.instance, job.module, models=digests, config=job.resolved, versions=versions(), output=writes
@@ -194,7 +184,7 @@ class Plan:
         """
         job, notes = self.job, []  # type: ignore[var-annotated]
         if output is not None:
-            _writable(Path(output))
+            files.require_writable(output, "results")  # before the run: finding out afterwards would lose the work
         normalise = output is not None and job.fills_histograms
         # what is missing still must not keep the rest from being done
         tolerant = self.allow_missing or facts is not None
@@ -211,7 +201,8 @@ class Plan:
             if self.executor == "dask":
                 if self.progress:
                     Console(stderr=True).print(f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False)
-                check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes)
+                written = None if job.fills_histograms or output is None else files.absolute(output)
+                check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes, output=written)
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
             chunks, found = _open(runner, _without(fileset, given), self.retries)
             chunks, found = [*given, *chunks], {**(facts or {}), **found}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from coffea_ad import files
 from coffea_ad._version import __version__
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
@@ -99,9 +100,9 @@ def check_files(
     return found
 
 
-def _first_good(files: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str]]:
+def _first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str]]:
     """Return the first file with events and its branches; the others are found out by the run itself."""
-    for path, tree in files.items():
+    for path, tree in paths.items():
         try:
             opened = OPEN_FILES.get(path)
             events, names = opened.tree(tree)
@@ -194,8 +195,8 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _facts(models: Sequence[bytes], checkpoints: Checkpoints | None, probe: str) -> dict[str, Any]:
-    """On a worker: versions, the models' digests with their golden rows re-evaluated, and whether checkpoints are seen."""
+def _facts(models: Sequence[bytes], probes: Sequence[str]) -> dict[str, Any]:
+    """On a worker: versions, the models' digests with their golden rows re-evaluated, and which folders it does not see."""
     digests = []
     for data in models:
         scorer = OnnxScorer(data)
@@ -204,12 +205,30 @@ def _facts(models: Sequence[bytes], checkpoints: Checkpoints | None, probe: str)
     return {
         "versions": {"python": platform.python_version(), **versions()},
         "models": digests,
-        "checkpoints": checkpoints is None or checkpoints.sees(probe),
+        "unseen": [probe for probe in probes if not files.sees(probe)],
     }
 
 
-def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints | None, notes: list[str]) -> None:
+def check_workers(
+    client: Any,
+    models: Sequence[bytes],
+    checkpoints: Checkpoints | None,
+    notes: list[str],
+    *,
+    output: str | None = None,
+) -> None:
     """Compare the workers of a dask cluster with the client, and send them this package if they lack it.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    models : sequence of bytes
+    checkpoints : Checkpoints or None
+        Which workers must see.
+    notes : list of str
+        Takes what differs and does no harm.
+    output : str, optional
+        Folder that workers write files into, and must share with this process.
 
     Raises
     ------
@@ -228,12 +247,16 @@ def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints
         if without:
             _ship(client)
             notes.append(f"coffea_ad was sent to the workers; {len(without)} of {len(specs)} lacked it")
-    probe = checkpoints.probe() if checkpoints is not None else ""
+    shared = {} if checkpoints is None else {checkpoints.probe(): f"the checkpoints at {checkpoints.url}"}
+    if output is not None:
+        shared[files.probe(output)] = (
+            f"the output folder {output}, and what it writes would be lost; a URL does without a shared disk"
+        )
     try:
-        facts = client.run(_facts, list(models), checkpoints, probe, on_error="return")
+        facts = client.run(_facts, list(models), list(shared), on_error="return")
     finally:
-        if checkpoints is not None:
-            checkpoints.remove(probe)
+        for probe in shared:
+            files.remove(probe)
     here = {"python": platform.python_version(), **versions()}
     loose: dict[str, str] = {}
     for address, found in sorted(facts.items()):
@@ -247,8 +270,8 @@ def check_workers(client: Any, models: Sequence[bytes], checkpoints: Checkpoints
                         f"worker {address} has {package} {other}, the client {version}; they must be the same"
                     )
                 loose[package] = f"{package} {other} on workers, {version} here"
-        if not found["checkpoints"]:
-            raise ConfigError(f"worker {address} does not see the checkpoints at {checkpoints and checkpoints.url}")
+        for probe in found["unseen"]:
+            raise ConfigError(f"worker {address} does not see {shared[probe]}")
     if loose:
         notes.append("versions differ: " + "; ".join(loose.values()))
 
