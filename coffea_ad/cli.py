@@ -18,6 +18,7 @@ from rich.table import Table
 
 from coffea_ad import files
 from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
+from coffea_ad.outputs import EVALUATION, RESULTS, TRAINING, check_file, check_folder, clear_figures, existing
 
 __all__ = ["main"]
 
@@ -48,6 +49,7 @@ def _table(title: str, *columns: str) -> Table:
 def _demo(args: argparse.Namespace) -> int:
     from coffea_ad.demo import demo
 
+    check_folder(args.output, (*RESULTS, *EVALUATION))
     demo(Path(args.output), seed=args.seed, scale=args.scale, workers=args.workers)
     return 0
 
@@ -64,6 +66,8 @@ def _simulate(args: argparse.Namespace) -> int:
         _out.print(table)
         return 0
     output = args.output or f"{args.name}.root"
+    if args.name in PROCESSES:
+        check_file(output, suffix=".root", force=args.force)
     record = simulate(
         args.name, args.events, output, seed=args.seed, layout=args.layout,
         parameters=parse_overrides(args.parameters), workers=args.workers,
@@ -104,14 +108,14 @@ def _features(args: argparse.Namespace) -> int:
 def _cp(args: argparse.Namespace) -> int:
     from coffea_ad import recipes
 
-    for path in recipes.copy(args.name, args.target):
+    for path in recipes.copy(args.name, args.target, force=args.force):
         _out.print(str(path), soft_wrap=True)
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
     from coffea_ad import recipes
-    from coffea_ad.errors import IncompleteRun
+    from coffea_ad.errors import IncompleteRun, NotNormalisable
 
     if args.help:
         return _help(args)
@@ -128,17 +132,22 @@ def _run(args: argparse.Namespace) -> int:
             return _interrupted(args)
     if args.fileset is None:
         raise ConfigError(f"{args.recipe}: a processor needs --fileset")
+    if args.output is None and not args.test:
+        raise ConfigError(f"{args.recipe}: say where the results go with -o FOLDER; without, only --test runs")
     from coffea_ad.running import run
 
     try:
         report = run(
-            args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output,
+            args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output, force=args.force,
             chunksize=args.chunksize, lumi=args.lumi, test=args.test, limit_files=args.limit_files,
             limit_chunks=args.limit_chunks, checkpoints=args.checkpoints, preflight=args.preflight,
             providers=args.provider or ("CPUExecutionProvider",), **_execution(args),
         )  # fmt: skip
     except IncompleteRun as error:
         return _incomplete(args, error)
+    except NotNormalisable as error:
+        _show(error.report, args.output)
+        raise
     _show(report, args.output)
     return 0
 
@@ -165,28 +174,27 @@ def _interrupted(args: argparse.Namespace) -> int:
 
 
 def _resubmit(args: argparse.Namespace) -> int:
-    from coffea_ad.errors import IncompleteRun
+    from coffea_ad.errors import IncompleteRun, NotNormalisable
     from coffea_ad.running import resubmit
 
     given = [
         name
         for name in (
             "recipe", "overrides", "output", "fileset", "model", "config", "limit_files", "limit_chunks", "checkpoints", "test",
-            "unblind", "provider",
+            "unblind", "provider", "force", "lumi",
         )
         if getattr(args, name)
     ]  # fmt: skip
-    given += [
-        name
-        for name, usual in (("chunksize", 100_000), ("lumi", 1.0), ("preflight", True))
-        if getattr(args, name) != usual
-    ]
+    given += [name for name, usual in (("chunksize", 100_000), ("preflight", True)) if getattr(args, name) != usual]
     if given:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(given)}")
     try:
         report = resubmit(args.resubmit, **_execution(args))
     except IncompleteRun as error:
         return _incomplete(args, error)
+    except NotNormalisable as error:
+        _show(error.report, args.resubmit)
+        raise
     _show(report, args.resubmit)
     return 0
 
@@ -223,13 +231,15 @@ def _incomplete(args: argparse.Namespace, error: Any) -> int:
 def _show(report: Any, output: str | None) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
     t = report.throughput
+    at = "" if report.lumi is None else f", at {report.lumi:g} fb⁻¹"
     table = _table(
-        f"{report.processor}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
-        "dataset", "files", "chunks", "events", "sumw", "failed",
+        f"{report.processor}{at}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
+        "dataset", "files", "chunks", "events", "sumw", "N_eff", "failed",
     )  # fmt: skip
     for name, d in report.datasets.items():
         chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
-        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}", str(len(d["failed"])))
+        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}", _effective(d),
+                      str(len(d["failed"])))  # fmt: skip
     _out.print(table)
     for note in report.notes:
         _out.print(f"note: {note}", soft_wrap=True, markup=False)
@@ -240,18 +250,26 @@ def _show(report: Any, output: str | None) -> None:
                 _out.print(f"undefined inputs of {model} in {dataset}: {lost}", soft_wrap=True, markup=False)
     for failed in report.failed:
         _out.print(f"missing: {failed['cause']}", soft_wrap=True, markup=False)
-    if output is not None:
+    if output is None:
+        _out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
+    else:
         drawn = _draw(output)
         _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
+
+
+def _effective(entry: dict[str, Any]) -> str:
+    value = entry.get("n_effective")
+    return "–" if value is None else f"{value:.6g}"
 
 
 def _merge(args: argparse.Namespace) -> int:
     from coffea_ad.running.merging import merge
 
-    results = merge(args.folders, args.output)
-    table = _table("merged", "dataset", "files", "events", "sumw", "fb⁻¹")
+    results = merge(args.folders, args.output, force=args.force)
+    table = _table("merged", "dataset", "files", "events", "sumw", "N_eff", "fb⁻¹")
     for name, d in results.report["datasets"].items():
-        table.add_row(name, str(len(d["files"])), str(d["events"]), f"{d['sumw']:.6g}", f"{d['lumi']:g}")
+        lumi = "–" if d["lumi"] is None else f"{d['lumi']:g}"
+        table.add_row(name, str(len(d["files"])), str(d["events"]), f"{d['sumw']:.6g}", _effective(d), lumi)
     _out.print(table)
     _out.print(args.output, soft_wrap=True, markup=False)
     return 0
@@ -264,14 +282,13 @@ def _draw(folder: str) -> int:
     from coffea_ad.results import load_results
 
     results = load_results(folder)
-    if not results.histograms or importlib.util.find_spec("mplhep") is None:
+    if not results.in_regions or importlib.util.find_spec("mplhep") is None:
         return 0
     from coffea_ad import plotting
 
     drawn = 0
-    first = next(iter(results.histograms.values()))
-    for observable, histogram in first.items():
-        for region in histogram.axes["region"]:
+    for observable, regions in plotting.drawable(results).items():
+        for region in regions:
             path = files.join(folder, "figures", f"{observable}_{region}.png")
             plotting.stack(results, observable, region, path)
             drawn += 1
@@ -325,13 +342,32 @@ def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> i
     if args.output is None:
         raise ConfigError(f"{args.recipe}: say where the model goes with -o MODEL.onnx")
     _refuse_url(args.output, "a training")
-    path = recipes.find_config(args.config) if args.config is not None else None
+    path = recipes.configuration(args.recipe, args.config)
     config = load_config(module.Config, path, overrides)
+    _refuse_other_training(args, resumed=bool(getattr(config, "resume", False)))
+    if path is None:
+        shipped = sorted(recipes.find(args.recipe).with_suffix("").glob("*.yaml"))
+        others = f"; there are {', '.join(f'{p.parent.name}/{p.name}' for p in shipped)}" if shipped else ""
+        print(f"{args.recipe}: configuration the defaults in its code{others}", file=sys.stderr)
     summary = module.train(config, Path(args.output))
     _out.print(f"{args.output}: regions {', '.join(summary['regions']) or 'none'}", soft_wrap=True)
     _out.print("kept epoch: " + ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items()), soft_wrap=True)
     _out.print(f"effective number of rows: {summary['n_effective']:.0f}")
     return 0
+
+
+def _refuse_other_training(args: argparse.Namespace, *, resumed: bool) -> None:
+    """Refuse to train over another model; a training that is resumed goes on in its own files."""
+    check_file(args.output, suffix=".onnx", force=args.force or resumed)
+    folder = Path(args.output).with_suffix("")
+    present = existing(folder, TRAINING)
+    if present and not (args.force or resumed):
+        raise ConfigError(
+            f"{folder}: there is a training in it already ({present[0]}); go on with resume=true, choose another name, or "
+            "overwrite it with --force"
+        )
+    if not resumed:
+        clear_figures(folder, "*.png")
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -412,26 +448,31 @@ def _attach(args: argparse.Namespace) -> int:
     if len(args.words) != 3:
         raise ConfigError("card attach takes a model file and a YAML file")
     model, described = args.words[1:]
+    output = args.output or _beside(model, "card")
+    check_file(output, suffix=".onnx", force=args.force)
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
-    _write(args.output or _beside(model, "card"), sealed)
+    _write(output, sealed)
     return 0
 
 
 def _regions(args: argparse.Namespace) -> int:
     from coffea_ad.recard import new_regions
 
+    output = args.output or str(Path(args.model).with_name(Path(args.model).stem + "-regions.onnx"))
+    check_file(output, suffix=".onnx", force=args.force)
     sealed = new_regions(
         _read(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
     )  # fmt: skip
-    _write(args.output or _beside(args.model, "regions"), sealed)
+    _write(output, sealed)
     return 0
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from coffea_ad import evaluation
 
+    check_folder(args.output, EVALUATION, force=args.force)
     found = evaluation.evaluate_models(
         evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
         signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
@@ -445,19 +486,22 @@ def _evaluate(args: argparse.Namespace) -> int:
         _out.print(table)
     for note in found.notes:
         _out.print(f"note: {note}", soft_wrap=True, markup=False)
+    clear_figures(args.output)
     evaluation.write(found, args.output)
     _out.print(f"evaluation in {args.output}", soft_wrap=True, markup=False)
     return 0
 
 
 def _quantise(args: argparse.Namespace) -> int:
+    output = args.output or _beside(args.model, "folded" if args.fold_linear else "int8")
+    if args.calibration is None and not args.fold_linear:
+        raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
+    check_file(output, suffix=".onnx", force=args.force)
     if args.fold_linear:
         from coffea_ad.nn.folding import fold_linear
 
-        _write(args.output or _beside(args.model, "folded"), fold_linear(_read(args.model), args.model))
+        _write(output, fold_linear(_read(args.model), args.model))
         return 0
-    if args.calibration is None:
-        raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
     from coffea_ad.card import read_card
     from coffea_ad.nn.quantise import quantise
 
@@ -478,13 +522,14 @@ def _quantise(args: argparse.Namespace) -> int:
         )
     for region in made["regions_left_out"]:
         _out.print(f"note: region {region} is not written: it rests on too little, or on a bystander", soft_wrap=True)
-    _write(args.output or _beside(args.model, "int8"), sealed)
+    _write(output, sealed)
     return 0
 
 
 def _combine(args: argparse.Namespace) -> int:
     from coffea_ad.nn import combine
 
+    check_file(args.output, suffix=".onnx", force=args.force)
     sealed = combine(
         args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
         efficiencies=args.efficiency,
@@ -521,6 +566,10 @@ CARD.yaml of a model that was made elsewhere:
 """
 
 
+def _forcible(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
 def _parser() -> argparse.ArgumentParser:
     from coffea_ad._version import __version__
 
@@ -543,6 +592,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--layout", choices=("v15", "pfnano"), default="v15")
     p.add_argument("--workers", type=int, help="processes (default: all cores)")
+    _forcible(p)
     p.set_defaults(do=_simulate)
 
     p = verbs.add_parser("ls", help="processors and training recipes")
@@ -558,6 +608,7 @@ def _parser() -> argparse.ArgumentParser:
     p = verbs.add_parser("cp", help="copy a recipe, to edit it")
     p.add_argument("name")
     p.add_argument("target")
+    _forcible(p)
     p.set_defaults(do=_cp)
 
     p = verbs.add_parser(
@@ -570,12 +621,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     g = p.add_argument_group("processors and trainings")
     g.add_argument("-h", "--help", action="store_true", help="with a recipe: all its keys, with defaults")
-    g.add_argument("--config", help="YAML or JSON file, or a shipped one such as wnae/svj.yaml")
+    g.add_argument(
+        "--config",
+        help="YAML or JSON file, or a shipped one such as wnae/svj.yaml (default: NAME.yaml beside the recipe; none: no file)",
+    )
     g.add_argument("-o", "--output", help="results folder of a processor, or model file of a training")
     g = p.add_argument_group("processors only: what is processed")
     g.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
     g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")
-    g.add_argument("--lumi", type=float, default=1.0, help="fb⁻¹, for normalised histograms")
+    g.add_argument("--lumi", type=float, help="fb⁻¹, for normalised histograms (default: 1; data need it)")
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     g.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
     g.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")
@@ -598,11 +652,13 @@ def _parser() -> argparse.ArgumentParser:
     g.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
     g.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
     g.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
+    _forcible(p)
     p.set_defaults(do=_run)
 
     p = verbs.add_parser("merge", help="add results folders, such as those of several years")
     p.add_argument("folders", nargs="+")
     p.add_argument("-o", "--output", required=True, help="a new folder")
+    _forcible(p)
     p.set_defaults(do=_merge)
 
     p = verbs.add_parser("fileset", help="make a fileset from globs, folders, lists and addresses, and check its files")
@@ -626,6 +682,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output")
     p.add_argument("--background", help="skim that calibrates an attached model")
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
+    _forcible(p)
     p.set_defaults(do=_card)
 
     p = verbs.add_parser("regions", help="new thresholds on the same network")
@@ -636,6 +693,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("-o", "--output")
     p.add_argument("--lumi", type=float, help="fb⁻¹, of all the data that a skim was made from")
+    _forcible(p)
     p.set_defaults(do=_regions)
 
     p = verbs.add_parser("combine", help="one model from several: the average of their ranks in the background")
@@ -645,6 +703,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--background", metavar="SKIM", help="skim that calibrates the combination")
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("--efficiency", type=float, nargs="+", default=(1e-1, 1e-2, 1e-3), help="of its regions")
+    _forcible(p)
     p.set_defaults(do=_combine)
 
     p = verbs.add_parser("evaluate", help="models and what they have to beat, in tables and figures")
@@ -662,6 +721,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--bootstrap", type=int, default=100, help="replicas, for the errors")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("-o", "--output", default="evaluation")
+    _forcible(p)
     p.set_defaults(do=_evaluate)
     p = verbs.add_parser(
         "quantise", help="dense layers in int8, with a calibration of their own; or fold a preprocessing"
@@ -674,6 +734,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--fold-linear", action="store_true",
                    help="only fold a linear preprocessing into the first layer, in float32")  # fmt: skip
     p.add_argument("-o", "--output")
+    _forcible(p)
     p.set_defaults(do=_quantise)
     for p in verbs.choices.values():
         p.set_defaults(parser=p)

@@ -175,9 +175,8 @@ def _yields(results: Results) -> dict[str, dict[str, float]]:
 def _figures(results: Results, folder: Path) -> None:
     from coffea_ad import plotting
 
-    any_dataset = next(iter(results.histograms.values()))
-    for observable, histogram in any_dataset.items():
-        for region in histogram.axes["region"]:
+    for observable, regions_of in plotting.drawable(results).items():
+        for region in regions_of:
             plotting.stack(results, observable, region, folder / f"{observable}_{region}.png", signals=[_SIGNAL])
 
 
@@ -227,13 +226,22 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
     with _step("simulate QCD, tt̄, W, Z and semivisible jets", seconds):
         fileset = _simulate(samples, seed, scale)
     with _step("skim", seconds):
-        run(fileset, "skim", config="skim.yaml", executor="dask", workers=workers, chunksize=4000, output=skims)
+        run(
+            fileset,
+            "skim",
+            config="skim.yaml",
+            executor="dask",
+            workers=workers,
+            chunksize=4000,
+            output=skims,
+            force=True,
+        )
     with _step("train AE and WNAE, export them with their cards", seconds):
         _train(models, skims, seed, scale)
     with _step("run the search on a local dask cluster", seconds):
         run(
             fileset, "semivisible_jets", model=models / "wnae.onnx", config="semivisible_jets.yaml", executor="dask",
-            workers=workers, chunksize=4000, output=results_folder, lumi=_LUMI,
+            workers=workers, chunksize=4000, output=results_folder, force=True, lumi=_LUMI,
             overrides=_SEARCH,
         )  # fmt: skip
     with _step("evaluate and draw", seconds):

@@ -16,6 +16,7 @@ __all__ = [
     "IncompleteRun",
     "MissingBranch",
     "MissingIndex",
+    "NotNormalisable",
     "NotWritten",
     "ProcessorFailed",
     "SimulationError",
@@ -74,6 +75,12 @@ class ProcessorFailed(CoffeaADError):
 
 class IncompleteRun(CoffeaADError):
     """Files or chunks are missing from a result; `report` is the RunReport of what was processed."""
+
+    report: Any = None
+
+
+class NotNormalisable(CoffeaADError):
+    """A dataset has no factor to a luminosity: its weights sum to 0, or were not collected. `report` as above."""
 
     report: Any = None
 

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad import files
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.results import Results
 
 __all__ = [
     "auc_summary",
     "canvas",
+    "drawable",
     "roc",
     "score_and_mass",
     "sculpted_spectra",
@@ -66,19 +67,48 @@ def roc(
         ax.legend(**({} if len(curves) < 8 else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}))
 
 
+def drawable(results: Results) -> dict[str, list[str]]:
+    """Return the observables that `stack` draws, and their regions, {observable: regions}."""
+    left_out = results.not_normalisable
+    out: dict[str, list[str]] = {}
+    for dataset, observables in results.in_regions.items():
+        for observable, histogram in observables.items():
+            if dataset not in left_out and histogram.ndim == 3 and "nominal" in histogram.axes["variation"]:
+                known = out.setdefault(observable, [])
+                known += [r for r in histogram.axes["region"] if r not in known]
+    return out
+
+
 def stack(results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()) -> None:
-    """Draw the stacked backgrounds and the overlaid signals and data of one region, at the run's luminosity."""
+    """Draw the stacked backgrounds and the overlaid signals and data of one region, at the run's luminosity.
+
+    Datasets without the observable or the region are left out, and those that cannot be normalised, which the title names.
+
+    Raises
+    ------
+    UnknownName
+        Nothing is left.
+    """
     import mplhep
 
-    datasets = results.report["datasets"]
-    chosen = {d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}] for d in results.histograms}
-    data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", True)]
+    datasets, left_out = results.report["datasets"], results.not_normalisable
+    known = drawable(results)
+    if observable not in known:
+        raise UnknownName.of("observable", observable, known)
+    if region not in known[observable]:
+        raise UnknownName.of("region", region, known[observable])
+    chosen = {
+        d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}]
+        for d, named in results.in_regions.items()
+        if d not in left_out and observable in named and region in named[observable].axes["region"]
+    }
+    data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", datasets[d]["metadata"].get("isMC", True))]
     background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
     with canvas(path) as axes:
         ax = axes[0, 0]
         if background:
             mplhep.histplot([chosen[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
-        for d in signals:
+        for d in (d for d in signals if d in chosen):
             mplhep.histplot(chosen[d], histtype="step", label=d, ax=ax, color="black", linestyle="--", yerr=False)
         for d in data:
             mplhep.histplot(chosen[d], histtype="errorbar", label=d, ax=ax, color="black")
@@ -89,7 +119,10 @@ def stack(results: Results, observable: str, region: str, path: str | Path, *, s
             ax.set(yscale="log", ylim=(top * 1e-5, top * 30))
         ax.set_xlabel(next(iter(chosen.values())).axes[0].label)
         ax.set_ylabel("events per bin")
-        ax.set_title(f"{region}, {results.report['lumi']:g} fb$^{{-1}}$", loc="right")
+        lumi = results.report["lumi"]
+        missing = [d for d in left_out if d in results.in_regions]
+        ax.set_title(f"without {', '.join(missing)}" if missing else "", loc="left")
+        ax.set_title(region if lumi is None else f"{region}, {lumi:g} fb$^{{-1}}$", loc="right")
         ax.legend(ncols=2, loc="upper right")
 
 

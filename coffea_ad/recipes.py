@@ -15,9 +15,10 @@ import traceback
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cloudpickle
+from coffea.processor import ProcessorABC
 
 from coffea_ad.errors import CoffeaADError, ConfigError, UnknownName, unknown_text
 from coffea_ad.features import registered
@@ -25,6 +26,7 @@ from coffea_ad.features import registered
 __all__ = [
     "Recipe",
     "available",
+    "configuration",
     "copy",
     "find",
     "find_config",
@@ -32,10 +34,13 @@ __all__ = [
     "load",
     "load_plugin",
     "own_files",
+    "parts_of",
     "plugins_loaded",
 ]
 
 Kind = Literal["processor", "training"]
+NO_CONFIG = "none"
+"""The word for no configuration file at all."""
 _FOLDERS: dict[Kind, str] = {"processor": "processors", "training": "training"}
 
 
@@ -116,6 +121,35 @@ def find_config(name: str | Path) -> Path:
     near = near or [c for c in shipped if get_close_matches(str(Path(name).with_suffix("")), [c.removesuffix(".yaml")])]
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; shipped are {', '.join(sorted(shipped))}"
     raise ConfigError(f"{name}: there is no such file, and no configuration of that name is shipped{hint}")
+
+
+def configuration(recipe: str | Path, config: str | Path | None = None) -> Path | None:
+    """Return the configuration of a recipe: the one that is asked for, or the YAML file of its name beside it.
+
+    Parameters
+    ----------
+    recipe : str or path
+    config : str or path, optional
+        A file, a shipped one, or "none" for the defaults in the recipe's code.
+
+    Returns
+    -------
+    Path or None
+        None: the defaults in the code.
+
+    Raises
+    ------
+    ConfigError, UnknownName
+
+    Examples
+    --------
+    >>> configuration("semivisible_jets").name, configuration("semivisible_jets", "none")
+    ('semivisible_jets.yaml', None)
+    """
+    if config is not None:
+        return None if str(config) == NO_CONFIG else find_config(config)
+    beside = find(recipe).with_suffix(".yaml")
+    return beside if beside.is_file() else None
 
 
 def load(name: str | Path) -> ModuleType:
@@ -245,22 +279,48 @@ def _installed(path: Path) -> bool:
 
 
 def kind_of(module: ModuleType) -> Kind:
-    """Say whether a recipe is a processor (it has `Processor`) or a training (it has `train`).
+    """Say whether a recipe is a processor (it has `Processor`, or one class of coffea's kind) or a training (it has `train`).
 
     Raises
     ------
     ConfigError
         It is neither, or has no `Config`.
     """
-    for attribute, kind in (("Processor", "processor"), ("train", "training")):
-        if hasattr(module, attribute):
-            if not hasattr(module, "Config"):
-                raise ConfigError(f"{module.__file__}: a recipe needs a pydantic model named Config")
-            return kind  # type: ignore[return-value]
-    raise ConfigError(f"{module.__file__}: a recipe needs a class Processor or a function train")
+    if hasattr(module, "train") and not hasattr(module, "Processor"):
+        if not hasattr(module, "Config"):
+            raise ConfigError(f"{module.__file__}: a training recipe needs a pydantic model named Config")
+        return "training"
+    parts_of(module)
+    return "processor"
 
 
-def copy(name: str, target: str | Path) -> list[Path]:
+def parts_of(module: ModuleType) -> tuple[Any, Any]:
+    """Return the processor class of a module, and its `Config`, or None where the arguments of the class are its configuration.
+
+    The class is `Processor`, or the only one in the file that is a `coffea.processor.ProcessorABC`.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or there are several.
+    """
+    if hasattr(module, "Processor"):
+        return module.Processor, getattr(module, "Config", None)
+    classes = [
+        value for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, ProcessorABC) and value.__module__ == module.__name__
+    ]  # fmt: skip
+    if len(classes) == 1:
+        return classes[0], None
+    if classes:
+        names = ", ".join(value.__name__ for value in classes)
+        raise ConfigError(f"{module.__file__}: there are several processors ({names}); name the one to run Processor")
+    raise ConfigError(
+        f"{module.__file__}: there is nothing to run: neither a class Processor, nor a processor of coffea, nor a function train"
+    )
+
+
+def copy(name: str, target: str | Path, *, force: bool = False) -> list[Path]:
     """Copy a shipped recipe and its configurations, to be edited.
 
     Parameters
@@ -269,6 +329,8 @@ def copy(name: str, target: str | Path) -> list[Path]:
         A shipped recipe.
     target : path
         A new `.py` file, or a folder.
+    force : bool
+        Overwrite what is there.
 
     Returns
     -------
@@ -291,8 +353,8 @@ def copy(name: str, target: str | Path) -> list[Path]:
     if folder.is_dir():
         pairs += [(p, out.with_suffix("") / p.name) for p in sorted(folder.glob("*.yaml"))]
     for _, new in pairs:
-        if new.exists():
-            raise ConfigError(f"{new}: exists already; nothing was copied")
+        if new.exists() and not force:
+            raise ConfigError(f"{new} exists already; nothing was copied, --force overwrites it")
     for old, new in pairs:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(old, new)

@@ -16,20 +16,29 @@ import uhi.io.json
 import uproot
 
 from coffea_ad import files
-from coffea_ad.errors import BadFile, NotWritten
+from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
 from coffea_ad.weights import normalisation
 
-__all__ = ["Results", "load_results", "save_results"]
+__all__ = ["ALL", "Results", "load_results", "over_regions", "save_results"]
+
+ALL = "all"
+"""The group of histograms that are of no single dataset."""
 
 
-@dataclass(frozen=True)
+def over_regions(histogram: hist.Hist) -> bool:
+    """Say whether a histogram is over region, variation and observables: the form that is written at luminosity."""
+    return {"region", "variation"} < set(histogram.axes.name)
+
+
+@dataclass(frozen=True, repr=False)
 class Results:
     """What a run has filled.
 
     Attributes
     ----------
-    histograms : {dataset: {observable: Hist}}
-        Raw sums of genWeight over region, variation and the observable.
+    histograms : {dataset: {name: Hist}}
+        Raw: of a search, sums of genWeight over region, variation and the observable. What a processor has filled for all
+        datasets together stands under "all".
     report : dict
         The content of `report.json`.
     """
@@ -37,14 +46,73 @@ class Results:
     histograms: dict[str, dict[str, hist.Hist]]
     report: dict[str, Any]
 
+    def __repr__(self) -> str:
+        """Return one line: which datasets, and how many histograms."""
+        names = list(self.report.get("datasets", {}))
+        listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+        n = sum(len(named) for named in self.histograms.values())
+        return f"<Results of {self.report.get('processor', 'a processor')}: {n} histograms of {len(names)} datasets ({listed})>"
+
+    @property
+    def in_regions(self) -> dict[str, dict[str, hist.Hist]]:
+        """The histograms over region, variation and an observable, {dataset: {observable: Hist}}."""
+        datasets = self.report["datasets"]
+        fits = {d: {o: h for o, h in n.items() if over_regions(h)} for d, n in self.histograms.items() if d in datasets}
+        return {d: named for d, named in fits.items() if named}
+
+    @property
+    def not_normalisable(self) -> dict[str, str]:
+        """Why, for each dataset that has no factor to a luminosity."""
+        reasons = {}
+        for dataset in self.report["datasets"]:
+            try:
+                self.norm(dataset)
+            except (ConfigError, NotNormalisable) as error:
+                reasons[dataset] = str(error)
+        return reasons
+
     def norm(self, dataset: str) -> float:
-        """Return the factor from raw sums to the luminosity of the dataset's run."""
+        """Return the factor from raw sums to the luminosity of the dataset's run.
+
+        Raises
+        ------
+        UnknownName
+            There is no such dataset.
+        NotNormalisable, ConfigError
+            Its weights sum to 0 or were not collected; there is no cross-section or luminosity.
+        """
+        if dataset not in self.report["datasets"]:
+            raise UnknownName.of("dataset", dataset, self.report["datasets"])
         entry = self.report["datasets"][dataset]
-        return normalisation(dataset, entry["metadata"], entry["sumw"], entry.get("lumi", self.report["lumi"]))
+        if entry.get("events") == 0:
+            return 0.0  # nothing to scale
+        lumi = entry.get("lumi", self.report["lumi"])
+        mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
+        if mc and lumi is None:
+            raise ConfigError(f"dataset {dataset}: its run was given no luminosity; run it with --lumi")
+        return normalisation(dataset, entry["metadata"], entry["sumw"], lumi)
 
     def scaled(self, dataset: str, observable: str) -> hist.Hist:
-        """Return a histogram at the run's luminosity."""
-        return self.histograms[dataset][observable] * self.norm(dataset)
+        """Return a histogram of a dataset at its run's luminosity.
+
+        Of a histogram of all datasets with an axis `dataset`, this is the dataset's part.
+
+        Raises
+        ------
+        UnknownName
+            There is no such dataset or histogram; the message says the nearest name.
+        NotNormalisable, ConfigError
+            As for `norm`.
+        """
+        norm = self.norm(dataset)
+        named, common = self.histograms.get(dataset, {}), self.histograms.get(ALL, {})
+        if observable in named:
+            return named[observable] * norm
+        if observable in common and "dataset" in common[observable].axes.name:
+            if dataset in common[observable].axes["dataset"]:
+                return common[observable][{"dataset": dataset}] * norm
+            raise UnknownName(f"histogram {observable}: its axis dataset has no {dataset}")
+        raise UnknownName.of(f"histogram of {dataset}", observable, named)
 
 
 def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, Any], folder: str | Path) -> Results:
@@ -52,7 +120,7 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
 
     Parameters
     ----------
-    histograms : {dataset: {observable: Hist}}
+    histograms : {dataset or "all": {name: Hist}}
         Raw.
     report : dict
     folder : path or fsspec URL
@@ -117,7 +185,7 @@ def _as_root(results: Results) -> tuple[bytes, list[str]]:
     problems = []
     content = _Memory()
     with uproot.recreate(content) as file:
-        for dataset, observables in results.histograms.items():
+        for dataset, observables in results.in_regions.items():
             try:
                 norm = results.norm(dataset)
                 for observable, histogram in observables.items():
@@ -125,6 +193,8 @@ def _as_root(results: Results) -> tuple[bytes, list[str]]:
                         for variation in histogram.axes["variation"]:
                             name = f"{observable}/{region}/{dataset}/{variation}"
                             file[name] = histogram[{"region": region, "variation": variation}] * norm
+            except CoffeaADError as error:
+                problems.append(f"{dataset} is not in histograms.root ({error})")
             except Exception as error:  # noqa: BLE001  the histograms themselves must not be lost for it
                 problems.append(f"{dataset} is not in histograms.root ({type(error).__name__}: {str(error)[:120]})")
     return content.getvalue(), problems

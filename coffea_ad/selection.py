@@ -23,7 +23,9 @@ __all__ = [
     "cutflow",
     "delta_phi",
     "has_lepton",
+    "leading_jets",
     "met_filters",
+    "not_applied",
     "transverse_mass",
     "trigger_reads",
     "triggered",
@@ -150,6 +152,24 @@ def met_filters(events: Any, names: Sequence[str]) -> Mask:
     return passed
 
 
+def not_applied(config: Any, *, data: bool) -> list[str]:
+    """Return what a configuration has keys for and does not ask for: triggers, MET filters, certified luminosity of data.
+
+    Parameters
+    ----------
+    config : pydantic model or None
+        With `triggers`, `met_filters`, and `lumi_mask` or `corrections.lumi_mask`, or without.
+    data : bool
+        Whether there are data, for which luminosity sections are certified.
+    """
+    names = {"triggers": "triggers", "met_filters": "MET filters"}
+    lacking = [name for key, name in names.items() if hasattr(config, key) and not getattr(config, key)]
+    masked = next((c for c in (config, getattr(config, "corrections", None)) if hasattr(c, "lumi_mask")), None)
+    if data and masked is not None and not masked.lumi_mask:
+        lacking.append("certified luminosity (lumi_mask)")
+    return lacking
+
+
 def has_lepton(events: Any, pt_min: float, isolation_max: float) -> Mask:
     """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4."""
     found = np.zeros(len(events), bool)
@@ -162,6 +182,34 @@ def has_lepton(events: Any, pt_min: float, isolation_max: float) -> Mask:
         )
         found |= ak.to_numpy(ak.any(good, axis=1))
     return found
+
+
+def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Mask]:
+    """Return the leading jets of every event by pT, and in which events they cannot be told.
+
+    A jet whose pT is NaN or infinite never leads. If it is among the first `n` of its file, which are ordered by pT, it
+    would have been a leading one: the event is undefined. Further back it changes nothing.
+
+    Parameters
+    ----------
+    jets : (n_events, jets) with pt
+    n : int
+        At most so many are returned.
+
+    Returns
+    -------
+    leading : (n_events, ≤ n)
+    undefined : (n_events,) bool
+
+    Examples
+    --------
+    >>> leading, undefined = leading_jets(ak.Array([[{"pt": 5.0}, {"pt": 9.0}, {"pt": np.nan}], [{"pt": np.inf}]]))
+    >>> leading["pt"].to_list(), undefined.tolist()
+    ([[9.0, 5.0], [inf]], [False, True])
+    """
+    finite = np.isfinite(jets["pt"])
+    order = ak.argsort(ak.where(finite, jets["pt"], -np.inf), axis=1, ascending=False)
+    return jets[order][:, :n], np.asarray(ak.to_numpy(ak.any(~finite[:, :n], axis=1)), bool)
 
 
 def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import BadFile, ConfigError, MissingBranch
+from coffea_ad.errors import BadFile, ConfigError, MissingBranch, NotNormalisable
 from coffea_ad.nanoaod import where
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "settled",
     "split_of",
     "splitmix64",
+    "weight_sums",
 ]
 
 SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -264,6 +266,29 @@ def generator_weight(events: Any) -> npt.NDArray[np.float64]:
     return np.ones(len(events))
 
 
+def weight_sums(weight: npt.ArrayLike) -> dict[str, float]:
+    """Return Σw, Σ|w| and Σw² of a chunk before any cut, as a processor returns them for each dataset.
+
+    Σw normalises; the other two say how many events carry it. All three add up over chunks.
+
+    Parameters
+    ----------
+    weight : (n,)
+
+    Returns
+    -------
+    dict
+        `sumw`, `sumw_abs`, `sumw2`.
+
+    Examples
+    --------
+    >>> weight_sums([1, 1, -1])
+    {'sumw': 1.0, 'sumw_abs': 3.0, 'sumw2': 3.0}
+    """
+    w = np.asarray(weight, np.float64)
+    return {"sumw": float(w.sum()), "sumw_abs": float(np.abs(w).sum()), "sumw2": float(np.square(w).sum())}
+
+
 def n_effective(weight: npt.ArrayLike) -> float:
     """Return (Σw)² / Σw², the number of unweighted events with the same relative error.
 
@@ -311,9 +336,16 @@ def normalisation(dataset: str, metadata: Mapping[str, Any], sumw: float, lumi: 
     --------
     >>> normalisation("tt", {"is_mc": True, "xsec": 2.0}, sumw=100.0, lumi=3.0)
     60.0
+
+    Raises
+    ------
+    NotNormalisable
+        The weights of the dataset sum to 0.
+    ConfigError
+        The metadata gives no cross-section.
     """
     if is_simulation(metadata) is False:
         return 1.0
-    if sumw == 0:
-        return 0.0
+    if sumw == 0 or not math.isfinite(sumw):
+        raise NotNormalisable(f"dataset {dataset}: its weights sum to {sumw:g}, so it cannot be normalised")
     return cross_section(dataset, metadata) * 1000.0 * lumi / sumw

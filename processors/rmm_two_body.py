@@ -28,7 +28,7 @@ from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
-from coffea_ad.weights import event_uniform, generator_weight, is_mc
+from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
 
 _SLOTS = (50, 50, 20, 20, 20)  # what is looked at: light jets, b jets, muons, electrons, photons
 _IDS = ("run", "luminosityBlock", "event")
@@ -128,7 +128,7 @@ class Processor(processor.ProcessorABC):
         by_weight = self.corrector.weight_variations if mc else ()
         by_jets = self.corrector.jet_variations if mc else ()
         out: dict[str, Any] = {
-            "sumw": float(generator_weight(events).sum()),  # before any cut and correction: what normalises
+            **weight_sums(generator_weight(events)),  # before any cut and correction: what normalises
             "sumw_variations": self.corrector.sums(weights) if mc else {},
             "events": n_events,
             "left_out": n_events - len(events),

@@ -25,7 +25,7 @@ from coffea_ad import histograms, regions
 from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.errors import ConfigError
-from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of
+from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of, weight_sums
 
 Split = Literal["train", "validation", "test"]
 
@@ -98,7 +98,7 @@ class Processor(processor.ProcessorABC):
         by_weight = self.corrector.weight_variations if mc else ()
         by_jets = self.corrector.jet_variations if mc else ()
         out: dict[str, Any] = {
-            "sumw": float(generator_weight(events).sum()),  # before any cut and correction: what normalises
+            **weight_sums(generator_weight(events)),  # before any cut and correction: what normalises
             "sumw_variations": self.corrector.sums(weights) if mc else {},
             "events": n_events,
             "kind": {"mc" if mc else "data"},
@@ -158,10 +158,10 @@ class Processor(processor.ProcessorABC):
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
         n, nominal = len(events), "nominal" in weight
-        order = ak.argsort(jets["pt"], axis=1, ascending=False)
-        leading = jets[order][:, :2]
+        leading, undefined = cuts.leading_jets(jets)
+        undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
         good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
-        two = ak.to_numpy(ak.sum(good, axis=1) == 2)
+        two = ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined
         pair = leading[two]
         met_pt, met_phi = self._missing_momentum(events[c.met][two], pair)
         dijet = pair[:, 0] + pair[:, 1]
@@ -212,13 +212,13 @@ class Processor(processor.ProcessorABC):
             chosen.add("shown", ~hidden)
             out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
             out["unscored"] += int((unscored & shown).sum())
-            out["undefined"] += int((~np.isfinite(mt)).sum())  # such an event passes no cut
+            out["undefined"] += int(undefined.sum() + (~np.isfinite(mt)).sum())  # such an event passes no cut
 
         masks = {name: m & shown for name, m in masks.items()}
         for name, column in values.items():
             for variation, w in weight.items():
-                undefined = histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
-                out["undefined"] += undefined if variation == "nominal" else 0
+                not_filled = histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
+                out["undefined"] += not_filled if variation == "nominal" else 0
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

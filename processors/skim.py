@@ -26,7 +26,7 @@ from coffea_ad.corrections.jets import JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
-from coffea_ad.weights import generator_weight, is_mc
+from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 _EVENT = ("met", "mt", "mjj", "rt", "ht", "dphi_min", "delta_eta", "genWeight")
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
@@ -81,15 +81,16 @@ class Processor(processor.ProcessorABC):
         """Select, compute, write."""
         weight = generator_weight(events)
         out: dict[str, Any] = {
-            "sumw": float(weight.sum()),
+            **weight_sums(weight),
             "events": len(events),
             "kind": {"mc" if is_mc(events) else "data"},
             "rows": 0,
+            "undefined": 0,
             "cutflow": {},
         }
         columns = self._nothing()
         if len(events) > 0:
-            columns, out["cutflow"] = self._columns(events, weight)
+            columns = self._columns(events, weight, out)
         out["rows"] = len(columns["run"])
         path = write_chunk(
             self.output, events, columns, described=(*self.config.features, self.config.bystanders),
@@ -104,17 +105,16 @@ class Processor(processor.ProcessorABC):
         chosen = self.config.model_dump(mode="json", exclude={"features", "bystanders"})
         return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
 
-    def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:
+    def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
-        jets = events[c.collection]
-        order = ak.argsort(jets["pt"], axis=1, ascending=False)
-        leading = jets[order][:, :2]
+        leading, undefined = cuts.leading_jets(events[c.collection])
+        undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
         good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
         chosen.add("jet veto", self.corrector.outside_veto(events))
         chosen.add("filters", cuts.met_filters(events, c.met_filters))
-        chosen.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2))
+        chosen.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined)
         chosen.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
         mask = chosen.all(*self.steps)
         jets = leading[mask]
@@ -139,7 +139,9 @@ class Processor(processor.ProcessorABC):
         objects = Objects.of(jets, c.collection)
         first = np.r_[0, np.cumsum(ak.to_numpy(ak.num(objects.source[c.collection], axis=1)))]
         columns["objectIdx"] = objects.index - first[objects.event]
-        return columns | self._features(objects), cuts.cutflow(chosen, self.steps, weight)
+        out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
+        out["undefined"] = int(undefined.sum())  # such an event passes no cut
+        return columns | self._features(objects)
 
     def _features(self, objects: Any) -> dict[str, Any]:
         c = self.config

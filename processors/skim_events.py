@@ -29,7 +29,7 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
-from coffea_ad.weights import event_uniform, generator_weight, is_mc
+from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
 
 _SLOTS = (
     50,
@@ -95,14 +95,15 @@ class Processor(processor.ProcessorABC):
             events = events[event_uniform(c.training_salt, *ids) < c.training_fraction]
         weight = generator_weight(events)
         out: dict[str, Any] = {
-            "sumw": float(weight.sum()),  # of the events that are kept: the skim stands for the whole cross-section
+            **weight_sums(weight),  # of the events that are kept: the skim stands for the whole cross-section
             "events": n_events,
             "kind": {"mc" if is_mc(events) else "data"},
+            "undefined": 0,
             "cutflow": {},
         }
         columns = self._nothing()
         if len(events) > 0:
-            columns, out["cutflow"] = self._columns(events, weight)
+            columns = self._columns(events, weight, out)
         out["rows"] = len(columns["run"])
         path = write_chunk(
             self.output, events, columns, described=self.config.features,
@@ -118,9 +119,9 @@ class Processor(processor.ProcessorABC):
             del chosen["training_fraction"], chosen["training_salt"]
         return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
 
-    def _columns(self, events: Any, weight: Any) -> tuple[dict[str, Any], Any]:
+    def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
-        event = self._bystanders(events)
+        event, valid = self._bystanders(events)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
         chosen.add("jet veto", self.corrector.outside_veto(events))
@@ -134,10 +135,12 @@ class Processor(processor.ProcessorABC):
         columns |= {k: event[k][mask] for k in _EVENT}
         for feature in c.features:
             columns |= feature_columns(feature, events[mask])
-        return columns, cuts.cutflow(chosen, self.steps, weight)
+        out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
+        out["undefined"] = int((~valid).sum())
+        return columns
 
-    def _bystanders(self, events: Any) -> dict[str, Any]:
-        """Numbers of events for cuts, weights and plots; m_jj of the two leading jets, 0 with fewer."""
+    def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
+        """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
         chosen = select_objects(Objects.events(events), self.config.objects, _SLOTS)
         n = len(events)
         event = np.repeat(np.arange(n), np.diff(chosen.offsets))
@@ -152,7 +155,7 @@ class Processor(processor.ProcessorABC):
         e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
         square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
         n_jets = np.bincount(event[jet], minlength=n)
-        return {
+        numbers = {
             "met": chosen.met,
             "ht": np.bincount(event[jet], chosen.pt[jet], minlength=n),
             "n_jets": n_jets.astype(np.float64),
@@ -161,6 +164,7 @@ class Processor(processor.ProcessorABC):
             "leading_lepton_pt": leading_lepton,
             "mjj": np.where(n_jets >= 2, np.sqrt(np.maximum(square, 0)), 0.0),
         }
+        return numbers, chosen.valid
 
     def _nothing(self) -> dict[str, Any]:
         """Return the columns of a chunk without events: all files of a skim have the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,16 @@ import hist
 
 from coffea_ad import files, recipes
 from coffea_ad.clusters import ClusterConfig, load_cluster
-from coffea_ad.errors import ConfigError, IncompleteRun
+from coffea_ad.errors import CoffeaADError, ConfigError, IncompleteRun, NotNormalisable
 from coffea_ad.filesets import load_fileset
+from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, skimmed
 from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.running.checkpoints import digest_of
+from coffea_ad.running.collected import histograms_of, needs_normalisation, not_kept
 from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
 from coffea_ad.running.plan import Executor, Fileset, Plan
-from coffea_ad.running.reports import RunReport, encode
+from coffea_ad.running.reports import RunReport
 
 __all__ = ["RunReport", "resubmit", "run"]
 
@@ -36,7 +40,8 @@ def run(
     cluster: Any = None,
     chunksize: int = 100_000,
     output: str | Path | None = None,
-    lumi: float = 1.0,
+    force: bool = False,
+    lumi: float | None = None,
     test: bool = False,
     limit_files: int | None = None,
     limit_chunks: int | None = None,
@@ -54,11 +59,14 @@ def run(
     fileset : path or mapping
         As `load_fileset` takes it.
     processor : str, path or ProcessorABC
-        A shipped processor by name, a file by path (with `Config` and `Processor`), or an instance.
+        A shipped processor by name, a file by path (with `Config` and `Processor`, or with one processor of coffea's kind), or
+        an instance.
     model : path or several, optional
         Model files, handed to the processor as taggers.
     config, overrides
-        The processor's configuration: a YAML file and `key=value`.
+        The processor's configuration: a YAML file and `key=value`. By default the file of the recipe's name beside it, such
+        as the shipped `semivisible_jets.yaml`; "none" means the defaults in its code. Where a file has no `Config`, the keys
+        are the arguments of its processor.
     executor : "iterative", "futures" or "dask"
     workers : int, optional
         Processes of the futures executor or of a dask cluster; 2, if neither this nor a site's settings say it. An own
@@ -71,8 +79,10 @@ def run(
         Events per chunk.
     output : path or fsspec URL, optional
         Results folder, such as `results/` or `root://host//results`.
-    lumi : float
-        fb⁻¹, for the normalised histograms.
+    force : bool
+        Overwrite what another run has left in the results folder. The same run may always go on in its own.
+    lumi : float, optional
+        fb⁻¹, for the normalised histograms; 1 by default. With data there is no default.
     test : bool
         One file and one chunk per dataset.
     limit_files, limit_chunks : int, optional
@@ -103,6 +113,8 @@ def run(
     IncompleteRun
         Files or chunks are missing and `allow_missing` is off. What was processed is in the results folder, and
         `resubmit` does the rest.
+    NotNormalisable
+        The weights of a dataset sum to 0 and `allow_missing` is off. Its raw histograms are in the results folder.
     """
     counts = {"chunksize": chunksize, "workers": workers, "limit_files": limit_files, "limit_chunks": limit_chunks}
     for name, value in counts.items():
@@ -110,7 +122,7 @@ def run(
             raise ConfigError(f"{name} is {value}, but must be at least 1")
     if retries < 0:
         raise ConfigError(f"retries is {retries}, but must be at least 0")
-    if not 0 < lumi < float("inf"):
+    if lumi is not None and not 0 < lumi < float("inf"):
         raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
     if test:
         limit_files = limit_chunks = 1
@@ -119,6 +131,8 @@ def run(
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
     plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
                 retries)  # fmt: skip
+    if output is not None:
+        _refuse_other_results(plan, entries, output, lumi, force=force)
     report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
     asked = {
         "chunksize": chunksize,
@@ -132,7 +146,7 @@ def run(
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
     if output is not None:
         _save(report, job.module, output)
-    return _complete(report, allow_missing=allow_missing)
+    return _complete(report, allow_missing=allow_missing, output=output)
 
 
 def resubmit(
@@ -197,14 +211,43 @@ def resubmit(
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
                             lumi=stored["lumi"], output=folder)  # fmt: skip
-    new = _histograms(report)  # its notes go into the report
+    new = _histograms(report)
     both = added(old, Results(new, report.to_dict()), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
     save_results(both.histograms, report.to_dict(), folder)
+    clear_figures(folder)
     if job.module is not None and hasattr(job.module, "finish"):
         job.module.finish(report, _place(folder))
-    return _complete(report, allow_missing=allow_missing)
+    return _complete(report, allow_missing=allow_missing, output=folder)
+
+
+def _refuse_other_results(plan: Plan, fileset: Fileset, output: str | Path, lumi: float | None, *, force: bool) -> None:
+    """Refuse a folder with results, unless they are of this very run, or of other datasets of a skim."""
+    present = existing(output, RESULTS)
+    if force or not present:
+        check_folder(output, RESULTS, force=force)
+        return
+    adds = not plan.job.fills_histograms and bool(skimmed(output)) and not skimmed(output) & set(fileset)
+    check_folder(output, RESULTS, force=adds or _is_the_same(output, plan.key(output), fileset, lumi))
+
+
+def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, lumi: float | None) -> bool:
+    """Say whether the results in a folder are of a run with the same key, files and luminosity."""
+    try:
+        stored = load_results(output).report
+        datasets = stored["datasets"]
+        same = {d: list(e["files"]) for d, e in datasets.items()} == {d: list(e["files"]) for d, e in fileset.items()}
+        known = {d: _without_kind(e["metadata"]) for d, e in datasets.items()}
+        metadata = known == {d: _without_kind(e["metadata"]) for d, e in fileset.items()}
+    except (CoffeaADError, KeyError, TypeError):
+        return False
+    return same and metadata and digest_of(stored["key"]) == digest_of(key) and lumi in (None, stored["lumi"])
+
+
+def _without_kind(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata as JSON has them, without what a run adds."""
+    return {k: v for k, v in json.loads(json.dumps(metadata, default=str)).items() if k not in ("is_mc", "isMC")}
 
 
 def _same_key(then: Mapping[str, Any], now: Mapping[str, Any], folder: str | Path) -> None:
@@ -236,37 +279,37 @@ def _cluster(executor: Executor, cluster: Any, scheduler: str | None, workers: i
     return ClusterConfig(workers=workers or 2)
 
 
-def _complete(report: RunReport, *, allow_missing: bool) -> RunReport:
-    if report.complete or allow_missing:
+def _complete(report: RunReport, *, allow_missing: bool, output: str | Path | None) -> RunReport:
+    if allow_missing:
         return report
-    causes = [f["cause"] for f in report.failed]
-    more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
-    error = IncompleteRun(f"{len(causes)} files or chunks are missing: {'; '.join(causes[:5])}{more}")
-    error.report = report
-    raise error
+    if not report.complete:
+        causes = [f["cause"] for f in report.failed]
+        more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
+        error = IncompleteRun(f"{len(causes)} files or chunks are missing: {'; '.join(causes[:5])}{more}")
+        error.report = report
+        raise error
+    cancelled = _cancelled(report)
+    if cancelled:
+        kept = "" if output is None else f"; what was filled is in {output}, as raw sums"
+        problem = NotNormalisable(
+            f"dataset {', '.join(cancelled)}: the weights of all events sum to 0, and nothing can be normalised to "
+            f"a luminosity{kept}"
+        )
+        problem.report = report
+        raise problem
+    return report
 
 
-def _histograms(report: RunReport) -> dict[str, Any]:
-    """Return the histograms that a results folder can hold; what it cannot is noted, and stays in `report.outputs`."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, out in sorted(report.outputs.items(), key=lambda kv: str(kv[0])):
-        entries = dict(out) if isinstance(out, Mapping) else {"": out}
-        named = entries.pop("histograms", {})
-        good = named if isinstance(named, Mapping) and name in report.datasets else {}
-        fits = {
-            k: h
-            for k, h in good.items()
-            if isinstance(h, hist.BaseHist) and {"region", "variation"} <= set(h.axes.name)
-        }
-        lost = [f"histograms of {name}"] if named and not good else [f"{name}: {k}" for k in good if k not in fits]
-        lost += [f"{name}: {k}" for k, v in entries.items() if encode(v) is None]
-        if lost:
-            report.notes.append(
-                f"not written, but in the report object: {', '.join(lost[:5])}; a results folder holds numbers, sets, arrays, "
-                "and {dataset: {'histograms': {name: histogram with axes region and variation}}}"
-            )
-        if fits:
-            found[name] = fits
+def _cancelled(report: RunReport) -> list[str]:
+    """Return the simulated datasets that have events, and weights that sum to 0, where the sum would be used."""
+    found = []
+    normalised = needs_normalisation(report.outputs, report.datasets)
+    for name, entry in report.datasets.items():
+        out = report.outputs.get(name)
+        used = name in normalised or (isinstance(out, Mapping) and "rows" in out)
+        mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
+        if used and mc and entry["events"] and entry["sumw"] == 0:
+            found.append(name)
     return found
 
 
@@ -275,8 +318,21 @@ def _place(folder: str | Path) -> str | Path:
     return str(folder) if files.is_url(folder) else Path(folder)
 
 
+def _histograms(report: RunReport) -> dict[str, dict[str, hist.Hist]]:
+    """Return the histograms for the results folder; what it cannot hold is noted, and stays in `report.outputs`."""
+    lost = not_kept(report.outputs)
+    if lost:
+        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
+        report.notes.append(
+            f"not written, but in the report object: {', '.join(lost[:5])}{more}; a results folder holds histograms, numbers, "
+            "texts, sets and arrays"
+        )
+    return histograms_of(report.outputs, report.datasets)
+
+
 def _save(report: RunReport, module: ModuleType | None, output: str | Path) -> None:
-    found = _histograms(report)  # its notes go into the report
+    found = _histograms(report)
     save_results(found, report.to_dict(), output)
+    clear_figures(output)  # those of what was there before
     if module is not None and hasattr(module, "finish"):
         module.finish(report, _place(output))

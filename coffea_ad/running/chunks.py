@@ -42,9 +42,13 @@ from coffea_ad.reading import (
     unreadable_column,
 )
 
-__all__ = ["FAILED_TOPIC", "Failure", "Guarded", "OpenFileRunner", "Runner", "own_lines", "runner_class", "unprocessed"]
+__all__ = [
+    "FAILED_TOPIC", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
+]  # fmt: skip
 
 FAILED_TOPIC = "coffea-ad-failed"
+SUMS = ("sumw", "sumw_abs", "sumw2")
+"""What is added up for each file of what `weights.weight_sums` gives."""
 
 
 class Failure(NamedTuple):
@@ -100,6 +104,25 @@ def unprocessed(item: WorkItem, error: str, cause: str) -> dict[str, Any]:
         with contextlib.suppress(ValueError):  # not on a worker
             distributed.get_worker().log_event(FAILED_TOPIC, cause)
     return {"processed": set(), "failed": {failure}}
+
+
+def checked(out: Any, dataset: str) -> dict[str, float]:
+    """Return the sums of weights among what a processor has returned, which must be a dictionary.
+
+    Raises
+    ------
+    ProcessorFailed
+    """
+    if not isinstance(out, Mapping):
+        raise ProcessorFailed(
+            f"process returned {type(out).__name__}, but must return a dictionary: dataset → results, or name → result"
+        )
+    own = out.get(dataset)
+    sums = {k: own[k] for k in SUMS if k in own} if isinstance(own, Mapping) else {}
+    for name, value in sums.items():
+        if not isinstance(value, Real):
+            raise ProcessorFailed(f"process returned {value!r} as {name} of {dataset}, but must return a number")
+    return {k: float(v) for k, v in sums.items()}
 
 
 class Runner(coffea_processor.Runner):
@@ -246,14 +269,11 @@ class _Chunk:
                 "first_error": {f"{type(error).__name__}: {error}"[:200]},
             }
         dataset, filename = self.item.dataset, self.item.filename
-        own = out.get(dataset)
-        sumw = own.get("sumw", 0.0) if isinstance(own, Mapping) else 0.0
-        if not isinstance(sumw, Real):
-            raise ProcessorFailed(f"process returned {sumw!r} as sumw of {dataset}, but must return a number")
+        sums = checked(out, dataset)
         return {
             "out": out,
             "processed": {replace(self.item, usermeta=None, preload=None)},
-            "files": {dataset: {filename: {"events": len(self.item), "sumw": float(sumw)}}},
+            "files": {dataset: {filename: {"events": len(self.item), **sums}}},
             "inputs": {dataset: seen},
             **again,
             "metrics": {
@@ -300,10 +320,6 @@ class _Chunk:
                 if found is None:
                     raise
                 raise found from error
-        if not isinstance(out, Mapping):
-            raise ProcessorFailed(
-                f"process returned {type(out).__name__}, but must return a dictionary: dataset → results"
-            )
         return out, seen, {entry.branch for entry in log}
 
     @staticmethod

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic_core import PydanticSerializationError
 
 from coffea_ad import recipes
 from coffea_ad.config import load_config
@@ -36,6 +43,10 @@ class Job:
     models : list of str
         Files of the taggers.
     taggers : list of Tagger
+    make : callable or None
+        Makes the processor of a recipe, given where it may write.
+    source : path or None
+        The YAML file of the configuration.
     """
 
     name: str
@@ -44,6 +55,8 @@ class Job:
     config: Any
     models: list[str]
     taggers: list[Tagger]
+    make: Callable[[Any], Any] | None = None
+    source: Path | None = None
 
     @classmethod
     def of(
@@ -67,15 +80,20 @@ class Job:
         module = recipes.load(processor)
         if recipes.kind_of(module) != "processor":
             raise ConfigError(f"{processor}: this is a training recipe; it takes no fileset")
-        path = recipes.find_config(config) if config is not None else None
-        resolved = load_config(module.Config, path, overrides)
+        factory, config_model = recipes.parts_of(module)
+        path = recipes.configuration(processor, config)
+        if config_model is None:
+            resolved, make = _by_arguments(str(processor), factory, path, overrides, names, taggers)
+        else:
+            resolved = load_config(config_model, path, overrides)
+            make = partial(factory, resolved, taggers)
         try:
-            made = module.Processor(resolved, taggers, output)
+            instance = make(output)
         except CoffeaADError:
             raise
         except Exception as error:
             raise ProcessorFailed(f"{processor}: it cannot be made: {own_lines(error)}") from error
-        return cls(str(processor), module, made, resolved, names, taggers)
+        return cls(str(processor), module, instance, resolved, names, taggers, make, path)
 
     @property
     def fills_histograms(self) -> bool:
@@ -95,12 +113,17 @@ class Job:
     @property
     def resolved(self) -> dict[str, Any]:
         """The configuration with all defaults."""
-        return {} if self.config is None else self.config.model_dump(mode="json")
+        if self.config is None:
+            return {}
+        try:
+            return dict(self.config.model_dump(mode="json"))
+        except PydanticSerializationError:  # an argument of a class of one's own may be anything
+            return dict(json.loads(json.dumps(self.config.model_dump(), default=_plain)))
 
     @contextmanager
     def rehearsal(self) -> Iterator[Any]:
         """Yield a processor that may write what nobody keeps."""
-        if self.module is None:
+        if self.make is None:
             try:
                 copy = cloudpickle.loads(cloudpickle.dumps(self.instance))
             except Exception:  # noqa: BLE001  it may hold what cannot be copied
@@ -108,7 +131,7 @@ class Job:
             yield copy
             return
         with tempfile.TemporaryDirectory(prefix="coffea-ad-") as folder:
-            yield self.module.Processor(self.config, self.taggers, folder)
+            yield self.make(folder)
 
     def described(self) -> list[dict[str, Any]]:
         """Say which models these were: file, network and calibration, whose digests survive a change of the regions."""
@@ -122,3 +145,53 @@ class Job:
             }
             for file, t in zip(self.models, self.taggers, strict=True)
         ]
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has in the place of a value that it has not."""
+    return sorted(value, key=str) if isinstance(value, (set, frozenset)) else str(value)
+
+
+def _by_arguments(
+    name: str, factory: Any, path: Path | None, overrides: Sequence[str], models: Sequence[str], taggers: Sequence[Tagger]
+) -> tuple[BaseModel, Callable[[Any], Any]]:  # fmt: skip
+    """Make a class configurable whose arguments are its configuration: their names are the keys, checked by their types.
+
+    Arguments named `taggers`, `tagger` or `model` take what was given as --model, one named `output` the output.
+    """
+    parameters = {
+        key: parameter for key, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }  # fmt: skip
+    set_by_us: dict[str, Any] = {}
+    if models:
+        by_name = {"taggers": list(taggers), "tagger": taggers[0], "model": models[0]}
+        key = next((k for k in by_name if k in parameters), None)
+        if key is None or (key != "taggers" and len(models) > 1):
+            raise ConfigError(
+                f"{name}: its processor takes no --model; its arguments are {', '.join(parameters) or 'none'}"
+            )
+        set_by_us[key] = by_name[key]
+    asked = {key: p for key, p in parameters.items() if key not in set_by_us and key != "output"}
+    resolved = load_config(_arguments_model(factory, asked), path, overrides)
+    values = {key: getattr(resolved, key) for key in asked} | set_by_us
+
+    def make(output: Any) -> Any:
+        return factory(**values, **({"output": output} if "output" in parameters else {}))
+
+    return resolved, make
+
+
+def _arguments_model(factory: Any, parameters: Mapping[str, inspect.Parameter]) -> type[BaseModel]:
+    """Return a model with a class's arguments as keys."""
+    try:
+        types = typing.get_type_hints(factory.__init__)
+    except Exception:  # noqa: BLE001  names that are known to a type checker only
+        types = {}
+    fields: dict[str, Any] = {
+        key: (types.get(key, Any), ... if p.default is p.empty else p.default) for key, p in parameters.items()
+    }
+    settings = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, protected_namespaces=())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Field name .* shadows an attribute")
+        return create_model("Arguments", __config__=settings, **fields)

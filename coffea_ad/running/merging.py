@@ -11,15 +11,16 @@ import hist
 from coffea.processor import accumulate
 from coffea.processor.executor import WorkItem
 
-from coffea_ad import files
 from coffea_ad.errors import ConfigError
-from coffea_ad.results import Results, load_results, save_results
-from coffea_ad.running.reports import COUNTED, RunReport, decode, encode, sum_of_weights
+from coffea_ad.outputs import RESULTS, check_folder, clear_figures
+from coffea_ad.results import ALL, Results, load_results, save_results
+from coffea_ad.running.chunks import SUMS
+from coffea_ad.running.reports import COUNTED, RunReport, decode, effective_events, encode, sum_of_weights, weighed
 
 __all__ = ["added", "as_report", "left_over", "merge"]
 
 
-def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
+def merge(folders: Sequence[str | Path], output: str | Path, *, force: bool = False) -> Results:
     """Add results folders and write the sum.
 
     Datasets of the same name are added, if they have no file in common and the same luminosity; others stand side by side,
@@ -30,6 +31,8 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
     folders : sequence of path
     output : path
         A new folder.
+    force : bool
+        Overwrite what is in it.
 
     Raises
     ------
@@ -40,8 +43,7 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
     """
     if len(folders) < 2:
         raise ConfigError("merge takes at least two results folders")
-    if files.exists(files.join(output, "report.json")):
-        raise ConfigError(f"{output}: there are results in it already; merge into a new folder")
+    check_folder(output, RESULTS, force=force)
     loaded = [load_results(folder) for folder in folders]
     both = loaded[0]
     for folder, more in zip(folders[1:], loaded[1:], strict=True):
@@ -50,6 +52,7 @@ def merge(folders: Sequence[str | Path], output: str | Path) -> Results:
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error}") from None
     save_results(both.histograms, both.report, output)
+    clear_figures(output)
     return both
 
 
@@ -67,6 +70,8 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     ConfigError
     """
     histograms = {d: dict(h) for d, h in one.histograms.items()}
+    if ALL in one.histograms and ALL in two.histograms and not resubmission:
+        _same_conditions("the histograms of all datasets together", one.report, two.report)
     for dataset, observables in two.histograms.items():
         mine = histograms.setdefault(dataset, {})
         for name, histogram in observables.items():
@@ -84,7 +89,7 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
         outputs = accumulate([decode(r.report.get("outputs", {})) for r in (one, two)])
     except (ValueError, TypeError) as error:
         raise ConfigError(f"what the processors counted cannot be added ({error})") from None
-    report["outputs"] = {d: encode(out) for d, out in outputs.items()}
+    report["outputs"] = encode(outputs)
     for dataset, entry in report["datasets"].items():
         entry.update({k: v for k, v in report["outputs"].get(dataset, {}).items() if k in COUNTED})
     report["notes"] = list(dict.fromkeys([*one.report["notes"], *two.report["notes"]]))
@@ -129,7 +134,7 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
             )
         if one["lumi"] != two["lumi"]:
             raise ConfigError(
-                f"{name}: it is normalised to {one['lumi']:g} and to {two['lumi']:g} fb⁻¹; give it another name for each"
+                f"{name}: it is normalised to {one['lumi']} and to {two['lumi']} fb⁻¹; give it another name for each"
             )
         same = {f["uuid"]: p for p, f in one["files"].items() if f["uuid"]}
         again = next((p for p, f in two["files"].items() if f["uuid"] in same), None)
@@ -143,10 +148,10 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         files[path] = {
             **again,
             "processed": first["processed"] + again["processed"],
-            "sumw": first["sumw"] + again["sumw"],
+            **{k: first.get(k, 0.0) + again.get(k, 0.0) for k in SUMS if k in first or k in again},
         }
     retried = sum(f["start"] >= 0 for f in one["failed"])  # their chunks were expected already
-    return {
+    out = {
         **one,
         "files": files,
         "chunks_expected": one["chunks_expected"] + two["chunks_expected"] - (retried if resubmission else 0),
@@ -154,7 +159,11 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         "failed": two["failed"] if resubmission else [*one["failed"], *two["failed"]],
         "events": one["events"] + two["events"],
         "sumw": one["sumw"] + two["sumw"],
+        "n_effective": effective_events(files.values()),
     }
+    if one["metadata"].get("is_mc", one["metadata"].get("isMC", True)):
+        weighed(name, out)
+    return out
 
 
 def _throughput(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,6 +211,8 @@ def as_report(stored: Mapping[str, Any], kept: float = 1.0) -> RunReport:
     for name, entry in report.datasets.items():
         mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
         entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=[])
+        if mc:
+            weighed(name, entry)
     return report
 
 

@@ -20,9 +20,11 @@ from coffea_ad.reading import Wanted
 from coffea_ad.running import executors
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, run_key
 from coffea_ad.running.chunks import Guarded, OpenFileRunner, own_lines, runner_class
+from coffea_ad.running.collected import check_storable, needs_normalisation
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
-from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights
+from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
+from coffea_ad.selection import not_applied
 from coffea_ad.weights import cross_section
 
 __all__ = ["Executor", "Fileset", "Plan"]
@@ -107,12 +109,16 @@ def _explained(error: Exception) -> CoffeaADError:
     return ProcessorFailed(own_lines(links[-1]))
 
 
+def _simulated(metadata: Mapping[str, Any]) -> bool:
+    return bool(metadata.get("is_mc", metadata.get("isMC", True)))
+
+
 def _groups(datasets: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
     """Sort datasets into data and simulation; a simulated one weighs its cross-section over its number of events."""
     groups: dict[str, list[tuple[str, float]]] = {"data": [], "simulation": []}
     for name, d in datasets.items():
         metadata = d["metadata"]
-        if metadata.get("is_mc", metadata.get("isMC", True)):
+        if _simulated(metadata):
             known = {"xsec", "cross_section"} & set(metadata)
             xsec = cross_section(name, metadata) if known else 1.0
             groups["simulation"].append((name, xsec / max(d["events"], 1)))
@@ -169,7 +175,7 @@ class Plan:
         facts: Mapping[tuple[str, str], dict[str, Any]] | None = None,
         chunksize: int,
         limit_chunks: int | None,
-        lumi: float,
+        lumi: float | None,
         output: str | Path | None,
     ) -> RunReport:
         """Check, open, process, and report.
@@ -185,11 +191,16 @@ class Plan:
         job, notes = self.job, []  # type: ignore[var-annotated]
         if output is not None:
             files.require_writable(output, "results")  # before the run: finding out afterwards would lose the work
-        normalise = output is not None and job.fills_histograms
         # what is missing still must not keep the rest from being done
         tolerant = self.allow_missing or facts is not None
+        # without a look at what the processor returns, it is taken to fill histograms that are normalised
+        normalise = output is not None and job.fills_histograms and not self.preflight
         first = check_files(fileset, job.needs, notes, tolerant=tolerant, normalise=normalise)
-        wanted = self._rehearse(fileset, first, notes, tolerant=tolerant)
+        self._say_first(fileset, notes)
+        wanted, outputs = self._rehearse(fileset, first, notes, tolerant=tolerant)
+        if output is not None and self.preflight:
+            normalise = _normalises(fileset, outputs)
+        lumi = _luminosity(fileset, lumi, normalise=normalise)
         key = self.key(output)
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
@@ -250,33 +261,82 @@ class Plan:
         )
 
     def _datasets(
-        self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str], *, lumi: float
+        self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str], *, lumi: float | None
     ) -> dict[str, dict[str, Any]]:
         datasets = per_dataset(fileset, found, chunks, done)
         # a processor may keep a part of the events by their hash, of simulation or, with the luminosity, of data too
         kept = float(getattr(self.job.instance, "fraction", 1.0))
         seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
-        if seen < 1:
+        if seen < 1 and lumi is not None:
             notes.append(
                 f"{1 - seen:.3g} of the events trained the model and are left out: what is normalised is at {seen * lumi:g} "
                 f"of {lumi:g} fb⁻¹"
             )
         for name, entry in datasets.items():
-            mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
-            entry["lumi"] = seen * lumi
+            mc = _simulated(entry["metadata"])
+            entry["lumi"] = None if lumi is None else seen * lumi
             entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=notes)
+            if mc:
+                notes += weighed(name, entry)
         return datasets
+
+    def _say_first(self, fileset: Fileset, notes: list[str]) -> None:
+        """Say in the first lines which configuration this is, and what of a search it does not apply."""
+        job = self.job
+        data = not all(_simulated(entry["metadata"]) for entry in fileset.values())
+        lacking = not_applied(job.config, data=data)
+        if lacking:
+            notes.append(f"not applied, since the configuration asks for none: {', '.join(lacking)}")
+        if self.progress and job.module is not None:
+            console = Console(stderr=True)
+            source = "the defaults in its code" if job.source is None else str(job.source)
+            console.print(f"{job.name}: configuration {source}", soft_wrap=True, highlight=False, markup=False)
+            if lacking:
+                console.print(f"not applied: {', '.join(lacking)}", soft_wrap=True, highlight=False, markup=False)
 
     def _rehearse(
         self, fileset: Fileset, first: Mapping[str, str], notes: list[str], *, tolerant: bool
-    ) -> Wanted | None:
-        job = self.job
+    ) -> tuple[Wanted | None, dict[Any, Any]]:
+        """Return the branches to open, and what the processor makes of the first events."""
+        job, outputs = self.job, {}  # type: ignore[var-annotated]
         if self.preflight:
             with job.rehearsal() as processor:
-                return first_events(fileset, first, processor, notes, tolerant=tolerant)
+                wanted = first_events(fileset, first, processor, notes, tolerant=tolerant, outputs=outputs)
+            return wanted, outputs
         if not hasattr(job.instance, "reads"):
-            return None
-        return Wanted(frozenset(b for ways in job.needs.values() for way in ways for b in way))
+            return None, outputs
+        return Wanted(frozenset(b for ways in job.needs.values() for way in ways for b in way)), outputs
+
+
+def _normalises(fileset: Fileset, outputs: Mapping[Any, Any]) -> bool:
+    """Say whether something will be normalised, and refuse what could not be kept or normalised after the work.
+
+    Raises
+    ------
+    ConfigError
+    """
+    check_storable(outputs, fileset)
+    wanted = needs_normalisation(outputs, fileset)
+    for dataset in wanted:
+        metadata = fileset[dataset]["metadata"]
+        if _simulated(metadata):
+            cross_section(dataset, metadata)
+    return bool(wanted)
+
+
+def _luminosity(fileset: Fileset, lumi: float | None, *, normalise: bool) -> float | None:
+    """Return the luminosity, fb⁻¹: 1 for simulation alone; data have one, which nobody can guess.
+
+    Raises
+    ------
+    ConfigError
+    """
+    data = [dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])]
+    if lumi is not None or not data:
+        return 1.0 if lumi is None else lumi
+    if normalise:
+        raise ConfigError(f"dataset {data[0]}: these are data; give their luminosity in fb⁻¹ with --lumi (lumi=…)")
+    return None
 
 
 def _without(fileset: Fileset, given: Sequence[WorkItem]) -> Fileset:
@@ -300,6 +360,10 @@ def _noticed(done: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
     if done.get("unsaved"):
         notes.append(f"chunks could not be kept as checkpoints ({min(done['unsaved'])})")
     for name, entry in datasets.items():
+        if entry.get("undefined"):
+            notes.append(
+                f"{name}: {entry['undefined']} events or values with NaN or infinite numbers are in no histogram or row"
+            )
         kinds: dict[str, list[str]] = {}
         for path, file in entry["files"].items():
             if file["layout"] is not None:

@@ -25,7 +25,7 @@ from coffea_ad.reading import (
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
-from coffea_ad.running.chunks import own_lines
+from coffea_ad.running.chunks import checked, own_lines
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.weights import cross_section
 
@@ -128,8 +128,22 @@ def first_events(
     notes: list[str],
     *,
     tolerant: bool,
+    outputs: dict[Any, Any] | None = None,
 ) -> Wanted | None:
     """Let the processor work on the first events of every dataset, and see what it reads.
+
+    Parameters
+    ----------
+    fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
+    first : {dataset: path}
+        As `check_files` returns them.
+    processor : ProcessorABC
+    notes : list of str
+        Takes what was found out.
+    tolerant : bool
+        Leave out files that cannot be read.
+    outputs : dict, optional
+        Takes what the processor returned, of one dataset after the other.
 
     Returns
     -------
@@ -146,13 +160,15 @@ def first_events(
     layouts: set[str] = set()
     for dataset, path in first.items():
         try:
-            names, log = _read_by(process, dataset, path, fileset[dataset])
+            names, log, out = _read_by(process, dataset, path, fileset[dataset])
         except Unreadable as error:
             if not tolerant:
                 kind = MissingBranch if error.args[0] == "MissingBranch" else BadFile
                 raise kind(error.args[1]) from None
             continue  # the run tells
         read |= {e.branch for e in log}
+        if outputs is not None:
+            outputs.update(out)
         layouts.add(layout(names))
     if not hasattr(processor, "reads"):
         return Wanted(frozenset(read), frozenset(layouts)) if layouts else None
@@ -165,8 +181,8 @@ def first_events(
 
 def _read_by(
     process: Callable[[Any], Any], dataset: str, path: str, entry: Mapping[str, Any]
-) -> tuple[list[str], list[Any]]:
-    """Return the branches of a file, and what a processor reads of its first events."""
+) -> tuple[list[str], list[Any], Mapping[Any, Any]]:
+    """Return the branches of a file, what a processor reads of its first events, and what it returns."""
     opened = OPEN_FILES.get(path)
     tree, names = opened.tree(entry["files"][path])
     stop = min(_FIRST, tree.num_entries)
@@ -174,7 +190,7 @@ def _read_by(
     metadata = {**own, "fileuuid": str(opened.file.file.uuid), **entry["metadata"]}
     events, log = build_events(opened, metadata, NanoAODSchema)
     try:
-        process(events)
+        out = process(events)
     except (BadFile, MissingBranch) as error:
         raise Unreadable(type(error).__name__, str(error)) from None
     except CoffeaADError:
@@ -184,7 +200,8 @@ def _read_by(
         if found is not None:
             raise found from None
         raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error
-    return names, log
+    checked(out, dataset)
+    return names, log, out
 
 
 def _counters(branches: set[str]) -> set[str]:

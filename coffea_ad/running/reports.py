@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import hist
+import boost_histogram
 import numpy as np
+from coffea.processor import column_accumulator, value_accumulator
 
 from coffea_ad.card import ModelCard
 from coffea_ad.monitoring import describe, drift, drifted
-from coffea_ad.running.chunks import Failure
+from coffea_ad.running.chunks import SUMS, Failure
 
-__all__ = ["COUNTED", "RunReport", "decode", "encode", "inputs_seen", "measured", "per_dataset", "sum_of_weights"]
+__all__ = [
+    "COUNTED", "RunReport", "decode", "effective_events", "encode", "inputs_seen", "measured", "per_dataset", "sum_of_weights",
+    "weighed",
+]  # fmt: skip
 
 COUNTED = ("cutflow", "unscored", "undefined", "rows", "sumw_variations")
 """What processors count beside events and weights, and the report repeats for each dataset."""
+_CANCELLED = 1e-12  # |Σw| / Σ|w| that is nothing but rounding
+_FEW = 0.01  # of the events
+_LEAST = 10.0  # events
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """What a run did.
 
@@ -30,6 +38,8 @@ class RunReport:
     datasets : {dataset: dict}
         Per dataset: metadata, luminosity, files and chunks expected and processed, what failed and why, events, sumw,
         and what else the processor counted.
+    lumi : float or None
+        fb⁻¹; None where nothing was normalised and none was given.
     throughput : dict
         Events, seconds, rates, bytes, in roastcoffea's names.
     inputs : {model: {dataset: dict}}
@@ -47,7 +57,7 @@ class RunReport:
     models: list[dict[str, Any]]
     processor: str
     executor: str
-    lumi: float
+    lumi: float | None
     seconds: float
     throughput: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
@@ -55,6 +65,13 @@ class RunReport:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Return one line: what ran over how much, and whether all of it was done."""
+        names = ", ".join(list(self.datasets)[:5]) + (", …" if len(self.datasets) > 5 else "")
+        events = sum(d["events"] for d in self.datasets.values())
+        state = "complete" if self.complete else f"{len(self.failed)} failed"
+        return f"<RunReport of {self.processor}: {events} events of {len(self.datasets)} datasets ({names}), {state}>"
 
     @property
     def complete(self) -> bool:
@@ -78,7 +95,7 @@ class RunReport:
             "key", "settings", "notes", "runs",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
-        counted = {d: encode(out) for d, out in self.outputs.items()}
+        counted = encode(self.outputs)
         return {**own, "complete": self.complete, "events_per_second": self.events_per_second, "outputs": counted}
 
 
@@ -91,6 +108,10 @@ def encode(output: Any) -> Any:
     if isinstance(output, Mapping):
         found = {str(k): encode(v) for k, v in output.items() if not _is_histogram(v)}
         return {k: v for k, v in found.items() if v is not None}
+    if isinstance(output, column_accumulator):
+        return {"column": output.value.tolist()}
+    if isinstance(output, value_accumulator):
+        return encode(output.value)
     if isinstance(output, (set, frozenset)):
         return {"set": [encode(v) for v in sorted(output, key=str)]}
     if isinstance(output, (list, tuple)):
@@ -103,7 +124,7 @@ def encode(output: Any) -> Any:
 
 
 def _is_histogram(value: Any) -> bool:
-    return isinstance(value, hist.BaseHist) or (
+    return isinstance(value, boost_histogram.Histogram) or (
         isinstance(value, Mapping) and bool(value) and all(_is_histogram(v) for v in value.values())
     )
 
@@ -122,6 +143,8 @@ def decode(stored: Any) -> Any:
             return tuple(values) if "tuple" in stored else values
         if set(stored) == {"array"}:
             return np.array(stored["array"])
+        if set(stored) == {"column"}:
+            return column_accumulator(np.array(stored["column"]))
         return {k: decode(v) for k, v in stored.items()}
     return stored
 
@@ -165,6 +188,7 @@ def per_dataset(
                 "events": fact.get("numentries"),
                 "processed": counted.get(path, {}).get("events", 0),
                 "sumw": counted.get(path, {}).get("sumw", 0.0),
+                **{k: counted[path][k] for k in SUMS[1:] if k in counted.get(path, {})},
                 "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
             }
@@ -178,9 +202,59 @@ def per_dataset(
             "failed": [f._asdict() for f in sorted(failures) if f.dataset == dataset],
             "events": int(sum(f["processed"] for f in files.values())),
             "sumw": 0.0,
+            "n_effective": effective_events(files.values()),
             **{k: v for k, v in numbers.items() if k in COUNTED},
         }
     return out
+
+
+def _total(files: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    """Add a sum of weights up over files; None if a file with processed events does not have it."""
+    values = [file.get(name) for file in files if file["processed"]]
+    return None if None in values else float(sum(v for v in values if v is not None))
+
+
+def effective_events(files: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return (Σw)² / Σw² of what was processed; None if the processor did not collect Σw², or there is nothing.
+
+    >>> effective_events([{"processed": 3, "sumw": 1.0, "sumw2": 3.0}])
+    0.3333333333333333
+    """
+    files = list(files)
+    sumw, square = _total(files, "sumw"), _total(files, "sumw2")
+    if sumw is None or not square:
+        return None
+    value = sumw**2 / square
+    return value if math.isfinite(value) else None
+
+
+def weighed(dataset: str, entry: dict[str, Any]) -> list[str]:
+    """Look at the weights of a simulated dataset, and say what is wrong with them.
+
+    If they cancel, its sum of weights becomes exactly 0, so that nothing can be normalised by what is only rounding. Otherwise
+    it is said if few events carry the sum, or most of it cancels.
+
+    Parameters
+    ----------
+    dataset, entry : str, dict
+        As `per_dataset` makes them, with `sumw`.
+    """
+    files = list(entry["files"].values())
+    sumw, absolute, square = (_total(files, k) for k in SUMS)
+    n = entry["events"]
+    if n == 0 or sumw is None or absolute is None or square is None:
+        return []
+    if abs(entry["sumw"]) <= _CANCELLED * absolute:
+        entry["sumw"] = 0.0
+        return [f"{dataset}: the weights of its {n} events sum to 0; nothing of it can be normalised"]
+    if not math.isfinite(square) or square == 0:
+        return []
+    carrying, effective = absolute**2 / square, sumw**2 / square
+    if carrying < _FEW * n or (carrying < _LEAST and n > 2 * _LEAST):
+        return [f"{dataset}: few events carry its sum of weights: {n} events are worth {carrying:.3g} of equal weight"]
+    if effective < _FEW * n:
+        return [f"{dataset}: most of its weights cancel: {n} events are worth {effective:.3g} without negative weights"]
+    return []
 
 
 def sum_of_weights(

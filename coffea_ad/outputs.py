@@ -1,0 +1,125 @@
+"""Where results go: checked before the work, and nothing is overwritten unless asked for. The same rule for all verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from coffea_ad.errors import ConfigError
+
+__all__ = ["EVALUATION", "RESULTS", "TRAINING", "check_file", "check_folder", "clear_figures", "existing", "skimmed"]
+
+RESULTS = ("report.json", "histograms.json", "histograms.root", "manifest.json", "figures")
+"""What a run leaves in its folder."""
+EVALUATION = ("evaluation.json", "evaluation.csv", "table.md", "figures")
+"""What an evaluation leaves in its folder."""
+TRAINING = ("metrics.jsonl", "checkpoint.pt")
+"""What a training leaves in the folder beside its model."""
+
+
+def _place(path: str | Path) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    try:
+        fs, place = fsspec.url_to_fs(str(path))
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"{path}: nothing can be written there ({error})") from None
+    return fs, str(place).rstrip("/")
+
+
+def _probe(path: str | Path, fs: Any, folder: str) -> None:
+    """Write a small file and remove it: permissions say less than trying does."""
+    probe = f"{folder}/.probe-{uuid.uuid4().hex[:8]}"
+    try:
+        fs.makedirs(folder, exist_ok=True)
+        with fs.open(probe, "wb") as file:
+            file.write(b"x")
+        fs.rm_file(probe)
+    except Exception as error:  # noqa: BLE001  file systems raise what they like
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConfigError(f"{path}: results cannot be written there ({why})") from None
+
+
+def existing(folder: str | Path, names: Iterable[str]) -> list[str]:
+    """Return which of some files and folders are in a folder, a local one or an fsspec URL."""
+    fs, root = _place(folder)
+    return [name for name in names if fs.exists(f"{root}/{name}")]
+
+
+def check_file(path: str | Path, *, suffix: str = "", force: bool = False) -> None:
+    """Refuse a file that cannot be written, or that is there already.
+
+    Parameters
+    ----------
+    path : path or fsspec URL
+        Its folder is made.
+    suffix : str
+        How its name must end.
+    force : bool
+        Overwrite what is there.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if suffix and not str(path).endswith(suffix):
+        raise ConfigError(f"{path}: this must be a file whose name ends in {suffix}")
+    fs, place = _place(path)
+    if fs.isdir(place):
+        raise ConfigError(f"{path}: this is a folder, but a file is to be written")
+    if fs.exists(place) and not force:
+        raise ConfigError(f"{path} exists already; choose another name, or overwrite it with --force")
+    parent, _, _ = place.rpartition("/")
+    if parent:
+        _probe(path, fs, parent)
+
+
+def check_folder(path: str | Path, names: Iterable[str], *, force: bool = False) -> None:
+    """Refuse a folder that cannot be written, or that holds results already: a folder belongs to one run.
+
+    Parameters
+    ----------
+    path : path or fsspec URL
+        It is made.
+    names : iterable of str
+        What will be written into it; other files do not matter.
+    force : bool
+        Overwrite what is there.
+
+    Raises
+    ------
+    ConfigError
+    """
+    fs, place = _place(path)
+    if fs.isfile(place):
+        raise ConfigError(f"{path}: results cannot be written there (it is a file, and must be a folder)")
+    present = [] if force else existing(path, names)
+    if present:
+        raise ConfigError(
+            f"{path}: there are results in it already ({present[0]}); choose another folder, or overwrite them with --force"
+        )
+    _probe(path, fs, place)
+
+
+def skimmed(folder: str | Path) -> set[str]:
+    """Return the datasets of a skim, by its manifest; none if there is no skim."""
+    fs, root = _place(folder)
+    try:
+        with fs.open(f"{root}/manifest.json", "rb") as file:
+            return set(json.loads(file.read())["datasets"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def clear_figures(folder: str | Path, pattern: str = "figures/*.png") -> None:
+    """Remove the figures that were drawn from what is now overwritten; there may be none."""
+    fs, root = _place(folder)
+    for path in fs.glob(f"{glob.escape(root)}/{pattern}"):
+        with contextlib.suppress(OSError):
+            fs.rm_file(path)

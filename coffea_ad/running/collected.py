@@ -1,0 +1,102 @@
+"""The histograms among what a processor has returned, wherever they stand in it: which are kept, and under which names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import boost_histogram
+import hist
+import uhi.io.json
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.results import ALL, over_regions
+from coffea_ad.running.reports import encode
+
+__all__ = ["check_storable", "histograms_of", "needs_normalisation", "not_kept"]
+
+Path = tuple[str, ...]
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, str(key)))
+    else:
+        yield path, value
+
+
+def histograms_of(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> dict[str, dict[str, hist.Hist]]:
+    """Return the histograms of an accumulator by dataset and name.
+
+    What stands under a dataset's name is of that dataset, under the keys that lead to it, joined by "/"; a first key
+    `histograms` is left out. All others are of the group "all".
+
+    Parameters
+    ----------
+    outputs : mapping
+        What `process` returned, merged: {dataset: {…}} or flat, nested at will.
+    datasets : mapping
+        Its keys are the names of the datasets.
+
+    Returns
+    -------
+    {dataset or "all": {name: Hist}}
+
+    Examples
+    --------
+    >>> h = hist.Hist(hist.axis.Regular(2, 0, 1, name="x"))
+    >>> out = histograms_of({"tt": {"histograms": {"x": h}, "jets": {"pt": h}}, "mass": h}, {"tt": {}})
+    >>> {group: list(named) for group, named in out.items()}
+    {'all': ['mass'], 'tt': ['x', 'jets/pt']}
+    """
+    out: dict[str, dict[str, hist.Hist]] = {}
+    for path, value in _leaves(outputs):
+        if not isinstance(value, boost_histogram.Histogram):
+            continue
+        group, name = (path[0], path[1:]) if path[0] in datasets and len(path) > 1 else (ALL, path)
+        short = name[1:] if group != ALL and name[0] == "histograms" and len(name) > 1 else name
+        label = "/".join(name if "/".join(short) in out.get(group, {}) else short)
+        out.setdefault(group, {})[label] = value if isinstance(value, hist.Hist) else hist.Hist(value)
+    return dict(sorted(out.items()))
+
+
+def not_kept(outputs: Mapping[Any, Any]) -> list[str]:
+    """Return the places of what a results folder cannot hold: neither a histogram nor numbers, texts, sets or arrays.
+
+    >>> not_kept({"tt": {"n": 1, "model": object()}})
+    ['tt: model']
+    """
+    lost = []
+    for path, value in _leaves(outputs):
+        inside = isinstance(value, (list, tuple, set, frozenset)) and any(encode(v) is None for v in value)
+        if inside or (encode(value) is None and not isinstance(value, boost_histogram.Histogram)):
+            lost.append(": ".join(filter(None, (path[0], "/".join(path[1:])))))
+    return sorted(lost)
+
+
+def needs_normalisation(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> list[str]:
+    """Return the datasets that have histograms over region and variation, which are written at luminosity."""
+    named = histograms_of(outputs, datasets)
+    return [d for d, content in named.items() if d in datasets and any(over_regions(h) for h in content.values())]
+
+
+def check_storable(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> None:
+    """Write the histograms of the first events and read them again, before a run whose own would be lost.
+
+    Raises
+    ------
+    ConfigError
+        A results folder cannot hold one; the message names it.
+    """
+    for group, content in histograms_of(outputs, datasets).items():
+        for name, histogram in content.items():
+            try:
+                text = json.dumps(histogram, default=uhi.io.json.default)
+                again = hist.Hist(json.loads(text, object_hook=uhi.io.json.object_hook))
+                problem = "" if tuple(again.axes) == tuple(histogram.axes) else "its axes would not be the same"
+            except (TypeError, ValueError, KeyError, AttributeError) as error:
+                problem = str(error)[:150]
+            if problem:
+                raise ConfigError(f"histogram {name} of {group}: a results folder cannot hold it ({problem})")
