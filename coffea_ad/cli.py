@@ -344,6 +344,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _attach(args: argparse.Namespace) -> int:
     from coffea_ad.attach import AttachConfig, attach
+    from coffea_ad.card import read_card
     from coffea_ad.config import load_config
 
     if len(args.words) != 3:
@@ -351,6 +352,13 @@ def _attach(args: argparse.Namespace) -> int:
     model, described = args.words[1:]
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
+    unscored = read_card(sealed).provenance.get("unscored", {"unscored": 0})
+    if unscored["unscored"]:
+        _out.print(
+            f"note: {model}: the score of {unscored['unscored']} of {unscored['rows']} background rows is no finite number; "
+            "such rows are left out of the calibration, and in a run they are in no region",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
     _write(Path(args.output or Path(model).with_name(Path(model).stem + "-card.onnx")), sealed)
     return 0
 
