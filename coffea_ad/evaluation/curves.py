@@ -184,7 +184,7 @@ class Ranking:
         wins = 0.5 * np.einsum("ij,ij->i", w, caught[:, self.at_least] + caught[:, self.above])
         sums = w.sum(axis=1), caught[:, -1]
         positive = (sums[0] > 0) & (sums[1] > 0)
-        return np.divide(wins, sums[0] * sums[1], out=np.full(len(w), np.nan), where=positive)
+        return np.asarray(np.divide(wins, sums[0] * sums[1], out=np.full(len(w), np.nan), where=positive))
 
 
 def resamplings(
