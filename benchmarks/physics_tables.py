@@ -61,10 +61,10 @@ class Jets:
         self.signals = sorted(d for d in set(self.dataset.tolist()) if d.startswith("svj"))
 
     def score(self, path):
-        """Scores of all rows by a model of any features of the skim; NaN where they are undefined."""
+        """Scores of all rows by a model of any features of the skim, NaN where they are undefined, and its card."""
         scorer = OnnxScorer(path)
         inputs = self.process.inputs(scorer.card, scorer.name)
-        return self.process.score(scorer, inputs, np.ones(len(self.x), bool)), scorer.card.calibration
+        return self.process.score(scorer, inputs, np.ones(len(self.x), bool)), scorer.card
 
 
 def scores_of(bkg, jets):
@@ -73,10 +73,10 @@ def scores_of(bkg, jets):
     for name, files in models_of(bkg).items():
         rows = []
         for seed, path in files.items():
-            score, calibration = jets.score(path)
+            score, card = jets.score(path)
             rows.append(score)
             if name in COMBINED:
-                efficiency[name, seed] = 10.0 ** -regions.logp(calibration, score).astype(float)
+                efficiency[name, seed] = 10.0 ** -regions.logp(card.calibration, score).astype(float)
         out[name] = np.stack(rows)
     common = sorted(set.intersection(*({seed for n, seed in efficiency if n == name} for name in COMBINED)))
     if common:

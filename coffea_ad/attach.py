@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from coffea_ad.modelfile import CARD_KEY, read_texts
 from coffea_ad.reconstruction import Comparison, adapted
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skimming import FeatureConfig
-from coffea_ad.skims import Skim, load_skim, skim_files
+from coffea_ad.skims import Skim, rows_in_words
+from coffea_ad.skims import background as background_rows
 
 __all__ = ["AttachConfig", "attach", "check_rows"]
 
@@ -120,10 +120,11 @@ def attach(
             "rows of random numbers between 0 and 1; give real ones with --background",
         )
     else:
-        x, skim = _background(card, background, datasets, name)
-        blocks = [np.asarray(scorer(np.asarray(x[i : i + _BLOCK]))) for i in range(0, len(skim.weight), _BLOCK)]
+        skim = background_rows(card, background, datasets)
+        _check_collection(card, skim, background, name)
+        blocks = [np.asarray(scorer(np.asarray(skim.x[i : i + _BLOCK]))) for i in range(0, len(skim.weight), _BLOCK)]
         score, what = np.concatenate([np.zeros(0, np.float32), *blocks]), f"background rows of {background}"
-        rows = np.asarray(x[np.sort(_some(score))])
+        rows = np.asarray(skim.x[np.sort(_some(score))])
     defined = np.isfinite(score)
     if not defined.any():
         raise BadModel(f"{name}: its score is no finite number for any of {len(score)} {what}")
@@ -154,7 +155,7 @@ def _some(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 def _calibrated(
     card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float]
 ) -> dict[str, Any]:
-    calibration = regions.calibrate(score, skim.event_weight, f"skim of {', '.join(sorted(skim.provenance['rows']))}")
+    calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
     unscored = {"rows": len(score), "unscored": int((~np.isfinite(score)).sum())}
     return {
         "calibration": calibration,
@@ -165,37 +166,13 @@ def _calibrated(
     }
 
 
-def _background(card: ModelCard, folder: str | Path, datasets: Sequence[str], name: str) -> tuple[Any, Skim]:
-    """Return the rows of a skim as the model wants them, and the skim, whose collection must be that of the card."""
-    stored = sorted(skim_files(folder))
-    trained = sorted(card.provenance.get("rows", {}))
-    names = list(datasets) or (trained if trained and set(trained) <= set(stored) else stored)
-    if not datasets and len(names) > 1 and names != trained:
-        raise ConfigError(f"say which datasets are the background with --datasets; there are: {', '.join(stored)}")
-    # one feature may be large and sparse: its rows are made dense block by block
-    parts = [
-        load_skim(folder, f.name, f.options, datasets=names, filters=card.provenance.get("filters", ()), keep="auto")
-        for f in card.inputs[0].features
-    ]
-    if len({len(p.weight) for p in parts}) != 1:
-        raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
-    collection = _collection(folder, names)
-    if card.level == "jet" and collection not in (None, card.collection):
+def _check_collection(card: ModelCard, skim: Skim, folder: str | Path, name: str) -> None:
+    collection = skim.provenance.get("collection", card.collection)
+    if card.level == "jet" and collection != card.collection:
         raise ConfigError(
             f"{name}: its card is for {card.collection}, but the skim {folder} is of {collection}; say "
             f"collection: {collection} in the card's YAML, or give another skim"
         )
-    if "rows" in card.provenance:  # not those that it was trained on
-        parts = [p.part("validation", "test") for p in parts]
-    x: Any = parts[0].x if len(parts) == 1 else np.concatenate([np.asarray(p.x) for p in parts], axis=1)
-    return x, parts[0]
-
-
-def _collection(folder: str | Path, datasets: Sequence[str]) -> str | None:
-    """Return the collection that the recipe of a skim was asked for, as its manifest says."""
-    manifest = json.loads((Path(folder) / "manifest.json").read_text())["datasets"]
-    named = {(manifest[d].get("config") or {}).get("collection") for d in datasets}
-    return next(iter(named)) if len(named) == 1 else None
 
 
 def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> None:

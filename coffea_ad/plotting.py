@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.results import Results
+from coffea_ad.weights import is_simulation
 
 __all__ = [
     "auc_summary",
@@ -71,7 +72,7 @@ def stack(results: Results, observable: str, region: str, path: str | Path, *, s
 
     datasets = results.report["datasets"]
     chosen = {d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}] for d in results.histograms}
-    data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", True)]
+    data = [d for d in chosen if is_simulation(datasets[d]["metadata"]) is False]
     background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
     with canvas(path) as axes:
         ax = axes[0, 0]

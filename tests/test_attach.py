@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import yaml
@@ -290,16 +288,15 @@ def test_golden_rows_are_those_of_the_skim(half_defined):
 
 
 def test_the_collection_of_the_card_is_that_of_the_skim(half_defined):
-    folder, _ = half_defined
-    path = folder / "skims" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["datasets"]["qcd"]["config"] = {"collection": "FatJetPuppi"}
-    path.write_text(json.dumps(manifest))
+    folder, x = half_defined
+    skims = write_skim(
+        folder / "others", {"qcd": {"x": x, "weight": np.ones(400), "xsec": 1.0}}, collection="FatJetPuppi"
+    )
     plain = (folder / "log.onnx").read_bytes()
-    with pytest.raises(ConfigError, match=r"log.onnx: its card is for FatJet, but the skim .*/skims is of FatJetPuppi; say "
+    with pytest.raises(ConfigError, match=r"log.onnx: its card is for FatJet, but the skim .*/others is of FatJetPuppi; say "
                        "collection: FatJetPuppi in the card's YAML"):  # fmt: skip
-        attach(plain, card(output="out"), background=folder / "skims", name="log.onnx")
-    sealed = attach(plain, card(output="out", collection="FatJetPuppi"), background=folder / "skims")
+        attach(plain, card(output="out"), background=skims, name="log.onnx")
+    sealed = attach(plain, card(output="out", collection="FatJetPuppi"), background=skims)
     assert read_card(sealed).collection == "FatJetPuppi"
 
 

@@ -153,7 +153,7 @@ class Ranking:
         if errors:
             square = np.cumsum(w * w)[self.last]
             n_effective = np.divide(passed**2, square, out=np.zeros(len(passed)), where=square > 0)
-            # the rule of regions.n_effective_passing, at every cut at once
+            # the rule of calibration.n_effective_passing, at every cut at once
             n_effective = np.minimum(n_effective, n_effective[-1] * np.maximum(passed, 0.0) / passed[-1])
         eps_b, eps_s, above = passed / passed[-1], caught[self.at_least] / caught[-1], caught[self.above] / caught[-1]
         area = float(np.sum(np.diff(eps_b, prepend=0.0) * 0.5 * (eps_s + above)))
