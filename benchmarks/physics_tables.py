@@ -1,204 +1,320 @@
-"""Tables and figures of `physics.py evaluate`: every score against every signal, long runs, epochs, significance."""
+"""Tables and figures of `physics.py evaluate`: every score against every signal, differences, long runs, epochs.
+
+Errors are those of a bootstrap over events: the jets of an event are drawn together, with one set of multiplicities for all scores, so
+that differences are paired. Spreads over seeds are given from five seeds on, ranges below.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import types
+import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from coffea_ad import evaluation, nn, regions
-from coffea_ad.evaluation import Sample
+from coffea_ad import evaluation, regions
+from coffea_ad.card import InputSpec, feature_spec
+from coffea_ad.evaluation import MIN_SEEDS, difference_of_means
+from coffea_ad.evaluation.curves import Ranking, resamplings
+from coffea_ad.evaluation.matching import Matching
+from coffea_ad.evaluation.processes import Process
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import load_skim
+from coffea_ad.skims import load_skim, skim_files
+from coffea_ad.weights import n_effective
 
 ROOT = Path("build/physics")
+FEATURE = "jet_substructure"
 COMBINED = ("Deep SVDD ensemble log", "VAE of unit variance, elbo standard", "WNAE")
 """The rank average of these was chosen on the set `dev`, as the best one for both backgrounds together."""
+COMPARED_WITH = ("AE", "WNAE", "untrained")
+"""What the differences of all scores are taken to, as far as they are there."""
+REPLICAS = 100
+FORESTS = 5
 
 
-ENERGY = ("WNAE_reference_settings", "WNAE_reference_settings,_W1", "WNAE", "WNAE_not_smeared", "NAE", "NAE_on-manifold",
-          "NAE_smeared")  # fmt: skip
+def models_of(bkg):
+    """{name: {seed: file}} of the models of a background."""
+    out = defaultdict(dict)
+    for path in (ROOT / "models" / bkg).glob("*.onnx"):
+        match = re.fullmatch(r"(.+)_(\d+)", path.stem)
+        if match:
+            out[match[1].replace("_", " ")][int(match[2])] = path
+    return {name: dict(sorted(out[name].items())) for name in sorted(out)}
 
 
-def scores_of(bkg, data):
-    """{name: (seeds, rows)} of all models of a background, and of the rank averages."""
-    found, efficiency = {}, {}
-    for path in sorted((ROOT / "models" / bkg).glob("*.onnx")):
-        name = path.stem.rsplit("_", 1)[0].replace("_", " ")
+class Jets:
+    """The rows of a set of files, in which the plain substructure is defined."""
+
+    def __init__(self, sample):
+        folder = ROOT / "skims" / sample
+        spec = InputSpec(features=(feature_spec(FEATURE),))
+        card = types.SimpleNamespace(inputs=(spec,), provenance={})
+        self.process = Process(folder, sorted(skim_files(folder)), types.SimpleNamespace(card=card, name=FEATURE))
+        rows = self.process.rows
+        self.x, self.weight, self.dataset, self.split = rows.x, rows.event_weight, rows.dataset, rows.split
+        self.event, self.bystanders = self.process.event, rows.bystanders
+        self.pt, self.mass = (np.asarray(self.bystanders[k], np.float64) for k in ("pt", "mass"))
+        self.columns = [c.name for c in rows.feature.columns]
+        self.signals = sorted(d for d in set(self.dataset.tolist()) if d.startswith("svj"))
+
+    def score(self, path):
+        """Scores of all rows by a model of any features of the skim, NaN where they are undefined, and its card."""
         scorer = OnnxScorer(path)
-        score = np.asarray(scorer(data.x))
-        found.setdefault(name, []).append(score)
-        efficiency.setdefault(name, []).append(10.0 ** -regions.logp(scorer.card.calibration, score).astype(float))
-    if all(m in efficiency for m in COMBINED):
-        members = zip(*(efficiency[m] for m in COMBINED), strict=False)
-        found["rank average of SVDD, VAE and WNAE"] = [-np.log10(np.mean(eps, axis=0)) for eps in members]
-    return {name: np.stack(rows) for name, rows in found.items()}
+        inputs = self.process.inputs(scorer.card, scorer.name)
+        return self.process.score(scorer, inputs, np.ones(len(self.x), bool)), scorer.card
 
 
-def baselines_of(train, data):
-    """Mahalanobis distances and isolation forests in the three preprocessings, single columns."""
+def scores_of(bkg, jets):
+    """{name: (seeds, rows)} of all models of a background, and of the rank averages of the seeds that all members have."""
+    out, efficiency = {}, {}
+    for name, files in models_of(bkg).items():
+        rows = []
+        for seed, path in files.items():
+            score, card = jets.score(path)
+            rows.append(score)
+            if name in COMBINED:
+                efficiency[name, seed] = 10.0 ** -regions.logp(card.calibration, score).astype(float)
+        out[name] = np.stack(rows)
+    common = sorted(set.intersection(*({seed for n, seed in efficiency if n == name} for name in COMBINED)))
+    if common:
+        averages = [-np.log10(np.mean([efficiency[name, seed] for name in COMBINED], axis=0)) for seed in common]
+        out["rank average of SVDD, VAE and WNAE"] = np.stack(averages)
+    return out
+
+
+def baselines_of(train, jets):
+    """Mahalanobis distances and isolation forests in the three preprocessings, single columns: {name: (seeds, rows)}."""
+    import torch
     from sklearn.ensemble import IsolationForest
 
-    rows, weight = train.x, np.clip(train.weight, 0, None)
+    from coffea_ad import nn
+
+    rows, weight = train.x, np.clip(train.event_weight, 0, None)  # nothing is fitted to negative weights
     columns = [c.name for c in train.feature.columns]
-    out = dict(evaluation.column_baselines(data.x, columns, data.bystanders))
+    single = evaluation.column_baselines(jets.x, columns, jets.bystanders)
+    out = {name: score[None] for name, score in single.items()}
     for kind in ("quantile", "standard", "log"):
         transform = nn.preprocessing(kind, columns).fit(rows, weight)
         with torch.no_grad():
-            z, there = (transform(torch.from_numpy(x)).numpy() for x in (rows, data.x))
+            z, other = (transform(torch.from_numpy(x)).numpy() for x in (rows, jets.x))
         mean = np.average(z, axis=0, weights=weight)
-        inverse = np.linalg.inv(np.cov(z.T, aweights=weight))
-        out[f"Mahalanobis {kind}"] = np.einsum("ni,ij,nj->n", there - mean, inverse, there - mean)
+        inverse = np.linalg.pinv(np.cov(z.T, aweights=weight), hermitian=True)
+        out[f"Mahalanobis {kind}"] = np.einsum("ni,ij,nj->n", other - mean, inverse, other - mean)[None]
         forests = []
-        for seed in (1, 2, 3):
+        for seed in range(1, FORESTS + 1):
             drawn = np.random.default_rng(seed).choice(len(z), 20_000, p=weight / weight.sum())
-            forests.append(-IsolationForest(n_estimators=200, random_state=seed).fit(z[drawn]).score_samples(there))
+            forests.append(-IsolationForest(n_estimators=200, random_state=seed).fit(z[drawn]).score_samples(other))
         out[f"IsolationForest {kind}"] = np.stack(forests)
     return out
 
 
-def plain_auc(b, s, wb, ws):
-    return evaluation.auc(b, s, wb, ws, n_bootstrap=1).value
+class Contest:
+    """One background against one signal, as they are and at equal spectra of pT, with replicas of their events."""
+
+    def __init__(self, jets, bkg, signal):
+        self.rows = [np.flatnonzero(jets.dataset == name) for name in (bkg, signal)]
+        weights, counts = [], []
+        for name, rows in zip((bkg, signal), self.rows, strict=True):
+            (count,) = resamplings([len(rows)], REPLICAS, zlib.crc32(name.encode()), [jets.event[rows]])
+            counts.append(np.concatenate([np.ones((1, len(rows)), np.uint8), count]))  # the first is the sample itself
+            weights.append(jets.weight[rows])
+        plain = [w * c for w, c in zip(weights, counts, strict=True)]
+        matching = Matching(*(jets.pt[rows] for rows in self.rows))
+        at_equal = [matching.weights(*pair) for pair in zip(*plain, strict=True)]
+        matched = [np.stack(w) for w in zip(*at_equal, strict=True)]
+        self.weights = {"plain": plain, "matched": matched}
+        self.n_effective = {k: n_effective(w[0][0]) for k, w in self.weights.items()}
+
+    def areas(self, scores):
+        """{"plain", "matched": (seeds, 1 + replicas)} of scores (seeds, all rows)."""
+        rankings = [Ranking.of(*(row[rows] for rows in self.rows)) for row in scores]
+        return {k: np.stack([r.areas(*w) for r in rankings]) for k, w in self.weights.items()}
+
+
+def measured(jets, bkg, scores, names):
+    """{score: {"plain", "matched": (signals, seeds, 1 + replicas)}}, and the effective background of each signal."""
+    parts, n_eff = defaultdict(lambda: defaultdict(list)), {}
+    for name in names:
+        contest = Contest(jets, bkg, name)
+        n_eff[name] = contest.n_effective
+        for label, rows in scores.items():
+            for kind, areas in contest.areas(rows).items():
+                parts[label][kind].append(areas)
+    return {label: {k: np.stack(v) for k, v in kinds.items()} for label, kinds in parts.items()}, n_eff
+
+
+def shown(areas):
+    """Mean over signals and seeds ± events, ± seeds or their range; `areas` is (signals, seeds, 1 + replicas)."""
+    mean = areas.mean(axis=(0, 1))
+    each = areas[:, :, 0].mean(axis=0)
+    text = f"{mean[0]:.3f} ± {np.nanstd(mean[1:], ddof=1):.3f}"
+    return f"{text}{spread(each)}"
+
+
+def spread(values, digits=3):
+    """What seeds say: nothing for one, a range for few, a standard deviation from five on."""
+    if len(values) < 2:
+        return ""
+    if len(values) < MIN_SEEDS:
+        return f" [{np.min(values):.{digits}f} to {np.max(values):.{digits}f}]"
+    return f" ± {np.std(values, ddof=1):.{digits}f}"
+
+
+def ceilings(jets, bkg):
+    """{signal: (AUC, AUC matched)} of classifiers that know the signal, of half of the rows, on the other half."""
+    out = {}
+    for name in jets.signals:
+        half = [(jets.dataset == d) & (jets.split == "train") for d in (bkg, name)]
+        rest = [(jets.dataset == d) & (jets.split != "train") for d in (bkg, name)]
+        classifier = evaluation.ceiling(*(jets.x[m] for m in half), *(jets.weight[m] for m in half))
+        scores, weights = [classifier(jets.x[m]) for m in rest], [jets.weight[m] for m in rest]
+        matched = evaluation.match_spectrum(*(jets.pt[m] for m in rest), *weights)
+        out[name] = [evaluation.auc(*scores, *w, n_bootstrap=0).value for w in (weights, matched)]
+    return out
+
+
+def sculpting_of(jets, bkg, scores):
+    """{score: mean Jensen-Shannon divergence of the mass at ε_B = 0.1}; the random cut is that of the first score."""
+    b = jets.dataset == bkg
+    out, random = {}, 0.0
+    for name, rows in scores.items():
+        each = [
+            evaluation.sculpting(row[b], jets.mass[b], jets.weight[b], cuts=(0.1,), rows=10).divergence[0.1]
+            for row in rows
+        ]
+        out[name] = float(np.mean([d.value for d in each]))
+        random = random or each[0].random
+    return out, random
 
 
 def tables(sample):
-    data = load_skim(ROOT / "skims" / sample, "jet_substructure")
-    signals = sorted(d for d in set(data.dataset) if d.startswith("svj"))
+    jets = Jets(sample)
     out = ROOT / f"tables_{sample}"
     out.mkdir(parents=True, exist_ok=True)
     record = {}
     for bkg in ("ttbar", "qcd"):
         other = {"ttbar": "qcd", "qcd": "ttbar"}[bkg]
-        train = load_skim(ROOT / "skims/train", "jet_substructure", datasets=[bkg]).part("train")
-        scores = {**scores_of(bkg, data), **baselines_of(train, data)}
-
-        def picked(mask, scores=scores):
-            return Sample(
-                {k: v[..., mask] for k, v in scores.items()}, weight=data.weight[mask],
-                pt=data.bystanders["pt"][mask], mass=data.bystanders["mass"][mask],
-            )  # fmt: skip
-
-        everything = {name: picked(data.dataset == name) for name in (*signals, other)}
-        found = evaluation.evaluate(picked(data.dataset == bkg), everything, n_bootstrap=20)
-        half = {"background": (data.dataset == bkg) & (data.split == "train")}
-        ceiling = {}
-        for name in signals:
-            mine = (data.dataset == name) & (data.split == "train")
-            classifier = evaluation.ceiling(
-                data.x[half["background"]], data.x[mine], data.weight[half["background"]], data.weight[mine]
-            )
-            rest = [(data.dataset == d) & (data.split != "train") for d in (bkg, name)]
-            b, s = (classifier(data.x[m]) for m in rest)
-            wb, ws = (np.clip(data.weight[m], 0, None) for m in rest)
-            pb, ps = (data.bystanders["pt"][m] for m in rest)
-            ceiling[name] = (plain_auc(b, s, wb, ws), plain_auc(b, s, *evaluation.match_spectrum(pb, ps, wb, ws)))
-        record[bkg] = table(bkg, scores, found, signals, other, ceiling)
-        significance(bkg, scores, data, signals)
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
+        areas, n_eff = measured(jets, bkg, scores, [*jets.signals, other])
+        record[bkg] = table(jets, bkg, other, areas, sculpting_of(jets, bkg, scores), ceilings(jets, bkg))
+        listed = ", ".join(f"{name} {n_eff[name]['matched']:.0f}" for name in jets.signals)
+        print(f"\neffective background jets after matching: {listed}")
+        record[bkg]["differences"] = differences(bkg, {k: only(v, len(jets.signals)) for k, v in areas.items()})
     long_runs()
     epochs(out)
     (out / "tables.json").write_text(json.dumps(record, indent=1))
 
 
-def table(bkg, scores, found, signals, other, ceiling):
-    print(f"\ntrained on {bkg}: AUC ± bootstrap ± spread over seeds; mean over the signals, then matched in pT each\n")
-    print("| score | mean | mean, matched | " + " | ".join(signals) + f" | {other} | sculpting at 0.1 |")
-    print("| --- " * (5 + len(signals)) + "|")
+def only(kinds, n):
+    """Leave the first n signals."""
+    return {kind: a[:n] for kind, a in kinds.items()}
+
+
+def table(jets, bkg, other, areas, sculpted, ceiling):
+    divergence, random = sculpted
+    n = len(jets.signals)
+    print(
+        f"\ntrained on {bkg}: AUC ± events ± seeds ([range] of fewer than {MIN_SEEDS} seeds), mean over the signals; then "
+        f"matched in pT each; sculpting of a cut at random: {random:.3f}\n"
+    )
+    print("| score | seeds | mean | mean, matched | " + " | ".join(jets.signals) + f" | {other} | sculpting at 0.1 |")
+    print("| --- " * (6 + n) + "|")
     lines = []
-    for name in scores:
-        rows = [found.row(name, s) for s in signals]
-        plain, matched = [r.plain.auc for r in rows], [r.matched.auc for r in rows]
-        cells = []
-        for group in (plain, matched):
-            spread = np.mean([e.spread for e in group])
-            cells.append(
-                f"{np.mean([e.value for e in group]):.3f} ± {np.mean([e.error for e in group]):.3f}"
-                + (f" ± {spread:.3f}" if np.isfinite(spread) else "")
-            )
-        cells += [f"{e.value:.3f}" for e in matched]
-        cells.append(f"{found.row(name, other).matched.auc.value:.3f}")
-        s = found.sculpting.get(name)
-        cells.append("" if s is None else f"{s.divergence[0.1].value:.3f}")
-        lines.append((float(np.mean([e.value for e in matched])), name, cells))
+    for name, kinds in areas.items():
+        matched = kinds["matched"]
+        cells = [str(matched.shape[1]), *(shown(kinds[k][:n]) for k in ("plain", "matched"))]
+        cells += [f"{v:.3f}" for v in matched[:, :, 0].mean(axis=1)]
+        cells.append(f"{divergence[name]:.3f}")
+        lines.append((float(matched[:n, :, 0].mean()), name, cells))
     for _, name, cells in sorted(lines, reverse=True):
         print(f"| {name} | " + " | ".join(cells) + " |")
     cells = [f"{np.mean([c[i] for c in ceiling.values()]):.3f}" for i in (0, 1)]
-    print("| supervised ceiling | " + " | ".join([*cells, *(f"{c[1]:.3f}" for c in ceiling.values())]) + " | | |")
-    effective = [found.row("pT", s).matched.n_effective for s in signals]
-    print(f"\neffective background jets after matching: {', '.join(f'{n:.0f}' for n in effective)}")
-    return {name: {"matched": m, "cells": cells} for m, name, cells in lines}
+    print("| supervised ceiling | | " + " | ".join([*cells, *(f"{c[1]:.3f}" for c in ceiling.values())]) + " | | |")
+    return {
+        name: {"matched": value, "cells": cells, "each": {k: a[:n, :, 0].mean(axis=0).tolist() for k, a in areas[name].items()}}
+        for value, name, cells in lines
+    }  # fmt: skip
 
 
-def significance(bkg, scores, data, signals):
-    """WNAE against AE: the mean AUC over the signals, seed by seed, with the bootstrap error of the difference."""
-    if "WNAE" not in scores or "AE" not in scores:
-        return
-    b = np.flatnonzero(data.dataset == bkg)
-    pt = data.bystanders["pt"]
-    for label, matched in (("raw", False), ("matched in pT", True)):
-        rng = np.random.default_rng(1)
-        values = {}
-        for replica in range(21):
-            draw_b = b if replica == 0 else rng.choice(b, len(b))
-            per = {"AE": [], "WNAE": []}
-            for name in signals:
-                s = np.flatnonzero(data.dataset == name)
-                draw_s = s if replica == 0 else rng.choice(s, len(s))
-                wb, ws = data.weight[draw_b], data.weight[draw_s]
-                if matched:
-                    wb, ws = evaluation.match_spectrum(pt[draw_b], pt[draw_s], wb, ws)
-                for model, found in per.items():
-                    seeds = scores[model] if replica == 0 else scores[model][:1]
-                    found.append([plain_auc(x[draw_b], x[draw_s], wb, ws) for x in seeds])
-            values[replica] = {m: np.mean(v, axis=0) for m, v in per.items()}
-        difference = values[0]["WNAE"].mean() - values[0]["AE"].mean()
-        boot = np.std([v["WNAE"][0] - v["AE"][0] for k, v in values.items() if k], ddof=1)
-        seed = np.sqrt(sum(np.var(values[0][m], ddof=1) / len(values[0][m]) for m in ("AE", "WNAE")))
-        total = np.hypot(boot, seed)
-        print(
-            f"{bkg}, {label}: WNAE {values[0]['WNAE'].mean():.3f}, AE {values[0]['AE'].mean():.3f}, difference "
-            f"{difference:.3f} ± {boot:.3f} (events) ± {seed:.3f} (seeds): {difference / total:.1f} σ"
-        )
+def differences(bkg, areas):
+    """Differences of the mean over the signals, paired over events, with Student's interval over seeds and events."""
+    record = {}
+    for reference in (r for r in COMPARED_WITH if r in areas):
+        print(f"\ntrained on {bkg}: AUC less that of {reference} (95 % interval), events and seeds\n")
+        print("| score | seeds | difference | p | difference, matched | p |")
+        print("| --- " * 6 + "|")
+        lines = []
+        for name, kinds in areas.items():
+            if name == reference:
+                continue
+            cells, values = [], {}
+            for kind in ("plain", "matched"):
+                a, b = (x[kind].mean(axis=0) for x in (kinds, areas[reference]))  # (seeds, 1 + replicas)
+                d = difference_of_means(a[:, 0], b[:, 0], a[:, 1:].mean(axis=0), b[:, 1:].mean(axis=0))
+                cells += [str(d), f"{d.p_value:.2g}"]
+                values[kind] = {k: float(v) if np.isfinite(v) else None for k, v in vars(d).items()}
+            count = " − ".join(str(x["plain"].shape[1]) for x in (kinds, areas[reference]))
+            lines.append((values["matched"]["value"], name, [count, *cells]))
+            record[f"{name} − {reference}"] = values
+        for _, name, cells in sorted(lines, reverse=True):
+            print(f"| {name} | " + " | ".join(cells) + " |")
+    return record
 
 
 def confirm():
-    """Print mean AUCs, as they are and matched, on the set that is looked at once; ± the spread over seeds."""
-    data = load_skim(ROOT / "skims/fresh", "jet_substructure")
-    pt, signals = data.bystanders["pt"], sorted(d for d in set(data.dataset) if d.startswith("svj"))
-    print("| trained on | score | AUC | AUC, matched |\n| --- | --- | --- | --- |")
+    """Print mean AUCs, as they are and matched, on the set that is looked at once."""
+    jets = Jets("fresh")
+    print("| trained on | score | seeds | AUC | AUC, matched |\n| --- | --- | --- | --- | --- |")
     for bkg in ("ttbar", "qcd"):
-        train = load_skim(ROOT / "skims/train", "jet_substructure", datasets=[bkg]).part("train")
-        scores = {**scores_of(bkg, data), **baselines_of(train, data)}
-        b = data.dataset == bkg
-        for name, rows in scores.items():
-            found = []
-            for row in np.atleast_2d(rows):
-                pairs = []
-                for signal in signals:
-                    m = data.dataset == signal
-                    matched = evaluation.match_spectrum(pt[b], pt[m], data.weight[b], data.weight[m])
-                    plain = plain_auc(row[b], row[m], data.weight[b], data.weight[m])
-                    pairs.append((plain, plain_auc(row[b], row[m], *matched)))
-                found.append(np.mean(pairs, axis=0))
-            spread = np.std(found, axis=0, ddof=1) if len(found) > 1 else (np.nan, np.nan)
-            cells = [f"{m:.3f} ± {s:.3f}" for m, s in zip(np.mean(found, axis=0), spread, strict=True)]
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
+        areas, _ = measured(jets, bkg, scores, jets.signals)
+        for name, kinds in areas.items():
+            cells = [str(kinds["plain"].shape[1]), shown(kinds["plain"]), shown(kinds["matched"])]
             print(f"| {bkg} | {name} | " + " | ".join(cells) + " |", flush=True)
+        differences(bkg, areas)
+
+
+def runs_of(bkg, file):
+    """{model: {seed: path}} of a file in the folders of the models of a background."""
+    return {
+        name: existing
+        for name, files in models_of(bkg).items()
+        if (existing := {s: p.with_suffix("") / file for s, p in files.items() if (p.with_suffix("") / file).is_file()})
+    }
 
 
 def long_runs():
-    print("\n| trained on | model | floor | excess, 0 steps | 500 steps, from data | 2000 steps, from data |")
-    print("| --- " * 6 + "|")
+    """Excess after further steps at frozen weights: mean ± seeds, or their range."""
+    print("\n| trained on | model | seeds | steps | floor | excess, from the buffer | excess, from data |")
+    print("| --- " * 7 + "|")
     for bkg in ("ttbar", "qcd"):
-        for name in ENERGY:
-            runs = [json.loads(p.read_text()) for p in (ROOT / "models" / bkg).glob(f"{name}_[0-9]/long_run.json")]
-            if not runs:
-                continue
-            columns = [
-                [r["floor"] for r in runs], *([r["data" if k else "buffer"][k] for r in runs] for k in range(3)),
-            ]  # fmt: skip
-            cells = [f"{np.mean(v):.2f} ± {np.std(v, ddof=1) if len(v) > 1 else np.nan:.2f}" for v in columns]
-            print(f"| {bkg} | {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
+        for name, files in runs_of(bkg, "long_run.json").items():
+            runs = [json.loads(p.read_text()) for p in files.values()]
+            steps = runs[0].get("steps", [])
+            for k, step in enumerate(steps):
+                columns = [
+                    [float(np.mean(r.get("floor", np.nan))) for r in runs],
+                    *([float(r[start][k]) for r in runs if start in r] for start in ("buffer", "data")),
+                ]
+                cells = [f"{np.mean(v):.2f}{spread(v, 2)}" if v else "" for v in columns]
+                print(f"| {bkg} | {name} | {len(runs)} | {step} | " + " | ".join(cells) + " |")
+
+
+def kept_epoch(folder, history):
+    """The epoch that the training kept; where it does not say, that of the smallest long-run excess."""
+    path = folder / "cpu.json"
+    best = json.loads(path.read_text()).get("best", {}) if path.is_file() else {}
+    number = best.get("epoch") if isinstance(best, dict) else None
+    by_number = {int(r["epoch"]): r for r in history}
+    if number is not None and int(number) in by_number:
+        return by_number[int(number)]
+    criterion = "long_run_excess" if "long_run_excess" in history[0] else "excess"
+    return min(history, key=lambda r: r.get(criterion, np.inf))
 
 
 def epochs(out):
@@ -209,30 +325,35 @@ def epochs(out):
     print("| --- " * 7 + "|")
     for bkg in ("ttbar", "qcd"):
         panels = {}
-        for name, criterion in (("WNAE_reference_settings", "excess"), ("WNAE", "long_run_excess")):
-            for path in sorted((ROOT / "models" / bkg).glob(f"{name}_[0-9]/metrics.jsonl")):
+        for name, files in runs_of(bkg, "metrics.jsonl").items():
+            for seed, path in files.items():
                 history = [json.loads(line) for line in path.read_text().splitlines()]
-                kept = min(history, key=lambda r: r[criterion])
-                best = max(history, key=lambda r: r["auc"])
+                history = [r for r in history if "auc" in r]
+                if not history or "excess" not in history[0]:
+                    continue
+                ours, best = kept_epoch(path.parent, history), max(history, key=lambda r: r["auc"])
                 print(
-                    f"| {bkg} | {name.replace('_', ' ')} | {path.parent.name[-1]} | {kept['epoch']:.0f} | "
-                    f"{kept['auc']:.3f} | {best['epoch']:.0f} | {best['auc']:.3f} |"
+                    f"| {bkg} | {name} | {seed} | {ours['epoch']:.0f} | "
+                    f"{ours['auc']:.3f} | {best['epoch']:.0f} | {best['auc']:.3f} |"
                 )
-                panels.setdefault(name.replace("_", " "), []).append(history)
+                panels.setdefault(name, []).append(history)
         if panels:
             draw_epochs(panels, out / f"epochs_{bkg}.png", plotting)
 
 
 def draw_epochs(panels, path, plotting):
+    import matplotlib as mpl
+
     with plotting.canvas(path, 1, 3, (4.8, 4.0)) as axes:
-        for color, (name, histories) in zip(("tab:red", "tab:blue"), panels.items(), strict=False):
+        for color, (name, histories) in zip(mpl.color_sequences["petroff10"], panels.items(), strict=False):
             for k, history in enumerate(histories):
                 label = name if k == 0 else None
                 auc = [r["auc"] for r in history]
                 axes[0, 0].plot([r["epoch"] for r in history], auc, color=color, label=label, linewidth=1)
                 for ax, key in ((axes[0, 1], "excess"), (axes[0, 2], "long_run_excess")):
                     if key in history[0]:
-                        ax.plot([max(r[key], 0.02) for r in history], auc, ".", color=color, label=label, markersize=4)
+                        at = [max(r.get(key, np.nan), 0.02) for r in history]
+                        ax.plot(at, auc, ".", color=color, label=label, markersize=4)
         axes[0, 0].set_xlabel("epoch")
         axes[0, 0].set_ylabel("mean AUC over the signals")
         for ax, label in (

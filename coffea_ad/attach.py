@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
-from coffea_ad.errors import BadModel, CardMismatch
+from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, read_texts
-from coffea_ad.recard import _background
+from coffea_ad.reconstruction import Comparison, adapted
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skimming import FeatureConfig
+from coffea_ad.skims import Skim, rows_in_words
+from coffea_ad.skims import background as background_rows
 
-__all__ = ["AttachConfig", "attach"]
+__all__ = ["AttachConfig", "attach", "check_rows"]
 
 _GOLDEN_ROWS = 8
+_PROBE_ROWS = 64
+_BLOCK = 4096
 
 
 class AttachConfig(BaseModel):
@@ -29,10 +34,22 @@ class AttachConfig(BaseModel):
     name: str
     method: str
     features: tuple[FeatureConfig, ...] = Field(min_length=1)
-    input: str = Field("features", description="name of the graph's input, float32 (rows, columns)")
-    output: str = Field("score", description="name of the graph's output, (rows,) or (rows, 1)")
+    input: str = Field("features", description="name of the graph's input, (rows, columns)")
+    output: str = Field("score", description="name of the graph's output, (rows,) or (rows, 1), or a reconstruction")
+    score: Comparison | None = Field(None, description="the output is a reconstruction: how it is compared")
+    target: str | None = Field(
+        None, description="what is reconstructed: a tensor of the graph; else the input as it is"
+    )
     collection: str = "FatJet"
     provenance: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _compared(self) -> AttachConfig:
+        if self.target is not None and self.score is None:
+            raise ValueError(
+                "a target is compared with a reconstruction; say how with score: mse, mae, ln_mse or ln_mae"
+            )
+        return self
 
 
 def attach(
@@ -58,24 +75,36 @@ def attach(
     name : str
         For messages.
 
+    Returns
+    -------
+    bytes
+        The sealed file. `provenance["unscored"]` of its card says how many background rows have no finite score.
+
     Raises
     ------
     BadModel, CardMismatch
-        The file has a card already, or its graph does not take these features.
+        The file has a card already, its graph does not take these features, the score of a row depends on other rows,
+        or no row has a finite score.
+    ConfigError
+        The background is not of these features or of this collection, or the graph needs a change and onnx is missing.
     """
     if CARD_KEY in read_texts(data, name):
         raise BadModel(f"{name}: it has a card already; `coffea-ad regions` moves its thresholds")
     specs = tuple(feature_spec(f.name, f.options) for f in config.features)
     if len(specs) > 1 and any(len(spec.row_shape) != 1 for spec in specs):
         raise CardMismatch(f"{name}: a feature whose rows are not flat must be the only one of its input")
+    shape = InputSpec(features=specs).shape
+    data, into, output = adapted(
+        data, config.input, config.output, shape, score=config.score, target=config.target, name=name
+    )
     card = ModelCard(
         name=config.name,
         method=config.method,
         level=features.get(specs[0].name).level,
         collection=config.collection,
-        inputs=(InputSpec(name=config.input, features=specs),),
-        output=config.output,
-        provenance=config.provenance,
+        inputs=(InputSpec(name=into, features=specs),),
+        output=output,
+        provenance=_provenance(config),
     )
     card.check()
     try:
@@ -83,22 +112,110 @@ def attach(
     except (BadModel, CardMismatch) as error:
         raise type(error)(f"{name}{str(error).removeprefix('model')}") from None
     scorer.name = name
-    rows = np.random.default_rng(1).random((_GOLDEN_ROWS, *card.inputs[0].shape), np.float32)
     update: dict[str, Any] = {}
+    if background is None:
+        rows = np.random.default_rng(1).random((_PROBE_ROWS, *shape), np.float32)
+        score, what = (
+            np.asarray(scorer(rows)),
+            "rows of random numbers between 0 and 1; give real ones with --background",
+        )
+    else:
+        skim = background_rows(card, background, datasets)
+        _check_collection(card, skim, background, name)
+        blocks = [np.asarray(scorer(np.asarray(skim.x[i : i + _BLOCK]))) for i in range(0, len(skim.weight), _BLOCK)]
+        score, what = np.concatenate([np.zeros(0, np.float32), *blocks]), f"background rows of {background}"
+        rows = np.asarray(skim.x[np.sort(_some(score))])
+    defined = np.isfinite(score)
+    if not defined.any():
+        raise BadModel(f"{name}: its score is no finite number for any of {len(score)} {what}")
+    check_rows(scorer, rows)
     if background is not None:
-        score, skim = _background(scorer, background, datasets)
-        calibration = regions.calibrate(score, skim.weight, f"skim of {', '.join(sorted(skim.provenance['rows']))}")
-        rows = skim.x[:_GOLDEN_ROWS] if len(specs) == 1 else rows
-        update = {
-            "calibration": calibration,
-            "regions": regions.working_points(calibration, score, skim.weight, efficiencies),
-            "flavours": tuple(skim.provenance["flavours"]),
-            "selection": skim.provenance["selection"],
-        }
-    golden = Golden(
-        inputs={config.input: tuple(tuple(float(v) for v in row.ravel()) for row in rows)},
-        scores=tuple(float(s) for s in np.asarray(scorer(rows))),
+        update = _calibrated(card, score, skim, efficiencies)
+    golden = rows[np.isfinite(np.asarray(scorer(rows)))][:_GOLDEN_ROWS]
+    update["golden"] = Golden(
+        inputs={into: tuple(tuple(float(v) for v in row.ravel()) for row in golden)},
+        scores=tuple(float(s) for s in np.asarray(scorer(golden))),
     )
-    sealed = write_card(data, card.model_copy(update={**update, "golden": golden}), name)
+    sealed = write_card(data, card.model_copy(update=update), name)
     OnnxScorer(sealed).session  # noqa: B018  a file whose own golden rows fail must not be written
     return sealed
+
+
+def _provenance(config: AttachConfig) -> dict[str, Any]:
+    if config.score is None:
+        return config.provenance
+    return {**config.provenance, "comparison": {"score": config.score, "target": config.target or config.input}}
+
+
+def _some(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Return the places of a few rows, those with a finite score first."""
+    return np.argsort(~np.isfinite(score), kind="stable")[:_PROBE_ROWS]
+
+
+def _calibrated(
+    card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float]
+) -> dict[str, Any]:
+    calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
+    unscored = {"rows": len(score), "unscored": int((~np.isfinite(score)).sum())}
+    return {
+        "calibration": calibration,
+        "regions": regions.working_points(calibration, score, skim.event_weight, efficiencies),
+        "flavours": tuple(skim.provenance["flavours"]),
+        "selection": skim.provenance["selection"],
+        "provenance": {**card.provenance, "unscored": unscored},
+    }
+
+
+def _check_collection(card: ModelCard, skim: Skim, folder: str | Path, name: str) -> None:
+    collection = skim.provenance.get("collection", card.collection)
+    if card.level == "jet" and collection != card.collection:
+        raise ConfigError(
+            f"{name}: its card is for {card.collection}, but the skim {folder} is of {collection}; say "
+            f"collection: {collection} in the card's YAML, or give another skim"
+        )
+
+
+def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> None:
+    """Check that the score of a row is the same alone, among others, and in another order.
+
+    It is not with batch normalisation in training mode, a softmax over rows, or what subtracts a mean over the batch; in a
+    run, where a batch is what a chunk left of the events, such scores would mean nothing.
+
+    Parameters
+    ----------
+    scorer : OnnxScorer
+    rows : (n, *shape) float32, or {input: (n, *shape)}
+        A few different rows; each is scored by itself.
+
+    Raises
+    ------
+    BadModel
+        A score changes by more than 10⁻³ of the spread of the scores and 10⁻⁵ of itself.
+
+    Examples
+    --------
+    >>> check_rows(OnnxScorer(model_file), np.random.default_rng(1).random((5, 8), np.float32))
+    """
+    batch = rows if isinstance(rows, Mapping) else {scorer.card.inputs[0].name: rows}
+    n = len(next(iter(batch.values())))
+    for member in range(scorer.card.folds.k) if scorer.card.folds else (None,):
+
+        def score(places: Any, member: int | None = member) -> npt.NDArray[np.float64]:
+            some = {key: value[places] for key, value in batch.items()}
+            folds = None if member is None else np.full(len(next(iter(some.values()))), member)
+            return np.asarray(scorer(some, folds), np.float64)
+
+        together = score(slice(None))
+        backwards = score(slice(None, None, -1))[::-1]
+        alone = np.concatenate([np.zeros(0), *(score(slice(i, i + 1)) for i in range(n))])
+        finite = together[np.isfinite(together)]
+        allowed = 1e-3 * (finite.std() if len(finite) else 0.0) + 1e-5 * np.abs(together)
+        for other, how in ((alone, "scored by itself"), (backwards, "scored in another order")):
+            same = (np.abs(other - together) <= allowed) | (np.isnan(other) & np.isnan(together))
+            if not same.all():
+                worst = int(np.argmin(same))
+                raise BadModel(
+                    f"{scorer.name}: the score of a row depends on the other rows of its batch: {together[worst]:.6g} among "
+                    f"{n} rows is {other[worst]:.6g} {how}, as with batch normalisation in training mode; export the "
+                    "network for inference"
+                )

@@ -1,6 +1,7 @@
 """ModelCard: what a model file says of itself. The contract between training and processors.
 
-The card is JSON inside the ONNX file. Unknown keys are refused, and a card of another schema version is refused by name.
+The card is JSON inside the ONNX file. Unknown keys are refused, and a card of another schema version is refused by name;
+version 1, which knew one calibration only, is read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -34,7 +35,7 @@ __all__ = [
     "write_card",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EVENT_ID = ("run", "luminosityBlock", "event")
 """The branches that name an event, and so its fold."""
 
@@ -215,16 +216,21 @@ class Golden(_Part):
 
 
 class ModelCard(_Part):
-    """All that is needed to apply a model, and to know where it came from."""
+    """All that is needed to apply a model, and to know where it came from.
 
-    schema_version: Literal[1] = 1
+    `calibrations` holds the table of the score, or with folds one for each member: members rank the background differently,
+    so that a threshold on their common scores would have another efficiency in every fold. `calibration=` gives the only
+    one when a card is made or copied, and reads it.
+    """
+
+    schema_version: Literal[2] = 2
     name: str
     method: str
     level: Literal["jet", "event"] = "jet"
     collection: str = "FatJet"
     inputs: tuple[InputSpec, ...] = Field(min_length=1)
     output: str = "score"
-    calibration: Calibration | None = None
+    calibrations: tuple[Calibration, ...] = ()
     regions: tuple[RegionSpec, ...] = ()
     quantiles: Quantiles | None = None
     selection: dict[str, Any] = {}
@@ -233,12 +239,29 @@ class ModelCard(_Part):
     provenance: dict[str, Any] = {}
     golden: Golden | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_calibration(cls, data: Any) -> Any:
+        """Read cards of schema version 1, and the short form of a single calibration."""
+        return _with_calibrations(data) if isinstance(data, dict) else data
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ModelCard:
+        """Copy with changes; `calibration` among them is the only one."""
+        return super().model_copy(update=None if update is None else _with_calibrations(update), deep=deep)
+
+    @model_validator(mode="after")
+    def _one_calibration_or_one_a_fold(self) -> ModelCard:
+        allowed = {0, 1, 1 if self.folds is None else self.folds.k}
+        if len(self.calibrations) not in allowed:
+            raise ValueError(f"{len(self.calibrations)} calibrations; there must be one, or one for every fold")
+        return self
+
     @model_validator(mode="after")
     def _nested(self) -> ModelCard:
         names = [r.name for r in self.regions]
         if len(set(names)) != len(names):
             raise ValueError("two regions have the same name")
-        if self.regions and self.calibration is None:
+        if self.regions and not self.calibrations:
             raise ValueError("regions need a calibration")
         for loose, tight in zip(self.regions, self.regions[1:], strict=False):
             if tight.efficiency > loose.efficiency:
@@ -281,9 +304,22 @@ class ModelCard(_Part):
                     )
 
     @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of all scores, or None.
+
+        Raises
+        ------
+        CardMismatch
+            Every fold has its own.
+        """
+        if len(self.calibrations) > 1:
+            raise CardMismatch(f"{self.name}: every fold has a calibration of its own; see `calibrations`")
+        return self.calibrations[0] if self.calibrations else None
+
+    @property
     def calibration_digest(self) -> str:
-        """SHA-256 of the calibration: thresholds on `ad_logp` mean the same wherever it is the same."""
-        text = self.calibration.model_dump_json() if self.calibration else ""
+        """SHA-256 of the calibrations: thresholds on `ad_logp` mean the same wherever they are the same."""
+        text = "\n".join(c.model_dump_json() for c in self.calibrations)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -295,6 +331,18 @@ class ModelCard(_Part):
             for f in spec.features
         }
         return needs if self.folds is None else {**needs, "the folds": (EVENT_ID,)}
+
+
+def _with_calibrations(data: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(data)
+    if type(out.get("schema_version")) is int and out["schema_version"] == 1:
+        out["schema_version"] = SCHEMA_VERSION
+    if "calibration" in out:
+        if "calibrations" in out:
+            raise ValueError("calibration and calibrations are given at once")
+        only = out.pop("calibration")
+        out["calibrations"] = () if only is None else (only,)
+    return out
 
 
 def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:
@@ -331,7 +379,7 @@ def parse_card(text: str, name: str = "model") -> ModelCard:
         key = ".".join(str(part) for part in first["loc"])
         if key == "schema_version":
             raise BadModel(
-                f"{name}: its card has schema version {first['input']!r}, this coffea-ad reads {SCHEMA_VERSION}"
+                f"{name}: its card has schema version {first['input']!r}, this coffea-ad reads 1 and {SCHEMA_VERSION}"
             ) from None
         raise BadModel(f"{name}: its card is wrong at {key or 'the top'}: {first['msg']}") from None
     except CoffeaADError as error:

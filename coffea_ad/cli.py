@@ -337,6 +337,7 @@ def _fileset(args: argparse.Namespace) -> int:
 
 def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from coffea_ad import recipes
+    from coffea_ad.card import read_card
     from coffea_ad.config import load_config
 
     if args.output is None:
@@ -351,8 +352,11 @@ def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> i
         print(f"{args.recipe}: configuration the defaults in its code{others}", file=sys.stderr)
     summary = module.train(config, Path(args.output))
     _out.print(f"{args.output}: regions {', '.join(summary['regions']) or 'none'}", soft_wrap=True)
+    sealed = _read(args.output)
+    _left_out(sealed)
     _out.print("kept epoch: " + ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items()), soft_wrap=True)
     _out.print(f"effective number of rows: {summary['n_effective']:.0f}")
+    _out.print(f"verdict: {_verdict(read_card(sealed, args.output))}", soft_wrap=True, markup=False)
     return 0
 
 
@@ -368,6 +372,14 @@ def _refuse_other_training(args: argparse.Namespace, *, resumed: bool) -> None:
         )
     if not resumed:
         clear_figures(folder, "*.png")
+
+
+def _verdict(card: Any) -> str:
+    """Return what a card says of its training."""
+    doubts = card.provenance.get("verdict")
+    if doubts is None:
+        return "the card has none"
+    return "; ".join(doubts) if doubts else "nothing doubtful was found"
 
 
 def _card(args: argparse.Namespace) -> int:
@@ -403,13 +415,16 @@ def _card(args: argparse.Namespace) -> int:
         table.add_row(
             "folds", f"{card.folds.k} members, salt {card.folds.salt!r}; each event by the one that never saw it"
         )
-    if card.calibration:
-        table.add_row("calibration", f"{card.calibration.derived_from}; N_eff {card.calibration.n_effective:.0f}")
+    for calibration in card.calibrations:
+        table.add_row("calibration", f"{calibration.derived_from}; N_eff {calibration.n_effective:.0f}")
     for r in card.regions:
         where = ", ".join(f"{t:.3f}" for t in r.thresholds)
         table.add_row(
             f"region {r.name}", f"ad_logp ≥ {where} ± {r.error:.3f}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}"
         )
+    for sentence in card.provenance.get("regions_left_out", ()):
+        table.add_row("left out", sentence)
+    table.add_row("verdict", _verdict(card))
     table.add_row("NanoAOD", ", ".join(card.flavours))
     table.add_row("versions", ", ".join(f"{k} {v}" for k, v in card.provenance.get("versions", {}).items()))
     _out.print(table)
@@ -443,6 +458,7 @@ def _refuse_url(path: str | None, who: str) -> None:
 
 def _attach(args: argparse.Namespace) -> int:
     from coffea_ad.attach import AttachConfig, attach
+    from coffea_ad.card import read_card
     from coffea_ad.config import load_config
 
     if len(args.words) != 3:
@@ -452,6 +468,13 @@ def _attach(args: argparse.Namespace) -> int:
     check_file(output, suffix=".onnx", force=args.force)
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
+    unscored = read_card(sealed).provenance.get("unscored", {"unscored": 0})
+    if unscored["unscored"]:
+        _out.print(
+            f"note: {model}: the score of {unscored['unscored']} of {unscored['rows']} background rows is no finite number; "
+            "such rows are left out of the calibration, and in a run they are in no region",
+            soft_wrap=True, markup=False,
+        )  # fmt: skip
     _write(output, sealed)
     return 0
 
@@ -465,8 +488,17 @@ def _regions(args: argparse.Namespace) -> int:
         _read(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
     )  # fmt: skip
+    _left_out(sealed)
     _write(output, sealed)
     return 0
+
+
+def _left_out(sealed: bytes) -> None:
+    """Say which regions a new card has not, and why."""
+    from coffea_ad.card import read_card
+
+    for sentence in read_card(sealed).provenance.get("regions_left_out", ()):
+        _out.print(f"note: {sentence}", soft_wrap=True, markup=False)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -520,8 +552,7 @@ def _quantise(args: argparse.Namespace) -> int:
         _out.print(
             f"AUC {auc['float32']:.4f} → {auc['int8']:.4f}, loss {auc['loss']:.4f} ± {auc['error']:.4f}", soft_wrap=True
         )
-    for region in made["regions_left_out"]:
-        _out.print(f"note: region {region} is not written: it rests on too little, or on a bystander", soft_wrap=True)
+    _left_out(sealed)
     _write(output, sealed)
     return 0
 
@@ -534,6 +565,7 @@ def _combine(args: argparse.Namespace) -> int:
         args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
         efficiencies=args.efficiency,
     )  # fmt: skip
+    _left_out(sealed)
     _write(args.output, sealed)
     return 0
 

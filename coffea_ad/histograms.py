@@ -23,7 +23,7 @@ def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10)
     name : str
     bins_per_decade : int
     """
-    top = card.calibration.max_logp if card.calibration else 1.0
+    top = max((c.max_logp for c in card.calibrations), default=1.0)
     bins = int(np.floor(top * bins_per_decade)) + 1
     return hist.axis.Regular(bins, 0, bins / bins_per_decade, name=name, label=r"$-\log_{10}$ background efficiency")
 

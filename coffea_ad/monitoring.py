@@ -231,7 +231,7 @@ def drift(card: ModelCard, counts: Mapping[str, Any]) -> list[Drift]:
     if card.quantiles is None:
         return []
     p = np.asarray(card.quantiles.probability)
-    n_card = card.calibration.n_effective if card.calibration is not None else math.inf
+    n_card = sum(c.n_effective for c in card.calibrations) or math.inf
     out = []
     for name, quantiles in card.quantiles.values.items():
         number = np.asarray(counts["quantiles"].get(name, ()), np.float64)  # of weighted datasets, added up

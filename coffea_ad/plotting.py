@@ -13,6 +13,7 @@ import numpy.typing as npt
 from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.results import Results
+from coffea_ad.weights import is_simulation
 
 __all__ = [
     "auc_summary",
@@ -102,7 +103,7 @@ def stack(results: Results, observable: str, region: str, path: str | Path, *, s
         for d, named in results.in_regions.items()
         if d not in left_out and observable in named and region in named[observable].axes["region"]
     }
-    data = [d for d in chosen if not datasets[d]["metadata"].get("is_mc", datasets[d]["metadata"].get("isMC", True))]
+    data = [d for d in chosen if is_simulation(datasets[d]["metadata"]) is False]
     background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
     with canvas(path) as axes:
         ax = axes[0, 0]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["chunk_progress", "progress"]
+__all__ = ["chunk_progress", "progress", "say"]
 
 
 @contextmanager
@@ -30,6 +30,11 @@ def progress(title: str, total: float) -> Iterator[Callable[..., None]]:
             bar.update(task, advance=amount, note=note)
 
         yield advance
+
+
+def say(sentence: str) -> None:
+    """Print a sentence on standard error, where the bars are."""
+    Console(stderr=True).print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad import files, regions
+from coffea_ad.calibration import tied, too_few
 from coffea_ad.card import EVENT_ID, ModelCard, RegionSpec, write_card
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfile import network_digest
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, load_skim, skim_files
-from coffea_ad.weights import fold_of
+from coffea_ad.skims import Skim, background_datasets, rows_in_words
+from coffea_ad.skims import background as background_rows
+from coffea_ad.weights import fold_of, is_simulation, n_effective
 
 __all__ = ["new_regions"]
 
@@ -24,55 +26,23 @@ _BLOCK = 4096
 
 
 def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) -> tuple[npt.NDArray[np.float32], Skim]:
-    """Score the rows of a skim with a model: its own background by default, and not the rows it was trained on."""
-    card = model.card
-    filters = card.provenance.get("filters", ())
-    chosen = _datasets(card, datasets, _skimmed_datasets(folder))
-    # one feature may be large and sparse: its rows are made dense block by block
-    parts = [
-        load_skim(folder, f.name, f.options, datasets=chosen, filters=filters, keep="auto")
-        for f in card.inputs[0].features
-    ]
-    if len({len(p.x) for p in parts}) != 1:
-        raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
-    rows: Any = parts[0].x if len(parts) == 1 else np.concatenate([np.asarray(p.x) for p in parts], axis=1)
-    if card.folds is not None:  # no member scores a row that it has seen
-        ids = (parts[0].bystanders[name] for name in EVENT_ID)
-        return _scored(model, rows, fold_of(card.folds.salt, card.folds.k, *ids)), parts[0]
-    if "rows" not in card.provenance:
-        return _scored(model, rows), parts[0]
-    kept = np.flatnonzero(np.isin(parts[0].split, ("validation", "test")))
-    return _scored(model, rows, places=kept), parts[0].select(kept)
+    """Score the background of a model in a skim: `skims.background` says which rows that are."""
+    skim = background_rows(model.card, folder, datasets)
+    return _scored(model, skim.x, _folds(model.card, skim)), skim
 
 
-def _scored(
-    model: OnnxScorer,
-    rows: Any,
-    folds: npt.NDArray[np.int64] | None = None,
-    places: npt.NDArray[np.int64] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Score rows, or those at some places, block by block."""
-    at = np.arange(len(rows)) if places is None else places
-    blocks = (at[start : start + _BLOCK] for start in range(0, len(at), _BLOCK))
-    parts = [np.asarray(model(np.asarray(rows[b])) if folds is None else model(rows[b], folds[b])) for b in blocks]
+def _folds(card: ModelCard, skim: Skim) -> npt.NDArray[np.int64] | None:
+    """Return the fold of every row's event: no member scores a row that it has seen."""
+    if card.folds is None:
+        return None
+    return fold_of(card.folds.salt, card.folds.k, *(skim.bystanders[name] for name in EVENT_ID))
+
+
+def _scored(model: OnnxScorer, rows: Any, folds: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
+    """Score rows, which may be sparse or in files, block by block."""
+    blocks = (slice(start, start + _BLOCK) for start in range(0, len(rows), _BLOCK))
+    parts = [np.asarray(model(np.asarray(rows[b]), None if folds is None else folds[b])) for b in blocks]
     return np.concatenate([np.zeros(0, np.float32), *parts])
-
-
-def _skimmed_datasets(folder: str | Path) -> list[str]:
-    """Return the datasets of a skim."""
-    return sorted(skim_files(folder))
-
-
-def _datasets(card: ModelCard, datasets: Sequence[str], there: Sequence[str]) -> list[str]:
-    """Return what counts as background: what was asked for, or else what the model was trained on."""
-    if datasets:
-        return list(datasets)
-    trained = sorted(card.provenance.get("rows", {}))
-    if trained and set(trained) <= set(there):
-        return trained
-    if len(there) == 1:
-        return list(there)
-    raise ConfigError(f"say which datasets are the background with --datasets; there are: {', '.join(there)}")
 
 
 def _from_results(
@@ -83,14 +53,13 @@ def _from_results(
     mine = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
     if {k: made_with.get(k) for k in mine} != mine:
         raise ConfigError(f"the results were made with another model than {name}: {made_with.get('file', 'none')}")
-    chosen = _datasets(model.card, datasets, sorted(results.histograms))
+    chosen = background_datasets(model.card, datasets, sorted(results.histograms))
     missing = [d for d in chosen if "ad_logp" not in results.histograms.get(d, {})]
     if missing:
         raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
     for d in chosen:
-        if not results.report["datasets"][d]["metadata"].get("is_mc", True) and not results.report["config"].get(
-            "unblind"
-        ):
+        simulated = is_simulation(results.report["datasets"][d]["metadata"]) is not False
+        if not simulated and not results.report["config"].get("unblind"):
             raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
     picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
     total = sum(picked[1:], start=picked[0])
@@ -151,56 +120,81 @@ def new_regions(
     ------
     ConfigError
         Nothing was asked for, or the background cannot carry any of the regions.
+
+    Notes
+    -----
+    `provenance["regions_left_out"]` of the new card says of regions that are not written why.
     """
     scorer = OnnxScorer(data)
     card = scorer.card
-    if card.calibration is None and files.exists(files.join(source, "report.json")) and _has_histograms(source):
+    if not card.calibrations and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
         raise ConfigError("say which regions: --efficiency or --visible-cross-section")
-    update: dict[str, Any] = {}
     if _has_histograms(source):
         results = load_results(source)
-        edges, values, variances, chosen = _from_results(results, scorer, datasets, name)
-        total = float(values.sum()) / (1000.0 * _luminosity(results, chosen))
+        edges, contents, variances, chosen = _from_results(results, scorer, datasets, name)
+        total = float(contents.sum()) / (1000.0 * _luminosity(results, chosen))
         specs = _specs(efficiencies, visible_cross_sections, total)
-        found = [(label, eps, *regions.binned_threshold(edges, values, variances, eps)) for label, eps in specs]
+        n_all = float(contents.sum()) ** 2 / float(variances.sum())
+        points = [(label, eps, *regions.binned_threshold(edges, contents, variances, eps), eps) for label, eps in specs]
         origin = f"results of {', '.join(chosen)}"
     else:
         score, skim = _background(scorer, source, datasets)
-        calibration = card.calibration or regions.calibrate(
-            score, skim.weight, f"skim {Path(files.absolute(source)).name}"
-        )
-        update["calibration"] = calibration
+        origin, folds, weight = rows_in_words(card, skim), _folds(card, skim), skim.event_weight
+        k = 1 if card.folds is None else card.folds.k
+        calibrations = card.calibrations or regions.calibrate_folds(score, weight, origin, folds, k)
+        card = card.model_copy(update={"calibrations": calibrations})
         total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
         specs = _specs(efficiencies, visible_cross_sections, total)
-        found = [(label, eps, *_exact_threshold(calibration, score, skim.weight, eps)) for label, eps in specs]
-        origin = f"skim of {', '.join(sorted(skim.provenance['rows']))}"
-    kept = tuple(
-        RegionSpec(name=label, efficiency=eps, thresholds=(t,), error=error, n_effective=n_eff, derived_from=origin)
-        for label, eps, t, error, n_eff in found
-        if n_eff >= regions.MIN_EFFECTIVE and error > 0
+        values = regions.card_logp(card, score, folds)
+        defined = np.isfinite(values)  # rows without a score are in no region, and in no calibration
+        n_all = n_effective(weight[defined])
+        points = [(label, eps, *_exact_threshold(values[defined], weight[defined], eps)) for label, eps in specs]
+    written, left_out = _written(points, n_all, origin)
+    if not written:
+        raise ConfigError("; ".join(left_out))
+    provenance = {**card.provenance, "regions_left_out": left_out}
+    return write_card(
+        data, ModelCard.model_validate({**card.model_dump(), "regions": written, "provenance": provenance}), name
     )
-    if not kept:
-        raise ConfigError(
-            f"no region rests on {regions.MIN_EFFECTIVE:g} effective background objects within the reach of the calibration"
-        )
-    return write_card(data, ModelCard.model_validate({**card.model_dump(), **update, "regions": kept}), name)
+
+
+def _written(
+    points: Sequence[tuple[str, float, float, float, float, float]], n_all: float, origin: str
+) -> tuple[list[RegionSpec], list[str]]:
+    """Make regions of (name, efficiency, threshold, error, effective number, efficiency achieved), or say why not."""
+    written, left_out = [], []
+    for label, eps, threshold, error, n_eff, achieved in points:
+        if n_eff < regions.MIN_EFFECTIVE:
+            left_out.append(f"region {label} is not written: {too_few(n_eff, n_all, eps)}")
+        elif abs(achieved - eps) > 3 * error * eps * np.log(10):
+            left_out.append(f"region {label} is not written: {tied(achieved, eps)}")
+        else:
+            written.append(
+                RegionSpec(
+                    name=label,
+                    efficiency=eps,
+                    thresholds=(threshold,),
+                    error=error,
+                    n_effective=n_eff,
+                    derived_from=origin,
+                )
+            )
+    return written, left_out
 
 
 def _has_histograms(source: str | Path) -> bool:
     return files.exists(files.join(source, "histograms.json"))
 
 
-def _exact_threshold(calibration: Any, score: Any, weight: Any, eps: float) -> tuple[float, float, float]:
-    values = regions.logp(calibration, score)
+def _exact_threshold(values: Any, weight: Any, eps: float) -> tuple[float, float, float, float]:
+    """Return threshold, its error, effective number and efficiency."""
     order = np.argsort(-values, kind="stable")
-    reached = np.cumsum(weight[order]) / weight.sum()
+    reached = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()  # weights may be negative
     threshold = float(values[order][min(int(np.searchsorted(reached, eps)), len(order) - 1)])
     achieved, error, n_eff = regions.efficiency(values, weight, threshold)
-    if abs(achieved - eps) > 3 * error:
-        return threshold, 0.0, 0.0  # ties, or beyond what the calibration can tell apart
-    return threshold, error / (eps * np.log(10)), n_eff
+    return threshold, error / (eps * np.log(10)), n_eff, achieved
 
 
 def _specs(efficiencies: Sequence[float], cross_sections: Sequence[float], total: float) -> list[tuple[str, float]]:

@@ -25,7 +25,7 @@ from coffea_ad.card import feature_spec
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.skims import SKIM_KEY
-from coffea_ad.weights import is_mc
+from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal
 
 __all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
 
@@ -179,7 +179,9 @@ def write_chunk(
         "flavour": flavours[0] if flavours else "NanoAOD without constituents",
         "features": {f.key: _described(f) for f in described},
         "selection": dict(selection),
-        **{k: metadata[k] for k in ("xsec", "cross_section") if k in metadata},
+        "collection": collection,
+        "is_signal": is_signal(metadata),
+        **({"xsec": cross_section(metadata["dataset"], metadata)} if has_cross_section(metadata) else {}),
     }
     table = pa.table(dict(columns)).replace_schema_metadata({SKIM_KEY: json.dumps(record)})
     name = f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"

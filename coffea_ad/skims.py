@@ -16,12 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from coffea_ad import features, files
-from coffea_ad.card import FeatureSpec, feature_spec
-from coffea_ad.errors import SkimError, unknown_text
+from coffea_ad.card import FeatureSpec, ModelCard, feature_spec
+from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.rows import Keep, Rows, read_rows, stored_columns
-from coffea_ad.weights import cross_section, has_cross_section, n_effective, split_of
+from coffea_ad.weights import cross_section, has_cross_section, is_signal, n_effective, split_of
 
-__all__ = ["SKIM_KEY", "Skim", "WeightMode", "load_skim", "skim_files"]
+__all__ = [
+    "SKIM_KEY",
+    "Skim",
+    "WeightMode",
+    "background",
+    "background_datasets",
+    "load_skim",
+    "model_rows",
+    "rows_in_words",
+    "skim_files",
+]
 
 SKIM_KEY = b"coffea_ad"
 _KEYS = ("dataset", "run", "luminosityBlock", "event", "objectIdx")  # the last in skims of jets only
@@ -63,7 +73,7 @@ class Skim:
 
     def __post_init__(self) -> None:
         """Take `weight` where no event weights are given."""
-        if self.event_weight is None:
+        if vars(self)["event_weight"] is None:
             object.__setattr__(self, "event_weight", self.weight)
 
     def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Skim:
@@ -251,6 +261,8 @@ def load_skim(
     flavours: set[str] = set()
     selection: dict[str, Any] = {}
     simulated: dict[str, bool] = {}
+    signals: set[str] = set()
+    collections: set[str] = set()
     manifest = _manifest(folder)
     for dataset, addresses in skim_files(folder, datasets).items():
         sumw[dataset] = manifest[dataset]["sumw"]
@@ -262,7 +274,9 @@ def load_skim(
             if selection and metadata["selection"] != selection:
                 raise SkimError(f"{path}: this file was skimmed with another selection than those before it")
             selection = metadata["selection"]
+            collections.add(metadata.get("collection", selection.get("collection", "FatJet")))
             simulated[dataset] = metadata["is_mc"]
+            signals |= {dataset} if is_signal(metadata) else set()
             if metadata["is_mc"] and (weights != "none" or has_cross_section(metadata)):
                 xsec[dataset] = cross_section(dataset, metadata)
             with local.open("rb") as file:
@@ -276,6 +290,10 @@ def load_skim(
             tables.append(table)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
+    if len(collections) > 1:
+        raise SkimError(
+            f"{folder}: its rows are of several collections: {', '.join(sorted(collections))}; choose datasets"
+        )
     if len(set(simulated.values())) > 1 and weights != "none":
         raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
     joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
@@ -310,9 +328,99 @@ def load_skim(
         "xsec": xsec,
         "weights": weights,
         "filters": [list(f) for f in filters],
+        "asked": sorted(datasets),
+        "signals": sorted(signals),
+        "collection": next(iter(collections)),
         "flavours": sorted(flavours),
         "selection": selection,
     }
     rows = cast("npt.NDArray[np.float32]", x)
     everything = Skim(rows, weight, dataset_of, split, bystanders, spec, provenance, event_weight)
     return everything if finite.all() else everything.select(finite)
+
+
+def background_datasets(card: ModelCard, asked: Sequence[str], available: Sequence[str]) -> list[str]:
+    """Return what counts as a model's background: what is asked for, or else what it was trained on.
+
+    Raises
+    ------
+    ConfigError
+        It is not clear.
+    """
+    if asked:
+        return list(asked)
+    trained = sorted(card.provenance.get("rows", {}))
+    if trained and set(trained) <= set(available):
+        return trained
+    if len(available) == 1:
+        return list(available)
+    raise ConfigError(f"say which datasets are the background with --datasets; there are: {', '.join(available)}")
+
+
+def background(
+    card: ModelCard, folder: str | Path, datasets: Sequence[str] = (), splits: Sequence[str] = ("validation",)
+) -> Skim:
+    """Return the rows of a skim that are a model's background: what calibrates it, and gives its regions.
+
+    Validation rows do, as in the training: the model has not learned from training rows that way, and test rows are for
+    evaluation alone. Of a cross-trained model all rows do, since the member that scores a row has not seen it, and of a model
+    from elsewhere too, since nothing is known of its training.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of one input; says features, filters and datasets.
+    folder : path
+        A skim.
+    datasets : sequence of str
+        What the model was trained on by default.
+    splits : sequence of str
+        Other ones: "train", "validation", "test".
+
+    Returns
+    -------
+    Skim
+        `x` has the features of the model's input side by side; rows may be `rows.Rows`.
+
+    Raises
+    ------
+    ConfigError, SkimError
+        It is not clear what the background is, or the skim does not hold it.
+    """
+    names = background_datasets(card, datasets, sorted(skim_files(folder)))
+    every = model_rows(card, folder, names)
+    if card.folds is not None or "rows" not in card.provenance:
+        return every
+    some = every.part(*splits)
+    if not len(some.x):
+        raise SkimError(f"{folder}: {', '.join(names)} has no {' or '.join(splits)} rows")
+    return some
+
+
+def model_rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> Skim:
+    """Return the inputs of a model, of one input, for all rows of datasets that it could have been trained on.
+
+    Raises
+    ------
+    ConfigError, SkimError
+        The skim does not hold them.
+    """
+    filters, weights = card.provenance.get("filters", ()), card.provenance.get("weights", "xsec")
+    parts = [
+        load_skim(
+            folder, f.name, f.options, datasets=datasets, filters=filters, keep="auto",
+            weights="none" if weights == "none" else "xsec",
+        )
+        for f in card.inputs[0].features
+    ]  # fmt: skip
+    if len({len(p.x) for p in parts}) != 1:
+        raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
+    first = parts[0]
+    return first if len(parts) == 1 else replace(first, x=np.concatenate([np.asarray(p.x) for p in parts], axis=1))
+
+
+def rows_in_words(card: ModelCard, skim: Skim, splits: Sequence[str] = ("validation",)) -> str:
+    """Say which rows `background` returned and how they are weighted, for the card."""
+    which = "out-of-fold" if card.folds is not None else " and ".join(splits) if "rows" in card.provenance else "all"
+    weighted = skim.provenance.get("event_weight", "their own weights")
+    return f"{which} rows of {', '.join(sorted(set(skim.dataset.tolist())))}, each weighing {weighted}"

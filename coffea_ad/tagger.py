@@ -148,7 +148,8 @@ class Tagger:
     def fields(self, objects: Objects, score: Floats) -> dict[str, Any]:
         """Return the new fields: scores, and what the card makes of them."""
         bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
-        values = regions.logp(self.card.calibration, score)
+        folds = _folds(objects, self.card) if len(self.card.calibrations) > 1 else None
+        values = regions.card_logp(self.card, score, folds)
         grade = ak.Array(regions.assign(values, self.card.regions, bystanders))
         return {
             f"{self.name}_score": ak.nan_to_none(score),

@@ -25,6 +25,7 @@ __all__ = [
     "has_branch",
     "has_cross_section",
     "is_mc",
+    "is_signal",
     "is_simulation",
     "n_effective",
     "normalisation",
@@ -38,6 +39,7 @@ SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
 """How training divides events: by a hash of their ids with the salt "train"."""
 _SIMULATION = ("is_mc", "isMC")
 _CROSS_SECTION = ("xsec", "cross_section")
+_SIGNAL = ("is_signal", "isSignal", "signal")
 U64 = npt.NDArray[np.uint64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -211,6 +213,15 @@ def is_simulation(metadata: Mapping[str, Any]) -> bool | None:
         if key in metadata:
             return bool(metadata[key])
     return None
+
+
+def is_signal(metadata: Mapping[str, Any]) -> bool:
+    """Say whether the metadata of a dataset mark it as a signal: `is_signal`, `isSignal` or `signal`, or `kind: signal`.
+
+    >>> is_signal({"is_signal": True}), is_signal({"kind": "signal"}), is_signal({"xsec": 1.0})
+    (True, True, False)
+    """
+    return any(metadata.get(key) is True for key in _SIGNAL) or metadata.get("kind") == "signal"
 
 
 def has_cross_section(metadata: Mapping[str, Any]) -> bool:

@@ -320,3 +320,14 @@ def test_models_are_compared_with_the_first_one_on_the_same_events():
 
 def test_the_effective_number_counts_signs():
     assert n_effective([1, 1, 1, -1]) == 1.0
+
+
+@given(signed_rows(), signed_rows(), st.integers(0, 100))
+@settings(deadline=None, max_examples=40)
+def test_the_areas_of_many_sets_of_weights_are_those_of_single_ones(background, signal, seed):
+    (b, wb), (s, ws) = background, signal
+    rng = np.random.default_rng(seed)
+    sets = wb * rng.integers(0, 3, (6, len(wb))), ws * rng.integers(0, 3, (6, len(ws)))
+    ranking = Ranking.of(b, s)
+    single = [ranking.curve(*pair, errors=False).area for pair in zip(*sets, strict=True)]
+    np.testing.assert_allclose(ranking.areas(*sets), single, atol=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coffea_ad.evaluation.baselines import baselines, ceiling, column_baselines
 from coffea_ad.evaluation.comparison import EFFICIENCIES, evaluate
 from coffea_ad.evaluation.coordinates import core_and_narrow
-from coffea_ad.evaluation.differences import Difference, difference
+from coffea_ad.evaluation.differences import Difference, difference, difference_of_means
 from coffea_ad.evaluation.figures import AUC, auc, roc_curve, signal_efficiency, significance_improvement
 from coffea_ad.evaluation.matching import Matching, match_spectrum
 from coffea_ad.evaluation.models import evaluate_models, parse_models
@@ -38,6 +38,7 @@ __all__ = [
     "column_baselines",
     "core_and_narrow",
     "difference",
+    "difference_of_means",
     "distance_correlation",
     "evaluate",
     "evaluate_models",

@@ -153,7 +153,7 @@ class Ranking:
         if errors:
             square = np.cumsum(w * w)[self.last]
             n_effective = np.divide(passed**2, square, out=np.zeros(len(passed)), where=square > 0)
-            # the rule of regions.n_effective_passing, at every cut at once
+            # the rule of calibration.n_effective_passing, at every cut at once
             n_effective = np.minimum(n_effective, n_effective[-1] * np.maximum(passed, 0.0) / passed[-1])
         eps_b, eps_s, above = passed / passed[-1], caught[self.at_least] / caught[-1], caught[self.above] / caught[-1]
         area = float(np.sum(np.diff(eps_b, prepend=0.0) * 0.5 * (eps_s + above)))
@@ -162,6 +162,29 @@ class Ranking:
         if v.min() < 0:
             above, eps_s = rising(np.stack([above, eps_s], axis=1).ravel()).reshape(-1, 2).T
         return Curve(eps_b, eps_s, above, n_effective, area)
+
+    def areas(self, w_background: npt.NDArray[Any], w_signal: npt.NDArray[Any]) -> Floats:
+        """Return the AUC for many sets of weights at once, such as the replicas of a bootstrap.
+
+        Parameters
+        ----------
+        w_background, w_signal : (sets, n)
+            In the order of the scores that were sorted; of either sign.
+
+        Returns
+        -------
+        (sets,)
+            NaN for a set in which the weights of a sample do not sum to something positive.
+        """
+        w = w_background[:, self.background]
+        if len(self.last) < w.shape[1]:  # tied rows stand for one
+            w = np.add.reduceat(w, np.concatenate([[0], self.last[:-1] + 1]), axis=1)
+        caught = np.zeros((len(w), len(self.signal) + 1))
+        np.cumsum(w_signal[:, self.signal], axis=1, out=caught[:, 1:])
+        wins = 0.5 * np.einsum("ij,ij->i", w, caught[:, self.at_least] + caught[:, self.above])
+        sums = w.sum(axis=1), caught[:, -1]
+        positive = (sums[0] > 0) & (sums[1] > 0)
+        return np.asarray(np.divide(wins, sums[0] * sums[1], out=np.full(len(w), np.nan), where=positive))
 
 
 def resamplings(

@@ -11,9 +11,7 @@ import numpy.typing as npt
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.record import Figures
 
-__all__ = ["Difference", "difference"]
-
-Floats = npt.NDArray[np.float64]
+__all__ = ["Difference", "difference", "difference_of_means"]
 
 
 @dataclass(frozen=True)
@@ -88,19 +86,46 @@ def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Fi
     >>> delta.low > 0
     True
     """
-    from scipy.special import stdtr, stdtrit
-
     a, b = ((f,) if isinstance(f, Figures) else tuple(f) for f in (first, second))
     if len(a) != len(b) or not a:
         raise ConfigError(f"a difference is of the same signals, not of {len(a)} and {len(b)}")
     if len({len(f.auc_replicas) for f in (*a, *b)}) != 1:
         raise ConfigError("a difference is of figures with the same bootstrap replicas")
-    value = float(np.mean([f.auc.value for f in a]) - np.mean([f.auc.value for f in b]))
-    replicas = np.mean([f.auc_replicas for f in a], axis=0) - np.mean([f.auc_replicas for f in b], axis=0)
+    means = (np.mean([f.auc.each or (f.auc.value,) for f in figures], axis=0) for figures in (a, b))
+    replicas = (np.mean([f.auc_replicas for f in figures], axis=0) for figures in (a, b))
+    return difference_of_means(*means, *replicas)
+
+
+def difference_of_means(
+    first: npt.ArrayLike, second: npt.ArrayLike, first_replicas: npt.ArrayLike, second_replicas: npt.ArrayLike
+) -> Difference:
+    """Return the difference of two means over seeds, as `difference` does, of any figure of merit.
+
+    Parameters
+    ----------
+    first, second : (seeds,)
+        The figure for every model; as many models as there are.
+    first_replicas, second_replicas : (n_bootstrap,)
+        Its means over the models, in replicas of the same events.
+
+    Returns
+    -------
+    Difference
+
+    Examples
+    --------
+    >>> str(difference_of_means([0.8], [0.7], [0.81, 0.80, 0.79], [0.72, 0.70, 0.68]))
+    '+0.100 (95 %: +0.057 to +0.143)'
+    """
+    from scipy.special import stdtr, stdtrit
+
+    a, b = (np.atleast_1d(np.asarray(x, np.float64)) for x in (first, second))
+    value = float(a.mean() - b.mean())
+    replicas = np.asarray(first_replicas, np.float64) - np.asarray(second_replicas, np.float64)
     replicas = replicas[np.isfinite(replicas)]
     # Variances and their degrees of freedom: events, seeds of one, seeds of the other.
     terms = [(float(np.var(replicas, ddof=1)), len(replicas) - 1)] if len(replicas) > 1 else []
-    of_seeds = [(float(np.var(x, ddof=1)) / len(x), len(x) - 1) for x in map(_by_seed, (a, b)) if len(x) > 1]
+    of_seeds = [(float(np.var(x, ddof=1)) / len(x), len(x) - 1) for x in (a, b) if len(x) > 1]
     events = np.sqrt(terms[0][0]) if terms else np.nan
     seeds = np.sqrt(sum(v for v, _ in of_seeds)) if of_seeds else np.nan
     terms += of_seeds
@@ -115,8 +140,3 @@ def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Fi
     return Difference(
         value, float(events), float(seeds), float(value - half), float(value + half), float(degrees), p_value
     )
-
-
-def _by_seed(figures: Sequence[Figures]) -> Floats:
-    """Return the mean over the signals for every seed; nothing if there is one model."""
-    return np.mean([f.auc.each for f in figures], axis=0) if figures[0].auc.each else np.zeros(0)

@@ -94,10 +94,8 @@ def auc(
     value = _positive(ranking.curve(wb, ws, errors=False)).auc()
     if n_bootstrap < 2:
         return AUC(value, float("nan"))
-    values = [
-        ranking.curve(wb * b, ws * s, errors=False).auc()
-        for b, s in zip(*resamplings((len(wb), len(ws)), n_bootstrap, seed, events), strict=True)
-    ]
+    in_b, in_s = resamplings((len(wb), len(ws)), n_bootstrap, seed, events)
+    values = [ranking.areas(wb * b[None], ws * s[None])[0] for b, s in zip(in_b, in_s, strict=True)]
     return AUC(value, float(np.nanstd(values, ddof=1)))
 
 

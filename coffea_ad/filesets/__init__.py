@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.weights import cross_section
+from coffea_ad.weights import settled
 
 __all__ = ["load_fileset"]
 
@@ -84,12 +84,4 @@ def _partial(entry: Mapping[str, Any]) -> bool:
 def _metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise ConfigError(f"dataset {dataset}: metadata must be keys and values")
-    kinds = {key: metadata[key] for key in ("is_mc", "isMC") if key in metadata}
-    for key, value in kinds.items():
-        if value not in (True, False):
-            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
-    if len({bool(v) for v in kinds.values()}) > 1:
-        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
-    if {"xsec", "cross_section"} & set(metadata):
-        cross_section(dataset, metadata)
-    return dict(metadata)
+    return settled(dataset, metadata)

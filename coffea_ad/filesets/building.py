@@ -13,7 +13,7 @@ import yaml
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.sources import absolute, expand_source
-from coffea_ad.weights import cross_section
+from coffea_ad.weights import cross_section, settled
 
 __all__ = ["build_fileset", "parse_metadata", "refuse_output", "write_fileset"]
 
@@ -121,8 +121,7 @@ def _refuse_metadata(dataset: str, metadata: Mapping[str, Any]) -> None:
     reserved = sorted(_RESERVED & metadata.keys())
     if reserved:
         raise ConfigError(f"dataset {dataset}: coffea sets {', '.join(reserved)} itself; take another key")
-    if {"xsec", "cross_section"} & metadata.keys():
-        cross_section(dataset, metadata)
+    settled(dataset, metadata)
 
 
 def parse_metadata(

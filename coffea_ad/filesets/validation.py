@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.inspection import InspectedFile, inspect_files
+from coffea_ad.weights import cross_section, has_cross_section, is_simulation
 
 __all__ = ["Finding", "findings_of", "summary", "validate_fileset", "with_kinds", "without_bad_files"]
 
@@ -91,9 +92,7 @@ def _duplicates(good: Mapping[str, Mapping[str, InspectedFile]]) -> Iterable[Fin
 
 
 def _said(entry: Mapping[str, Any]) -> bool | None:
-    metadata = entry["metadata"]
-    said = metadata.get("is_mc", metadata.get("isMC"))
-    return None if said is None else bool(said)
+    return is_simulation(entry["metadata"])
 
 
 def _kind(files: Iterable[InspectedFile]) -> bool | None:
@@ -118,7 +117,7 @@ def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iter
     elif said is False and kind:
         yield "data by its metadata, but genWeight is there"
     kind = kind if said is None else said
-    if kind and not {"xsec", "cross_section"} & entry["metadata"].keys():
+    if kind and not has_cross_section(entry["metadata"]):
         yield "simulation without xsec (pb), which normalised histograms need"
     counted = [file for file in files.values() if file.generated is not None]
     if kind and any(file.generated != file.events for file in counted):
@@ -192,13 +191,13 @@ def summary(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile
     for dataset, entry in fileset.items():
         files = [f for path, f in inspected.get(dataset, {}).items() if path in entry["files"] and not f.problems]
         sizes = [f.size for f in files if f.size is not None]
-        xsec = entry["metadata"].get("xsec", entry["metadata"].get("cross_section"))
+        metadata = entry["metadata"]
         rows.append((
             dataset,
             str(len(entry["files"])),
             str(sum(f.events for f in files)) if files else "?",
             {True: "simulation", False: "data", None: "?"}[_said(entry)],
-            "" if xsec is None else f"{float(xsec):g} pb",
+            f"{cross_section(dataset, metadata):g} pb" if has_cross_section(metadata) else "",
             ", ".join(sorted({f.layout for f in files if f.events > 0})) or "?",
             decimal(sum(sizes)) if sizes else "?",
         ))  # fmt: skip

@@ -35,7 +35,7 @@ def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
     members = [OnnxScorer(path) for path in models]
     first = members[0]
     for member in members:
-        if member.card.calibration is None:
+        if not member.card.calibrations:
             raise ConfigError(
                 f"{member.name}: its card has no calibration, and so its score no rank; coffea-ad regions makes one from a skim"
             )
@@ -102,7 +102,7 @@ def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
             name = member.card.outputs[f if member.card.folds is not None else 0]
             flat = add("Reshape", f"member_{i}_{name}", add.constant([-1], np.int64))
             scores.append(add("Cast", flat, to=onnx.TensorProto.DOUBLE))
-        values = [add_logp(add, s, _calibration(m)) for s, m in zip(scores, members, strict=True)]
+        values = [add_logp(add, s, _calibration(m, f)) for s, m in zip(scores, members, strict=True)]
         total = add("Sum", *scores)
         zero = add("Sub", total, total)  # or NaN, if any member has no score: minima and maxima may lose a NaN
         add(
@@ -129,10 +129,10 @@ def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _calibration(member: OnnxScorer) -> Calibration:
-    if member.card.calibration is None:
-        raise ConfigError(f"{member.name}: its card has no calibration")
-    return member.card.calibration
+def _calibration(member: OnnxScorer, fold: int) -> Calibration:
+    """Return the calibration of a member's score: the only one, or that of a fold."""
+    calibrations = member.card.calibrations
+    return calibrations[fold if len(calibrations) > 1 else 0]
 
 
 def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | None:
@@ -154,7 +154,7 @@ def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | 
             }
             folds = np.full(n, f) if m.card.folds is not None else None
             values.append(np.asarray(m(batch, folds)))
-        scores += combined_logp([_calibration(m) for m in members], values, by).tolist()
+        scores += combined_logp([_calibration(m, f) for m in members], values, by).tolist()
     return Golden(inputs=rows, scores=tuple(scores))
 
 
@@ -168,7 +168,7 @@ def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
                 "name": m.card.name,
                 "method": m.card.method,
                 "digest": m.digest,
-                "calibration": _calibration(m).derived_from,
+                "calibration": _calibration(m, 0).derived_from.removesuffix(", fold 0"),
                 "selection": m.card.selection,
             }
             for m in members
@@ -198,7 +198,7 @@ def combine(
 ) -> bytes:
     """Write one model from several.
 
-    Every member's score becomes ℓᵢ = −log₁₀ εᵢ by its own calibration, ε being the background efficiency of "at least
+    Every member's score becomes ℓᵢ = −log₁₀ εᵢ by its own calibration, or that of the fold, ε being the background efficiency of "at least
     this score" and 1 − ε the rank. Beyond the largest calibrated score ℓ goes on in a straight line, so that anomalies
     stay distinguishable. The score of the combination is −log₁₀ of the mean of εᵢ, which orders rows as the mean of
     their ranks does, or the mean of ℓᵢ, or the largest ℓᵢ. A row that has no score from one member has none.

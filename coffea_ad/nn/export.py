@@ -19,8 +19,9 @@ from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.nn.folded import Folded
 from coffea_ad.nn.model import Model
+from coffea_ad.nn.verdict import verdict
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim
+from coffea_ad.skims import Skim, rows_in_words
 
 __all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]
 
@@ -67,7 +68,7 @@ def make_card(
     config: dict[str, Any],
     metrics: dict[str, Any],
     efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
-    collection: str = "FatJet",
+    collection: str | None = None,
 ) -> ModelCard:
     """Describe a trained model: inputs, calibration and regions from rows that it has not seen, provenance.
 
@@ -76,44 +77,54 @@ def make_card(
     model : Model or Folded
     data : Skim
         The background it was trained on. Training rows are not used for calibration: of an AE, the validation rows are;
-        of a folded model all rows, each scored by the member that never saw it, so that its members share one table.
+        of a folded model all rows, each scored by the member that never saw it, and every member has a table of its own.
+        Rows count with `event_weight`, whatever weights the training drew by.
     name : str
     config, metrics : dict
         The resolved configuration and the figures of the kept epoch.
     efficiencies : sequence of float
         Nominal background efficiencies of the regions.
-    collection : str
-        Which objects are scored.
+    collection : str, optional
+        Which objects are scored; those of the skim by default.
+
+    Returns
+    -------
+    ModelCard
+        `provenance["verdict"]` says what is doubtful about the training, `provenance["regions_left_out"]` which regions
+        are not written and why.
     """
-    folded = isinstance(model, Folded)
-    held_out = data if folded else data.part("validation")
+    held_out = data if isinstance(model, Folded) else data.part("validation")
     folds = model.fold_of(held_out.bystanders) if isinstance(model, Folded) else None
     score = torch_scores(model, held_out.x, folds)
-    origin = f"{'out-of-fold' if folded else 'validation'} rows of {', '.join(sorted(set(data.dataset.tolist())))}"
-    calibration = regions.calibrate(score, held_out.weight, origin)
     inputs = (InputSpec(features=(data.feature,)),)
-    provenance = {key: value for key, value in data.provenance.items() if key not in ("flavours", "selection")}
+    left = ("flavours", "selection", "collection", "asked", "signals")
     packages = ("coffea-ad", "torch", "coffea", "awkward", "onnx", "onnxruntime", "numpy")
-    return ModelCard(
+    card = ModelCard(
         name=name,
         method=model.method,
         level=features.get(data.feature.name).level,
-        collection=collection,
+        collection=collection or data.provenance.get("collection", "FatJet"),
         inputs=inputs,
-        calibration=calibration,
-        regions=regions.working_points(calibration, score, held_out.weight, efficiencies),
         quantiles=_input_quantiles(held_out, inputs[0]),
         selection=data.provenance["selection"],
         folds=model.folds if isinstance(model, Folded) else None,
         flavours=tuple(data.provenance["flavours"]),
         provenance={
-            **provenance,
+            **{key: value for key, value in data.provenance.items() if key not in left},
+            "rows": data.provenance.get("rows", {}),
             "config": config,
             "metrics": metrics,
             "versions": {p: importlib.metadata.version(p) for p in packages},
         },
         golden=_golden(model, held_out.x, score),
     )
+    weight = held_out.event_weight
+    calibrations = regions.calibrate_folds(score, weight, rows_in_words(card, held_out), folds, len(_members(model)))
+    written, left_out = regions.derive(calibrations, score, weight, efficiencies, folds)
+    epochs = int((config.get("train") or {}).get("epochs", 1))
+    doubts = verdict(_members(model), held_out, score, calibrations, metrics, epochs=epochs)
+    provenance = {**card.provenance, "verdict": doubts, "regions_left_out": list(left_out)}
+    return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
 
 
 def _input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
@@ -121,7 +132,7 @@ def _input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
     if len(spec.shape) != 1:
         return None
     step = -(-len(held_out.x) * spec.shape[0] // _LARGE)
-    return weighted_quantiles(held_out.x[:: max(step, 1)], held_out.weight[:: max(step, 1)], spec.columns)
+    return weighted_quantiles(held_out.x[:: max(step, 1)], held_out.event_weight[:: max(step, 1)], spec.columns)
 
 
 def _members(model: Model | Folded) -> Sequence[Any]:

@@ -20,7 +20,8 @@ from coffea_ad import files
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
 from coffea_ad.nn.model import Model
-from coffea_ad.progress import progress
+from coffea_ad.nn.training_sample import refuse_signals, sample_in_words
+from coffea_ad.progress import progress, say
 from coffea_ad.skims import Skim
 from coffea_ad.weights import n_effective
 
@@ -194,14 +195,16 @@ def fit(
     Raises
     ------
     SkimError
-        Too few rows, or rows of another shape than the model takes.
+        Too few rows, rows of another shape than the model takes, or a signal among datasets that nobody has asked for.
     ConfigError
         No GPU, no checkpoint to resume from, or the training diverged again and again.
     """
     device = _device(config.device)
     if tuple(data.x.shape[1:]) != tuple(model.shape):
         raise SkimError(f"rows of the skim have the shape {tuple(data.x.shape[1:])}, the model takes {model.shape}")
+    refuse_signals(data)
     rows = {name: TrainingRows(data, name, device) for name in ("train", "validation")}
+    say(f"{model.method} trains on {sample_in_words(data)}")
     fit_transform(model, rows["train"], config.seed)
     model.to(device)
     for part in rows.values():

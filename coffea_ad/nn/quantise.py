@@ -16,7 +16,7 @@ from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, load_skim, skim_files
+from coffea_ad.skims import Skim, background, model_rows, rows_in_words, skim_files
 
 __all__ = ["quantise"]
 
@@ -43,7 +43,7 @@ def quantise(
     data : bytes
         A model file with its card.
     calibration : path
-        A skim of the background. Rows of the training give the ranges of the layers' inputs, all others the table of
+        A skim of the background. Rows of the training give the ranges of the layers' inputs, validation rows the table of
         background efficiencies, the regions at the efficiencies of the old ones, and what was lost.
     datasets : sequence of str
         The background in the skim; what the model was trained on by default.
@@ -74,37 +74,37 @@ def quantise(
     if card.folds is not None or len(card.inputs) > 1:
         what = f"{card.folds.k} members" if card.folds is not None else f"{len(card.inputs)} inputs"
         raise BadModel(f"{name}: a model of {what} cannot be quantised; quantise a single network of one input")
-    background = _background(card, calibration, datasets)
-    trained, held_out = _divide(card, background)
+    rows = background(card, calibration, datasets, ("train", "validation"))
+    trained, held_out = _divide(card, rows)
+    weight = held_out.event_weight
     network = int8_network(data, _draw(trained), name)
     plain = card.model_copy(update={"calibration": None, "regions": (), "golden": None})
     small = OnnxScorer(write_card(network, plain, name))
     before, after = scorer(held_out.x), small(held_out.x)
-    origin = f"{'held-out' if 'rows' in card.provenance else 'all'} rows of {', '.join(sorted(set(held_out.dataset.tolist())))}"
-    table = regions.calibrate(after, held_out.weight, f"{origin}, scored in int8")
-    points = _regions(card.regions, table, after, held_out.weight)
+    table = regions.calibrate(after, weight, f"{rows_in_words(card, held_out)}, scored in int8")
+    points, left_out = _regions(card.regions, table, after, weight)
     made: dict[str, Any] = {
         "of": scorer.digest,
         "network_of": network_digest(data, name),
         "what": "dense layers: 8 bits, weights per output, inputs in the range of the training rows; all else float32",
         "layers": len(dense_layers(bare(data))),
         "rows": min(_CALIBRATION_ROWS, len(trained.x)),
-        "files": background.provenance["files"],
+        "files": rows.provenance["files"],
         "regions_left_out": [r.name for r in card.regions if r.name not in {p.name for p in points}],
         "versions": {p: importlib.metadata.version(p) for p in ("coffea-ad", "onnx", "onnxruntime", "numpy")},
-        **_losses(before, after, held_out.weight),
+        **_losses(before, after, weight),
     }
     if signal is not None:
-        made["auc"] = _auc_loss(card, scorer, small, held_out, (before, after), signal, signal_datasets, background)
+        made["auc"] = _auc_loss(card, scorer, small, held_out, (before, after), signal, signal_datasets, rows)
     final = ModelCard.model_validate(
         {
             **card.model_dump(),
             "name": f"{card.name}-int8",
             "method": f"{card.method}, int8",
-            "calibration": table,
+            "calibrations": (table,),
             "regions": points,
             "golden": _golden(small, held_out.x, after),
-            "provenance": {**card.provenance, "int8": made},
+            "provenance": {**card.provenance, "regions_left_out": left_out, "int8": made},
         }
     )
     sealed = write_card(network, final, name)
@@ -112,49 +112,30 @@ def quantise(
     return sealed
 
 
-def _background(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> Skim:
-    """Return the rows of a skim that count as background: what was asked for, or what the model was trained on."""
-    there, trained = sorted(skim_files(folder)), sorted(card.provenance.get("rows", {}))
-    chosen = list(datasets) or (trained if trained and set(trained) <= set(there) else there)
-    if not datasets and chosen != trained and len(there) > 1:
-        raise ConfigError(f"say which datasets are the background with --datasets; there are: {', '.join(there)}")
-    return _rows(card, folder, chosen)
-
-
-def _rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> Skim:
-    """Return the inputs of a model from a skim."""
-    filters = card.provenance.get("filters", ())
-    parts = [load_skim(folder, f.name, f.options, datasets=datasets, filters=filters) for f in card.inputs[0].features]
-    if len(parts) == 1:
-        return parts[0]
-    if len({len(p.x) for p in parts}) != 1:
-        raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
-    first = parts[0]
-    x = np.concatenate([p.x for p in parts], axis=1)
-    return Skim(x, first.weight, first.dataset, first.split, first.bystanders, first.feature, first.provenance)
-
-
 def _divide(card: ModelCard, skim: Skim) -> tuple[Skim, Skim]:
     """Return rows for the ranges of the layers, and rows for the calibration, which the model has not seen."""
     if "rows" not in card.provenance:
         return skim, skim
-    return skim.part("train"), skim.part("validation", "test")
+    return skim.part("train"), skim.part("validation")
 
 
 def _draw(skim: Skim) -> Floats:
     """Draw rows in proportion to their weights."""
-    weight = np.maximum(skim.weight, 0.0)
+    weight = np.maximum(skim.event_weight, 0.0)
     if not weight.sum() > 0:
         raise ConfigError("the skim has no training rows with a positive weight, which give the ranges of the layers")
     size = min(_CALIBRATION_ROWS, len(weight))
     return skim.x[np.random.default_rng(1).choice(len(weight), size, p=weight / weight.sum())]
 
 
-def _regions(old: Sequence[RegionSpec], table: Calibration, score: Floats, weight: Any) -> tuple[RegionSpec, ...]:
-    """Derive the regions anew, at their efficiencies and under their names; those over a bystander are left out."""
+def _regions(
+    old: Sequence[RegionSpec], table: Calibration, score: Floats, weight: Any
+) -> tuple[tuple[RegionSpec, ...], list[str]]:
+    """Derive the regions anew, at their efficiencies and under their names, and say which are not written and why."""
     names = {r.efficiency: r.name for r in old if r.bystander is None}
-    points = regions.working_points(table, score, weight, tuple(names))
-    return tuple(p.model_copy(update={"name": names[p.efficiency]}) for p in points)
+    points, left_out = regions.derive((table,), score, weight, tuple(names))
+    over = [f"region {r.name} is not written: it has thresholds in bins of {r.bystander}" for r in old if r.bystander]
+    return tuple(p.model_copy(update={"name": names[p.efficiency]}) for p in points), [*left_out, *over]
 
 
 def _losses(before: Floats, after: Floats, weight: Any) -> dict[str, float]:
@@ -181,12 +162,13 @@ def _auc_loss(
         raise ConfigError(
             f"{folder}: it holds background only; say which datasets are the signal with --signal-datasets"
         )
-    signal = _rows(card, folder, chosen)
+    signal = model_rows(card, folder, chosen)
     pairs = [(scores[0], np.asarray(scorer(signal.x))), (scores[1], np.asarray(small(signal.x)))]
 
     def loss(i: Any, j: Any) -> tuple[float, float]:
         first, second = (
-            evaluation.auc(b[i], s[j], held_out.weight[i], signal.weight[j], n_bootstrap=0).value for b, s in pairs
+            evaluation.auc(b[i], s[j], held_out.event_weight[i], signal.event_weight[j], n_bootstrap=0).value
+            for b, s in pairs
         )
         return first, second
 
