@@ -191,7 +191,7 @@ def long_runs():
     print("| --- " * 6 + "|")
     for bkg in ("ttbar", "qcd"):
         for name in ENERGY:
-            runs = [json.loads(p.read_text()) for p in (ROOT / "models" / bkg).glob(f"{name}_[0-9]/long_run.json")]
+            runs = [json.loads(p.read_text()) for p in (ROOT / "models" / bkg).glob(f"{name}_[0-9]*/long_run.json")]
             if not runs:
                 continue
             columns = [
@@ -201,26 +201,53 @@ def long_runs():
             print(f"| {bkg} | {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
 
 
+CRITERIA = ("excess", "excess_smeared", "long_run_excess", "long_run_excess_smeared")
+"""The last of these that a history has chooses the epoch."""
+
+
+def histories(bkg, name):
+    """{seed: history} of an energy model."""
+    paths = sorted((ROOT / "models" / bkg).glob(f"{name}_[0-9]*/metrics.jsonl"))
+    return {p.parent.name.rsplit("_", 1)[1]: [json.loads(line) for line in p.read_text().splitlines()] for p in paths}
+
+
 def epochs(out):
-    """AUC of every epoch, never used in training, against short- and long-run excess."""
+    """AUC of the epoch that each criterion would keep, against the best one, which needs the signal; shares of terms."""
     from coffea_ad import plotting
 
-    print("\n| trained on | model | seed | kept epoch | its AUC | best epoch | its AUC |")
-    print("| --- " * 7 + "|")
+    print(
+        "\nmean AUC of the last epoch, of the one that a criterion keeps (the last criterion is used), and of the best\n"
+    )
+    print("| trained on | model | seed | last | " + " | ".join(CRITERIA) + " | best | its epoch |")
+    print("| --- " * (6 + len(CRITERIA)) + "|")
+    shares = []
     for bkg in ("ttbar", "qcd"):
         panels = {}
-        for name, criterion in (("WNAE_reference_settings", "excess"), ("WNAE", "long_run_excess")):
-            for path in sorted((ROOT / "models" / bkg).glob(f"{name}_[0-9]/metrics.jsonl")):
-                history = [json.loads(line) for line in path.read_text().splitlines()]
-                kept = min(history, key=lambda r: r[criterion])
+        for name in ENERGY:
+            runs = histories(bkg, name)
+            for seed, history in runs.items():
                 best = max(history, key=lambda r: r["auc"])
+                cells = [f"{min(history, key=lambda r: r[c])['auc']:.3f}" if c in history[0] else "" for c in CRITERIA]
                 print(
-                    f"| {bkg} | {name.replace('_', ' ')} | {path.parent.name[-1]} | {kept['epoch']:.0f} | "
-                    f"{kept['auc']:.3f} | {best['epoch']:.0f} | {best['auc']:.3f} |"
-                )
-                panels.setdefault(name.replace("_", " "), []).append(history)
+                    f"| {bkg} | {name.replace('_', ' ')} | {seed} | {history[-1]['auc']:.3f} | "
+                    + " | ".join(cells) + f" | {best['auc']:.3f} | {best['epoch']:.0f} |"
+                )  # fmt: skip
+            if name in ("WNAE_reference_settings", "WNAE"):
+                panels[name.replace("_", " ")] = list(runs.values())
+            every = [row for history in runs.values() for row in history]
+            for key in sorted({k for row in every for k in row if k.startswith("share_")}):
+                value = np.array([row[key] for row in every])
+                shares.append((bkg, name.replace("_", " "), key[6:], value))
+        panels = {name: found for name, found in panels.items() if found}
         if panels:
             draw_epochs(panels, out / f"epochs_{bkg}.png", plotting)
+    print(
+        "\n| trained on | model | term | share of the gradient, mean | smallest | largest epoch |\n"
+        + "| --- " * 6
+        + "|"
+    )
+    for bkg, name, term, value in shares:
+        print(f"| {bkg} | {name} | {term} | {value.mean():.3f} | {value.min():.3f} | {value.max():.3f} |")
 
 
 def draw_epochs(panels, path, plotting):
