@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 
 import pytest
@@ -20,6 +21,11 @@ MODELS = {
 }  # fmt: skip
 
 
+@functools.cache
+def config_of(recipe):
+    return recipes.load(recipe).Config
+
+
 def constructor_defaults(cls):
     """Keyword defaults of a class and of what it hands `**options` on to; the nearest class decides."""
     out = {}
@@ -36,14 +42,14 @@ def constructor_defaults(cls):
 
 @pytest.mark.parametrize("recipe", sorted(MODELS))
 def test_a_recipe_without_a_file_trains_as_with_its_shipped_one(recipe):
-    config = recipes.load(recipe).Config
+    config = config_of(recipe)
     shipped = load_config(config, recipes.find_config(f"{recipe}/svj.yaml"), ["data=skims"])
     assert config(data="skims").model_dump() == shipped.model_dump()
 
 
 @pytest.mark.parametrize(("recipe", "cls"), [(r, c) for r, classes in MODELS.items() for c in classes])
 def test_a_constructor_has_the_defaults_of_its_recipe(recipe, cls):
-    config, signature = recipes.load(recipe).Config(data="skims").model_dump(), constructor_defaults(cls)
+    config, signature = config_of(recipe)(data="skims").model_dump(), constructor_defaults(cls)
     shared = sorted(set(config) & set(signature) - {"transform"})
     assert len(shared) >= 2
     assert {name: config[name] for name in shared} == {name: signature[name] for name in shared}
@@ -51,7 +57,7 @@ def test_a_constructor_has_the_defaults_of_its_recipe(recipe, cls):
 
 @pytest.mark.parametrize("recipe", sorted(MODELS))
 def test_one_key_of_a_nested_configuration_leaves_the_others_as_the_recipe_has_them(recipe):
-    config = recipes.load(recipe).Config
+    config = config_of(recipe)
     changed = load_config(config, None, ["data=skims", "train.epochs=7"]).model_dump()
     plain = config(data="skims").model_dump()
     assert changed == {**plain, "train": {**plain["train"], "epochs": 7}}

@@ -39,7 +39,8 @@ def long_run(
     steps : sequence of int
         Where to measure; rising.
     rows : int
-        Rows in each of 4 groups, and chains for each; no more than a quarter of the effective number of validation rows.
+        Rows in each of 4 groups, and chains for each; no more than a quarter of the effective number of validation
+        rows, or of the persistent chains.
     seed : int
 
     Returns
@@ -65,7 +66,7 @@ def long_run(
     weight = torch.from_numpy(part.weight[positive]).to(device)
     order = torch.randperm(len(positive), generator=generator, device=device)
     pools = [order[k::GROUPS] for k in range(GROUPS)]
-    size = min(rows, len(pools[-1]), max(int(n_effective(part.weight[positive]) / GROUPS), 5))
+    size = min(rows, model.most_rows, len(pools[-1]), max(int(n_effective(part.weight[positive]) / GROUPS), 5))
     drawn = torch.cat([pool[draw_evenly(weight[pool], size, generator)] for pool in pools]).cpu().numpy()
     with torch.no_grad():
         z = model.transform(torch.from_numpy(np.asarray(part.x[positive[drawn]], np.float32)).to(device))
@@ -77,7 +78,7 @@ def _measure(
 ) -> dict[str, Any]:
     targets = {"": data}
     if model.smear > 0:
-        targets["_smeared"] = [model.smeared(x, generator) for x in data]
+        targets["_smeared"] = model.smeared_groups(data, generator)
     tables = {kind: floors(rows) for kind, rows in targets.items()}
     begin = torch.cat([*data[1:], data[0]])  # each group of chains begins at another group than it is compared with
     starts = {"buffer": begin if model.sampling == "cd" else model.chain_points(len(begin), generator), "data": begin}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.autoencoder import AE, Activation
-from coffea_ad.nn.excess import GROUPS, excess, floors, groups
+from coffea_ad.nn.excess import GROUPS, excess, floors, groups, repeated_like
 from coffea_ad.nn.samplers import Chains, langevin
 from coffea_ad.nn.transforms import Transform
 
@@ -309,6 +309,11 @@ class EnergyModel(AE):
             return u
         return u + self.smear * torch.randn(u.shape, generator=generator, device=u.device, dtype=u.dtype)
 
+    def smeared_groups(self, data: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+        """Smear groups of data; rows that come several times stay equal."""
+        noise = [torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) for x in data]
+        return [x + self.smear * repeated_like(n, x) for x, n in zip(data, noise, strict=True)]
+
     def terms(self, u: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the terms of the loss by name, with their weights, and figures to report."""
         raise NotImplementedError
@@ -350,6 +355,11 @@ class EnergyModel(AE):
                 begin = self.chain_points(n, generator)
             return self.unscaled(self.run_chains(begin, generator, steps=steps).points if steps else begin)
 
+    @property
+    def most_rows(self) -> int:
+        """Rows of a group for which there are enough chains, so that none is used twice."""
+        return max(len(self.chains) // GROUPS, 1)
+
     def chain_points(self, n: int, generator: torch.Generator) -> Tensor:
         """Return n points u of the persistent chains; each comes once, if there are as many."""
         size, device = len(self.chains), self.chains.device
@@ -366,14 +376,15 @@ class EnergyModel(AE):
         compared with a group begin at the next one. Small groups are compared with several samples of the model.
         """
         with torch.no_grad():
-            data = {"": groups(self.scaled(z))}
+            most = self.most_rows
+            data = {"": [x[:most] for x in groups(self.scaled(z))]}
             if self.smear > 0:
-                data["_smeared"] = groups(self.smeared(self.scaled(z), generator))
+                data["_smeared"] = self.smeared_groups(data[""], generator)
             if not bool(self.floors.any()):
                 for table, rows in zip(self.floors, data.values(), strict=False):
                     table.copy_(floors(rows))
             size = len(data[""][0])
-            draws = min(max(_SMALL_GROUP // max(size, 1), 1), 16)
+            draws = max(min(_SMALL_GROUP // max(size, 1), most // max(size, 1), 16), 1)
             if self.sampling == "cd":
                 begin = torch.cat([x.repeat(draws, 1) for x in (*data[""][1:], data[""][0])])
             else:
