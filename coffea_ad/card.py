@@ -280,6 +280,15 @@ class ModelCard(_Part):
                 )
         return self
 
+    def __repr__(self) -> str:
+        """Name what the card is of; `model_dump` has everything, and `coffea-ad card FILE` prints it for people."""
+        what = "whole events" if self.level == "event" else self.collection
+        columns = sum(len(spec.columns) for spec in self.inputs)
+        regions = ", ".join(region.name for region in self.regions) or "none"
+        return f"ModelCard({self.name!r}, {self.method} of {what}, {columns} columns, regions: {regions})"
+
+    __str__ = __repr__
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Outputs of the graph that are scores: one, or one for every fold."""

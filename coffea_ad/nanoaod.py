@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from coffea.nanoevents import NanoAODSchema as CoffeaNanoAODSchema
 from coffea.nanoevents import transforms
 from coffea.nanoevents.util import concat
 
+from coffea_ad import provenance
 from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
 
 __all__ = [
@@ -176,7 +178,11 @@ class Objects:
     event : (n,) int64
         Position of each object's event in `source`.
     index : (n,) int64
-        Position of each object in the flat content of `source[collection]`.
+        Position of each object in the collection of the file, flat.
+    passed : ak.Array, optional
+        The events that were passed, which may hold other constituents than the chunk.
+    known : bool
+        Whether all this has been compared with the file.
     """
 
     collection: str
@@ -184,6 +190,8 @@ class Objects:
     source: Any
     event: Ints
     index: Ints
+    passed: Any = dataclasses.field(default=None, kw_only=True)
+    known: bool = dataclasses.field(default=False, kw_only=True)
 
     @classmethod
     def of(cls, events: Any, collection: str = "FatJet") -> Objects:
@@ -196,19 +204,22 @@ class Objects:
         MissingIndex
             The objects do not say which event they come from.
         """
-        refuse_single(events)
+        refuse_other(events)
         fields = ak.fields(events)
         if collection in fields:
             jets = events[collection]
-            if "objectIdxG" in ak.fields(jets):
-                return cls._from_collection(jets, collection)
-            return cls._from_stock_schema(events, jets, collection)
+            if not ak.fields(jets):
+                raise MissingIndex(f"{where(events)}{collection} is {_kind(jets)}, not a collection of objects")
+            if {"eventIdxG", "objectIdxG"} <= set(ak.fields(jets)):
+                return cls._from_collection(jets, collection, events)
+            return cls._from_file_order(events, jets, collection)
         if "run" in fields or not fields:
             raise MissingBranch(f"{where(events)}there is no collection {collection!r} (branches {collection}_*)")
-        if "objectIdxG" not in fields:
+        if not {"eventIdxG", "objectIdxG"} <= set(fields):
             raise MissingIndex(
-                f"this {collection} collection does not say which events it comes from; open the file with "
-                "schemaclass=coffea_ad.NanoAODSchema, or pass the whole events"
+                f"these objects (fields {', '.join(fields[:4])}{', …' if len(fields) > 4 else ''}) do not say which {collection} "
+                "of which event they are: open the file with schemaclass=coffea_ad.NanoAODSchema, and pass objects as they "
+                "are picked from the collection, not pairs or sums of them; or pass the whole events"
             )
         return cls._from_collection(events, collection)
 
@@ -221,50 +232,93 @@ class Objects:
         MissingIndex
             This is a collection of objects.
         """
+        refuse_other(events)
         if "eventIdxG" in ak.fields(events):
             raise MissingIndex("whole events are needed here, not a collection of their objects")
         place = np.arange(len(events))
-        return cls("events", events, events, place, place)
+        return cls("events", events, events, place, place, known=True)
 
     @classmethod
-    def _from_collection(cls, jets: Any, collection: str) -> Objects:
+    def _from_collection(cls, jets: Any, collection: str, passed: Any = None) -> Objects:
         name = jets.layout.purelist_parameter("collection_name")
         if name is not None and name != collection:
             raise MissingIndex(f"a {collection} collection is needed, but this is {name}")
-        attrs = jets.attrs
-        if "@original_array" not in attrs and "@events_factory" not in attrs:
-            raise MissingIndex(
-                f"this {collection} collection has lost its events (was it pickled or saved?); "
-                "score it in the process that opened the file"
-            )
+        source = _chunk(jets, collection)
         picked = _pick(jets)
         event, index = (picked.column(name) for name in ("eventIdxG", "objectIdxG"))
         if event is None or index is None:
             event, index = (_leaf(jets[name])[0] for name in ("eventIdxG", "objectIdxG"))
-        source = jets._events()  # noqa: SLF001
-        if len(jets) > len(source) or event.max(initial=0) >= max(len(source), 1):
-            raise MissingIndex(
-                f"there are more events here than in the file that the {collection} collection came from; were events of "
-                "two files joined? Score those of each file by themselves"
-            )
-        objects = cls(collection, jets, source, event, index)
+        objects = cls(collection, jets, source, event, index, passed=passed)
         objects.__dict__["_picked"] = picked
         return objects
 
     @classmethod
-    def _from_stock_schema(cls, events: Any, jets: Any, collection: str) -> Objects:
+    def _from_file_order(cls, events: Any, jets: Any, collection: str) -> Objects:
+        """Take objects that do not say where they are, as with coffea's own schema, for those of the file in their order."""
+        if jets.ndim != 2 or _options(jets[ak.fields(jets)[0]]) > 0:
+            raise MissingIndex(_lost(events, collection))
         counts = ak.to_numpy(ak.num(jets, axis=1))
-        factory = events.attrs.get("@events_factory")
-        if factory is not None:
-            whole = factory.events()[collection]
-            same = np.array_equal(ak.to_numpy(ak.num(whole, axis=1)), counts)
-            if not (same and all(np.array_equal(_flat(whole[k]), _flat(jets[k])) for k in ("eta", "phi"))):
-                raise MissingIndex(
-                    "masked, sliced or re-sorted events lose the link between jets and constituents in coffea's own "
-                    "schema; open the file with schemaclass=coffea_ad.NanoAODSchema"
-                )
+        _chunk(events, collection)
         n = int(counts.sum())
         return cls(collection, jets, events, np.repeat(np.arange(len(counts)), counts), np.arange(n))
+
+    @cached_property
+    def proven(self) -> Objects:
+        """These objects, if they are those of the file: their own fields need no proof, but what belongs to them does.
+
+        Raises
+        ------
+        MissingIndex
+            Objects of another file, of coffea's own schema after a mask or sort, or with constituents of other events.
+        """
+        if self.known:
+            return self
+        whole = provenance.file_collection(self.source, self.collection)
+        if whole is not None and not self._indexed and not provenance.in_file_order(self.array, whole):
+            raise MissingIndex(_lost(self.source, self.collection))
+        if whole is not None and self._indexed and not self._are_of(whole):
+            raise MissingIndex(
+                f"the {self.collection} objects here are not those of the file that the events came from; were events of two "
+                "files joined, or the collection replaced by another one? Score those of each file by themselves"
+            )
+        source = self.source
+        altered = "" if self.passed is None else _altered(self.passed, source, self.collection)
+        if altered:
+            row = np.repeat(np.arange(len(self.counts)), self.counts)
+            if len(self.passed) != len(source) or not np.array_equal(row, self.event):
+                raise MissingIndex(
+                    f"{altered} was replaced in events that had been masked, sorted or joined, and cannot be matched with the "
+                    f"{self.collection} collection any more; replace it in the events as they were opened"
+                )
+            source = self.passed
+        return dataclasses.replace(self, source=source, known=True)
+
+    def _are_of(self, whole: provenance.FileCollection) -> bool:
+        """Say whether the objects are those of the file at the places that they name."""
+        starts, n = whole.offsets, len(self)
+        if n == 0:
+            return True
+        if self.index.min() < 0 or self.index.max() >= starts[-1]:
+            return False
+        if not np.array_equal(np.searchsorted(starts, self.index, "right") - 1, self.event):
+            return False
+        if provenance.same_records(self.array.layout, whole.layout, ["objectIdxG"]):
+            return True
+        have = [name for name in provenance.COMPARED if name in ak.fields(self.array)]
+        return provenance.agree({name: self.field(name) for name in have}, whole, self.index)
+
+    def at(self, rows: Ints) -> Objects:
+        """Return some of the objects, for what belongs to them in the file: they have no fields of their own but their places.
+
+        Raises
+        ------
+        MissingIndex
+            As `proven`.
+        """
+        known = self.proven
+        event, index = known.event[rows], known.index[rows]
+        array = ak.zip({"eventIdxG": event, "objectIdxG": index})
+        return Objects(self.collection, array, known.source, event, index, known=True)
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -343,8 +397,8 @@ class Objects:
         return np.asarray(ak.to_numpy(ak.fill_none(ones, 0)), np.int64)
 
 
-def refuse_single(events: Any) -> None:
-    """Raise if this is one event or object, not an array of them.
+def refuse_other(events: Any) -> None:
+    """Raise if this is not an array of events or objects.
 
     Raises
     ------
@@ -352,6 +406,78 @@ def refuse_single(events: Any) -> None:
     """
     if isinstance(events, ak.Record):
         raise MissingIndex("one event or object alone cannot be scored; pass a slice such as events[3:4]")
+    if isinstance(events, Objects) or (isinstance(events, ak.Array) and (ak.fields(events) or len(events) == 0)):
+        return
+    raise MissingIndex(f"events or objects of a collection are needed, as coffea opens them, not {_kind(events)}")
+
+
+def _kind(value: Any) -> str:
+    """Say what somebody passed instead of events."""
+    if value is None or isinstance(value, type):
+        return repr(value)
+    if isinstance(value, ak.Array):
+        return "an awkward array without fields"
+    name = f"{type(value).__module__.partition('.')[0]}.{type(value).__qualname__}".removeprefix("builtins.")
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _chunk(array: Any, collection: str) -> Any:
+    """Return the events of the chunk that an array came from.
+
+    Raises
+    ------
+    MissingIndex
+    """
+    attrs = array.attrs
+    if "@original_array" in attrs:
+        return attrs["@original_array"]
+    if "@events_factory" not in attrs:
+        raise MissingIndex(
+            f"this {collection} collection has lost its events (was it pickled, saved or made anew?); score it in the process "
+            f"that opened the file, and put objects made anew into the events with events[{collection!r}] = …"
+        )
+    return attrs["@events_factory"].events()
+
+
+def _lost(events: Any, collection: str) -> str:
+    """Say why objects without their places cannot be matched with their constituents."""
+    whole = provenance.file_collection(events, collection)
+    if whole is not None and "objectIdxG" in whole.layout.content.fields:
+        return (
+            f"the {collection} collection was replaced, and the new one does not say which objects of the file it holds; make it "
+            "from the old one with ak.with_field, or keep the fields eventIdxG and objectIdxG"
+        )
+    return (
+        "masked, sliced, joined or re-sorted events and collections lose the link between jets and constituents in coffea's "
+        "own schema; open the file with schemaclass=coffea_ad.NanoAODSchema"
+    )
+
+
+def _altered(passed: Any, source: Any, collection: str) -> str:
+    """Return the first table of constituents in the passed events that is not the chunk's, or an empty string."""
+    if passed is source:
+        return ""
+    for table in CONSTITUENT_TABLES:
+        for name, fields in table.fields(collection).items():
+            if not all(name in ak.fields(events) for events in (passed, source)):
+                continue
+            one, other = passed[name].layout, source[name].layout
+            shared = [f for f in fields if f in one.fields and f in other.fields]
+            if not provenance.same_records(one, other, shared) and not _same_values(passed[name], source[name], shared):
+                return name
+    return ""
+
+
+def _same_values(some: Any, whole: Any, fields: Iterable[str]) -> bool:
+    """Say whether objects that were copied have the values that stand at their places in the chunk."""
+    if "objectIdxG" not in ak.fields(some):
+        return False
+    index = _flat(some["objectIdxG"])
+    columns = [(_flat(some[f]), _flat(whole[f])) for f in fields]
+    return all(
+        index.max(initial=-1) < len(b) and np.array_equal(a, b[index], equal_nan=b.dtype.kind == "f")
+        for a, b in columns
+    )
 
 
 def _options(array: Any) -> int:
@@ -442,15 +568,17 @@ class ConstituentTables:
     puppi: str | None
     charge: str
 
+    def fields(self, collection: str, *more: str) -> dict[str, tuple[str, ...]]:
+        """Return the fields to read of each table; `more` are further fields of the candidates."""
+        puppi = (self.puppi,) if self.puppi else ()
+        return {
+            self.links.format(collection): ("jetIdx", self.index),
+            self.candidates: ("pt", "eta", "phi", "mass", *puppi, *more),
+        }
+
     def branches(self, collection: str, *more: str) -> tuple[str, ...]:
         """Return the branches to read; `more` are further fields of the candidates."""
-        puppi = (self.puppi,) if self.puppi else ()
-        links = self.links.format(collection)
-        return (
-            f"{links}_jetIdx",
-            f"{links}_{self.index}",
-            *(f"{self.candidates}_{f}" for f in ("pt", "eta", "phi", "mass", *puppi, *more)),
-        )
+        return tuple(f"{name}_{f}" for name, fields in self.fields(collection, *more).items() for f in fields)
 
 
 CONSTITUENT_TABLES = (
@@ -561,16 +689,26 @@ def _gather(objects: Objects) -> Constituents:
 
     Raises
     ------
+    MissingIndex
+        The objects are not those of the file, or tables were replaced by others that do not go together.
     MissingBranch
         The file has constituents of neither flavour.
     BadFile
         A link points outside its event.
     """
+    objects = objects.proven
     source, collection = objects.source, objects.collection
     table = _tables(source, collection)
     links = source[table.links.format(collection)]
     candidates = source[table.candidates]
-    jets_per_event = ak.to_numpy(ak.num(source[collection], axis=1))
+    whole = provenance.file_collection(source, collection)
+    jets_per_event = np.diff(whole.offsets) if whole is not None else ak.to_numpy(ak.num(source[collection], axis=1))
+    stored = provenance.file_collection(source, table.candidates)
+    if stored is not None and not provenance.in_file_order(candidates, stored):
+        raise MissingIndex(
+            f"{table.candidates} was masked, re-sorted or replaced, and the links of the jets would lead to other candidates; "
+            "change its fields with ak.with_field, and leave number and order as they are"
+        )
     links_per_event = ak.to_numpy(ak.num(links, axis=1))
     candidates_per_event = ak.to_numpy(ak.num(candidates, axis=1))
 
@@ -578,7 +716,11 @@ def _gather(objects: Objects) -> Constituents:
     if np.any((local_jet < 0) | (local_jet >= np.repeat(jets_per_event, links_per_event))) or np.any(
         (local_candidate < 0) | (local_candidate >= np.repeat(candidates_per_event, links_per_event))
     ):
-        raise BadFile(f"{where(source)}{links.layout.purelist_parameter('collection_name')} points outside its event")
+        name = table.links.format(collection)
+        theirs = provenance.file_collection(source, name)
+        if theirs is not None and not provenance.in_file_order(links, theirs):
+            raise MissingIndex(f"{name} was replaced, and now points outside its event")
+        raise BadFile(f"{where(source)}{name} points outside its event")
     jet = local_jet + np.repeat(_offsets(jets_per_event)[:-1], links_per_event)
     candidate = local_candidate + np.repeat(_offsets(candidates_per_event)[:-1], links_per_event)
     if np.any(np.diff(jet) < 0):

@@ -46,7 +46,7 @@ __all__ = [
 def assign(
     values: npt.NDArray[Any], regions: Sequence[RegionSpec], bystanders: Mapping[str, npt.NDArray[Any]] | None = None
 ) -> npt.NDArray[np.int8]:
-    """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` is undefined.
+    """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` or a bystander is undefined.
 
     >>> from coffea_ad.card import RegionSpec
     >>> wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
@@ -55,15 +55,18 @@ def assign(
     """
     passed = np.zeros(len(values), np.int8)
     nested = np.ones(len(values), bool)
+    defined = np.isfinite(values)
     for region in regions:
         thresholds = np.asarray(region.thresholds)
         if region.bystander is None:
             cut = np.full(len(values), thresholds[0])
         else:
-            cut = thresholds[np.digitize((bystanders or {})[region.bystander], region.edges)]
+            bystander = (bystanders or {})[region.bystander]
+            cut = thresholds[np.digitize(bystander, region.edges)]
+            defined &= np.isfinite(bystander)
         nested &= np.asarray(values) >= cut
         passed += nested
-    return np.where(np.isfinite(values), passed, -1).astype(np.int8)
+    return np.where(defined, passed, -1).astype(np.int8)
 
 
 def region_names(regions: Sequence[RegionSpec]) -> list[str]:
@@ -80,8 +83,8 @@ def event_regions(leading: Any, regions: Sequence[RegionSpec]) -> tuple[dict[str
 
     Parameters
     ----------
-    leading : (n_events, 2) ak.Array of ?int8
-        `ad_region` of the two leading jets.
+    leading : (n_events, 2) ak.Array of int8
+        `ad_region` of the two leading jets, −1 for a jet without a score; None counts as −1.
     regions : sequence of RegionSpec
         The card's, loose → tight.
 
@@ -108,8 +111,8 @@ def nested_regions(
 
     Parameters
     ----------
-    grades : (n_events,) ak.Array of ?int8
-        `ad_region` of the events.
+    grades : (n_events,) ak.Array of int8
+        `ad_region` of the events, −1 without a score; None counts as −1.
     regions : sequence of RegionSpec
         The card's, loose → tight.
 
@@ -123,7 +126,7 @@ def nested_regions(
     --------
     >>> from coffea_ad.card import RegionSpec
     >>> wp = RegionSpec(name="1pb", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
-    >>> nested_regions(ak.Array([0, 1, None]), [wp])[0]
+    >>> nested_regions(ak.Array([0, 1, -1]), [wp])[0]
     {'inclusive': array([ True,  True, False]), '1pb': array([False,  True, False])}
     """
     passed = np.asarray(ak.to_numpy(ak.fill_none(grades, -1)), np.int64)

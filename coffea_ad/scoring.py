@@ -75,6 +75,8 @@ class OnnxScorer:
         if isinstance(model, bytes):
             self.name, self.data = "model", model
         else:
+            if not isinstance(model, str | Path):
+                raise BadModel(f"a model is the path of an ONNX file, or its bytes, not a {type(model).__name__}")
             self.name = str(model)
             try:
                 self.data = files.read(model) if files.is_url(model) else Path(model).read_bytes()
@@ -86,6 +88,10 @@ class OnnxScorer:
         self.digest = verify(self.data, self.name)
         self.card: ModelCard = read_card(self.data, self.name)
         check_graph(self.data, self.name)
+
+    def __repr__(self) -> str:
+        """Name the model and its file."""
+        return f"OnnxScorer({self.card.name!r}, model={self.name!r}, digest={self.digest[:12]!r})"
 
     @property
     def session(self) -> ort.InferenceSession:

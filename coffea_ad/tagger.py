@@ -7,7 +7,7 @@ large ones are never dense for a whole chunk; scores that cannot have changed ar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from coffea_ad import features, regions
 from coffea_ad.card import EVENT_ID, ModelCard
 from coffea_ad.errors import BadFeature, CoffeaADError, ConfigError, MissingBranch
 from coffea_ad.monitoring import watch
-from coffea_ad.nanoaod import Constituents, Objects, refuse_single, where
+from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.weights import fold_of
 
@@ -122,8 +122,9 @@ class Tagger:
         Returns
         -------
         ak.Array
-            The objects (the events, for an event-level model) with `{name}_score` (float32, higher = more anomalous),
-            `{name}_logp` (float32) and `{name}_region` (int8, number of thresholds passed); None where undefined.
+            The objects (the events, for an event-level model) with `{name}_score` (float32, higher = more anomalous; NaN
+            where undefined), `{name}_logp` (float32; NaN where undefined, or without a calibration) and `{name}_region`
+            (int8, number of thresholds passed; −1 where undefined).
 
         Raises
         ------
@@ -145,17 +146,20 @@ class Tagger:
             out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) if parts else empty
         return out
 
+    def __repr__(self) -> str:
+        """Name the model, what it scores, and the prefix of its fields."""
+        return f"Tagger({self.card.name!r} scores {self.target}, name={self.name!r}, model={self.scorer.name!r})"
+
     def fields(self, objects: Objects, score: Floats) -> dict[str, Any]:
-        """Return the new fields: scores, and what the card makes of them."""
+        """Return the new fields: the scores, and what the card makes of them.
+
+        Without option types, a comparison is false where there is no score; None would pass a mask as an object.
+        """
         bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
         folds = _folds(objects, self.card) if len(self.card.calibrations) > 1 else None
         values = regions.card_logp(self.card, score, folds)
-        grade = ak.Array(regions.assign(values, self.card.regions, bystanders))
-        return {
-            f"{self.name}_score": ak.nan_to_none(score),
-            f"{self.name}_logp": ak.nan_to_none(values),
-            f"{self.name}_region": ak.mask(grade, grade >= 0),
-        }
+        grade = regions.assign(values, self.card.regions, bystanders)
+        return {f"{self.name}_score": score, f"{self.name}_logp": values, f"{self.name}_region": grade}
 
 
 def tag(events: Any, taggers: Sequence[Tagger]) -> Any:
@@ -188,9 +192,9 @@ def tag(events: Any, taggers: Sequence[Tagger]) -> Any:
     >>> [field for field in jets.fields if field.endswith("_score")]
     ['ad_score', 'other_score']
     """
-    taggers = tuple(taggers)
+    taggers = _several(taggers)
     _go_together(taggers)
-    refuse_single(events)
+    refuse_other(events)
     card = taggers[0].card
     if card.level == "jet" and len(events) == 0 and not {card.collection, "pt"} & set(ak.fields(events)):
         return _nothing(taggers)
@@ -201,6 +205,18 @@ def tag(events: Any, taggers: Sequence[Tagger]) -> Any:
         with _asked_for_by([tagger], events):
             columns |= tagger.fields(objects, score)
     return objects.with_fields(columns)
+
+
+def _several(taggers: Any) -> tuple[Tagger, ...]:
+    """Return taggers as a tuple, if they are some."""
+    listed = tuple(taggers) if isinstance(taggers, Iterable) and not isinstance(taggers, str | ak.Array) else (taggers,)
+    if not isinstance(taggers, Tagger) and all(isinstance(tagger, Tagger) for tagger in listed):
+        return listed
+    wrong = taggers if isinstance(taggers, Tagger) else next(t for t in listed if not isinstance(t, Tagger))
+    raise ConfigError(
+        f"tag(events, taggers) takes a list of taggers, such as [ad.Tagger('model.onnx')], not a {type(wrong).__name__}"
+        + (" alone" if isinstance(taggers, Tagger) else "")
+    )
 
 
 def _go_together(taggers: Sequence[Tagger]) -> None:
@@ -258,11 +274,11 @@ class _Unvaried(Objects):
         raise BadFeature(f"feature {self.feature} takes {self.collection}_{name}, which it does not declare as read")
 
 
-def _places(objects: Objects, rows: Ints) -> Objects:
-    """Return some of the objects, with their places as their only fields."""
-    event, index = objects.event[rows], objects.index[rows]
-    array = ak.zip({"eventIdxG": event, "objectIdxG": index})
-    return Objects(objects.collection, array, objects.source, event, index)
+def _unvaried(objects: Objects, feature: str) -> Objects:
+    alone = objects.at(np.arange(len(objects)))
+    return _Unvaried(
+        alone.collection, alone.array, alone.source, alone.event, alone.index, objects, feature, known=True
+    )  # fmt: skip
 
 
 def _tables(key: Key, collection: str) -> set[str] | None:
@@ -281,16 +297,13 @@ def _prepare(objects: Objects, taggers: Sequence[Tagger]) -> dict[Key, features.
     for tagger in taggers if len(objects) > 0 else ():  # a file without events may lack every branch
         for key in tagger.keys:
             wanted.setdefault(key, []).append(tagger)
-    alone = _places(objects, np.arange(len(objects))) if "objectIdxG" in ak.fields(objects.array) else None
     prepared = {}
     for key, who in wanted.items():
-        feature, given = features.get(key[0]), objects
-        if alone is not None and _tables(key, objects.collection) is not None:
-            given = _Unvaried(
-                alone.collection, alone.array, alone.source, alone.event, alone.index, objects, feature.name
-            )
+        feature, source = features.get(key[0]), objects
+        if "objectIdxG" in ak.fields(objects.array) and _tables(key, objects.collection) is not None:
+            source = _unvaried(objects, feature.name)
         with _asked_for_by(who, objects.source):
-            prepared[key] = feature.prepare(given, feature.options.model_validate_json(key[1]))
+            prepared[key] = feature.prepare(source, feature.options.model_validate_json(key[1]))
     return prepared
 
 
@@ -336,7 +349,9 @@ def _keep(objects: Objects, tagger: Tagger) -> _Kept | None:
         if read is None:
             return None
         names |= read
-    layout = objects.source.layout
+    layout = objects.proven.source.layout
+    if not layout.is_record:  # an index over the events: its tables are new ones whenever they are asked for
+        return None
     tables = [layout.content(name) for name in sorted(names.intersection(layout.fields))]
     mine = _kept.setdefault(factory, {})
     who = tagger.scorer.digest, objects.collection, tagger.scorer.providers
@@ -354,7 +369,7 @@ def _folds(objects: Objects, card: ModelCard) -> Ints | None:
     if missing:
         raise MissingBranch(f"{where(source)}the folds of {card.name} need {', '.join(missing)}")
     ids = (np.asarray(ak.to_numpy(source[name])) for name in EVENT_ID)
-    return fold_of(card.folds.salt, card.folds.k, *ids)[objects.event]
+    return fold_of(card.folds.salt, card.folds.k, *ids)[objects.proven.event]
 
 
 def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
@@ -366,7 +381,7 @@ def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
         rows = np.arange(len(objects)) if mine is None else mine.missing(objects.index)
         groups.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     for rows, members in groups.values():
-        part = objects if len(rows) == len(objects) else _places(objects, rows)
+        part = objects if len(rows) == len(objects) else objects.at(rows)
         for i, score in zip(members, _stream(part, [taggers[i] for i in members]), strict=True):
             mine = kept[i]
             out[i] = score if mine is None else mine.put(objects.index, rows, score)

@@ -22,7 +22,7 @@ class Anomalous(processor.ProcessorABC):
     def process(self, events: Any) -> dict[str, Any]:
         jets = events.FatJet[events.FatJet["pt"] > 300]
         jets = self.tagger(jets[ak.argsort(jets["mass"], axis=1, ascending=False)])
-        anomalous = jets[ak.fill_none(jets["ad_region"] >= 1, value=False)]
+        anomalous = jets[jets["ad_region"] >= 1]
         h = hist.Hist.new.Reg(30, 0, 300, name="mass").Double().fill(ak.flatten(anomalous["mass"]))
         return {events.metadata["dataset"]: {"mass": h, "events": len(events)}}
 

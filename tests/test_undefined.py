@@ -29,7 +29,7 @@ def chosen(model):
     jets = ad.Tagger(DATA / model)(events)
     order = ak.argsort(jets["pt"], axis=1, ascending=False)
     lead = jets[order][:, :2]
-    good = ak.sum((lead["pt"] > 200) & (abs(lead["eta"]) < 2.4) & ~ak.is_none(lead["ad_score"], axis=1), axis=1) == 2
+    good = ak.sum((lead["pt"] > 200) & (abs(lead["eta"]) < 2.4) & (lead["ad_region"] >= 0), axis=1) == 2
     where = np.flatnonzero(ak.to_numpy(good))[[3, 20, 40]]
     first = ak.to_numpy(ak.firsts(lead["objectIdxG"])[where])
     return where, first

@@ -23,6 +23,11 @@ def open_events(path, schema=ad.NanoAODSchema, **kwargs):
     return NanoEventsFactory.from_root(f"{path}:Events", schemaclass=schema, **kwargs).events()
 
 
+def listed(values):
+    """Nested lists of scores; None where there is no score, which equals itself, and NaN does not."""
+    return ak.to_list(ak.nan_to_none(values))
+
+
 def toy_jets(rng, n_jets=20, largest=40):
     """Constituents of toy jets with one to three prongs, flat."""
     counts = rng.integers(1, largest, n_jets)

@@ -26,7 +26,7 @@ from coffea_ad.features.images import JET_IMAGES
 from coffea_ad.features.jets import JET_KINEMATICS, JET_SUBSTRUCTURE
 from coffea_ad.features.rmm import RMM
 from coffea_ad.features.zones import RMM_ZONES
-from coffea_ad.nanoaod import Objects, refuse_single
+from coffea_ad.nanoaod import Objects, refuse_other
 
 __all__ = [
     "FEATURES",
@@ -216,7 +216,7 @@ def blocks(
     """
     feature = get(name)
     chosen = feature.resolve(options)
-    refuse_single(events)
+    refuse_other(events)
     if size < 1:
         raise ConfigError(f"{name}: blocks of {size} rows cannot be made")
     if len(events) == 0:
@@ -265,7 +265,7 @@ def compute(
     """
     feature = get(name)
     chosen = feature.resolve(options)
-    refuse_single(events)
+    refuse_other(events)
     nothing = np.zeros((0, *feature.row_shape(chosen)), np.float32)
     if len(events) == 0 and (feature.level == "event" or not _has(events, collection)):
         return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -205,7 +204,7 @@ def _shapes(jets: Objects, place: npt.NDArray[np.int64], options: DijetOptions) 
     if options.source == "stored":
         over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
         return np.asarray(over / (under + options.epsilon))[:, None]
-    c, columns = replace(jets, event=jets.event[place], index=jets.index[place]).constituents, []
+    c, columns = jets.at(place).constituents, []
     for beta, group in _SETS[options.inputs]:
         taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
         chosen = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
