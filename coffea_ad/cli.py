@@ -158,6 +158,7 @@ def _execution(args: argparse.Namespace) -> dict[str, Any]:
         "cluster": cluster,
         "allow_missing": args.allow_missing,
         "retries": args.retries,
+        "timeout": args.timeout,
     }
 
 
@@ -173,6 +174,8 @@ def _incomplete(args: argparse.Namespace, error: Any) -> int:
 
 def _show(report: Any, output: str | None) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
+    from coffea_ad.running.reports import missing_files
+
     t = report.throughput
     table = _table(
         f"{report.processor}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
@@ -189,8 +192,8 @@ def _show(report: Any, output: str | None) -> None:
             lost = ", ".join(f"{column} {n}" for column, n in counted["undefined"].items())
             if lost:
                 _out.print(f"undefined inputs of {model} in {dataset}: {lost}", soft_wrap=True, markup=False)
-    for failed in report.failed:
-        _out.print(f"missing: {failed['cause']}", soft_wrap=True, markup=False)
+    for sentence in missing_files(report.failed):
+        _out.print(f"missing: {sentence}", soft_wrap=True, markup=False)
     if output is not None:
         drawn = _draw(output)
         _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
@@ -509,6 +512,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
     p.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
     p.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
+    p.add_argument(
+        "--timeout", type=float, default=60.0, help="s to wait for an answer of an XRootD server (default: 60)"
+    )
     p.add_argument("--preflight", action=argparse.BooleanOptionalAction, default=True,
                    help="process the first events of every dataset before anything is sent out")  # fmt: skip
     p.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
