@@ -215,6 +215,7 @@ def _execution(args: argparse.Namespace) -> dict[str, Any]:
         "cluster": cluster,
         "allow_missing": args.allow_missing,
         "retries": args.retries,
+        "timeout": args.timeout,
     }
 
 
@@ -230,6 +231,8 @@ def _incomplete(args: argparse.Namespace, error: Any) -> int:
 
 def _show(report: Any, output: str | None) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
+    from coffea_ad.running.reports import missing_files
+
     t = report.throughput
     at = "" if report.lumi is None else f", at {report.lumi:g} fb⁻¹"
     table = _table(
@@ -248,8 +251,8 @@ def _show(report: Any, output: str | None) -> None:
             lost = ", ".join(f"{column} {n}" for column, n in counted["undefined"].items())
             if lost:
                 _out.print(f"undefined inputs of {model} in {dataset}: {lost}", soft_wrap=True, markup=False)
-    for failed in report.failed:
-        _out.print(f"missing: {failed['cause']}", soft_wrap=True, markup=False)
+    for sentence in missing_files(report.failed):
+        _out.print(f"missing: {sentence}", soft_wrap=True, markup=False)
     if output is None:
         _out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
     else:
@@ -684,6 +687,9 @@ def _parser() -> argparse.ArgumentParser:
     g.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
     g.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
     g.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
+    g.add_argument(
+        "--timeout", type=float, default=60.0, help="s to wait for an answer of an XRootD server (default: 60)"
+    )
     _forcible(p)
     p.set_defaults(do=_run)
 

@@ -30,6 +30,7 @@ __all__ = [
     "join",
     "limit_waiting",
     "local_copy",
+    "prepare",
     "probe",
     "read",
     "remove",
@@ -96,16 +97,34 @@ def require_filesystem(address: str) -> None:
         raise ConfigError(f"{address}: {protocol}:// needs {needs}") from None
 
 
+PATIENCE = 60.0  # s, by default
+
+
+class _Patience:
+    """How long this process waits for an answer, in seconds, and for which of that XRootD has been set."""
+
+    seconds = PATIENCE
+    settled: float | None = None
+
+
 def limit_waiting(seconds: float) -> None:
     """Set how long this process waits for an XRootD server that does not answer.
 
     XRootD's own defaults are half an hour for an answer and two minutes for each of five attempts to connect. What the
     environment says (`XRD_REQUESTTIMEOUT` and others) stays. Other file systems have limits of their own.
     """
-    if "XRootD" not in sys.modules:
+    _Patience.seconds = seconds
+    if "XRootD" in sys.modules:
+        prepare("root://")
+
+
+def prepare(address: str) -> None:
+    """Hand the limit of waiting to the library behind an address, before it is used."""
+    if not address.startswith(("root://", "xroot://")) or _Patience.settled == _Patience.seconds:
         return
+    require_filesystem(address)
     settings = importlib.import_module("XRootD.client").env.EnvPutInt
-    whole = max(int(seconds), 1)
+    whole = max(int(_Patience.seconds), 1)
     limits = {
         "RequestTimeout": whole,
         "StreamTimeout": whole,
@@ -117,6 +136,7 @@ def limit_waiting(seconds: float) -> None:
     for name, value in limits.items():
         if f"XRD_{name.upper()}" not in os.environ:
             settings(name, value)
+    _Patience.settled = _Patience.seconds
 
 
 def why(error: BaseException) -> str:
@@ -131,6 +151,7 @@ def _located(path: str | Path) -> tuple[Any, str]:
     """Return the file system of an address and the path in it."""
     address = str(path)
     require_filesystem(address)
+    prepare(address)
     try:
         filesystem, inner = fsspec.url_to_fs(address)
     except Exception as error:  # noqa: BLE001  file systems raise what they like

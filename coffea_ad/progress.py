@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from coffea_ad.files import is_url
+
 __all__ = ["chunk_progress", "progress", "say"]
 
 
+_PATIENCE = 20.0  # s without a result, before it is said what is waited for; then twice as long
+
+
 @contextmanager
-def progress(title: str, total: float) -> Iterator[Callable[..., None]]:
-    """Show a bar on standard error and yield `advance(amount, note="")`."""
+def progress(
+    title: str, total: float, under_way: Callable[[], Iterable[str]] | None = None
+) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error and yield `advance(amount, note="")`.
+
+    Parameters
+    ----------
+    title, total : str, float
+    under_way : callable, optional
+        Returns the files that are worked on at the moment: remote ones are named when nothing comes back for a while.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -25,11 +41,47 @@ def progress(title: str, total: float) -> Iterator[Callable[..., None]]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total, note="")
+        watch = _Watch(bar.console, under_way or tuple)
 
         def advance(amount: float = 1, note: str = "") -> None:
+            watch.heard()
             bar.update(task, advance=amount, note=note)
 
-        yield advance
+        with watch:
+            yield advance
+
+
+class _Watch:
+    """Says what is waited for when nothing comes back: a server that died is otherwise silence."""
+
+    def __init__(self, console: Console, under_way: Callable[[], Iterable[str]]) -> None:
+        self.console, self.under_way = console, under_way
+        self.last, self.patience = time.monotonic(), _PATIENCE
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._look, daemon=True)
+
+    def heard(self) -> None:
+        self.last, self.patience = time.monotonic(), _PATIENCE
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _look(self) -> None:
+        while not self.over.wait(min(1.0, _PATIENCE)):
+            silent = time.monotonic() - self.last
+            if silent < self.patience:
+                continue
+            self.patience *= 2
+            counts = Counter(path for path in self.under_way() if is_url(path))
+            if counts:
+                listed = [path + (f" ({n} chunks)" if n > 1 else "") for path, n in counts.most_common(3)]
+                more = f" and {len(counts) - 3} more files" if len(counts) > 3 else ""
+                sentence = f"nothing came back for {silent:.0f} s; waiting for {', '.join(listed)}{more}"
+                self.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def say(sentence: str) -> None:
@@ -38,13 +90,15 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def chunk_progress(title: str, total: int, *, cores: int, shown: bool = True) -> Iterator[Callable[..., None]]:
+def chunk_progress(
+    title: str, total: int, *, cores: int, shown: bool = True, under_way: Callable[[], Iterable[str]] | None = None
+) -> Iterator[Callable[..., None]]:
     """Show chunks, events per second and per core, time left and failures; yield `advance(events, failed=0, chunks=1)`."""
     if not shown:
         yield lambda *_: None
         return
     started, events, failures = time.monotonic(), 0, 0
-    with progress(title, total) as bar:
+    with progress(title, total, under_way) as bar:
 
         def advance(more: int, failed: int = 0, chunks: int = 1) -> None:
             nonlocal events, failures

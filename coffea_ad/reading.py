@@ -10,6 +10,8 @@ import atexit
 import contextlib
 import gc
 import hashlib
+import math
+import re
 import threading
 import time
 import traceback
@@ -23,8 +25,11 @@ import numpy as np
 import uproot
 from coffea.nanoevents import NanoEventsFactory
 
+from coffea_ad import files
+
 __all__ = [
     "OPEN_FILES",
+    "SILENT",
     "Open",
     "Unreadable",
     "Wanted",
@@ -40,6 +45,12 @@ EVENT_IDS = ("run", "luminosityBlock", "event")
 # Without them, coffea cannot make objects of a collection.
 _VECTOR = ("pt", "eta", "phi", "mass", "charge", "x", "y", "z")
 _KEEP_OPEN = 4  # files per worker
+_NOT_AGAIN = (
+    10.0  # times the time that a server has to answer: so long nothing more is asked of a file that it did not give
+)
+_NO_ANSWER = re.compile(
+    r"expired|time[d -]*out|refused|unreachable|no route|could not connect|connection|auth failed", re.IGNORECASE
+)
 _PAUSE = 1.0  # s, before a remote file is tried again; then twice as long
 
 
@@ -122,15 +133,25 @@ class OpenFiles(threading.local):
             self.files.move_to_end(path)
             return there
         self.drop(path)
+        timeout = options.pop("timeout", files.PATIENCE)
+        if stamp is None:
+            files.limit_waiting(float(timeout))
+            files.prepare(path)
+            if path.startswith(("root://", "xroot://", "http")):
+                options["timeout"] = timeout  # others, such as S3, refuse to be told
         # without a cache of arrays: a chunk's columns live as long as its events
         self.files[path] = Open(uproot.open({path: None}, array_cache=None, **options), stamp, {})
         while len(self.files) > _KEEP_OPEN:
             self.drop(next(iter(self.files)))
         return self.files[path]
 
-    def drop(self, path: str) -> None:
-        """Close a file, if it is open."""
+    def drop(self, path: str, *, forget: bool = False) -> None:
+        """Close a file, if it is open; `forget` it in the library that reads it, too: XRootD's keeps it for a while."""
         if path in self.files:
+            if forget:
+                source = self.files[path].file.file.source
+                with contextlib.suppress(Exception):
+                    source._fs.invalidate_cache(source._file_path)  # noqa: SLF001
             with contextlib.suppress(Exception):  # it may have been closed by its server
                 self.files.pop(path).file.close()
 
@@ -169,7 +190,7 @@ class Unreadable(Exception):
 
 def reason(path: str, error: BaseException) -> str:
     """Say in one sentence why a file cannot be read."""
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) or "no such file" in str(error).lower():
         return f"{path}: there is no such file"
     if isinstance(error, uproot.exceptions.KeyInFileError):
         return f"{path}: there is no tree {error.key!r}"
@@ -256,9 +277,34 @@ def unreadable_column(error: BaseException, path: str, start: int, stop: int) ->
     return Unreadable(kind, f"{path}: events {start} to {stop}: branch {branch} cannot be read ({kind}: {text})")
 
 
+class _Silent:
+    """Remote files whose server did not answer in this process: path → when, and what was said of it."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, tuple[float, str]] = {}
+
+    def cause(self, path: str, timeout: float) -> str:
+        """Return why a file need not be asked for again now, or an empty string."""
+        when, cause = self.paths.get(path, (-math.inf, ""))
+        return cause if time.monotonic() < when + _NOT_AGAIN * timeout else ""
+
+    def note(self, path: str, cause: str) -> None:
+        """Remember a failure that was none of the file itself."""
+        if files.is_url(path) and _NO_ANSWER.search(cause.removeprefix(path)):
+            self.paths[path] = time.monotonic(), cause
+
+    def same_server(self, path: str) -> bool:
+        """Say whether another file of the same server was not given."""
+        server = path.split("/")[:3]
+        return any(other.split("/")[:3] == server for other in self.paths if other != path)
+
+
+SILENT = _Silent()
+
+
 def attempts(path: str, retries: int) -> Iterator[int]:
-    """Yield how many tries are left; what is not remote does not come back by waiting."""
-    left = retries if "://" in path and not path.startswith("file://") else 0
+    """Yield how many tries are left; what is not remote does not come back by waiting, nor a server that was silent before."""
+    left = retries if files.is_url(path) and not SILENT.same_server(path) else 0
     for n in range(left, -1, -1):
         yield n
         if n:

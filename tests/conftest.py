@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 
+import loopback
 import pytest
 from toys import DATA, REAL, open_events
 
@@ -13,12 +15,29 @@ NEEDS = {
 }
 
 
+def _lacking(*what):
+    programs = [w for w in what if w.islower() and "." not in w and shutil.which(w, path=PATH) is None]
+    packages = [w[1:] for w in what if w[0] == "." and importlib.util.find_spec(w[1:]) is None]
+    return [*programs, *packages, *([] if loopback.alone() else ["the loopback address to be the only one"])]
+
+
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+SERVERS = {
+    "servers": lambda: _lacking("xrootd", ".fsspec_xrootd", ".moto", ".s3fs"),
+    "slurm": lambda: _lacking("munged", "slurmctld", "slurmd", "sbatch", ".dask_jobqueue"),
+}
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         for marker, modules in NEEDS.items():
             missing = [m for m in modules if importlib.util.find_spec(m) is None]
             if item.get_closest_marker(marker) and missing:
                 item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+        for marker, needs in SERVERS.items():
+            if item.get_closest_marker(marker) and (lacking := needs()):
+                reason = f"needs {', '.join(lacking)}: nox -s {marker}"
+                item.add_marker(pytest.mark.skip(reason=reason))
         if item.get_closest_marker("real") and not REAL.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"the real NanoAOD files are not in {REAL}"))
 

@@ -22,7 +22,7 @@ from coffea_ad.running.collected import histograms_of, needs_normalisation, not_
 from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
 from coffea_ad.running.plan import Executor, Fileset, Plan
-from coffea_ad.running.reports import RunReport
+from coffea_ad.running.reports import RunReport, missing_files
 
 __all__ = ["RunReport", "resubmit", "run"]
 
@@ -50,6 +50,7 @@ def run(
     preflight: bool = True,
     progress: bool = True,
     retries: int = 2,
+    timeout: float = files.PATIENCE,
     providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> RunReport:
     """Run a processor over a fileset.
@@ -99,6 +100,8 @@ def run(
         Show bars on standard error.
     retries : int
         How often a remote file is tried again, after growing pauses.
+    timeout : float
+        s, for an answer of an XRootD server.
     providers : sequence of str
         onnxruntime's execution providers, such as "CUDAExecutionProvider".
 
@@ -122,6 +125,7 @@ def run(
             raise ConfigError(f"{name} is {value}, but must be at least 1")
     if retries < 0:
         raise ConfigError(f"retries is {retries}, but must be at least 0")
+    _positive_timeout(timeout)
     if lumi is not None and not 0 < lumi < float("inf"):
         raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
     if test:
@@ -130,7 +134,7 @@ def run(
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
     plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
-                retries)  # fmt: skip
+                retries, timeout)  # fmt: skip
     if output is not None:
         _refuse_other_results(plan, entries, output, lumi, force=force)
     report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
@@ -159,6 +163,7 @@ def resubmit(
     allow_missing: bool = False,
     progress: bool = True,
     retries: int = 2,
+    timeout: float = files.PATIENCE,
 ) -> RunReport:
     """Process what an earlier run has not, and merge it into the results folder.
 
@@ -166,7 +171,7 @@ def resubmit(
     ----------
     folder : path or fsspec URL
         Results folder of the earlier run, which says what is missing.
-    executor, workers, scheduler, cluster, allow_missing, progress, retries
+    executor, workers, scheduler, cluster, allow_missing, progress, retries, timeout
         As for `run`.
 
     Returns
@@ -185,6 +190,7 @@ def resubmit(
     -----
     It runs the recipe that the folder names, and reads the checkpoints that it names: resubmit your own folders only.
     """
+    _positive_timeout(timeout)
     old = load_results(folder)
     stored = old.report
     missing = [f for d in stored["datasets"].values() for f in d["failed"]]
@@ -206,7 +212,7 @@ def resubmit(
         stored["processor"], asked["models"], config, asked["overrides"], folder, providers=tuple(asked["providers"])
     )
     plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), asked["checkpoints"], allow_missing,
-                progress=progress, retries=retries)  # fmt: skip
+                progress=progress, retries=retries, timeout=timeout)  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
@@ -250,6 +256,11 @@ def _without_kind(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in json.loads(json.dumps(metadata, default=str)).items() if k not in ("is_mc", "isMC")}
 
 
+def _positive_timeout(timeout: float) -> None:
+    if not 0 < timeout < float("inf"):
+        raise ConfigError(f"timeout is {timeout}, but must be a positive number of seconds")
+
+
 def _same_key(then: Mapping[str, Any], now: Mapping[str, Any], folder: str | Path) -> None:
     for part in now:
         if then.get(part) != now[part]:
@@ -283,9 +294,9 @@ def _complete(report: RunReport, *, allow_missing: bool, output: str | Path | No
     if allow_missing:
         return report
     if not report.complete:
-        causes = [f["cause"] for f in report.failed]
-        more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
-        error = IncompleteRun(f"{len(causes)} files or chunks are missing: {'; '.join(causes[:5])}{more}")
+        lines = missing_files(report.failed)
+        more = f" and {len(lines) - 5} more files" if len(lines) > 5 else ""
+        error = IncompleteRun(f"{len(report.failed)} files or chunks are missing: {'; '.join(lines[:5])}{more}")
         error.report = report
         raise error
     cancelled = _cancelled(report)

@@ -24,13 +24,15 @@ from coffea import processor as coffea_processor
 from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
-from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed
+from coffea_ad import files
+from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
 from coffea_ad.monitoring import monitoring
 from coffea_ad.nanoaod import missing_branches
 from coffea_ad.reading import (
     EVENT_IDS,
     OPEN_FILES,
+    SILENT,
     Open,
     Unreadable,
     Wanted,
@@ -135,9 +137,10 @@ class Runner(coffea_processor.Runner):
         """Open a file: number of events, branches, `Runs`. One that cannot be read says so in its metadata."""
         path = item.filename
         if "://" in path:
-            OPEN_FILES.drop(path)  # a worker that has run before may hold what was there then
+            OPEN_FILES.drop(path, forget=True)  # a worker that has run before may hold what was there then
         options = dict(uproot_options)
         retries = options.pop("retries", 0)  # ours: coffea hands over nothing else
+        SILENT.paths.pop(path, None)  # a new run asks anew
         for attempt in attempts(path, retries):
             try:
                 opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **options)
@@ -156,6 +159,7 @@ class Runner(coffea_processor.Runner):
             except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
                 OPEN_FILES.drop(path)
                 facts = {"error": type(error).__name__, "cause": reason(path, error)}
+                SILENT.note(path, str(facts["cause"]))
                 if not attempt:
                     break
         metadata = {**(item.metadata or {}), **facts}
@@ -183,6 +187,7 @@ class OpenFileRunner(Runner):
             item, processor_instance = item
         if isinstance(processor_instance, bytes):
             processor_instance = cloudpickle.loads(lz4.frame.decompress(processor_instance))
+        files.limit_waiting(xrootdtimeout)
         options = {"timeout": xrootdtimeout, **uproot_options}
         return _Chunk(item, processor_instance, schema, options, checkpointer, cache_function).result()
 
@@ -227,6 +232,10 @@ class _Chunk:
                 # what it cost then is not what this run costs
                 metrics = {"columns": found.get("metrics", {}).get("columns", set())}
                 return {**found, "metrics": metrics, "resumed": 1}
+        path = self.item.filename
+        silent = SILENT.cause(path, self.options.get("timeout", files.PATIENCE))
+        if silent:
+            return unprocessed(self.item, "NoAnswer", silent)
         failed = Unreadable()
         for _ in attempts(self.item.filename, self.guarded.retries):
             try:
@@ -236,6 +245,8 @@ class _Chunk:
                 failed = error
                 OPEN_FILES.drop(self.item.filename)
         else:
+            if failed.args[0] != "NotWritten":  # that is another server
+                SILENT.note(path, failed.args[1])
             return unprocessed(self.item, *failed.args)
         if self.checkpoints is not None:
             problem = self.checkpoints.save(out, self.metadata, self.guarded.processor)
@@ -311,7 +322,7 @@ class _Chunk:
         with monitoring() as seen:
             try:
                 out = self.guarded.process(events)
-            except (BadFile, MissingBranch) as error:
+            except (BadFile, MissingBranch, NotWritten) as error:
                 if wanted is not None and isinstance(error, MissingBranch):
                     raise
                 raise Unreadable(type(error).__name__, str(error)) from error

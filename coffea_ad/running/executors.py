@@ -63,6 +63,10 @@ def _events(item: Any) -> int:
     return len(item) if isinstance(item, WorkItem) else 0
 
 
+def _paths(items: Iterable[Any]) -> list[str]:
+    return [str(item.filename) for item in list(items)]
+
+
 def _failures(result: Any) -> int:
     return len(result.get("failed", ())) if isinstance(result, dict) else 0
 
@@ -93,8 +97,12 @@ class IterativeExecutor(coffea_processor.IterativeExecutor):
     def __call__(self, items: Iterable[Any], function: Callable[[Any], Any], accumulator: Any) -> tuple[Any, int]:
         """Process all items and return what they accumulate to."""
         items = list(items)
-        with chunk_progress(self.desc, len(items), cores=self.cores(), shown=self.status) as advance:
+        now: list[Any] = []
+        with chunk_progress(
+            self.desc, len(items), cores=self.cores(), shown=self.status, under_way=lambda: _paths(now)
+        ) as advance:
             for item in items:
+                now[:] = [item]
                 result = function(item)
                 advance(_events(item), _failures(result))
                 accumulator = accumulate([result], accumulator)
@@ -116,7 +124,9 @@ class FuturesExecutor(coffea_processor.FuturesExecutor):
         queue = deque(items)
         suspects: deque[Any] = deque()  # were under way when a process died: they go one at a time, to find the one
         running: dict[concurrent.futures.Future[bytes], Any] = {}
-        with chunk_progress(self.desc, len(queue), cores=self.cores(), shown=self.status) as advance:
+        with chunk_progress(
+            self.desc, len(queue), cores=self.cores(), shown=self.status, under_way=lambda: _paths(running.values())
+        ) as advance:
             while queue or suspects or running:
                 source, window = (suspects, 1) if suspects else (queue, _PER_CORE * self.workers)
                 while source and len(running) < window:
@@ -183,22 +193,31 @@ class DaskExecutor(coffea_processor.DaskExecutor):
         waiting = list(items)
         if not waiting:
             return accumulator, 0
-        with chunk_progress(self.desc, len(waiting), cores=self.cores(), shown=self.status) as advance:
+        under_way: dict[Any, tuple[Any, int, Any]] = {}  # key: future, its round (0 for a chunk), its chunk
+        with chunk_progress(
+            self.desc, len(waiting), cores=self.cores(), shown=self.status,
+            under_way=lambda: _paths([item for _, n, item in list(under_way.values()) if n == 0]),
+        ) as advance:  # fmt: skip
             # failures are told at once; results come later, merged
             self.client.subscribe_topic(FAILED_TOPIC, lambda _: advance(0, 1, 0))
             try:
-                for part in self._results(waiting, function, advance):
+                for part in self._results(waiting, function, advance, under_way):
                     accumulator = accumulate([part], accumulator)
             finally:
                 self.client.unsubscribe_topic(FAILED_TOPIC)
         return _finished(accumulator), 0
 
-    def _results(self, waiting: list[Any], function: Any, advance: Callable[..., None]) -> Iterator[Any]:
+    def _results(
+        self,
+        waiting: list[Any],
+        function: Any,
+        advance: Callable[..., None],
+        under_way: dict[Any, tuple[Any, int, Any]],
+    ) -> Iterator[Any]:
         from distributed import as_completed
 
         client, source = self.client, iter(waiting)
         heavy = self._broadcast()
-        under_way: dict[Any, tuple[Any, int, Any]] = {}  # key: future, its round (0 for a chunk), its chunk
         ready: list[list[Any]] = [[] for _ in range(_ROUNDS)]
         suspects: deque[Any] = deque()  # were on a worker that died too often: again, but each alone, to find the one
         chunks, alone, pending = 0, False, as_completed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,6 +147,8 @@ class Plan:
     checkpoints : str or None
     allow_missing, preflight, progress : bool
     retries : int
+    timeout : float
+        s, for an answer of a server.
     """
 
     job: Job
@@ -157,6 +160,7 @@ class Plan:
     preflight: bool = True
     progress: bool = True
     retries: int = 2
+    timeout: float = files.PATIENCE
 
     def key(self, output: str | Path | None) -> dict[str, Any]:
         """Return all that the result of a chunk depends on."""
@@ -189,6 +193,7 @@ class Plan:
             As `run` takes them.
         """
         job, notes = self.job, []  # type: ignore[var-annotated]
+        files.limit_waiting(self.timeout)
         if output is not None:
             files.require_writable(output, "results")  # before the run: finding out afterwards would lose the work
         # what is missing still must not keep the rest from being done
@@ -258,6 +263,7 @@ class Plan:
             skipbadfiles=_SKIPPED if plain and self.allow_missing else (_Never,),
             metadata_cache={},  # coffea's own outlives the run, and files change
             checkpointer=store,
+            xrootdtimeout=math.ceil(self.timeout),
         )
 
     def _datasets(

@@ -16,8 +16,8 @@ from coffea_ad.monitoring import describe, drift, drifted
 from coffea_ad.running.chunks import SUMS, Failure
 
 __all__ = [
-    "COUNTED", "RunReport", "decode", "effective_events", "encode", "inputs_seen", "measured", "per_dataset", "sum_of_weights",
-    "weighed",
+    "COUNTED", "RunReport", "decode", "effective_events", "encode", "inputs_seen", "measured", "missing_files", "per_dataset",
+    "sum_of_weights", "weighed",
 ]  # fmt: skip
 
 COUNTED = ("cutflow", "unscored", "undefined", "rows", "sumw_variations")
@@ -97,6 +97,22 @@ class RunReport:
         own = {name: getattr(self, name) for name in names}
         counted = encode(self.outputs)
         return {**own, "complete": self.complete, "events_per_second": self.events_per_second, "outputs": counted}
+
+
+def missing_files(failed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return one sentence for each file that was not processed, or not as a whole.
+
+    >>> missing_files([{"dataset": "qcd", "file": "a", "cause": "a: no answer"}] * 3)
+    ['a: no answer (and 2 more chunks of this file)']
+    """
+    causes: dict[tuple[str, str], list[str]] = {}
+    for f in failed:
+        causes.setdefault((f["dataset"], f["file"]), []).append(f["cause"])
+    more = {2: " (and 1 more chunk of this file)"}
+    return [
+        c[0] + (more.get(len(c), f" (and {len(c) - 1} more chunks of this file)") if len(c) > 1 else "")
+        for c in causes.values()
+    ]
 
 
 def encode(output: Any) -> Any:
