@@ -11,6 +11,7 @@ import re
 import types
 import zlib
 from collections import defaultdict
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -305,40 +306,44 @@ def long_runs():
                 print(f"| {bkg} | {name} | {len(runs)} | {step} | " + " | ".join(cells) + " |")
 
 
-def kept_epoch(folder, history):
-    """The epoch that the training kept; where it does not say, that of the smallest long-run excess."""
-    path = folder / "cpu.json"
-    best = json.loads(path.read_text()).get("best", {}) if path.is_file() else {}
-    number = best.get("epoch") if isinstance(best, dict) else None
-    by_number = {int(r["epoch"]): r for r in history}
-    if number is not None and int(number) in by_number:
-        return by_number[int(number)]
-    criterion = "long_run_excess" if "long_run_excess" in history[0] else "excess"
-    return min(history, key=lambda r: r.get(criterion, np.inf))
+CRITERIA = ("excess", "excess_smeared", "long_run_excess", "long_run_excess_smeared")
+"""The last of these that a history has chooses the epoch."""
 
 
 def epochs(out):
-    """AUC of every epoch, never used in training, against short- and long-run excess."""
+    """AUC of the epoch that each criterion would keep, against the best one, which needs the signal; shares of the terms of a loss."""
     from coffea_ad import plotting
 
-    print("\n| trained on | model | seed | kept epoch | its AUC | best epoch | its AUC |")
-    print("| --- " * 7 + "|")
+    print(
+        "\nmean AUC of the last epoch, of the one that a criterion would keep (the last criterion is used), and of the best\n"
+    )
+    print("| trained on | model | seeds | last | " + " | ".join(CRITERIA) + " | best |")
+    print("| --- " * (5 + len(CRITERIA)) + "|")
+    shares = []
     for bkg in ("ttbar", "qcd"):
         panels = {}
         for name, files in runs_of(bkg, "metrics.jsonl").items():
-            for seed, path in files.items():
-                history = [json.loads(line) for line in path.read_text().splitlines()]
-                history = [r for r in history if "auc" in r]
-                if not history or "excess" not in history[0]:
-                    continue
-                ours, best = kept_epoch(path.parent, history), max(history, key=lambda r: r["auc"])
-                print(
-                    f"| {bkg} | {name} | {seed} | {ours['epoch']:.0f} | "
-                    f"{ours['auc']:.3f} | {best['epoch']:.0f} | {best['auc']:.3f} |"
-                )
-                panels.setdefault(name, []).append(history)
+            histories = [[json.loads(line) for line in path.read_text().splitlines()] for path in files.values()]
+            histories = [rows for rows in histories if len(rows) > 1 and "auc" in rows[0] and "excess" in rows[0]]
+            if not histories:
+                continue
+            columns = [
+                [rows[-1]["auc"] for rows in histories],
+                *([min(rows, key=itemgetter(c))["auc"] for rows in histories if c in rows[0]] for c in CRITERIA),
+                [max(r["auc"] for r in rows) for rows in histories],
+            ]
+            cells = [f"{np.mean(v):.3f}{spread(v, 3)}" if v else "" for v in columns]
+            print(f"| {bkg} | {name} | {len(histories)} | " + " | ".join(cells) + " |")
+            panels[name] = histories
+            every = [row for rows in histories for row in rows]
+            terms = sorted({k for row in every for k in row if k.startswith("share_")})
+            shares += [(bkg, name, k.removeprefix("share_"), np.array([row[k] for row in every])) for k in terms]
         if panels:
             draw_epochs(panels, out / f"epochs_{bkg}.png", plotting)
+    print("\n| trained on | model | term | share of the gradient, mean | smallest | largest of an epoch |")
+    print("| --- " * 6 + "|")
+    for bkg, name, term, value in shares:
+        print(f"| {bkg} | {name} | {term} | {value.mean():.3f} | {value.min():.3f} | {value.max():.3f} |")
 
 
 def draw_epochs(panels, path, plotting):
