@@ -30,6 +30,7 @@ __all__ = [
     "join",
     "limit_waiting",
     "local_copy",
+    "patience",
     "prepare",
     "probe",
     "read",
@@ -107,6 +108,11 @@ class _Patience:
     settled: float | None = None
 
 
+def patience() -> float:
+    """Return how many seconds this process waits for an answer."""
+    return _Patience.seconds
+
+
 def limit_waiting(seconds: float) -> None:
     """Set how long this process waits for an XRootD server that does not answer.
 
@@ -136,7 +142,18 @@ def prepare(address: str) -> None:
     for name, value in limits.items():
         if f"XRD_{name.upper()}" not in os.environ:
             settings(name, value)
+    if _Patience.settled is None:
+        atexit.register(_let_go)
     _Patience.settled = _Patience.seconds
+
+
+def _let_go() -> None:
+    """Close what fsspec-xrootd holds open: it does so itself at the end, with a traceback if the server is gone."""
+    for filesystem in fsspec.get_filesystem_class("root")._cache.values():  # noqa: SLF001
+        cache = filesystem._readonly_filehandle_cache  # noqa: SLF001
+        with contextlib.suppress(Exception):
+            cache.close_all()
+        cache._cache.clear()  # noqa: SLF001
 
 
 def why(error: BaseException) -> str:

@@ -133,12 +133,11 @@ class OpenFiles(threading.local):
             self.files.move_to_end(path)
             return there
         self.drop(path)
-        timeout = options.pop("timeout", files.PATIENCE)
+        options.pop("timeout", None)  # S3 and others refuse to be told
         if stamp is None:
-            files.limit_waiting(float(timeout))
             files.prepare(path)
             if path.startswith(("root://", "xroot://", "http")):
-                options["timeout"] = timeout  # others, such as S3, refuse to be told
+                options["timeout"] = math.ceil(files.patience())
         # without a cache of arrays: a chunk's columns live as long as its events
         self.files[path] = Open(uproot.open({path: None}, array_cache=None, **options), stamp, {})
         while len(self.files) > _KEEP_OPEN:

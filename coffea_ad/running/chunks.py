@@ -141,6 +141,7 @@ class Runner(coffea_processor.Runner):
         options = dict(uproot_options)
         retries = options.pop("retries", 0)  # ours: coffea hands over nothing else
         SILENT.paths.pop(path, None)  # a new run asks anew
+        files.limit_waiting(xrootdtimeout)
         for attempt in attempts(path, retries):
             try:
                 opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **options)
@@ -233,7 +234,7 @@ class _Chunk:
                 metrics = {"columns": found.get("metrics", {}).get("columns", set())}
                 return {**found, "metrics": metrics, "resumed": 1}
         path = self.item.filename
-        silent = SILENT.cause(path, self.options.get("timeout", files.PATIENCE))
+        silent = SILENT.cause(path, files.patience())
         if silent:
             return unprocessed(self.item, "NoAnswer", silent)
         failed = Unreadable()
