@@ -109,10 +109,40 @@ def test_many_atoms_are_all_in_the_middle_of_their_ranks():
     np.testing.assert_allclose(z, ndtri((inner + 0.5) / 60), atol=0.03)
 
 
-@pytest.mark.parametrize("value", [1e30, 1e37, 3e38, 3.4e38])
-def test_the_largest_numbers_do_not_look_ordinary(value):
-    data = toy_skim()
-    transform = nn.QuantileNormal(8).fit(data.x, data.weight)
-    z = transform(torch.full((1, 8), value))
-    assert (z == 1e6).all()
-    assert (transform(torch.full((1, 8), -value)) == -1e6).all()
+COLUMNS = {
+    "normal": lambda rng: rng.normal(size=5000),
+    "few values": lambda rng: rng.integers(0, 6, 5000),
+    "tiny": lambda rng: 1e-30 * rng.normal(size=5000),
+    "huge": lambda rng: 1e36 * rng.normal(size=5000),
+    "over sixty orders": lambda rng: np.exp(20 * rng.normal(size=5000)),
+    "narrow": lambda rng: 1 + 1e-6 * rng.normal(size=5000),
+}
+
+
+@pytest.mark.parametrize("name", list(COLUMNS))
+def test_the_largest_numbers_do_not_look_ordinary(name):
+    """Anywhere in the range of float32, and never NaN: far from the rows z is far, and goes on in the same direction."""
+    x = COLUMNS[name](np.random.default_rng(1)).astype(np.float32)[:, None]
+    transform = nn.QuantileNormal(1).fit(x, np.ones(len(x)))
+    far = torch.tensor([1e30, 9e36, 1e38, 2.9e38, 3e38, 3.3e38, torch.finfo(torch.float32).max])[:, None]
+    far = far[far[:, 0] > 3 * float(np.abs(x).max())]
+    assert len(far) >= 4
+    highest, lowest = (transform(torch.full((1, 1), float(v))).item() for v in (x.max(), x.min()))
+    for sign, edge in ((1, highest), (-1, lowest)):
+        z = sign * transform(sign * far)[:, 0]
+        assert bool(z.isfinite().all())
+        assert bool((z.diff() >= 0).all())
+        assert bool((z > max(sign * edge, 2.5)).all())
+
+
+def test_the_line_beyond_the_rows_goes_on_without_a_step():
+    x = np.random.default_rng(1).exponential(size=(20_000, 1)).astype(np.float32)
+    transform = nn.QuantileNormal(1).fit(x, np.ones(len(x)))
+    reach = torch.linspace(-300, 300, 20_001)[:, None]
+    z = transform(reach)[:, 0].double()
+    step = z.diff()
+    assert bool((step > 0).all())
+    beyond = reach[:-1, 0] > float(x.max())
+    np.testing.assert_allclose(step[beyond], step[beyond].median(), rtol=0.02)
+    below = reach[1:, 0] < float(x.min())
+    np.testing.assert_allclose(step[below], step[below].median(), rtol=0.02)

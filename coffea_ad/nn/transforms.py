@@ -19,6 +19,7 @@ __all__ = ["Log", "QuantileNormal", "Standard", "Transform", "covered"]
 _COARSE = 16
 _SEGMENTS = _COARSE**2
 _ATOM = 0.02  # the share of rows from which a single value of a column has knots of its own
+_TAIL = 64.0  # the most by which z changes over an outer segment of a quantile transform, before it goes on as a line
 _REACH = 1e6  # the largest |z|: far from everything, and its square is still a number in float32
 _SMALL = 0.01  # the quantile of |x| ≠ 0 below which `Log` is linear
 
@@ -257,10 +258,11 @@ class QuantileNormal(Transform):
         k = max(1, len(inner) // 10)
         left = (inner_z[k] - inner_z[0]) / (inner[k] - inner[0])
         right = (inner_z[-1] - inner_z[-1 - k]) / (inner[-1] - inner[-1 - k])
-        span = inner[-1] - inner[0]
+        # Where the outer segments end does not matter, but a z there that float32 cannot hold would.
+        before, after = (min(inner[-1] - inner[0], _TAIL / slope) for slope in (left, right))
         return (
-            np.r_[inner[0] - span, inner, inner[-1] + span],
-            np.r_[inner_z[0] - left * span, inner_z, inner_z[-1] + right * span],
+            np.r_[inner[0] - before, inner, inner[-1] + after],
+            np.r_[inner_z[0] - left * before, inner_z, inner_z[-1] + right * after],
         )
 
     @staticmethod
