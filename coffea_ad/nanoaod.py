@@ -717,8 +717,7 @@ def _gather(objects: Objects) -> Constituents:
         (local_candidate < 0) | (local_candidate >= np.repeat(candidates_per_event, links_per_event))
     ):
         name = table.links.format(collection)
-        theirs = provenance.file_collection(source, name)
-        if theirs is not None and not provenance.in_file_order(links, theirs):
+        if provenance.replaced(source, name, ("jetIdx", table.index)):
             raise MissingIndex(f"{name} was replaced, and now points outside its event")
         raise BadFile(f"{where(source)}{name} points outside its event")
     jet = local_jet + np.repeat(_offsets(jets_per_event)[:-1], links_per_event)

@@ -16,7 +16,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["COMPARED", "FileCollection", "agree", "file_collection", "in_file_order", "same_records"]
+__all__ = ["COMPARED", "FileCollection", "agree", "file_collection", "in_file_order", "replaced", "same_records"]
 
 COMPARED = ("pt", "eta", "phi")
 """What objects are recognised by; one of them may be varied."""
@@ -136,6 +136,16 @@ def file_collection(events: Any, name: str) -> FileCollection | None:
         current = events[name].layout if name in ak.fields(events) else layout
         known[name] = FileCollection(layout, (current if _same_offsets(current, layout) else layout).offsets.data)
     return known[name]
+
+
+def replaced(events: Any, name: str, fields: Iterable[str]) -> bool:
+    """Say whether some field of a collection is known not to be read from the file."""
+    whole = file_collection(events, name)
+    stored = None if whole is None else whole.field(whole.layout.content.fields[0])
+    if stored is None or stored.key is None:
+        return False
+    leaves = [leaf(events[name].layout, field) for field in fields]
+    return any(one is None or one.key is None for one in leaves)
 
 
 def _narrowed(lists: Mapping[str, Any]) -> dict[str, Any]:

@@ -299,7 +299,10 @@ class OnnxScorer:
         parts = []
         for start in range(0, n, self.batch):
             rows = {name: array[start : start + self.batch] for name, array in batch.items()}
-            part = np.asarray(session.run([output], rows)[0], np.float32)
+            try:
+                part = np.asarray(session.run([output], rows)[0], np.float32)
+            except Exception as error:  # noqa: BLE001  as above
+                raise BadModel(f"{self.name}: onnxruntime cannot run it: {str(error).splitlines()[0]}") from None
             if part.size != min(self.batch, n - start):
                 raise CardMismatch(f"{self.name}: output {output} has the shape {part.shape}, not one score a row")
             parts.append(part.reshape(-1))

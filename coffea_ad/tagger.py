@@ -153,7 +153,7 @@ class Tagger:
     def fields(self, objects: Objects, score: Floats) -> dict[str, Any]:
         """Return the new fields: the scores, and what the card makes of them.
 
-        Without option types, a comparison is false where there is no score; None would pass a mask as an object.
+        There are no option types: None would pass a mask such as `ad_region >= 1` as an object.
         """
         bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
         folds = _folds(objects, self.card) if len(self.card.calibrations) > 1 else None

@@ -71,6 +71,8 @@ def get(name: str) -> Feature:
     BadFeature
         Another package announces it, but does not deliver.
     """
+    if not isinstance(name, str):
+        raise UnknownName(f"a feature is asked for by its name, not by a {type(name).__name__}")
     if name not in FEATURES:
         others = plugins()
         if name not in others:
