@@ -141,7 +141,7 @@ def _run(args: argparse.Namespace) -> int:
             args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output, force=args.force,
             chunksize=args.chunksize, lumi=args.lumi, test=args.test, limit_files=args.limit_files,
             limit_chunks=args.limit_chunks, checkpoints=args.checkpoints, preflight=args.preflight,
-            providers=args.provider or ("CPUExecutionProvider",), **_execution(args),
+            providers=args.provider or ("CPUExecutionProvider",), duplicates=args.duplicates, **_execution(args),
         )  # fmt: skip
     except IncompleteRun as error:
         return _incomplete(args, error)
@@ -185,7 +185,11 @@ def _resubmit(args: argparse.Namespace) -> int:
         )
         if getattr(args, name)
     ]  # fmt: skip
-    given += [name for name, usual in (("chunksize", 100_000), ("preflight", True)) if getattr(args, name) != usual]
+    given += [
+        name
+        for name, usual in (("chunksize", 100_000), ("preflight", True), ("duplicates", "note"))
+        if getattr(args, name) != usual
+    ]
     if given:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(given)}")
     try:
@@ -241,7 +245,7 @@ def _show(report: Any, output: str | None) -> None:
     )  # fmt: skip
     for name, d in report.datasets.items():
         chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
-        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), f"{d['sumw']:.6g}", _effective(d),
+        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), _sumw(d), _effective(d),
                       str(len(d["failed"])))  # fmt: skip
     _out.print(table)
     for note in report.notes:
@@ -260,6 +264,10 @@ def _show(report: Any, output: str | None) -> None:
         _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
+def _sumw(entry: dict[str, Any]) -> str:
+    return f"{entry['sumw']:.6g}" if entry.get("weighted", True) else "–"
+
+
 def _effective(entry: dict[str, Any]) -> str:
     value = entry.get("n_effective")
     return "–" if value is None else f"{value:.6g}"
@@ -272,7 +280,7 @@ def _merge(args: argparse.Namespace) -> int:
     table = _table("merged", "dataset", "files", "events", "sumw", "N_eff", "fb⁻¹")
     for name, d in results.report["datasets"].items():
         lumi = "–" if d["lumi"] is None else f"{d['lumi']:g}"
-        table.add_row(name, str(len(d["files"])), str(d["events"]), f"{d['sumw']:.6g}", _effective(d), lumi)
+        table.add_row(name, str(len(d["files"])), str(d["events"]), _sumw(d), _effective(d), lumi)
     _out.print(table)
     _out.print(args.output, soft_wrap=True, markup=False)
     return 0
@@ -690,6 +698,8 @@ def _parser() -> argparse.ArgumentParser:
     g.add_argument(
         "--timeout", type=float, default=60.0, help="s to wait for an answer of an XRootD server (default: 60)"
     )
+    g.add_argument("--duplicates", choices=("note", "drop", "ignore"), default="note",
+                   help="events that are there twice: said, left out of data, or not looked for")  # fmt: skip
     _forcible(p)
     p.set_defaults(do=_run)
 

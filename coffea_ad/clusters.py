@@ -290,6 +290,8 @@ def _local(config: ClusterConfig) -> Any:
         "processes": True,
         "memory_limit": config.memory or 1 / config.workers,  # of the machine's
         "silence_logs": logging.CRITICAL,  # what goes wrong is said once, by us
+        # Ctrl-C goes to all processes of a terminal: the client ends its workers, and they need not say anything
+        "preload": "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",
     }
     if config.encrypted:
         arguments |= {"protocol": "tls://", "security": _temporary()}

@@ -90,6 +90,10 @@ class Results:
         mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
         if mc and lumi is None:
             raise ConfigError(f"dataset {dataset}: its run was given no luminosity; run it with --lumi")
+        if mc and not entry.get("weighted", True):
+            raise NotNormalisable(
+                f"dataset {dataset}: its processor returned no sumw, the sum of weights, to normalise with"
+            )
         return normalisation(dataset, entry["metadata"], entry["sumw"], lumi)
 
     def scaled(self, dataset: str, observable: str) -> hist.Hist:

@@ -16,8 +16,10 @@ from coffea_ad.nanoaod import where
 
 __all__ = [
     "SPLIT",
+    "U64",
     "cross_section",
     "event_branch",
+    "event_hash",
     "event_normal",
     "event_uniform",
     "fold_of",
@@ -117,6 +119,15 @@ def event_normal(
     h = _hash(salt, (run, luminosity_block, event, index))
     radius = np.sqrt(-2 * np.log1p(-_uniform(h)))
     return np.asarray(radius * np.cos(2 * np.pi * _uniform(splitmix64(h))))
+
+
+def event_hash(salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike) -> U64:
+    """Return a 64-bit hash of events by their ids alone, (n,) uint64.
+
+    >>> [f"{h:x}" for h in event_hash("duplicates", [1, 1], [1, 1], [1, 2]).tolist()]
+    ['a525eae744fd800a', '5fbdd6ae699c2199']
+    """
+    return _hash(salt, (run, luminosity_block, event))
 
 
 def _hash(salt: str, ids: Iterable[npt.ArrayLike]) -> U64:

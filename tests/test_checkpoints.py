@@ -75,7 +75,7 @@ def test_what_a_result_depends_on_is_computed_anew_when_it_changes(mine, tmp_pat
         fileset = {d: {**e, "metadata": {**e["metadata"], "year": 2022}} for d, e in FILESET.items()}
     elif what == "table":  # a file that the configuration names
         table.write_text("2")
-    _, after = run(mine, tmp_path, *more, preflight=False, fileset=fileset)
+    _, after = run(mine, tmp_path, *more, preflight=False, fileset=fileset, force=True)
     again = sum(started(tmp_path).values()) - CHUNKS
     assert again == (0 if what == "chunks" else CHUNKS)
     less = after["svj"]["met"].sum(flow=True).value < before["svj"]["met"].sum(flow=True).value

@@ -59,6 +59,7 @@ def test_a_copied_recipe_runs_by_its_path(fileset_file, model_file, tmp_path, ca
         .replace("met_min: float = Field(100.0", "met_min: float = Field(0.0")
     )
     mine.write_text(edited)
+    mine.with_suffix(".yaml").unlink()  # it would say otherwise
     code = main(
         [
             "run",
@@ -76,7 +77,7 @@ def test_a_copied_recipe_runs_by_its_path(fileset_file, model_file, tmp_path, ca
     assert code == 0
     assert ad.load_results(tmp_path / "r").report["config"]["met_min"] == 0
     assert main(["cp", "semivisible_jets", str(mine)]) == 1
-    assert "exists already" in capsys.readouterr().err
+    assert "exists already; nothing was copied, --force overwrites it" in capsys.readouterr().err
 
 
 def test_card_prints_and_rechecks(model_file, capsys):
@@ -92,11 +93,11 @@ def test_card_prints_and_rechecks(model_file, capsys):
         (["run", "semivisible_jet", "--fileset", "f.json"], "did you mean 'semivisible_jets'"),
         (["run", "semivisible_jets"], "needs --fileset"),
         (["run", "nowhere/mine.py", "--fileset", "f.json"], "there is no such file"),
-        (["run", "semivisible_jets", "--fileset", "nowhere.json", "--model", "MODEL"], "nowhere.json: the fileset cannot be read"),
-        (["run", "semivisible_jets", "--fileset", "FILESET", "--model", "nowhere.onnx"], "nowhere.onnx: cannot be read"),
-        (["run", "semivisible_jets", "met_mn=1", "--fileset", "FILESET", "--model", "MODEL"], "did you mean 'met_min'"),
-        (["run", "semivisible_jets", "met_min", "--fileset", "FILESET", "--model", "MODEL"], "not of the form key=value"),
-        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL"], "unknown configuration"),
+        (["run", "semivisible_jets", "--fileset", "nowhere.json", "--model", "MODEL", "-o", "r"], "nowhere.json: the fileset cannot be read"),
+        (["run", "semivisible_jets", "--fileset", "FILESET", "--model", "nowhere.onnx", "-t"], "nowhere.onnx: cannot be read"),
+        (["run", "semivisible_jets", "met_mn=1", "--fileset", "FILESET", "--model", "MODEL", "-t"], "did you mean 'met_min'"),
+        (["run", "semivisible_jets", "met_min", "--fileset", "FILESET", "--model", "MODEL", "-t"], "not of the form key=value"),
+        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL", "-t"], "unknown configuration"),
         pytest.param(["run", "wnae", "data=skims"], "-o MODEL.onnx", marks=pytest.mark.torch),
         (["card", "README.md"], "README.md: "),
         (["simulate", "sv"], "did you mean 'svj'"),
@@ -118,7 +119,7 @@ def test_an_edited_model_is_refused_with_a_sentence(fileset_file, model_file, tm
     data[len(data) // 2] ^= 1
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(bytes(data))
-    assert main(["run", "semivisible_jets", "--fileset", str(fileset_file), "--model", str(bad)]) == 1
+    assert main(["run", "semivisible_jets", "--fileset", str(fileset_file), "--model", str(bad), "-t"]) == 1
     assert "does not match its digest" in capsys.readouterr().err
 
 
@@ -207,7 +208,8 @@ def test_regions_by_visible_cross_section_keep_that_rate(skims, model_file, tmp_
 
 def test_regions_from_results_use_the_inclusive_histogram(fileset, model_file, tmp_path):
     loose = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
-    ad.run(fileset, "semivisible_jets", model=model_file, overrides=loose, executor="iterative", output=tmp_path / "r")
+    ad.run(fileset, "semivisible_jets", model=model_file, config="none", overrides=loose, executor="iterative",
+           output=tmp_path / "r")  # fmt: skip
     new = tmp_path / "new.onnx"
     code = main(
         [

@@ -243,7 +243,7 @@ def search(files, tmp_path, *, model=DATA / "wnae.onnx", overrides=(), correctio
     config.write_text(json.dumps({"corrections": corrections or {}}))
     report = ad.run(
         fileset, "semivisible_jets", model=model, config=config, overrides=[*LOOSE, *overrides],
-        executor="iterative", output=tmp_path / "results", **kwargs,
+        executor="iterative", output=tmp_path / "results", force=True, **{"lumi": 1.0, **kwargs},
     )  # fmt: skip
     return report, ad.load_results(tmp_path / "results").histograms
 
@@ -1153,7 +1153,13 @@ def test_own_weights_and_own_jets_as_on_the_page(mc_file, tmp_path):
     copied.write_text(text)
     fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": MC}}
     report = ad.run(
-        fileset, copied, model=DATA / "wnae.onnx", overrides=LOOSE, executor="iterative", output=tmp_path / "results"
+        fileset,
+        copied,
+        model=DATA / "wnae.onnx",
+        config="none",
+        overrides=LOOSE,
+        executor="iterative",
+        output=tmp_path / "results",
     )
     h = ad.load_results(tmp_path / "results").histograms["svj"]["ht"]
     names = ["nominal", "jet_scaleUp", "jet_scaleDown", "forwardUp", "forwardDown", "top_ptUp", "top_ptDown"]

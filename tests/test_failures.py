@@ -27,7 +27,7 @@ def entry(*paths, **metadata):
 
 def run(fileset, output, executor="iterative", **kwargs):
     return ad.run(
-        fileset, "semivisible_jets", model=DATA / "wnae.onnx", overrides=LOOSE, executor=executor, output=output,
+        fileset, "semivisible_jets", model=DATA / "wnae.onnx", overrides=LOOSE, config="none", executor=executor, output=output,
         progress=False, **kwargs,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_an_incomplete_run_keeps_what_it_has_done_and_exits_with_one(tmp_path, c
     assert stored["complete"] is False
     assert ad.load_results(tmp_path / "r").histograms["svj"]["mt"].sum().value > 0
     (tmp_path / "fileset.json").write_text(json.dumps(fileset))
-    words = ["run", "semivisible_jets", *LOOSE, "--fileset", str(tmp_path / "fileset.json"), "-e", "iterative",
+    words = ["run", "semivisible_jets", *LOOSE, "--config", "none", "--fileset", str(tmp_path / "fileset.json"), "-e", "iterative",
              "--model", str(DATA / "wnae.onnx"), "-o", str(tmp_path / "again")]  # fmt: skip
     assert cli.main(words) == 1
     out = capsys.readouterr()

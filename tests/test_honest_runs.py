@@ -27,6 +27,7 @@ def entry(*paths, **metadata):
 
 def search(fileset, output=None, **kwargs):
     kwargs.setdefault("model", DATA / "wnae.onnx")
+    kwargs.setdefault("config", "none")
     return ad.run(
         fileset, "semivisible_jets", overrides=LOOSE, executor="iterative", output=output, progress=False, **kwargs
     )
@@ -103,6 +104,7 @@ def test_a_dataset_is_not_added_to_itself_under_other_cuts(tmp_path):
     ad.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "ab")
     other = {"svj": entry(DATA / "svj_pfnano.root")}
     ad.run(other, "semivisible_jets", model=DATA / "wnae.onnx", overrides=[*LOOSE[1:], "met_min=300"], executor="iterative",
+           config="none",
            output=tmp_path / "c", progress=False)  # fmt: skip
     with pytest.raises(ConfigError, match="svj: it was made with different config in both"):
         ad.merge([tmp_path / "a", tmp_path / "c"], tmp_path / "ac")
@@ -167,7 +169,8 @@ def test_a_report_is_json_whatever_the_numbers_are(tmp_path):
     report = ad.run({"svj": entry(SVJ)}, odd, executor="iterative", output=tmp_path, progress=False)
     stored = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert stored["outputs"]["svj"]["ratio"] is None
-    assert any("not written, but in the report object: svj: h" in note for note in report.notes)
+    assert any("not written, but in the report object: svj: x" in note for note in report.notes)
+    assert ad.load_results(tmp_path).histograms["svj"]["h"].axes.name == ("x",)
     assert any("not written" in note for note in stored["notes"])
 
 
@@ -191,10 +194,12 @@ def test_histograms_that_no_root_file_can_hold_do_not_cost_the_run(tmp_path):
         good = {"sumw": 1.0, "histograms": {"x": h, "plain": hist.Hist(hist.axis.Regular(2, 0, 1, name="x"))}}
         return {"svj": good, "svj_b": {"histograms": {"x": h}}}
 
-    report = ad.run({"svj": entry(SVJ)}, split, executor="iterative", output=tmp_path, progress=False)
-    assert set(ad.load_results(tmp_path).histograms["svj"]) == {"x"}
-    assert any("svj: plain" in n for n in report.notes)
-    assert any("histograms of svj_b" in n for n in report.notes)
+    ad.run({"svj": entry(SVJ)}, split, executor="iterative", output=tmp_path, progress=False)
+    results = ad.load_results(tmp_path)
+    assert {group: set(named) for group, named in results.histograms.items()} == {
+        "svj": {"x", "plain"}, "all": {"svj_b/histograms/x"},
+    }  # fmt: skip
+    assert set(results.in_regions) == {"svj"}
 
 
 class Fails:
@@ -294,7 +299,7 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
         search({"svj": entry(SVJ)}, cluster="htcondor")
     words = ["run", "--resubmit", str(tmp_path), "-c", "50", "--lumi", "99", "--checkpoints", "x", "--test"]
     assert cli.main(words) == 1
-    assert "leave out: checkpoints, test, chunksize, lumi" in capsys.readouterr().err
+    assert "leave out: checkpoints, test, lumi, chunksize" in capsys.readouterr().err
 
 
 def test_a_fileset_that_is_to_be_read_in_part_is_refused():

@@ -20,7 +20,7 @@ def entry(real, name, mc=True):
 
 
 def go(fileset, model, tmp_path, **kwargs):
-    kwargs = {"config": "semivisible_jets.yaml", "executor": "iterative", **kwargs}
+    kwargs = {"executor": "iterative", "lumi": 1.0, **kwargs}
     return ad.run(fileset, "semivisible_jets", model=model, output=tmp_path / "results", **kwargs)
 
 

@@ -18,6 +18,7 @@ LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_mi
 
 def search(fileset, model_file, tmp_path, executor="iterative", **kwargs):
     kwargs.setdefault("overrides", LOOSE)
+    kwargs.setdefault("config", "none")  # the defaults of the code: no triggers, no filters
     return ad.run(fileset, SEARCH, model=model_file, executor=executor, output=tmp_path / "results", **kwargs)
 
 
@@ -103,7 +104,7 @@ def test_data_in_the_tightest_region_is_written_nowhere_without_unblinding(tmp_p
     path = as_data(DATA / "svj_v15.root", tmp_path / "data.root")
     fileset = {"data": {"files": {str(path): "Events"}, "metadata": {}}}
     shown, hidden = (
-        search(fileset, DATA / "wnae.onnx", tmp_path / name, overrides=[*LOOSE, f"unblind={flag}"])
+        search(fileset, DATA / "wnae.onnx", tmp_path / name, overrides=[*LOOSE, f"unblind={flag}"], lumi=1.0)
         for name, flag in (("open", "true"), ("blind", "false"))
     )
     assert "taken as data" in hidden.notes[0]
@@ -169,7 +170,7 @@ def test_pfnano_and_v15_of_the_same_events_give_identical_results(tmp_path, mode
 
 
 def test_the_shipped_configuration_asks_for_triggers_and_filters_that_the_simulation_has(fileset, model_file, tmp_path):
-    report = search(fileset, model_file, tmp_path, config="semivisible_jets.yaml", overrides=[])
+    report = search(fileset, model_file, tmp_path, config=None, overrides=[])
     assert report.config["triggers"]
     steps = report.datasets["svj"]["cutflow"]
     assert steps["filters"]["events"] == 150
@@ -271,7 +272,7 @@ def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_
     blocked = tmp_path / "blocked"
     blocked.write_text("a file")
     with pytest.raises(ConfigError, match="results cannot be written there"):
-        ad.run(fileset, SEARCH, model=model_file, executor="iterative", output=blocked)
+        ad.run(fileset, SEARCH, model=model_file, executor="iterative", output=blocked, force=True)
     broken = tmp_path / "fileset.json"
     broken.write_bytes(b"\x1f\x8b\xff\xfe")
     with pytest.raises(ConfigError, match="not JSON text"):

@@ -16,7 +16,7 @@ CANDIDATES = ["PFCand_pt", "PFCand_eta", "PFCand_phi", "PFCand_mass"]
 
 def search(path, model, output):
     fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    report = ad.run(fileset, "semivisible_jets", model=DATA / model, overrides=OPEN, executor="iterative", output=output,
+    report = ad.run(fileset, "semivisible_jets", model=DATA / model, overrides=OPEN, config="none", executor="iterative", output=output,
                     chunksize=60, progress=False, preflight=False)  # fmt: skip
     return report, ad.load_results(output).histograms
 

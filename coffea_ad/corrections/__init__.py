@@ -185,7 +185,9 @@ class Corrector:
         """
         stored = events[self.collection]
         for variation, jets in self.varied(events):
-            yield variation, ak.with_field(jets, jets["pt"] - stored["pt"], "pt_shift")
+            with np.errstate(invalid="ignore"):  # an infinite pT, which processors count as undefined
+                shift = jets["pt"] - stored["pt"]
+            yield variation, ak.with_field(jets, shift, "pt_shift")
 
     def varied(self, events: Any) -> Iterator[tuple[str, Any]]:
         """Yield ("nominal", jets), and of simulated events every variation with its jets."""

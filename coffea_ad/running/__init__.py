@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import hist
 
@@ -19,6 +19,7 @@ from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, sk
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.checkpoints import digest_of
 from coffea_ad.running.collected import histograms_of, needs_normalisation, not_kept
+from coffea_ad.running.duplicates import Mode
 from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
 from coffea_ad.running.plan import Executor, Fileset, Plan
@@ -52,6 +53,7 @@ def run(
     retries: int = 2,
     timeout: float = files.PATIENCE,
     providers: Sequence[str] = ("CPUExecutionProvider",),
+    duplicates: Mode = "note",
 ) -> RunReport:
     """Run a processor over a fileset.
 
@@ -104,6 +106,9 @@ def run(
         s, for an answer of an XRootD server.
     providers : sequence of str
         onnxruntime's execution providers, such as "CUDAExecutionProvider".
+    duplicates : "note", "drop" or "ignore"
+        Look for events with the same run, luminosity section and number in a dataset, and in all datasets of data together;
+        "drop" leaves out all but the first of data, in the order of the fileset, after a first pass over their ids.
 
     Returns
     -------
@@ -123,6 +128,8 @@ def run(
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}, but must be at least 1")
+    if duplicates not in get_args(Mode):
+        raise ConfigError(f"duplicates is {duplicates!r}, but must be {', '.join(get_args(Mode))}")
     if retries < 0:
         raise ConfigError(f"retries is {retries}, but must be at least 0")
     _positive_timeout(timeout)
@@ -134,7 +141,7 @@ def run(
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
     plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
-                retries, timeout)  # fmt: skip
+                retries, timeout, duplicates)  # fmt: skip
     if output is not None:
         _refuse_other_results(plan, entries, output, lumi, force=force)
     report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
@@ -145,6 +152,7 @@ def run(
         "checkpoints": checkpoints,
         "providers": list(providers),
         "plugins": recipes.plugins_loaded(),
+        "duplicates": duplicates,
     }
     report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
@@ -203,6 +211,11 @@ def resubmit(
         raise ConfigError(
             f"{folder}: this was a run of {asked['limit_chunks']} chunks a dataset; run it anew without limit"
         )
+    if asked.get("duplicates") == "drop":
+        raise ConfigError(
+            f"{folder}: repeated events were left out by what all files hold; run it again with its checkpoints, and only "
+            "what is missing is processed"
+        )
     if not asked.get("recipe"):
         raise ConfigError(f"{folder}: it was made by a processor object; only runs of a recipe can be resubmitted")
     for plugin in asked.get("plugins", ()):
@@ -212,7 +225,7 @@ def resubmit(
         stored["processor"], asked["models"], config, asked["overrides"], folder, providers=tuple(asked["providers"])
     )
     plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), asked["checkpoints"], allow_missing,
-                progress=progress, retries=retries, timeout=timeout)  # fmt: skip
+                progress=progress, retries=retries, timeout=timeout, duplicates=asked.get("duplicates", "ignore"))  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
@@ -319,7 +332,7 @@ def _cancelled(report: RunReport) -> list[str]:
         out = report.outputs.get(name)
         used = name in normalised or (isinstance(out, Mapping) and "rows" in out)
         mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
-        if used and mc and entry["events"] and entry["sumw"] == 0:
+        if used and mc and entry["events"] and entry["weighted"] and entry["sumw"] == 0:
             found.append(name)
     return found
 

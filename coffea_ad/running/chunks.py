@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import cloudpickle
 import lz4.frame
+import numpy as np
 from coffea import processor as coffea_processor
 from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
@@ -43,12 +44,15 @@ from coffea_ad.reading import (
     runs_total,
     unreadable_column,
 )
+from coffea_ad.running.duplicates import hashes
 
 __all__ = [
-    "FAILED_TOPIC", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
+    "FAILED_TOPIC", "REPEATED", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
 ]  # fmt: skip
 
 FAILED_TOPIC = "coffea-ad-failed"
+REPEATED = "repeated_entries"
+"""The key of a chunk's metadata that names the entries which are left out, since they are elsewhere as well."""
 SUMS = ("sumw", "sumw_abs", "sumw2")
 """What is added up for each file of what `weights.weight_sums` gives."""
 
@@ -66,11 +70,13 @@ class Failure(NamedTuple):
 
 
 class Guarded(coffea_processor.ProcessorABC):
-    """A processor, the branches it reads, and how often a remote file is tried."""
+    """A processor, the branches it reads, how often a remote file is tried, and whether events are identified."""
 
-    def __init__(self, processor: Any, wanted: Wanted | None = None, retries: int = 2) -> None:
+    def __init__(
+        self, processor: Any, wanted: Wanted | None = None, retries: int = 2, *, identify: bool = False
+    ) -> None:
         self.features = Registered()  # first, so that a worker knows them before it unpickles the processor
-        self.processor, self.wanted, self.retries = processor, wanted, retries
+        self.processor, self.wanted, self.retries, self.identify = processor, wanted, retries, identify
         self.problem = ""
 
     def process(self, events: Any) -> Any:
@@ -263,14 +269,14 @@ class _Chunk:
         wanted = self.guarded.wanted.of(names) if self.guarded.wanted is not None else None
         again: dict[str, Any] = {}
         try:
-            out, seen, columns = self._attempt(opened, wanted)
+            out, seen, columns, ids = self._attempt(opened, wanted)
         except Unreadable:
             raise
         except Exception as error:  # noqa: BLE001  raised again, or found to be right
             if wanted is None or len(wanted) == len(names):
                 self._blame(error)
             try:  # it may miss a branch that it has not declared
-                out, seen, columns = self._attempt(opened, None)
+                out, seen, columns, ids = self._attempt(opened, None)
             except Unreadable:
                 raise
             except Exception as really:  # noqa: BLE001  raised again
@@ -287,6 +293,7 @@ class _Chunk:
             "processed": {replace(self.item, usermeta=None, preload=None)},
             "files": {dataset: {filename: {"events": len(self.item), **sums}}},
             "inputs": {dataset: seen},
+            **ids,
             **again,
             "metrics": {
                 "bytesread": source.num_requested_bytes - before,
@@ -316,13 +323,18 @@ class _Chunk:
                 raise Unreadable("MissingBranch", f"{path}: there is no genWeight, and its dataset is simulation")
         return opened, names
 
-    def _attempt(self, opened: Open, wanted: frozenset[str] | None) -> tuple[Any, dict[str, Any], set[str]]:
+    def _attempt(
+        self, opened: Open, wanted: frozenset[str] | None
+    ) -> tuple[Any, dict[str, Any], set[str], dict[str, Any]]:
         item = self.item
         options = {"preload": item.preload, "buffer_cache": self.cache_function()}
         events, log = build_events(opened, self.metadata, self.schema, wanted, **options)
+        ids: dict[str, Any] = {}
+        repeated = np.asarray(self.metadata.get(REPEATED, ()), np.int64) - item.entrystart
+        remaining = events if not len(repeated) else events[~np.isin(np.arange(len(item)), repeated)]
         with monitoring() as seen:
             try:
-                out = self.guarded.process(events)
+                out = self.guarded.process(remaining)
             except (BadFile, MissingBranch, NotWritten) as error:
                 if wanted is not None and isinstance(error, MissingBranch):
                     raise
@@ -332,7 +344,11 @@ class _Chunk:
                 if found is None:
                     raise
                 raise found from error
-        return out, seen, {entry.branch for entry in log}
+        columns = {entry.branch for entry in log}
+        if self.guarded.identify:
+            with contextlib.suppress(Exception):  # the events without ids are counted; they are processed all the same
+                ids = {"ids": {(item.dataset, item.filename, item.entrystart): hashes(events)}}
+        return out, seen, columns, ids
 
     @staticmethod
     def _blame(error: Exception) -> NoReturn:

@@ -184,6 +184,8 @@ class DaskExecutor(coffea_processor.DaskExecutor):
     and the scheduler forgets its chunks. So neither grows with the number of chunks.
     """
 
+    rounds: int = _ROUNDS  # fewer where results are large
+
     def cores(self) -> int:
         """Return how many cores work, at the moment."""
         return sum(self.client.nthreads().values())
@@ -218,7 +220,7 @@ class DaskExecutor(coffea_processor.DaskExecutor):
 
         client, source = self.client, iter(waiting)
         heavy = self._broadcast()
-        ready: list[list[Any]] = [[] for _ in range(_ROUNDS)]
+        ready: list[list[Any]] = [[] for _ in range(self.rounds)]
         suspects: deque[Any] = deque()  # were on a worker that died too often: again, but each alone, to find the one
         chunks, alone, pending = 0, False, as_completed()
         window, looked = _LEAST, -math.inf
@@ -264,14 +266,14 @@ class DaskExecutor(coffea_processor.DaskExecutor):
                         yield _lost(item, "it ends the workers that work on it (too little memory, or a crash)")
                     else:
                         suspects.append(item)
-                elif n < _ROUNDS:
+                elif n < self.rounds:
                     ready[n].append(future)
                 else:
                     yield _unpack(future.result())
                 if n == 0 and (alone or not failed):
                     advance(_events(item), int(failed))
                 submit()
-                for k in range(_ROUNDS):
+                for k in range(self.rounds):
                     if len(ready[k]) >= _GROUP or (ready[k] and not under_way):  # the last ones are fewer
                         merge(k)
         finally:

@@ -173,7 +173,11 @@ def _by_arguments(
             )
         set_by_us[key] = by_name[key]
     asked = {key: p for key, p in parameters.items() if key not in set_by_us and key != "output"}
-    resolved = load_config(_arguments_model(factory, asked), path, overrides)
+    try:
+        resolved = load_config(_arguments_model(factory, asked), path, overrides)
+    except ConfigError as error:
+        listed = f"are {', '.join(asked)}" if asked else "are none"
+        raise ConfigError(f"{name}: the arguments of its processor, key=value, {listed}; {error}") from None
     values = {key: getattr(resolved, key) for key in asked} | set_by_us
 
     def make(output: Any) -> Any:

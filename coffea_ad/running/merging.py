@@ -159,6 +159,7 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         "failed": two["failed"] if resubmission else [*one["failed"], *two["failed"]],
         "events": one["events"] + two["events"],
         "sumw": one["sumw"] + two["sumw"],
+        "weighted": one.get("weighted", True) or two.get("weighted", True),
         "n_effective": effective_events(files.values()),
     }
     if one["metadata"].get("is_mc", one["metadata"].get("isMC", True)):

@@ -17,11 +17,12 @@ from coffea_ad import files
 from coffea_ad.clusters import ClusterConfig, connect, describe
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema
-from coffea_ad.reading import Wanted
+from coffea_ad.reading import EVENT_IDS, Wanted
 from coffea_ad.running import executors
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, run_key
-from coffea_ad.running.chunks import Guarded, OpenFileRunner, own_lines, runner_class
+from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class
 from coffea_ad.running.collected import check_storable, needs_normalisation
+from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find, sentences
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
@@ -149,6 +150,7 @@ class Plan:
     retries : int
     timeout : float
         s, for an answer of a server.
+    duplicates : "note", "drop" or "ignore"
     """
 
     job: Job
@@ -161,6 +163,7 @@ class Plan:
     progress: bool = True
     retries: int = 2
     timeout: float = files.PATIENCE
+    duplicates: Mode = "note"
 
     def key(self, output: str | Path | None) -> dict[str, Any]:
         """Return all that the result of a chunk depends on."""
@@ -222,13 +225,22 @@ class Plan:
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
             chunks, found = _open(runner, _without(fileset, given), self.retries)
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
+            chunks = _in_order(chunks, fileset)
+            data = {dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])}
+            identify = self._identifies(sum(map(len, chunks)), notes)
+            if identify and hasattr(pool, "rounds"):
+                pool.rounds = 1  # ids are 8 bytes an event: what workers merge would be large
             opened = time.monotonic()
-            guarded = Guarded(job.instance, wanted, self.retries)
+            if self.duplicates == "drop":
+                chunks = self._without_repeated(pool, chunks, data, key, chunksize=chunksize)
+            guarded = Guarded(job.instance, wanted, self.retries, identify=identify)
             done = _process(runner, chunks, guarded)
             if guarded.problem:
                 notes.append(guarded.problem)
             finished = time.monotonic()
             throughput = {**measured(done, finished - opened, pool.cores()), "opening_seconds": opened - started}
+        repeated = find(done.pop("ids", {}), [_place(c) for c in chunks], data) if identify else None
+        notes += [] if repeated is None else _repeated(repeated, chunks, data)
         datasets = self._datasets(fileset, found, chunks, done, notes, lumi=lumi)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
@@ -244,9 +256,40 @@ class Plan:
             seconds=finished - started,
             throughput=throughput,
             inputs=inputs,
+            duplicates={"mode": self.duplicates, **({} if repeated is None else repeated.to_dict())},
             key=key,
             notes=[*notes, *_noticed(done, datasets), *moved],
         )
+
+    def _identifies(self, n_events: int, notes: list[str]) -> bool:
+        """Say whether repeated events are looked for; with many events not unasked."""
+        if self.duplicates == "note" and n_events > LIMIT:
+            notes.append(
+                f"not looked for repeated events: {n_events} are more than {LIMIT:g}, and each takes 8 bytes of memory here; "
+                "--duplicates drop looks for them in data"
+            )
+            return False
+        if self.duplicates != "ignore" and not issubclass(runner_class(), OpenFileRunner):
+            notes.append("not looked for repeated events: this coffea has another work function than the known one")
+            return False
+        return self.duplicates != "ignore"
+
+    def _without_repeated(
+        self, pool: Any, chunks: list[WorkItem], data: set[str], key: Mapping[str, Any], *, chunksize: int
+    ) -> list[WorkItem]:
+        """Read the ids of all data first, and return the chunks with the entries that each has to leave out."""
+        own = {"duplicates": 1, "package": key["package"], "versions": key["versions"]}  # not of processor and models
+        store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(own))
+        runner = self._runner(pool, store, [], chunksize=chunksize, limit_chunks=None)
+        first = Guarded(Identify(), Wanted(frozenset(EVENT_IDS)), self.retries, identify=True)
+        done = _process(runner, [c for c in chunks if c.dataset in data], first)
+        entries = find(done.get("ids", {}), [_place(c) for c in chunks], data).entries
+        out = []
+        for chunk in chunks:
+            all_of_file = entries.get((chunk.dataset, chunk.filename), ())
+            here = [e for e in all_of_file if chunk.entrystart <= e < chunk.entrystop]
+            out.append(replace(chunk, usermeta={**(chunk.usermeta or {}), REPEATED: here}) if here else chunk)
+        return out
 
     def _runner(
         self, pool: Any, store: Checkpoints | None, notes: list[str], *, chunksize: int, limit_chunks: int | None
@@ -343,6 +386,28 @@ def _luminosity(fileset: Fileset, lumi: float | None, *, normalise: bool) -> flo
     if normalise:
         raise ConfigError(f"dataset {data[0]}: these are data; give their luminosity in fb⁻¹ with --lumi (lumi=…)")
     return None
+
+
+def _place(chunk: WorkItem) -> tuple[str, str, int]:
+    return chunk.dataset, chunk.filename, chunk.entrystart
+
+
+def _in_order(chunks: list[WorkItem], fileset: Fileset) -> list[WorkItem]:
+    """Return chunks in the order of the fileset, whichever file was opened first."""
+    place = {(d, p): i for i, (d, p) in enumerate((d, p) for d, entry in fileset.items() for p in entry["files"])}
+    return sorted(chunks, key=lambda c: (place[c.dataset, c.filename], c.entrystart))
+
+
+def _repeated(repeated: Duplicates, chunks: list[WorkItem], data: set[str]) -> list[str]:
+    """Say which events are there twice, and whether all repeated ones of data were left out."""
+    dropped: set[tuple[str, str, int]] = set()
+    for c in chunks:
+        dropped.update((c.dataset, c.filename, e) for e in (c.usermeta or {}).get(REPEATED, ()))
+    notes = sentences(repeated, dropped=bool(dropped), data=data)
+    remaining = sum((d, p, e) not in dropped for (d, p), entries in repeated.entries.items() for e in entries)
+    if dropped and remaining:
+        notes.append(f"{remaining} repeated events were not left out: their files could not be read in the first pass")
+    return notes
 
 
 def _without(fileset: Fileset, given: Sequence[WorkItem]) -> Fileset:

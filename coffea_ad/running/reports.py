@@ -44,6 +44,8 @@ class RunReport:
         Events, seconds, rates, bytes, in roastcoffea's names.
     inputs : {model: {dataset: dict}}
         Rows that the models saw, undefined ones by column, and how far the inputs are from those of the training.
+    duplicates : dict
+        How many events are there twice, by pairs of datasets.
     config, versions : dict
         The resolved configuration and the versions of the packages.
     key : dict
@@ -61,6 +63,7 @@ class RunReport:
     seconds: float
     throughput: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, Any] = field(default_factory=dict)
+    duplicates: dict[str, Any] = field(default_factory=dict)
     key: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -92,6 +95,7 @@ class RunReport:
         """Return the content of `report.json`."""
         names = (
             "datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "throughput", "inputs",
+            "duplicates",
             "key", "settings", "notes", "runs",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
@@ -218,6 +222,7 @@ def per_dataset(
             "failed": [f._asdict() for f in sorted(failures) if f.dataset == dataset],
             "events": int(sum(f["processed"] for f in files.values())),
             "sumw": 0.0,
+            "weighted": any("sumw" in c for c in counted.values()),  # or the processor collects none
             "n_effective": effective_events(files.values()),
             **{k: v for k, v in numbers.items() if k in COUNTED},
         }
