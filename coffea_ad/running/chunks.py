@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn
@@ -24,6 +24,7 @@ from coffea import processor as coffea_processor
 from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
+from coffea_ad.campaigns import conventions
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed
 from coffea_ad.monitoring import monitoring
 from coffea_ad.nanoaod import missing_branches
@@ -100,8 +101,23 @@ def unprocessed(item: WorkItem, error: str, cause: str) -> dict[str, Any]:
     return {"processed": set(), "failed": {failure}}
 
 
+class FileItem(FileMeta):
+    """coffea's file, whose own hash takes names in ASCII only."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        """Return a hash of any name."""
+        return hash((self.dataset, self.filename, self.treename))
+
+
 class Runner(coffea_processor.Runner):
     """coffea's Runner, with another way to open files and to process a chunk."""
+
+    @staticmethod
+    def _normalize_fileset(fileset: Any, treename: Any) -> Iterator[FileItem]:
+        for f in coffea_processor.Runner._normalize_fileset(fileset, treename):  # noqa: SLF001
+            yield FileItem(f.dataset, f.filename, f.treename, f.metadata, f.preload)
 
     @staticmethod
     def metadata_fetcher_root(
@@ -134,7 +150,7 @@ class Runner(coffea_processor.Runner):
                 if not attempt:
                     break
         metadata = {**(item.metadata or {}), **facts}
-        return set_accumulator([FileMeta(item.dataset, path, item.treename, metadata)])
+        return set_accumulator([FileItem(item.dataset, path, item.treename, metadata)])
 
 
 class OpenFileRunner(Runner):
@@ -225,15 +241,16 @@ class _Chunk:
         before = source.num_requested_bytes
         wanted = self.guarded.wanted.of(names) if self.guarded.wanted is not None else None
         again: dict[str, Any] = {}
+        said: set[str] = set()
         try:
-            out, seen, columns = self._attempt(opened, wanted)
+            out, seen, columns = self._attempt(opened, wanted, said)
         except Unreadable:
             raise
         except Exception as error:  # noqa: BLE001  raised again, or found to be right
             if wanted is None or len(wanted) == len(names):
                 self._blame(error)
             try:  # it may miss a branch that it has not declared
-                out, seen, columns = self._attempt(opened, None)
+                out, seen, columns = self._attempt(opened, None, said)
             except Unreadable:
                 raise
             except Exception as really:  # noqa: BLE001  raised again
@@ -253,6 +270,7 @@ class _Chunk:
             "processed": {replace(self.item, usermeta=None, preload=None)},
             "files": {dataset: {filename: {"events": len(self.item), "sumw": float(sumw)}}},
             "inputs": {dataset: seen},
+            "conventions": {dataset: said},
             **again,
             "metrics": {
                 "bytesread": source.num_requested_bytes - before,
@@ -282,11 +300,13 @@ class _Chunk:
                 raise Unreadable("MissingBranch", f"{path}: there is no genWeight, and its dataset is simulation")
         return opened, names
 
-    def _attempt(self, opened: Open, wanted: frozenset[str] | None) -> tuple[Any, dict[str, Any], set[str]]:
+    def _attempt(
+        self, opened: Open, wanted: frozenset[str] | None, said: set[str]
+    ) -> tuple[Any, dict[str, Any], set[str]]:
         item = self.item
         options = {"preload": item.preload, "buffer_cache": self.cache_function()}
         events, log = build_events(opened, self.metadata, self.schema, wanted, **options)
-        with monitoring() as seen:
+        with monitoring() as seen, conventions(said):
             try:
                 out = self.guarded.process(events)
             except (BadFile, MissingBranch) as error:

@@ -167,6 +167,7 @@ def per_dataset(
                 "sumw": counted.get(path, {}).get("sumw", 0.0),
                 "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
+                **({"steps": entry["steps"][path]} if path in entry.get("steps", {}) else {}),
             }
         output = done["out"].get(dataset, {})
         numbers = encode(output) if isinstance(output, Mapping) else {}
