@@ -668,7 +668,9 @@ def missing_branches(needs: Mapping[str, tuple[tuple[str, ...], ...]], branches:
     for what, alternatives in needs.items():
         gaps = [[b for b in alternative if b not in have] for alternative in alternatives]
         if gaps and all(gaps):
-            lacking.append(f"{what} needs " + " or ".join(", ".join(gap) for gap in gaps))
+            # once each, and none that lacks what another one lacks and more
+            least = [g for i, g in enumerate(gaps) if not any(set(o) < set(g) for o in gaps) and g not in gaps[:i]]
+            lacking.append(f"{what} needs " + " or ".join(", ".join(gap) for gap in least))
     return "; ".join(lacking)
 
 

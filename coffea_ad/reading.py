@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import gc
 import hashlib
+import json
 import math
 import re
 import threading
@@ -38,6 +39,7 @@ __all__ = [
     "layout",
     "reason",
     "runs_total",
+    "simulation_record",
     "unreadable_column",
 ]
 
@@ -208,6 +210,15 @@ def runs_total(file: Any, branch: str) -> float | None:
         if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
             return float(np.sum(runs[name].array(library="np")))
     return None
+
+
+def simulation_record(file: Any) -> dict[str, Any]:
+    """Return what a file of `coffea-ad simulate` says of how it was made, and nothing for a file of others."""
+    try:
+        record = json.loads(str(file["simulation"]))
+    except (KeyError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def build_events(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
+from pydantic import BeforeValidator
 
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
@@ -18,12 +19,18 @@ from coffea_ad.weights import is_mc
 __all__ = [
     "LEPTON_BRANCHES",
     "TWO_BODY",
+    "Cut",
+    "Names",
+    "Path",
     "Triggers",
+    "above",
     "any_trigger",
+    "below",
     "cutflow",
     "delta_phi",
     "has_lepton",
     "leading_jets",
+    "lepton_branches",
     "met_filters",
     "not_applied",
     "transverse_mass",
@@ -33,14 +40,25 @@ __all__ = [
 ]
 
 Mask = npt.NDArray[np.bool_]
-Triggers = tuple[str, ...] | dict[str, tuple[str, ...]]
+Triggers = Annotated[
+    tuple[str, ...] | dict[str, tuple[str, ...]], BeforeValidator(lambda names: () if names is None else names)
+]
 """Trigger paths, any of which is asked for; or those of every primary dataset, the first of which keeps an overlap."""
 
 LEPTON_BRANCHES = (
     *(f"Electron_{f}" for f in ("pt", "eta", "cutBased", "miniPFRelIso_all")),
     *(f"Muon_{f}" for f in ("pt", "eta", "looseId", "miniPFRelIso_all")),
 )
-"""What `has_lepton` reads."""
+"""What `has_lepton` reads, with an isolation."""
+
+Cut = float | None
+"""A cut of a configuration; null is no cut, for which no branch is read either."""
+
+Path = Annotated[str, BeforeValidator(lambda path: "" if path is None else path)]
+"""Path of a file, or none."""
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: () if names is None else names)]
+"""Names of branches, or none."""
 
 TWO_BODY: dict[str, tuple[str, str]] = {
     "mjj": ("jet", "jet"),
@@ -170,18 +188,59 @@ def not_applied(config: Any, *, data: bool) -> list[str]:
     return lacking
 
 
-def has_lepton(events: Any, pt_min: float, isolation_max: float) -> Mask:
-    """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4."""
-    found = np.zeros(len(events), bool)
+def above(values: Any, cut: Any) -> Any:
+    """Return whether values are above a cut; without one all are, what is not a number too.
+
+    >>> above(np.array([1.0, np.nan]), 0.5), above(np.array([1.0, np.nan]), None)
+    (array([ True, False]), array([ True,  True]))
+    """
+    return _all(values) if cut is None else values > cut
+
+
+def below(values: Any, cut: Any) -> Any:
+    """Return whether values are below a cut; without one all are."""
+    return _all(values) if cut is None else values < cut
+
+
+def _all(values: Any) -> Any:
+    return np.ones(np.shape(values), bool) if isinstance(values, np.ndarray) else ak.ones_like(values, dtype=bool)
+
+
+def lepton_branches(pt_min: float | None, isolation_max: float | None) -> tuple[str, ...]:
+    """Return what `has_lepton` reads: nothing without a veto, no isolation without a cut on it.
+
+    >>> lepton_branches(None, 0.2), len(lepton_branches(10.0, 0.2)), len(lepton_branches(10.0, None))
+    ((), 8, 6)
+    """
+    if pt_min is None:
+        return ()
+    return tuple(b for b in LEPTON_BRANCHES if isolation_max is not None or not b.endswith("_miniPFRelIso_all"))
+
+
+def has_lepton(events: Any, pt_min: float | None, isolation_max: float | None) -> Mask:
+    """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4.
+
+    Parameters
+    ----------
+    events : NanoEvents
+    pt_min : float or None, GeV
+        None: there is no veto, no event has a lepton, and no branch is read.
+    isolation_max : float or None
+        None: every lepton counts as isolated.
+    """
+    vetoed = np.zeros(len(events), bool)
+    if pt_min is None:
+        return vetoed
     for collection, identity, grade in (("Electron", "cutBased", 2), ("Muon", "looseId", 1)):
         good = (
             (events[collection, "pt"] > pt_min)
             & (abs(events[collection, "eta"]) < 2.4)
-            & (events[collection, "miniPFRelIso_all"] < isolation_max)
             & (events[collection, identity] >= grade)
         )
-        found |= ak.to_numpy(ak.any(good, axis=1))
-    return found
+        if isolation_max is not None:
+            good = good & (events[collection, "miniPFRelIso_all"] < isolation_max)
+        vetoed |= ak.to_numpy(ak.any(good, axis=1))
+    return vetoed
 
 
 def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Mask]:

@@ -31,7 +31,6 @@ __all__ = [
     "is_simulation",
     "n_effective",
     "normalisation",
-    "settled",
     "split_of",
     "splitmix64",
     "weight_sums",
@@ -238,43 +237,6 @@ def is_signal(metadata: Mapping[str, Any]) -> bool:
 def has_cross_section(metadata: Mapping[str, Any]) -> bool:
     """Say whether metadata give a cross-section, under `xsec` or `cross_section`."""
     return any(key in metadata for key in _CROSS_SECTION)
-
-
-def settled(dataset: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata with `is_mc` and `xsec` under these names, whatever they are called; other keys stay.
-
-    Parameters
-    ----------
-    dataset : str
-        For messages.
-    metadata : mapping
-        With `is_mc` or `isMC`, and `xsec` or `cross_section` (pb), or without.
-
-    Raises
-    ------
-    ConfigError
-        Two names contradict each other, or a value is no boolean or no positive number.
-
-    Examples
-    --------
-    >>> settled("met", {"isMC": False, "year": "2018"})
-    {'isMC': False, 'year': '2018', 'is_mc': False}
-    """
-    for names in (_SIMULATION, _CROSS_SECTION):
-        said = {key: metadata[key] for key in names if key in metadata}
-        if names is _SIMULATION:
-            for key, value in said.items():
-                if value not in (True, False):
-                    raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
-        values = {cross_section(dataset, {k: v}) if names is _CROSS_SECTION else bool(v) for k, v in said.items()}
-        if len(values) > 1:
-            raise ConfigError(f"dataset {dataset}: {' and '.join(names)} contradict each other")
-    out = dict(metadata)
-    if (simulated := is_simulation(metadata)) is not None:
-        out["is_mc"] = simulated
-    if has_cross_section(metadata):
-        out["xsec"] = cross_section(dataset, metadata)
-    return out
 
 
 def generator_weight(events: Any) -> npt.NDArray[np.float64]:

@@ -26,11 +26,12 @@ from coffea_ad import features, histograms, regions
 from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_branches, select_objects
+from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
 from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
 
 _SLOTS = (50, 50, 20, 20, 20)  # what is looked at: light jets, b jets, muons, electrons, photons
+_NO_LEPTONS = (50, 50, 0, 0, 20)
 _IDS = ("run", "luminosityBlock", "event")
 _LABELS = dict(
     zip(cuts.TWO_BODY, ("jj", "bb", "jb", "je", "be", r"j\mu", r"b\mu", r"j\gamma", r"b\gamma"), strict=True)
@@ -42,12 +43,14 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     objects: AllObjectOptions | None = Field(None, description="which objects count; default: those of the model")
-    leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
-    n_jets_min: int = Field(1, description="jets and b jets")
+    leading_lepton_pt_min: cuts.Cut = Field(
+        60.0, description="GeV, electron or muon; 0: events without leptons as well; null: nor are leptons looked at"
+    )
+    n_jets_min: int | None = Field(1, description="jets and b jets")
     triggers: cuts.Triggers = Field(
         (), description="any of them, or those of every primary dataset; none: not asked for"
     )
-    met_filters: tuple[str, ...] = Field((), description="all of them")
+    met_filters: cuts.Names = Field((), description="all of them")
     corrections: Corrections = Corrections()
     jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and mass, where there is no jec")
     met_jet_pt_min: float = Field(15.0, description="GeV; shifts of jets above it go into the missing momentum")
@@ -81,7 +84,10 @@ class Processor(processor.ProcessorABC):
         self.corrector = Corrector(config.corrections, "Jet", jet_scale=config.jet_scale)
         certified = ["certified"] if config.corrections.lumi_mask else []
         veto = ["jet veto"] if config.corrections.jet_veto_map else []
-        self.steps = (*certified, "trigger", "filters", *veto, "defined", "lepton", "jets")
+        self.slots = _NO_LEPTONS if config.leading_lepton_pt_min is None else _SLOTS
+        lepton = [] if config.leading_lepton_pt_min is None else ["lepton"]
+        jets = [] if config.n_jets_min is None else ["jets"]
+        self.steps = (*certified, "trigger", "filters", *veto, "defined", *lepton, *jets)
 
     def _objects_of_models(self) -> AllObjectOptions:
         """Return the objects that the models' features are made of."""
@@ -113,9 +119,9 @@ class Processor(processor.ProcessorABC):
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
-        own = (*object_branches(self.objects, _SLOTS), *self.config.met_filters, *(_IDS if self.left_out else ()))
+        more = (*self.config.met_filters, *(_IDS if self.left_out else ()))
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
-        needs = {**models, "the selection": (tuple(dict.fromkeys(own)),)}
+        needs = {**models, "the selection": object_ways(self.objects, self.slots, more=more)}
         return {**needs, **cuts.trigger_reads(self.config.triggers), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
@@ -180,14 +186,16 @@ class Processor(processor.ProcessorABC):
     ) -> None:
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
-        objects = select_objects(Objects.events(events), self.objects, _SLOTS)
+        objects = select_objects(Objects.events(events), self.objects, self.slots)
         found = _counted(objects)
         chosen = PackedSelection()
         for name, mask in kept.items():
             chosen.add(name, mask)
         chosen.add("defined", objects.valid)
-        chosen.add("lepton", found["leading_lepton_pt"] >= c.leading_lepton_pt_min)
-        chosen.add("jets", found["n_jets"] >= c.n_jets_min)
+        if c.leading_lepton_pt_min is not None:
+            chosen.add("lepton", found["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+        if c.n_jets_min is not None:
+            chosen.add("jets", found["n_jets"] >= c.n_jets_min)
         mask = chosen.all(*self.steps)
         masses = cuts.two_body_masses(objects)
         values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": found["ht"]}.items()}

@@ -31,22 +31,22 @@ Split = Literal["train", "validation", "test"]
 
 
 class Config(BaseModel):
-    """Selection, names of branches, variations."""
+    """Selection, names of branches, variations; a cut that is null is none, and needs no branch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     met: str = "PuppiMET"
-    jet_pt_min: float = Field(200.0, description="GeV, both leading jets")
-    jet_eta_max: float = 2.4
-    delta_eta_max: float = 1.5
-    rt_min: float = Field(0.15, description="MET / m_T")
-    met_min: float = Field(100.0, description="GeV")
-    dphi_max: float = Field(0.8, description="smallest angle between a leading jet and MET")
-    lepton_pt_min: float = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
-    lepton_isolation_max: float = 0.2
+    jet_pt_min: cuts.Cut = Field(200.0, description="GeV, both leading jets")
+    jet_eta_max: cuts.Cut = 2.4
+    delta_eta_max: cuts.Cut = 1.5
+    rt_min: cuts.Cut = Field(0.15, description="MET / m_T")
+    met_min: cuts.Cut = Field(100.0, description="GeV")
+    dphi_max: cuts.Cut = Field(0.8, description="smallest angle between a leading jet and MET")
+    lepton_pt_min: cuts.Cut = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
+    lepton_isolation_max: cuts.Cut = 0.2
     triggers: cuts.Triggers = Field(
         (), description="any of them, or those of every primary dataset; none: not asked for"
     )
-    met_filters: tuple[str, ...] = Field((), description="all of them")
+    met_filters: cuts.Names = Field((), description="all of them")
     corrections: Corrections = Corrections()
     jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and masses, where there is no jec")
     mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
@@ -73,8 +73,10 @@ class Processor(processor.ProcessorABC):
         self.corrector = Corrector(config.corrections, self.collection, jet_scale=config.jet_scale)
         certified = ["certified"] if config.corrections.lumi_mask else []
         veto = ["jet veto"] if config.corrections.jet_veto_map else []
-        kinematic = ("two jets", "delta eta", "MET", "RT", "dphi")
-        self.steps = (*certified, "filters", "trigger", *veto, "lepton veto", *kinematic)
+        leptons = ["lepton veto"] if config.lepton_pt_min is not None else []
+        asked = {"delta eta": config.delta_eta_max, "MET": config.met_min, "RT": config.rt_min, "dphi": config.dphi_max}
+        kinematic = ("two jets", *(step for step, cut in asked.items() if cut is not None))
+        self.steps = (*certified, "filters", "trigger", *veto, *leptons, *kinematic)
         self.fraction = sum(SPLIT[s] for s in set(config.splits)) or 1.0  # of simulated events, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -83,7 +85,7 @@ class Processor(processor.ProcessorABC):
         own = (
             *(f"{self.collection}_{k}" for k in ("pt", "eta", "phi", "mass", "msoftdrop")),
             *(f"{c.met}_{k}" for k in ("pt", "phi")),
-            *cuts.LEPTON_BRANCHES,
+            *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
             *c.met_filters,
         )
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
@@ -160,7 +162,7 @@ class Processor(processor.ProcessorABC):
         n, nominal = len(events), "nominal" in weight
         leading, undefined = cuts.leading_jets(jets)
         undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
-        good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
+        good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         two = ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined
         pair = leading[two]
         met_pt, met_phi = self._missing_momentum(events[c.met][two], pair)
@@ -173,15 +175,16 @@ class Processor(processor.ProcessorABC):
         for name, mask in {**kept, "two jets": two}.items():
             chosen.add(name, mask)
         for name, mask in {
-            "delta eta": np.abs(eta[:, 0] - eta[:, 1]) < c.delta_eta_max,
-            "MET": met_pt > c.met_min,
-            "RT": met_pt > c.rt_min * mt,
-            "dphi": dphi < c.dphi_max,
+            "delta eta": cuts.below(np.abs(eta[:, 0] - eta[:, 1]), c.delta_eta_max),
+            "MET": cuts.above(met_pt, c.met_min),
+            "RT": cuts.above(met_pt, None if c.rt_min is None else c.rt_min * mt),
+            "dphi": cuts.below(dphi, c.dphi_max),
         }.items():
             whole = np.zeros(n, bool)
             whole[two] = mask
             chosen.add(name, whole)
         mask = chosen.all(*self.steps)
+        mask[two] &= np.isfinite(mt)  # whatever cuts are left
 
         inside = mask[two]
         tagged = ad.tag(leading[mask], list(self.taggers.values())) if self.taggers else leading[mask]

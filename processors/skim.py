@@ -33,7 +33,7 @@ _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 
 
 class Config(BaseModel):
-    """Selection and columns."""
+    """Selection and columns; a cut that is null is none, and needs no branch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     collection: str = "FatJet"
@@ -42,12 +42,12 @@ class Config(BaseModel):
     )
     bystanders: FeatureConfig = FeatureConfig(name="jet_kinematics")
     met: str = "PuppiMET"
-    jet_pt_min: float = Field(200.0, description="GeV, both leading jets")
-    jet_eta_max: float = 2.4
-    lepton_pt_min: float = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
-    lepton_isolation_max: float = 0.2
-    met_filters: tuple[str, ...] = ()
-    lumi_mask: str = Field("", description="golden JSON: data of certified luminosity sections only")
+    jet_pt_min: cuts.Cut = Field(200.0, description="GeV, both leading jets")
+    jet_eta_max: cuts.Cut = 2.4
+    lepton_pt_min: cuts.Cut = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
+    lepton_isolation_max: cuts.Cut = 0.2
+    met_filters: cuts.Names = ()
+    lumi_mask: cuts.Path = Field("", description="golden JSON: data of certified luminosity sections only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
 
 
@@ -67,14 +67,21 @@ class Processor(processor.ProcessorABC):
         self.corrector = Corrector(asked, config.collection)
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
-        self.steps = (*certified, "filters", *veto, "two jets", "lepton veto")
+        leptons = ["lepton veto"] if config.lepton_pt_min is not None else []
+        self.steps = (*certified, "filters", *veto, "two jets", *leptons)
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
         needs = feature_reads((*c.features, c.bystanders), "jet", c.collection)
         kinematics = (f"{c.collection}_{k}" for k in ("pt", "eta", "phi", "mass"))
-        own = (*kinematics, f"{c.met}_pt", f"{c.met}_phi", *cuts.LEPTON_BRANCHES, *c.met_filters)
+        own = (
+            *kinematics,
+            f"{c.met}_pt",
+            f"{c.met}_phi",
+            *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
+            *c.met_filters,
+        )
         return {**needs, "the selection": (own,), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
@@ -109,7 +116,7 @@ class Processor(processor.ProcessorABC):
         c = self.config
         leading, undefined = cuts.leading_jets(events[c.collection])
         undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
-        good = (leading["pt"] > c.jet_pt_min) & (abs(leading["eta"]) < c.jet_eta_max)
+        good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
         chosen.add("jet veto", self.corrector.outside_veto(events))

@@ -31,13 +31,9 @@ from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
 
-_SLOTS = (
-    50,
-    0,
-    20,
-    20,
-    20,
-)  # what the selection looks at: jets, muons, electrons; photons, near which jets are removed
+# what the selection looks at: jets, muons, electrons; photons, near which jets are removed
+_SLOTS = (50, 0, 20, 20, 20)
+_NO_LEPTONS = (50, 0, 0, 0, 0)
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 _EVENT = ("met", "ht", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt", "mjj", "genWeight")
 
@@ -50,11 +46,13 @@ class Config(BaseModel):
     objects: AllObjectOptions = Field(
         AllObjectOptions(), description="of the selection and the bystanders; a feature has its own"
     )
-    leading_lepton_pt_min: float = Field(60.0, description="GeV, electron or muon; 0: events without leptons as well")
-    n_jets_min: int = 1
+    leading_lepton_pt_min: cuts.Cut = Field(
+        60.0, description="GeV, electron or muon; 0: events without leptons as well; null: nor are leptons looked at"
+    )
+    n_jets_min: int | None = 1
     triggers: cuts.Triggers = ()
-    met_filters: tuple[str, ...] = ()
-    lumi_mask: str = Field("", description="golden JSON: data of certified luminosity sections only")
+    met_filters: cuts.Names = ()
+    lumi_mask: cuts.Path = Field("", description="golden JSON: data of certified luminosity sections only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
     training_fraction: float = Field(
         1.0, gt=0, le=1, description="keep this part of all events, by a hash of their ids"
@@ -77,13 +75,16 @@ class Processor(processor.ProcessorABC):
         self.corrector = Corrector(Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map))
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
-        self.steps = (*certified, "trigger", "filters", *veto, "lepton", "jets")
+        self.slots = _NO_LEPTONS if config.leading_lepton_pt_min is None else _SLOTS
+        lepton = [] if config.leading_lepton_pt_min is None else ["lepton"]
+        jets = [] if config.n_jets_min is None else ["jets"]
+        self.steps = (*certified, "trigger", "filters", *veto, *lepton, *jets)
         self.fraction = config.training_fraction  # of the events that a file once had, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
-        selection = (*object_branches(c.objects, _SLOTS), *c.met_filters)
+        selection = (*object_branches(c.objects, self.slots), *c.met_filters)
         needs = {**feature_reads(c.features, "event"), "the selection": (selection,)}
         return {**needs, **cuts.trigger_reads(c.triggers), **self.corrector.reads()}
 
@@ -127,8 +128,10 @@ class Processor(processor.ProcessorABC):
         chosen.add("jet veto", self.corrector.outside_veto(events))
         chosen.add("trigger", cuts.triggered(events, c.triggers))
         chosen.add("filters", cuts.met_filters(events, c.met_filters))
-        chosen.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
-        chosen.add("jets", event["n_jets"] >= c.n_jets_min)
+        if c.leading_lepton_pt_min is not None:
+            chosen.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+        if c.n_jets_min is not None:
+            chosen.add("jets", event["n_jets"] >= c.n_jets_min)
         mask = chosen.all(*self.steps)
         columns: dict[str, Any] = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
         event["genWeight"] = np.asarray(weight, np.float64)
@@ -141,7 +144,7 @@ class Processor(processor.ProcessorABC):
 
     def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
         """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
-        chosen = select_objects(Objects.events(events), self.config.objects, _SLOTS)
+        chosen = select_objects(Objects.events(events), self.config.objects, self.slots)
         n = len(events)
         event = np.repeat(np.arange(n), np.diff(chosen.offsets))
         jet, lepton = chosen.kind == 0, np.isin(chosen.kind, (2, 3))
@@ -155,11 +158,14 @@ class Processor(processor.ProcessorABC):
         e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
         square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
         n_jets = np.bincount(event[jet], minlength=n)
+        n_leptons = np.bincount(event[lepton], minlength=n).astype(np.float64)
+        if self.config.leading_lepton_pt_min is None:  # not looked at: neither none nor some
+            n_leptons, leading_lepton = np.full(n, np.nan), np.full(n, np.nan)
         numbers = {
             "met": chosen.met,
             "ht": np.bincount(event[jet], chosen.pt[jet], minlength=n),
             "n_jets": n_jets.astype(np.float64),
-            "n_leptons": np.bincount(event[lepton], minlength=n).astype(np.float64),
+            "n_leptons": n_leptons,
             "leading_jet_pt": pt[:, 0],
             "leading_lepton_pt": leading_lepton,
             "mjj": np.where(n_jets >= 2, np.sqrt(np.maximum(square, 0)), 0.0),

@@ -193,6 +193,10 @@ def test_metadata_is_yaml_and_what_json_lacks_stays_text():
 
 def test_what_json_does_not_have_is_not_written(files):
     fileset = build_fileset({"x": ["tt"]}, metadata={"x": {"when": np.float32(1)}})
+    assert fileset["x"]["metadata"] == {"when": 1.0}
+    with pytest.raises(ConfigError, match="dataset x: by is a Figure, which JSON has not"):
+        build_fileset({"x": ["tt"]}, metadata={"x": {"by": type("Figure", (), {})()}})
+    fileset["x"]["metadata"]["when"] = np.float32(1)
     with pytest.raises(ConfigError, match="f.json: metadata that JSON does not have"):
         write_fileset(fileset, files / "f.json")
     assert not list(files.glob("f.json*"))
@@ -210,14 +214,16 @@ def test_existing_filesets_are_added_to_and_new_metadata_wins(files):
     new = build_fileset({"qcd": ["qcd/b.root"], "tt": ["tt"]}, metadata={"qcd": {"xsec": 2.0}}, existing=["old.json"])
     assert new["qcd"] == {
         "files": {str(files / "qcd/a.root"): "Other", str(files / "qcd/b.root"): "Events"},
-        "metadata": {"isMC": True, "year": 2022, "xsec": 2.0},
+        "metadata": {"isMC": True, "is_mc": True, "year": 2022, "xsec": 2.0},
     }
     with pytest.raises(ConfigError, match=r"qcd/a.root is in qcd twice"):
         build_fileset({"qcd": ["qcd"]}, existing=["old.json"])
     with pytest.raises(ConfigError, match="dataset qcd: year is 2022 and 2023 in two filesets"):
         build_fileset({}, existing=[old, {"qcd": {"files": ["qcd/b.root"], "metadata": {"year": 2023}}}])
     steps = {"files": {"tt/t1.root": {"object_path": "Events", "steps": [[0, 1]]}}}
-    assert build_fileset({}, existing=[{"tt": steps}])["tt"]["files"] == {str(files / "tt/t1.root"): "Events"}
+    part = build_fileset({}, existing=[{"tt": steps}])["tt"]
+    assert part["files"] == {str(files / "tt/t1.root"): "Events"}
+    assert part["steps"] == {str(files / "tt/t1.root"): [[0, 1]]}
 
 
 def half(source, path, fraction=0.5):
@@ -258,10 +264,10 @@ ZOO = {
     "damaged": (damage, "cannot be read ("),
     "other_tree": (lambda p: write_tree(p, "Other", x=[1.0]), "there is no tree 'Events'"),
     "histogram": (histogram, "'Events' is no tree, but TH1D"),
-    "half": (lambda p: half(DATA / "svj_v15.root", p), "the file is cut: 214543 of 429086 bytes are there, and 8 of 114 branches end behind the last byte, "),
+    "half": (lambda p: half(DATA / "svj_v15.root", p), "the file is cut: 214877 of 429755 bytes are there, and 8 of 115 branches end behind the last byte, "),
     "no_keys": (lambda p: p.write_bytes(b"root" + bytes(2000)), "there is no tree 'Events'"),
-    "tenth": (lambda p: half(DATA / "svj_v15.root", p, 0.1), "the file is cut: 42908 of 429086 bytes are there"),
-    "tail": (lambda p: half(DATA / "svj_v15.root", p, 0.995), "the file is cut: 426940 of 429086 bytes are there; the events are complete"),
+    "tenth": (lambda p: half(DATA / "svj_v15.root", p, 0.1), "the file is cut: 42975 of 429755 bytes are there"),
+    "tail": (lambda p: half(DATA / "svj_v15.root", p, 0.995), "the file is cut: 427606 of 429755 bytes are there; the events are complete"),
     "no_blocks": (lambda p: write_tree(p, run=[1], event=[1], x=[1.0]), "there is no branch luminosityBlock, by which events are told apart"),
     "no_ids": (lambda p: write_tree(p, x=[1.0]), "there is no branch run and no luminosityBlock and no event, by which"),
     "no_weights": (lambda p: write_tree(p, **IDS), "there is no genWeight, but is_mc of zoo is true"),
@@ -314,7 +320,7 @@ def test_a_basket_behind_the_end_is_found_where_the_header_does_not_tell(tmp_pat
     (tmp_path / "x.root").write_bytes(content)
     fileset = {"x": {"files": {str(tmp_path / "x.root"): "Events"}, "metadata": MC}}
     (finding,) = validate_fileset(fileset)
-    assert "x.root: 8 of 114 branches end behind the last byte, PFCand_pt for one" in finding.sentence
+    assert "x.root: 8 of 115 branches end behind the last byte, PFCand_pt for one" in finding.sentence
 
 
 def test_logical_names_of_cms_get_a_hint():
@@ -339,7 +345,7 @@ def test_remote_files_are_checked_like_local_ones(memory, tmp_path):
     memory.pipe("/store/half.root", half(DATA / "ttbar_v15.root", tmp_path / "x.root").read_bytes())
     fileset = build_fileset({"x": ["memory://store/*.root", "memory://store/no.root"]}, metadata={"x": MC})
     cut, missing = (f for f in validate_fileset(fileset) if f.kind == "bad file")
-    assert "memory:///store/half.root: the file is cut: 117897 of 235794 bytes are there" in cut.sentence
+    assert "memory:///store/half.root: the file is cut: 118233 of 236467 bytes are there" in cut.sentence
     assert missing.sentence.startswith("memory://store/no.root: cannot be read (")
 
 
@@ -396,9 +402,9 @@ def test_two_layouts_and_two_sets_of_branches_are_told_with_numbers(tmp_path):
         copy_events(DATA / f"{name}_v15.root", tmp_path / f"{name}.root", drop=("SubJet", "nSubJet"))
     sentences = notes({"x": entry(*(DATA / f"{n}.root" for n in ("svj_v15", "qcd_v15", "svj_pfnano")), **MC)})
     assert sentences[0] == "x: layouts are mixed: NanoAOD v15 (2 files), PFNano (1 file)"
-    assert sentences[1].startswith("x: its files differ in branches (triggers apart): 2 files with 110 branches, 1 file without FatJetPFCand_jetIdx, ")  # fmt: skip
+    assert sentences[1].startswith("x: its files differ in branches (triggers apart): 2 files with 111 branches, 1 file without FatJetPFCand_jetIdx, ")  # fmt: skip
     (sentence,) = notes({"x": entry(*tmp_path.glob("*.root"), DATA / "ttbar_v15.root", **MC)})
-    assert "2 files with 104 branches, 1 file with SubJet_eta, SubJet_mass, SubJet_phi, … (6)" in sentence
+    assert "2 files with 105 branches, 1 file with SubJet_eta, SubJet_mass, SubJet_phi, … (6)" in sentence
 
 
 def test_trigger_menus_and_files_without_events_may_differ(tmp_path):
@@ -441,14 +447,15 @@ def test_the_command_line_writes_a_fileset_that_runs(fileset, model_file, tmp_pa
              "--data", "data", "--xsec", "qcd=1000", "--meta", "qcd.year=2022"]  # fmt: skip
     assert main(["fileset", *words]) == 0
     shown = capsys.readouterr().out
-    for word in ("svj", "200", "NanoAOD v15", "simulation", "data", "1000 pb", "429.1 kB", "fileset.json"):
+    for word in ("svj", "200", "NanoAOD v15", "simulation", "data", "1000 pb", "429.8 kB", "fileset.json"):
         assert word in shown
     assert "note: svj: taken as simulation" in shown
     written = json.loads(out.read_text())
+    ours = {"is_mc": True, "campaign": "simulation", "sqrt_s": 13000.0}
     assert written == {
         "data": {"files": {str(tmp_path / "d.root"): "Events"}, "metadata": {"is_mc": False}},
-        "qcd": {"files": {str(qcd): "Events"}, "metadata": {"is_mc": True, "xsec": 1000.0, "year": 2022}},
-        "svj": {"files": {str(svj): "Events"}, "metadata": {"is_mc": True, "xsec": 1.5}},
+        "qcd": {"files": {str(qcd): "Events"}, "metadata": {**ours, "xsec": 1000.0, "year": 2022}},
+        "svj": {"files": {str(svj): "Events"}, "metadata": {**ours, "signal": True, "xsec": 1.5}},
     }
     assert load_fileset(out) == written
     items = processor.Runner(processor.IterativeExecutor(status=False)).preprocess(str(out), treename="Events")
@@ -466,7 +473,7 @@ def test_the_command_line_writes_a_fileset_that_runs(fileset, model_file, tmp_pa
     assert main(["fileset", str(out), f"tt={tmp_path}/tt.root", "--xsec", "tt=831.8", "-o", str(out), "--force"]) == 0
     again = load_fileset(out)
     assert {k: again[k] for k in written} == written
-    assert again.pop("tt")["metadata"] == {"is_mc": True, "xsec": 831.8}
+    assert again.pop("tt")["metadata"] == {**ours, "xsec": 831.8}
     assert not out.with_name(out.name + ".part").exists()
     qcd.unlink()
     assert main(["fileset", str(out)]) == 1

@@ -302,15 +302,11 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
     assert "leave out: checkpoints, test, lumi, chunksize" in capsys.readouterr().err
 
 
-def test_a_fileset_that_is_to_be_read_in_part_is_refused():
-    for steps, whole in (([[0, 150]], True), ([[0, 75], [75, 150]], True), ([[0, 10]], False), ([[10, 150]], False)):
+def test_of_a_fileset_with_steps_their_events_are_read():
+    for steps, events in (([[0, 150]], 150), ([[0, 75], [75, 150]], 150), ([[0, 10]], 10), ([[140, 150], [5, 10]], 15)):
         files = {SVJ: {"object_path": "Events", "steps": steps, "num_entries": 150}}
         fileset = {"svj": {"files": files, "metadata": {"is_mc": True, "xsec": 1.0}}}
-        if whole:
-            assert search(fileset).datasets["svj"]["events"] == 150
-        else:
-            with pytest.raises(ConfigError, match="is to be read in part"):
-                search(fileset)
+        assert search(fileset).datasets["svj"]["events"] == events
 
 
 def test_a_processor_in_a_script_resumes(tmp_path):

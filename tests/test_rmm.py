@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from functools import partial
 from types import SimpleNamespace
 
 import awkward as ak
@@ -18,11 +19,18 @@ from coffea_ad import tagger as tagger_module
 from coffea_ad.card import InputSpec, feature_spec, read_card, write_card
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
+from coffea_ad.features import objects as object_module
+from coffea_ad.features import rmm as rmm_module
 from coffea_ad.features.naive import rmm as naive
-from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, select_objects
-from coffea_ad.features.rmm import PRESETS, RMMOptions, cell_names, matrix, rmm_rows
+from coffea_ad.features.objects import KINDS, SelectedObjects, select_objects
+from coffea_ad.features.rmm import PRESETS, cell_names, matrix, rmm_rows
 from coffea_ad.nanoaod import Objects
 
+# numbers that a campaign decides on otherwise: most events here have none
+TAGGER = {"btag": "btagUParTAK4B", "btag_min": 0.1272}
+NUMBERS = {"sqrt_s": 13600.0, **TAGGER}
+RMMOptions = partial(rmm_module.RMMOptions, **NUMBERS)
+AllObjectOptions = partial(object_module.AllObjectOptions, **TAGGER)
 FROZEN = json.loads((DATA / "rmm_map2rmm.json").read_text())
 MEANS = (8.0, 2.0, 0.7, 0.7, 0.3)
 LEPTON_MASSES = (0.0, 0.0, 0.1056583745, 0.00051099895, 0.0)
@@ -193,7 +201,7 @@ def twin_of(rows, **options):
 
 
 def values_of(events, **options):
-    return ad.features.compute("rmm", events, **options)[0]
+    return ad.features.compute("rmm", events, **{**NUMBERS, **options})[0]
 
 
 def file_events(name, **kwargs):
@@ -392,8 +400,8 @@ def test_columns_of_the_feature_are_the_cells():
 
 def zones_of(events, **options):
     feature = FEATURES["rmm_zones"]
-    chosen = feature.resolve(options)
-    values, counts = ad.features.compute("rmm_zones", events, **options)
+    chosen = feature.resolve({**NUMBERS, **options})
+    values, counts = ad.features.compute("rmm_zones", events, **{**NUMBERS, **options})
     assert (counts == 1).all()
     return [c.name for c in feature.columns(chosen)], values, chosen
 
@@ -773,7 +781,7 @@ def test_a_number_that_is_not_finite_does_no_harm_in_a_collection_without_slots(
 def test_the_matrix_of_a_file_is_that_of_its_branches(options):
     rows = rows_in(DATA / "ttbar_v15.root")
     want = twin_of(rows, **options)
-    got, counts = ad.features.compute("rmm", file_events("ttbar_v15"), **options)
+    got, counts = ad.features.compute("rmm", file_events("ttbar_v15"), **{**NUMBERS, **options})
     assert_same(got, want)
     assert counts.tolist() == [1] * len(rows)
     assert np.count_nonzero(want) > 20 * len(rows)
@@ -815,7 +823,7 @@ def test_blocks_join_to_the_whole(name):
 def test_some_of_the_events_have_the_rows_they_have_among_all(which):
     events = file_events("ttbar_v15")
     everything = values_of(events)
-    got, counts = ad.features.compute("rmm", events[which])
+    got, counts = ad.features.compute("rmm", events[which], **NUMBERS)
     assert_same(got, everything[which])
     assert len(counts) == len(got)
 
@@ -856,6 +864,7 @@ def test_a_variation_of_missing_momentum_changes_the_first_row_only():
 )  # fmt: skip
 def test_only_declared_branches_are_read(name, options):
     log = []
+    options = {**NUMBERS, **options}
     ad.features.compute(name, file_events("ttbar_v15", access_log=log), **options)
     feature = FEATURES[name]
     (declared,) = feature.reads("FatJet", feature.resolve(options))
@@ -966,15 +975,16 @@ def test_presets_and_conventions_stand_in_the_key():
 CHANGES = {
     "jet_pt_min": 25.0, "jet_eta_max": 2.5, "jet_cuts": ("mass>2",), "muon_pt_min": 25.0, "muon_eta_max": 2.5,
     "muon_cuts": ("tightId",), "electron_pt_min": 25.0, "electron_eta_max": 2.5, "electron_cuts": (), "photon_pt_min": 25.0,
-    "photon_eta_max": 2.5, "photon_cuts": (), "btag": "btagDeepFlavB", "btag_min": 0.3, "cleaning": 0.2, "met": "PFMET",
-    "met_min": 0.0, "preset": "T5N10", "slots": (10, 10, 5, 5, 4), "drop_masses": False, "sqrt_s": 13000.0, "C": 1.0,
+    "photon_eta_max": 2.5, "photon_cuts": (), "btag": "btagDeepFlavB", "btag_min": 0.3, "btag_point": "loose",
+    "cleaning": 0.2, "met": "PFMET", "met_min": 0.0, "preset": "T5N10", "slots": (10, 10, 5, 5, 4), "drop_masses": False, "sqrt_s": 13000.0, "C": 1.0,
     "convention": "seed",
 }  # fmt: skip
 
 
 def test_every_option_makes_another_input():
-    assert set(CHANGES) == set(RMMOptions.model_fields)
-    keys = [FEATURES["rmm"].key({name: value}) for name, value in CHANGES.items()]
+    assert set(CHANGES) == set(rmm_module.RMMOptions.model_fields)
+    also = {"btag_min": {"btag": "btagUParTAK4B"}}  # a number belongs to one tagger
+    keys = [FEATURES["rmm"].key({name: value, **also.get(name, {})}) for name, value in CHANGES.items()]
     assert len({*keys, "rmm"}) == len(CHANGES) + 1
 
 
@@ -983,7 +993,7 @@ def test_a_card_keeps_its_options_and_another_choice_is_another_input(name):
     spec, default = feature_spec("rmm", {name: CHANGES[name]}), feature_spec("rmm")
     again = InputSpec.model_validate_json(InputSpec(features=(spec,)).model_dump_json())
     assert again.features[0].key == spec.key != default.key
-    assert FEATURES["rmm"].resolve(again.features[0].options) == RMMOptions(**{name: CHANGES[name]})
+    assert FEATURES["rmm"].resolve(again.features[0].options) == rmm_module.RMMOptions(**{name: CHANGES[name]})
     assert set(again.columns).isdisjoint(InputSpec(features=(default,)).columns)
 
 
@@ -1060,9 +1070,9 @@ def test_a_tagger_streams_blocks_into_the_network(asked, monkeypatch, model_file
 def test_the_matrix_of_the_search_is_never_dense_for_more_than_a_block(asked, model_file):
     tagger = ad.Tagger(model_file)
     tagger.card = tagger.card.model_copy(
-        update={"level": "event", "inputs": (InputSpec(features=(feature_spec("rmm"),)),)}
+        update={"level": "event", "inputs": (InputSpec(features=(feature_spec("rmm", NUMBERS),)),)}
     )
-    tagger._features = {"features": [("rmm", ad.features.get("rmm").resolve({}).model_dump_json())]}
+    tagger._features = {"features": [("rmm", ad.features.get("rmm").resolve(NUMBERS).model_dump_json())]}
     scored = []
     tagger.scorer = SimpleNamespace(
         batch=1024,

@@ -258,7 +258,7 @@ def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_
         ({"files": files, "metadata": {"is_mc": True, "isMC": False}}, "contradict"),
         ({"files": files, "metadata": [1]}, "metadata must be keys and values"),
         ({"files": files, "metadata": {"is_mc": True, "xsec": "abc"}}, "xsec is 'abc'"),
-        ({"files": {next(iter(files)): {"steps": []}}}, "has no tree name"),
+        ({"files": {next(iter(files)): {"object_path": ""}}}, "has no tree name"),
     ):
         with pytest.raises(ConfigError, match=match):
             search({"svj": entry}, model_file, tmp_path)

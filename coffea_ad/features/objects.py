@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from coffea_ad.campaigns import ENERGY_BRANCH, TAGGERS, WorkingPoint, b_tag
 from coffea_ad.features.base import NonNegative, Options
 from coffea_ad.features.clustering import Floats, Ints, are_finite, wrap
 from coffea_ad.features.jit import kernel
 from coffea_ad.nanoaod import Objects, event_columns, flat_columns
 
-__all__ = ["KINDS", "AllObjectOptions", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "select_objects"]
+__all__ = [
+    "KINDS", "AllObjectOptions", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "object_ways", "select_objects",
+]  # fmt: skip
 
 KINDS = ("jet", "bjet", "muon", "electron", "photon")
 """Kinds of objects, in the order of the slots."""
@@ -47,10 +50,11 @@ Cuts = Annotated[tuple[str, ...], AfterValidator(_checked)]
 
 
 _Eta = Annotated[float, Field(strict=True, ge=0, le=10)]
+_NO_CUT = {"pt_min": 0.0, "eta_max": 10.0, "cuts": (), "cleaning": 0.0, "met_min": 0.0}  # what lets every object pass
 
 
 class ObjectOptions(Options):
-    """Which jets, muons and electrons count; all of it stands in the card.
+    """Which jets, muons and electrons count; all of it stands in the card. A cut that is null is none.
 
     Attributes
     ----------
@@ -76,6 +80,14 @@ class ObjectOptions(Options):
     met: Literal["PuppiMET", "PFMET", "MET"] = "PuppiMET"
     met_min: NonNegative = 30.0
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _off(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            return value
+        name = str(info.field_name)
+        return next((off for end, off in _NO_CUT.items() if name.endswith(end)), value)
+
     def cuts(self, collection: str) -> list[tuple[str, str | None, float]]:
         """Return the parsed cuts on a collection: branch, comparison or None, number."""
         return [_parsed(cut) for cut in getattr(self, f"{collection.lower()}_cuts")]
@@ -88,16 +100,25 @@ class AllObjectOptions(ObjectOptions):
     ----------
     photon_pt_min, photon_eta_max, photon_cuts
         As for the others.
-    btag, btag_min : str, float
-        Tagger and working point of b jets. The default is the medium working point of UParT for 2024; other campaigns
-        have others.
+    btag, btag_min : str, float, optional
+        Branch of the b tagger, and the number above which a jet is a b jet. By default both are those of the events'
+        campaign, by `coffea_ad.campaigns`.
+    btag_point : "loose", "medium" or "tight"
+        The campaign's working point, where there is no `btag_min`.
     """
 
     photon_pt_min: NonNegative = 30.0
     photon_eta_max: _Eta = 2.4
     photon_cuts: Cuts = ("mvaID_WP90",)
-    btag: str = "btagUParTAK4B"
-    btag_min: NonNegative = 0.1272
+    btag: str | None = None
+    btag_min: NonNegative | None = None
+    btag_point: WorkingPoint = "medium"
+
+    @model_validator(mode="after")
+    def _number_of_a_tagger(self) -> AllObjectOptions:
+        if self.btag_min is not None and self.btag is None:
+            raise ValueError("btag_min belongs to one tagger: name its branch with btag")
+        return self
 
 
 _COLLECTIONS = {"Muon": "muon", "Electron": "electron", "Photon": "photon", "Jet": "jet"}
@@ -110,21 +131,54 @@ def _used(slots: tuple[int, ...]) -> dict[str, int]:
     return {name: of_kind[kind] for name, kind in _COLLECTIONS.items() if of_kind[kind] > 0}
 
 
-def _fields(collection: str, options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
-    more = ("mass", *_tagger(options, slots)) if collection == "Jet" else ()
+def _fields(collection: str, options: ObjectOptions, tagger: Iterable[str] = ()) -> tuple[str, ...]:
+    more = ("mass", *tagger) if collection == "Jet" else ()
     cut = (field for field, _, _ in options.cuts(collection))
     return tuple(dict.fromkeys(("pt", "eta", "phi", *more, *cut)))
 
 
-def _tagger(options: ObjectOptions, slots: tuple[int, ...]) -> dict[str, float]:
-    """Return the branch of the b tagger and its working point, if there are slots for b jets."""
-    return {options.btag: options.btag_min} if slots[1] > 0 and isinstance(options, AllObjectOptions) else {}
+def _tagger(events: Any, options: ObjectOptions, slots: tuple[int, ...]) -> dict[str, float]:
+    """Return the branch of the b tagger and its working point for these events, if there are slots for b jets."""
+    if slots[1] == 0 or not isinstance(options, AllObjectOptions):
+        return {}
+    tagger = b_tag(events, options.btag, options.btag_min, options.btag_point)
+    return {tagger.branch: tagger.threshold}
 
 
 def object_branches(options: ObjectOptions, slots: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the branches that `select_objects` reads."""
-    objects = [f"{name}_{field}" for name in _used(slots) for field in _fields(name, options, slots)]
+    """Return the branches that `select_objects` reads of every file, all but the b tagger that depends on the campaign."""
+    asked = (options.btag,) if slots[1] > 0 and isinstance(options, AllObjectOptions) and options.btag else ()
+    objects = [f"{name}_{field}" for name in _used(slots) for field in _fields(name, options, asked)]
     return (*objects, f"{options.met}_pt", f"{options.met}_phi")
+
+
+def object_ways(
+    options: ObjectOptions, slots: tuple[int, ...], *, more: Iterable[str] = (), energy: bool = False
+) -> tuple[tuple[str, ...], ...]:
+    """Return the alternatives of branches of which `select_objects` needs one.
+
+    Parameters
+    ----------
+    options, slots
+        As for `select_objects`.
+    more : iterable of str
+        Further branches, which are needed in any case.
+    energy : bool
+        The centre-of-mass energy is asked of the file as well.
+
+    Examples
+    --------
+    >>> [way[-1] for way in object_ways(AllObjectOptions(), (1, 1, 0, 0, 0))][:3]
+    ['Jet_btagUParTAK4B', 'Jet_btagDeepFlavB', 'Jet_btagPNetB']
+    """
+    base = tuple(dict.fromkeys((*object_branches(options, slots), *more)))
+    by_campaign = slots[1] > 0 and isinstance(options, AllObjectOptions) and options.btag_min is None
+    ways = [base]
+    if by_campaign and isinstance(options, AllObjectOptions) and options.btag is None:
+        ways = [(*base, f"Jet_{tagger}") for tagger in TAGGERS]
+    # a file of our own simulation tells what it is; others do without
+    told = [(*way, ENERGY_BRANCH) for way in ways[:1]] if by_campaign or energy else []
+    return (*ways, *told)
 
 
 @dataclass(frozen=True)
@@ -248,26 +302,28 @@ def select_objects(objects: Objects, options: ObjectOptions, slots: tuple[int, .
     Raises
     ------
     MissingBranch, BadFile
+    ConfigError
+        The b jets are those of the campaign, and it is not known.
     """
     events, n = objects.array, len(objects)
     used = _used(slots)
+    tagger = _tagger(events, options, slots)
     offsets = np.zeros((len(_COLLECTIONS), n + 1), np.int64)
     parts: dict[str, list[npt.NDArray[Any]]] = {k: [] for k in ("pt", "eta", "phi", "mass", "keep", "is_b")}
     first = 0
     for c, name in enumerate(_COLLECTIONS):
         if name in used:
-            starts, columns = flat_columns(events, name, _fields(name, options, slots))
+            starts, columns = flat_columns(events, name, _fields(name, options, tagger))
             offsets[c] = first + starts
             first += int(starts[-1])
             size = len(columns["pt"])
             known = {"Muon": _MUON_MASS, "Electron": _ELECTRON_MASS}.get(name, 0.0)
             columns.setdefault("mass", np.full(size, known))
-            tagger = _tagger(options, slots) if name == "Jet" else {}
             tagged = np.zeros(size, bool)
-            for branch, working_point in tagger.items():
-                tagged = columns[branch] > working_point
+            for branch, threshold in tagger.items() if name == "Jet" else ():
+                tagged = columns[branch] > threshold
             good, kinematics = _good(columns, options, name)
-            judged = [f for f, compare, _ in options.cuts(name) if compare] + list(tagger)
+            judged = [f for f, compare, _ in options.cuts(name) if compare] + (list(tagger) if name == "Jet" else [])
             for field in judged:  # an object that would count, if only its number were one, makes its event undefined
                 columns["mass"] = np.where(kinematics & ~np.isfinite(columns[field]), np.nan, columns["mass"])
             for k in ("pt", "eta", "phi", "mass"):

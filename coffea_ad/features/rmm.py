@@ -23,13 +23,26 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from coffea_ad.campaigns import centre_of_mass_energy
+from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column, Feature, Positive, Rows
 from coffea_ad.features.clustering import Floats, Ints
 from coffea_ad.features.jit import kernel, subroutine
-from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_branches, select_objects
+from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
 
-__all__ = ["PRESETS", "RMM", "SHORT", "RMMOptions", "Slots", "cell_names", "matrix", "rmm_reads", "rmm_rows"]
+__all__ = [
+    "PRESETS",
+    "RMM",
+    "SHORT",
+    "RMMOptions",
+    "Slots",
+    "at_energy",
+    "cell_names",
+    "matrix",
+    "rmm_reads",
+    "rmm_rows",
+]
 
 Slots = tuple[int, int, int, int, int]
 
@@ -55,7 +68,8 @@ class RMMOptions(AllObjectOptions):
         Instead of the preset's. 0 leaves a kind out; without slots for b jets they count as light jets.
     drop_masses : bool, optional
         Leave out the masses of pairs of leading objects with a jet or b jet; the preset's choice by default.
-    sqrt_s : float, GeV
+    sqrt_s : float, GeV, optional
+        Centre-of-mass energy. By default that of the events' dataset, by `coffea_ad.campaigns`.
     C : float
         Weight of the cells of angles.
     convention : "map2rmm" or "seed"
@@ -65,7 +79,7 @@ class RMMOptions(AllObjectOptions):
     preset: Literal["ATLAS", "T5N10"] = "ATLAS"
     slots: tuple[_Count, _Count, _Count, _Count, _Count] | None = None
     drop_masses: bool | None = None
-    sqrt_s: Positive = 13600.0
+    sqrt_s: Positive | None = None
     C: Positive = 0.15
     convention: Literal["map2rmm", "seed"] = "map2rmm"
 
@@ -264,6 +278,7 @@ def rmm_rows(events: SelectedObjects, start: int, stop: int, options: RMMOptions
     events : SelectedObjects
     start, stop : int
     options : RMMOptions
+        With a number for `sqrt_s`.
 
     Returns
     -------
@@ -280,6 +295,8 @@ def rmm_rows(events: SelectedObjects, start: int, stop: int, options: RMMOptions
     offsets = events.offsets[start : stop + 1]
     if np.diff(offsets).max(initial=0) > _TILE:
         raise ValueError(f"rmm: an event has more than {_TILE} objects")
+    if options.sqrt_s is None:
+        raise ConfigError("rmm: the matrix of selected objects needs a number for sqrt_s (GeV)")
     out = np.empty((stop - start, len(names)), np.float32)
     _fill(
         offsets, events.kind, events.rank, events.pt, events.eta, events.phi, events.mass, events.met[start:stop],
@@ -295,11 +312,23 @@ def _columns(options: RMMOptions) -> tuple[Column, ...]:
 
 def rmm_reads(_: str, options: RMMOptions) -> tuple[tuple[str, ...], ...]:
     """Return the branches that the matrix needs."""
-    return (object_branches(options, options.shape),)
+    return object_ways(options, options.shape, energy=options.sqrt_s is None)
+
+
+def at_energy(objects: Objects, options: RMMOptions) -> RMMOptions:
+    """Return the options with the centre-of-mass energy of these events.
+
+    Raises
+    ------
+    ConfigError
+        It is not known.
+    """
+    return options.model_copy(update={"sqrt_s": centre_of_mass_energy(objects.array, options.sqrt_s)})
 
 
 def _rows(objects: Objects, options: RMMOptions) -> Rows:
     events = select_objects(objects, options, options.shape)
+    options = at_energy(objects, options)
     return lambda start, stop: rmm_rows(events, start, stop, options)
 
 

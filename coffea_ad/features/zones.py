@@ -13,7 +13,7 @@ from coffea_ad.features.base import Column, Feature, Rows
 from coffea_ad.features.clustering import Ints
 from coffea_ad.features.jit import kernel
 from coffea_ad.features.objects import KINDS, select_objects
-from coffea_ad.features.rmm import SHORT, RMMOptions, Slots, rmm_reads, rmm_rows
+from coffea_ad.features.rmm import SHORT, RMMOptions, Slots, at_energy, rmm_reads, rmm_rows
 from coffea_ad.nanoaod import Objects
 
 __all__ = ["RMM_ZONES", "ZoneOptions"]
@@ -77,7 +77,7 @@ def _add_up(cells: npt.NDArray[np.float32], zone: Ints, square: bool, out: npt.N
 def _zone_rows(objects: Objects, options: ZoneOptions) -> Rows:
     events = select_objects(objects, options, options.shape)
     zone, square = _zones(options.shape)[0].ravel(), options.norm == "frobenius"
-    whole = options.model_copy(update={"drop_masses": False})
+    whole = at_energy(objects, options).model_copy(update={"drop_masses": False})
 
     def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
         out = np.empty((stop - start, len(_zones(options.shape)[1])), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +13,17 @@ import yaml
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.filesets import load_fileset
+from coffea_ad.filesets.metadata import settled_metadata
+from coffea_ad.filesets.names import DAS_NAME, dataset_name, file_and_tree
 from coffea_ad.filesets.sources import absolute, expand_source
-from coffea_ad.weights import cross_section, settled
+from coffea_ad.weights import cross_section
 
 __all__ = ["build_fileset", "parse_metadata", "refuse_output", "write_fileset"]
 
 # coffea gives these to the metadata of a chunk itself, and stops where a user has done so
 _RESERVED = {"dataset", "filename", "treename", "metadata", "entrystart", "entrystop", "fileuuid", "numentries", "uuid",
              "clusters", "preload"}  # fmt: skip
-_SPELLINGS = ({"is_mc", "isMC"}, {"xsec", "cross_section"})
+_SPELLINGS = ({"is_mc", "isMC"}, {"xsec", "cross_section"}, {"sqrt_s", "ecm", "eCM"})
 
 
 def build_fileset(
@@ -35,7 +38,7 @@ def build_fileset(
     Parameters
     ----------
     sources : {dataset: sources}
-        Each a glob, a folder, `@list.txt`, a file, or an address such as root://….
+        Each a glob, a folder, `@list.txt`, a file, or an address such as root://…. A dataset may have its name in DAS.
     metadata : {dataset: {key: value}}
         `xsec` in pb, `is_mc`, and others of one's own. They win over those of existing filesets.
     tree : str
@@ -46,7 +49,7 @@ def build_fileset(
     Returns
     -------
     {dataset: {"files": {path: tree}, "metadata": {…}}}
-        Sorted, with absolute paths.
+        Sorted, with absolute paths, in the form of `load_fileset`.
 
     Raises
     ------
@@ -59,14 +62,15 @@ def build_fileset(
     >>> [Path(path).name for path in fileset["svj"]["files"]], fileset["svj"]["metadata"]
     (['svj_v15.root'], {'is_mc': True, 'xsec': 1.2})
     """
-    files: dict[str, dict[str, str]] = defaultdict(dict)
+    files: dict[str, dict[str, Any]] = defaultdict(dict)
     described: dict[str, dict[str, Any]] = defaultdict(dict)
     places: dict[str, list[str]] = defaultdict(list)
     for dataset, path, name in _all_files(sources, tree, existing, described):
         files[dataset][path] = name
         places[path].append(dataset)
     _refuse_duplicates(places)
-    for dataset, new in (metadata or {}).items():
+    for name, new in (metadata or {}).items():
+        dataset = dataset_name(name)[0]
         if dataset not in files:
             raise ConfigError("metadata: " + unknown_text("dataset", dataset, files))
         for key, value in new.items():
@@ -85,7 +89,7 @@ def _all_files(
     tree: str,
     existing: Sequence[str | Path | Mapping[str, Any]],
     described: dict[str, dict[str, Any]],
-) -> Iterable[tuple[str, str, str]]:
+) -> Iterable[tuple[str, str, Any]]:
     """Give (dataset, path, tree) of every file, and gather the metadata of existing filesets."""
     for old in existing:
         for dataset, entry in load_fileset(old).items():
@@ -94,15 +98,19 @@ def _all_files(
                     both = f"{described[dataset][key]!r} and {value!r}"
                     raise ConfigError(f"dataset {dataset}: {key} is {both} in two filesets")
             for path, name in entry["files"].items():
-                yield dataset, absolute(path), name
-    for dataset, given in sources.items():
+                steps = entry.get("steps", {}).get(path)
+                yield dataset, absolute(path), name if steps is None else {"object_path": name, "steps": steps}
+    for key, given in sources.items():
+        dataset, das = dataset_name(key)
+        if das is not None:
+            described[dataset][DAS_NAME] = das
         if isinstance(given, str):
             raise ConfigError(f"dataset {dataset}: its sources are a list, not one text")
         if not given:
             raise ConfigError(f"dataset {dataset}: no files are given for it")
         for source in given:
             for path in expand_source(source):
-                yield dataset, path, tree
+                yield dataset, *file_and_tree(dataset, path, tree)
 
 
 def _refuse_duplicates(places: Mapping[str, Sequence[str]]) -> None:
@@ -121,7 +129,7 @@ def _refuse_metadata(dataset: str, metadata: Mapping[str, Any]) -> None:
     reserved = sorted(_RESERVED & metadata.keys())
     if reserved:
         raise ConfigError(f"dataset {dataset}: coffea sets {', '.join(reserved)} itself; take another key")
-    settled(dataset, metadata)
+    settled_metadata(dataset, metadata)
 
 
 def parse_metadata(
@@ -188,7 +196,7 @@ def refuse_output(path: str | Path, *, force: bool = False) -> None:
 
 
 def write_fileset(fileset: Mapping[str, Any], path: str | Path, *, force: bool = False) -> None:
-    """Write a fileset in one step, so that there is never half of one.
+    """Write a fileset in one step, so that there is never half of one; `.gz` compresses it.
 
     Parameters
     ----------
@@ -204,9 +212,17 @@ def write_fileset(fileset: Mapping[str, Any], path: str | Path, *, force: bool =
     """
     refuse_output(path, force=force)
     try:
-        text = json.dumps(fileset, indent=1, allow_nan=False)
+        text = json.dumps({d: _with_steps(entry) for d, entry in fileset.items()}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: metadata that JSON does not have ({error})") from None
     temporary = Path(path).with_name(Path(path).name + ".part")
-    temporary.write_text(text + "\n")
+    data = (text + "\n").encode()
+    temporary.write_bytes(gzip.compress(data) if Path(path).suffix == ".gz" else data)
     temporary.replace(path)
+
+
+def _with_steps(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dataset in coffea's form, where steps stand with their file."""
+    steps = entry.get("steps", {})
+    files = {p: {"object_path": tree, "steps": steps[p]} if p in steps else tree for p, tree in entry["files"].items()}
+    return {**{k: v for k, v in entry.items() if k != "steps"}, "files": files}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from uproot.reading import ReadOnlyFile
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.progress import progress
-from coffea_ad.reading import runs_total
+from coffea_ad.reading import runs_total, simulation_record
 
 __all__ = ["InspectedFile", "inspect_files", "require_filesystem"]
 
@@ -28,8 +28,9 @@ _HEADER = 403  # bytes that uproot asks for first; no ROOT file is shorter
 class InspectedFile:
     """What opening one file showed.
 
-    `size` is None where a server gives none, `generated` is genEventCount of all of `Runs` where it is there, and
-    `problems` are the causes, one sentence each, why the file cannot be used.
+    `size` is None where a server gives none, `generated` is genEventCount of all of `Runs` where it is there, `simulated` is
+    what a file of `coffea-ad simulate` says of how it was made, and `problems` are the causes, one sentence each, why the
+    file cannot be used.
     """
 
     events: int = 0
@@ -38,6 +39,7 @@ class InspectedFile:
     branches: frozenset[str] = frozenset()
     layout: str = ""
     generated: int | None = None
+    simulated: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -119,6 +121,7 @@ def _inspect(path: str, tree: str, known: dict[frozenset[str], frozenset[str]]) 
                 problems.append(f"there is no branch {' and no '.join(lacking)}, by which events are told apart")
             generated = runs_total(directory, "genEventCount")
             seen["generated"] = None if generated is None else int(generated)
+            seen["simulated"] = simulation_record(directory)
     except uproot.exceptions.KeyInFileError:
         problems = problems or [f"there is no tree {tree!r}"]  # of a cut file the cut says more
     except Exception as error:  # noqa: BLE001  a damaged file makes uproot raise anything, and must not hide the others

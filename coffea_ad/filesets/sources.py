@@ -10,11 +10,12 @@ from pathlib import Path
 import fsspec  # through it uproot reads everything that is not a local file
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.filesets import is_fileset
 from coffea_ad.filesets.inspection import require_filesystem
+from coffea_ad.filesets.names import dataset_name, is_das_name, split_object
 
 __all__ = ["absolute", "expand_source", "parse_sources"]
 
-_NAME = re.compile(r"\w[\w.+-]*")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -35,13 +36,12 @@ def parse_sources(words: Iterable[str]) -> tuple[list[str], dict[str, list[str]]
     for word in words:
         head, equals, source = word.partition("=")
         # what the shell made of a glob may have = in its path
-        is_path = not equals or "/" in head or (name is not None and Path(word).exists())
+        is_path = not equals or ("/" in head and not is_das_name(head)) or (name is not None and Path(word).exists())
         if not is_path:
-            if not _NAME.fullmatch(head):
-                raise ConfigError(f"dataset {head!r}: its name becomes a folder; use letters, digits and . _ + - only")
+            dataset_name(head)
             name = head
             sources.setdefault(name, []).extend([source] if source else [])
-        elif not equals and word.endswith(".json"):
+        elif not equals and is_fileset(word):
             existing.append(word)
         elif name is None:
             raise ConfigError(f"{word}: say to which dataset it belongs, as in NAME={word}")
@@ -85,7 +85,12 @@ def expand_source(source: str) -> list[str]:
 
 
 def _found(source: str, folder: Path) -> list[str]:
-    """Expand a glob, a folder, a file or an address; relative paths start at `folder`."""
+    """Expand a glob, a folder, a file or an address, with or without `:tree`; relative paths start at `folder`."""
+    place, tree = split_object(source)
+    return _expanded(place, folder) if tree is None else [f"{path}:{tree}" for path in _expanded(place, folder)]
+
+
+def _expanded(source: str, folder: Path) -> list[str]:
     if _ADDRESS.match(source) and not source.startswith("file://"):
         return _remote(source)
     try:
@@ -93,8 +98,8 @@ def _found(source: str, folder: Path) -> list[str]:
         path = folder / given
         is_glob = any(c in source for c in "*?[") and not path.exists()
         if not (is_glob or path.is_dir()):
-            if path.suffix in (".json", ".txt"):
-                what = "a fileset takes no NAME=" if path.suffix == ".json" else f"a list is given as @{source}"
+            if is_fileset(source) or path.suffix == ".txt":
+                what = "a fileset takes no NAME=" if is_fileset(source) else f"a list is given as @{source}"
                 raise ConfigError(f"{source}: this is no ROOT file; {what}")
             return [absolute(path)]
         # a ** meets a folder and its files: within one glob that is one file

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 
+from coffea_ad.campaigns import campaign_of, energy_in, told_by
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.inspection import InspectedFile, inspect_files
@@ -58,6 +59,20 @@ def validate_fileset(source: str | Path | Fileset, *, workers: int = 8) -> list[
     """
     fileset = load_fileset(source)
     return findings_of(fileset, inspect_files(fileset, workers=workers))
+
+
+def _told(files: Iterable[InspectedFile]) -> dict[str, Any]:
+    """Return the metadata that the files of a dataset tell of themselves, where all are of one simulation of ours."""
+    full = [file for file in files if file.events > 0]
+    if not full or not all(file.simulated for file in full):
+        return {}
+    told = [told_by(file.simulated) for file in full]
+    common = {k: v for k, v in told[0].items() if k != "xsec" and all(t.get(k) == v for t in told)}
+    alike = {(str(f.simulated.get("process")), str(f.simulated.get("parameters"))) for f in full}
+    if len(alike) == 1 and all("xsec" in t for t in told):  # estimates of one cross-section
+        events = sum(file.events for file in full)
+        common["xsec"] = sum(t["xsec"] * file.events for t, file in zip(told, full, strict=True)) / events
+    return common
 
 
 def findings_of(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> list[Finding]:
@@ -117,8 +132,19 @@ def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iter
     elif said is False and kind:
         yield "data by its metadata, but genWeight is there"
     kind = kind if said is None else said
+    told = _told(files.values())
     if kind and not has_cross_section(entry["metadata"]):
-        yield "simulation without xsec (pb), which normalised histograms need"
+        if "xsec" in told:
+            yield f"xsec of {told['xsec']:.5g} pb is taken over from its files"
+        elif "signal" in told:
+            yield "simulated signal without xsec (pb): the generator's number means nothing for it, so give one"
+        else:
+            yield "simulation without xsec (pb), which normalised histograms need"
+    yield from _clashes(entry["metadata"], told)
+    steps = entry.get("steps", {})
+    if steps:
+        selected = sum(stop - start for path, ranges in steps.items() if path in files for start, stop in ranges)
+        yield f"read in part, as its steps say: {selected} events of {_files(len(steps))} with steps"
     counted = [file for file in files.values() if file.generated is not None]
     if kind and any(file.generated != file.events for file in counted):
         generated, held = sum(file.generated or 0 for file in counted), sum(file.events for file in counted)
@@ -132,6 +158,14 @@ def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iter
     unsized = sum(file.size is None for file in files.values())
     if unsized:
         yield f"for {_files(unsized)} the server gives no size, so a cut would not have been found"
+
+
+def _clashes(metadata: Mapping[str, Any], told: Mapping[str, Any]) -> Iterable[str]:
+    """Say where metadata and what files tell of themselves cannot both be right."""
+    if "sqrt_s" in told and energy_in(metadata) not in (None, told["sqrt_s"]):
+        yield f"√s is {energy_in(metadata):g} GeV by its metadata and {told['sqrt_s']:g} GeV by its files"
+    if "campaign" in told and campaign_of(metadata) not in (None, told["campaign"]):
+        yield f"its campaign is {campaign_of(metadata)} by its metadata, but its files were made by coffea-ad simulate"
 
 
 def _differences(kinds: list[tuple[frozenset[str], int]]) -> str:
@@ -158,13 +192,18 @@ def _some(names: Iterable[str]) -> str:
 
 
 def with_kinds(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> dict[str, dict[str, Any]]:
-    """Return the fileset with `is_mc` set from genWeight, where it is not said and the files agree."""
+    """Return the fileset with what its files tell and its metadata do not say.
+
+    That is `is_mc` from genWeight, where the files agree, and what files of `coffea-ad simulate` tell of themselves: campaign,
+    √s, whether they are a signal, and else their cross-section.
+    """
     out = {}
     for dataset, entry in fileset.items():
         files = inspected.get(dataset, {})
-        kind = _kind([files[path] for path in entry["files"] if path in files and not files[path].problems])
+        good = [files[path] for path in entry["files"] if path in files and not files[path].problems]
+        kind = _kind(good)
         new = {} if kind is None or _said(entry) is not None else {"is_mc": kind}
-        out[dataset] = {**entry, "metadata": {**new, **entry["metadata"]}}
+        out[dataset] = {**entry, "metadata": {**new, **_told(good), **entry["metadata"]}}
     return out
 
 
@@ -180,6 +219,8 @@ def without_bad_files(fileset: Fileset, findings: Iterable[Finding]) -> dict[str
     out = {}
     for dataset, entry in fileset.items():
         out[dataset] = {**entry, "files": {p: t for p, t in entry["files"].items() if (dataset, p) not in bad}}
+        if "steps" in entry:
+            out[dataset]["steps"] = {p: s for p, s in entry["steps"].items() if (dataset, p) not in bad}
         if not out[dataset]["files"]:
             raise ConfigError(f"dataset {dataset}: no good file is left")
     return out
@@ -189,13 +230,15 @@ def summary(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile
     """Return one row per dataset: name, files, events, kind, cross-section, layout, size; "?" for what is not known."""
     rows: list[tuple[str, ...]] = []
     for dataset, entry in fileset.items():
-        files = [f for path, f in inspected.get(dataset, {}).items() if path in entry["files"] and not f.problems]
+        good = {p: f for p, f in inspected.get(dataset, {}).items() if p in entry["files"] and not f.problems}
+        files, steps = list(good.values()), entry.get("steps", {})
+        events = sum(sum(b - a for a, b in steps[p]) if p in steps else f.events for p, f in good.items())
         sizes = [f.size for f in files if f.size is not None]
         metadata = entry["metadata"]
         rows.append((
             dataset,
             str(len(entry["files"])),
-            str(sum(f.events for f in files)) if files else "?",
+            str(events) if files else "?",
             {True: "simulation", False: "data", None: "?"}[_said(entry)],
             f"{cross_section(dataset, metadata):g} pb" if has_cross_section(metadata) else "",
             ", ".join(sorted({f.layout for f in files if f.events > 0})) or "?",

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn
@@ -26,6 +26,7 @@ from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad import files
+from coffea_ad.campaigns import conventions
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
 from coffea_ad.monitoring import monitoring
@@ -133,8 +134,23 @@ def checked(out: Any, dataset: str) -> dict[str, float]:
     return {k: float(v) for k, v in sums.items()}
 
 
+class FileItem(FileMeta):
+    """coffea's file, whose own hash takes names in ASCII only."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        """Return a hash of any name."""
+        return hash((self.dataset, self.filename, self.treename))
+
+
 class Runner(coffea_processor.Runner):
     """coffea's Runner, with another way to open files and to process a chunk."""
+
+    @staticmethod
+    def _normalize_fileset(fileset: Any, treename: Any) -> Iterator[FileItem]:
+        for f in coffea_processor.Runner._normalize_fileset(fileset, treename):  # noqa: SLF001
+            yield FileItem(f.dataset, f.filename, f.treename, f.metadata, f.preload)
 
     @staticmethod
     def metadata_fetcher_root(
@@ -170,7 +186,7 @@ class Runner(coffea_processor.Runner):
                 if not attempt:
                     break
         metadata = {**(item.metadata or {}), **facts}
-        return set_accumulator([FileMeta(item.dataset, path, item.treename, metadata)])
+        return set_accumulator([FileItem(item.dataset, path, item.treename, metadata)])
 
 
 class OpenFileRunner(Runner):
@@ -268,15 +284,16 @@ class _Chunk:
         before = source.num_requested_bytes
         wanted = self.guarded.wanted.of(names) if self.guarded.wanted is not None else None
         again: dict[str, Any] = {}
+        said: set[str] = set()
         try:
-            out, seen, columns, ids = self._attempt(opened, wanted)
+            out, seen, columns, ids = self._attempt(opened, wanted, said)
         except Unreadable:
             raise
         except Exception as error:  # noqa: BLE001  raised again, or found to be right
             if wanted is None or len(wanted) == len(names):
                 self._blame(error)
             try:  # it may miss a branch that it has not declared
-                out, seen, columns, ids = self._attempt(opened, None)
+                out, seen, columns, ids = self._attempt(opened, None, said)
             except Unreadable:
                 raise
             except Exception as really:  # noqa: BLE001  raised again
@@ -294,6 +311,7 @@ class _Chunk:
             "files": {dataset: {filename: {"events": len(self.item), **sums}}},
             "inputs": {dataset: seen},
             **ids,
+            "conventions": {dataset: said},
             **again,
             "metrics": {
                 "bytesread": source.num_requested_bytes - before,
@@ -324,7 +342,7 @@ class _Chunk:
         return opened, names
 
     def _attempt(
-        self, opened: Open, wanted: frozenset[str] | None
+        self, opened: Open, wanted: frozenset[str] | None, said: set[str]
     ) -> tuple[Any, dict[str, Any], set[str], dict[str, Any]]:
         item = self.item
         options = {"preload": item.preload, "buffer_cache": self.cache_function()}
@@ -332,7 +350,7 @@ class _Chunk:
         ids: dict[str, Any] = {}
         repeated = np.asarray(self.metadata.get(REPEATED, ()), np.int64) - item.entrystart
         remaining = events if not len(repeated) else events[~np.isin(np.arange(len(item)), repeated)]
-        with monitoring() as seen:
+        with monitoring() as seen, conventions(said):
             try:
                 out = self.guarded.process(remaining)
             except (BadFile, MissingBranch, NotWritten) as error:

@@ -246,4 +246,7 @@ def left_over(
             facts[dataset, path] = {"numentries": file["events"], **file}
         if files:
             fileset[dataset] = {"files": files, "metadata": entry["metadata"]}
+            steps = {path: entry["files"][path]["steps"] for path in files if "steps" in entry["files"][path]}
+            if steps:
+                fileset[dataset]["steps"] = steps
     return fileset, given, facts

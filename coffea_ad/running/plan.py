@@ -26,6 +26,7 @@ from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
+from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import not_applied
 from coffea_ad.weights import cross_section
 
@@ -55,7 +56,9 @@ def _executor(kind: Executor, workers: int, cluster: ClusterConfig | Any) -> Ite
         raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
 
 
-def _open(runner: Any, fileset: Fileset, retries: int) -> tuple[list[WorkItem], dict[tuple[str, str], dict[str, Any]]]:
+def _open(
+    runner: Any, fileset: Fileset, retries: int, notes: list[str]
+) -> tuple[list[WorkItem], dict[tuple[str, str], dict[str, Any]]]:
     """Open all files on the workers; return the chunks, and what was found of each file."""
     try:
         chunks = list(runner.preprocess(fileset, uproot_options={"retries": retries}))
@@ -68,6 +71,8 @@ def _open(runner: Any, fileset: Fileset, retries: int) -> tuple[list[WorkItem], 
             weighted = [f["has_weights"] for (d, _), f in facts.items() if d == dataset and f.get("numentries")]
             if weighted:
                 entry["metadata"]["is_mc"] = all(weighted)
+    cut = {"chunksize": runner.chunksize, "limit_chunks": runner.maxchunks}
+    chunks = chunks_in_steps(chunks, fileset, facts, notes=notes, **cut)
     # facts are not the processor's business: its metadata are those of the fileset
     return [replace(c, usermeta=dict(fileset[c.dataset]["metadata"])) for c in chunks], facts
 
@@ -223,7 +228,7 @@ class Plan:
                 written = None if job.fills_histograms or output is None else files.absolute(output)
                 check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes, output=written)
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
-            chunks, found = _open(runner, _without(fileset, given), self.retries)
+            chunks, found = _open(runner, _without(fileset, given), self.retries, notes)
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
             chunks = _in_order(chunks, fileset)
             data = {dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])}
@@ -430,6 +435,11 @@ def _noticed(done: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
         notes.append(f"{done['resumed']} of {len(done['processed'])} chunks were there from an earlier run")
     if done.get("unsaved"):
         notes.append(f"chunks could not be kept as checkpoints ({min(done['unsaved'])})")
+    decided: dict[str, list[str]] = {}
+    for name, said in sorted(done.get("conventions", {}).items()):
+        for sentence in sorted(said):
+            decided.setdefault(sentence, []).append(name)
+    notes += [f"{sentence}: {', '.join(names)}" for sentence, names in decided.items()]
     for name, entry in datasets.items():
         if entry.get("undefined"):
             notes.append(

@@ -13,15 +13,18 @@ from typing import Any
 
 from coffea_ad import files
 from coffea_ad._version import __version__
+from coffea_ad.campaigns import told_by
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema, missing_branches
 from coffea_ad.reading import (
+    EVENT_IDS,
     OPEN_FILES,
     Unreadable,
     Wanted,
     build_events,
     layout,
     reason,
+    simulation_record,
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
@@ -61,9 +64,9 @@ def check_files(
     Parameters
     ----------
     fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
-        `is_mc` is filled in where it is not said.
+        `is_mc` is filled in where it is not said, and what a file of our own simulation tells of itself.
     needs : {what: alternatives}
-        Branches, as `missing_branches` takes them.
+        Branches, as `missing_branches` takes them; the event ids are needed in any case.
     notes : list of str
         Takes what was found out.
     tolerant : bool
@@ -86,6 +89,10 @@ def check_files(
         path, branches = _first_good(entry["files"], needs, tolerant=tolerant)
         if not path:
             continue  # no good file with events, from which to tell what it is; the run tells the causes
+        told = told_by(simulation_record(OPEN_FILES.get(path).file))
+        for key in ("campaign", "sqrt_s"):
+            if key in told:
+                metadata.setdefault(key, told[key])
         weighted = "genWeight" in branches
         if "is_mc" not in metadata and "isMC" not in metadata:
             metadata["is_mc"] = weighted
@@ -113,7 +120,7 @@ def _first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant:
             if not tolerant:
                 raise BadFile(reason(path, error)) from None
             continue
-        lacking = missing_branches(needs, branches)
+        lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, branches)
         if not lacking:
             return path, branches
         if not tolerant:

@@ -211,6 +211,7 @@ def per_dataset(
                 **{k: counted[path][k] for k in SUMS[1:] if k in counted.get(path, {})},
                 "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
+                **({"steps": entry["steps"][path]} if path in entry.get("steps", {}) else {}),
             }
         output = done["out"].get(dataset, {})
         numbers = encode(output) if isinstance(output, Mapping) else {}

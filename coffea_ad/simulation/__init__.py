@@ -44,14 +44,15 @@ def simulate(
     layout : "v15" or "pfnano"
         Central NanoAOD v15, or the same events under PFNano's names.
     parameters : mapping, optional
-        Parameters of the process other than its defaults.
+        Parameters of the process other than its defaults; `ecm`, the centre-of-mass energy in GeV, is one of all.
     workers : int, optional
         Processes; all cores by default.
 
     Returns
     -------
     dict
-        What also stands in the file under `simulation`: process, parameters, settings, seed, cross_section (pb), sumw.
+        What also stands in the file under `simulation`: process, parameters, settings, seed, sqrt_s (GeV), cross_section
+        (pb), sumw, and whether it is a signal. `coffea-ad fileset` takes it over.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def simulate(
     path = Path(output)
     path.parent.mkdir(parents=True, exist_ok=True)
     sizes = [min(BLOCK, n_events - start) for start in range(0, n_events, BLOCK)]
-    writer = NanoAODWriter(path, layout, seed)
+    writer = NanoAODWriter(path, layout, seed, values["ecm"])
     try:
         with (
             ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(sizes))) as pool,
@@ -94,6 +95,8 @@ def simulate(
     record = {
         "process": name,
         "title": PROCESSES[name].title,
+        "signal": PROCESSES[name].signal,
+        "sqrt_s": values["ecm"],
         "parameters": values,
         "settings": settings,
         "seed": seed,

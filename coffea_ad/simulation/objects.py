@@ -14,7 +14,7 @@ from coffea_ad.features.grooming import subjets as soft_drop_subjets
 from coffea_ad.features.substructure import substructure
 from coffea_ad.simulation.detector import Candidates
 
-__all__ = ["Table", "fat_jets", "gen_particles", "jets", "leptons", "photons", "taus", "triggers"]
+__all__ = ["Table", "b_tag_score", "fat_jets", "gen_particles", "jets", "leptons", "photons", "taus", "triggers"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -85,15 +85,37 @@ def _flavour(jet: Table, hadrons: Table, n_events: int, radius: float) -> Ints:
     return out
 
 
+def b_tag_score(flavour: Ints, rng: np.random.Generator) -> Floats:
+    """Draw b-tag scores of jets: normal in ln(s / (1 − s)), of our own making, and not on the scale of any real tagger.
+
+    Parameters
+    ----------
+    flavour : (n,) int64
+        5 for b jets, 4 for c jets.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (n,) float64
+        In (0, 1). Working points of `coffea_ad.campaigns`: 0.2789 keeps 77 % of b, 18 % of c, 1 % of light jets.
+
+    Examples
+    --------
+    >>> float((b_tag_score(np.full(100_000, 5), np.random.default_rng(1)) > 0.2789).mean().round(2))
+    0.77
+    """
+    mean = np.select([flavour == 5, flavour == 4], [0.8, -2.3], -4.3)
+    width = np.select([flavour == 5, flavour == 4], [2.4, 1.5], 1.44)
+    return np.asarray(1 / (1 + np.exp(-(mean + width * rng.standard_normal(len(flavour))))))
+
+
 def jets(c: Candidates, n_events: int, hadrons: Table, rng: np.random.Generator) -> Table:
-    """AK4 jets with pT > 15 GeV; the b-tag score is drawn so that 0.28 keeps about 77 % of b, 18 % of c, 1 % of light."""
+    """AK4 jets with pT > 15 GeV, with `b_tag_score`."""
     table, owner = _cluster(c, n_events, 0.4, 15.0)
     n = len(table["pt"])
     flavour = _flavour(table, hadrons, n_events, 0.4)
-    mean = np.select([flavour == 5, flavour == 4], [0.8, -2.3], -4.3)
-    width = np.select([flavour == 5, flavour == 4], [2.4, 1.5], 1.44)
     table["hadronFlavour"] = flavour
-    table["btag"] = 1 / (1 + np.exp(-(mean + width * rng.standard_normal(n))))
+    table["btag"] = b_tag_score(flavour, rng)
     table["nConstituents"] = np.bincount(owner[owner >= 0], minlength=n)
     return table
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from coffea_ad.errors import ConfigError, UnknownName, unknown_text
 
-__all__ = ["COMMON", "PROCESSES", "Process", "resolve"]
+__all__ = ["COMMON", "ECM", "PROCESSES", "Process", "resolve"]
+
+ECM = 13000.0
+"""Centre-of-mass energy of a process that is not given another, GeV."""
 
 COMMON = (
     "Beams:idA = 2212",
     "Beams:idB = 2212",
-    "Beams:eCM = 13000.",
     "Tune:pp = 14",
     # K_S, Λ, Σ, Ξ and Ω live long enough to reach the calorimeter, as in CMS.
     "ParticleDecays:limitTau0 = on",
@@ -49,9 +52,9 @@ class Process:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The parameters and their defaults."""
+        """The parameters and their defaults; `ecm`, GeV, is one of every process."""
         own = {name: p.default for name, p in inspect.signature(self.settings).parameters.items()}
-        return {**own, **self.presets}
+        return {**own, **self.presets, "ecm": ECM}
 
 
 def qcd(*, pthat_min: float = 170.0, bias_power: float = 4.0) -> list[str]:
@@ -204,13 +207,13 @@ def resolve(name: str, parameters: Mapping[str, Any] | None = None) -> tuple[dic
     UnknownName
         No such process.
     ConfigError
-        No such parameter.
+        No such parameter, or its value is no number.
 
     Examples
     --------
     >>> parameters, settings = resolve("svj", {"r_inv": 0.6})
-    >>> parameters["m_zprime"], parameters["r_inv"]
-    (2000.0, 0.6)
+    >>> parameters["m_zprime"], parameters["r_inv"], parameters["ecm"]
+    (2000.0, 0.6, 13000.0)
     >>> "HiddenValley:setLambda = on" in settings
     True
     """
@@ -221,5 +224,21 @@ def resolve(name: str, parameters: Mapping[str, Any] | None = None) -> tuple[dic
     for key, value in (parameters or {}).items():
         if key not in values:
             raise ConfigError(f"{name}: " + unknown_text("parameter", key, values))
-        values[key] = value
-    return values, [*COMMON, *process.settings(**values)]
+        values[key] = _checked(name, key, value, values[key])
+    ecm = values["ecm"]
+    if not 1000 <= ecm <= 1e6:
+        raise ConfigError(f"{name}: ecm is {ecm:g}, but must be the centre-of-mass energy in GeV, such as 13600")
+    own = {key: value for key, value in values.items() if key != "ecm"}
+    return values, [*COMMON, f"Beams:eCM = {ecm:.10g}", *process.settings(**own)]
+
+
+def _checked(name: str, key: str, value: Any, usual: Any) -> Any:
+    """Return a number of the kind of the default; None where the default is."""
+    if value is None and usual is None:
+        return None
+    whole = isinstance(usual, int) and not isinstance(usual, bool)
+    right = isinstance(value, int) if whole else isinstance(value, (int, float))
+    if not right or isinstance(value, bool) or not math.isfinite(value):
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(f"{name}: {key} is {value!r}, but must be {kind}")
+    return value if whole else float(value)

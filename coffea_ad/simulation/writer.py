@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
+from coffea_ad.campaigns import ENERGY_BRANCH
 from coffea_ad.simulation.generator import Block
 from coffea_ad.simulation.objects import Table
 
@@ -171,7 +172,7 @@ _COLLECTIONS: dict[str, Callable[[Table, Layout], dict[str, npt.NDArray[Any]]]] 
 }
 
 
-def _per_event(block: Block, first: int, layout: Layout, run: int) -> dict[str, npt.NDArray[Any]]:
+def _per_event(block: Block, first: int, layout: Layout, run: int, sqrt_s: float) -> dict[str, npt.NDArray[Any]]:
     n = block.n_events
     number = np.arange(first, first + n)
     other = "PFMET" if layout == "v15" else "MET"
@@ -188,10 +189,11 @@ def _per_event(block: Block, first: int, layout: Layout, run: int) -> dict[str, 
         **{f"PV_{axis}": _zeros(n) for axis in "xyz"},
         **{f"Flag_{flag}": np.ones(n, bool) for flag in _FLAGS},
         **{name: values for name, values in block.events.items() if name.startswith("HLT_")},
+        ENERGY_BRANCH: np.full(n, sqrt_s, np.float32),  # its being there tells that the b tag is ours
     }
 
 
-def _columns(block: Block, first: int, layout: Layout, run: int) -> dict[str, Any]:
+def _columns(block: Block, first: int, layout: Layout, run: int, sqrt_s: float) -> dict[str, Any]:
     tables = {name: shape(block.collections[name], layout) for name, shape in _COLLECTIONS.items()}
     tables |= _candidates(block.collections["PFCand"], layout)
     event = {name: block.collections["PFCand" if "PFCand" in name else name]["event"] for name in tables}
@@ -199,7 +201,7 @@ def _columns(block: Block, first: int, layout: Layout, run: int) -> dict[str, An
         name: ak.unflatten(ak.zip(table), np.bincount(event[name], minlength=block.n_events))
         for name, table in tables.items()
     }
-    return {**_per_event(block, first, layout, run), **jagged}
+    return {**_per_event(block, first, layout, run, sqrt_s), **jagged}
 
 
 class NanoAODWriter:
@@ -212,11 +214,14 @@ class NanoAODWriter:
     layout : "v15" or "pfnano"
     run : int
         Run number of all events: the seed, so that samples of different seeds have different event ids.
+    sqrt_s : float
+        Centre-of-mass energy, GeV.
     """
 
-    def __init__(self, path: Path, layout: Layout, run: int) -> None:
+    def __init__(self, path: Path, layout: Layout, run: int, sqrt_s: float) -> None:
         self.path = path
         self.run = run
+        self.sqrt_s = sqrt_s
         self.layout = layout
         self._temporary = path.with_name(path.name + ".part")
         self._file = uproot.recreate(self._temporary, compression=uproot.ZSTD(5))
@@ -228,7 +233,7 @@ class NanoAODWriter:
 
     def add(self, block: Block) -> None:
         """Append one block."""
-        columns = _columns(block, self.n_events, self.layout, self.run)
+        columns = _columns(block, self.n_events, self.layout, self.run, self.sqrt_s)
         self._waiting.append(columns)
         self._weights.append(columns["genWeight"].astype(np.float64))
         self._cross_sections.append((block.cross_section, block.n_events))

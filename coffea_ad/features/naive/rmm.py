@@ -127,6 +127,8 @@ def select(event: Mapping[str, Any], options: ObjectOptions, slots: Sequence[int
     jets = [row for row in _good(found["Jet"], options, "jet") if _apart(row, leptons + photons, options.cleaning)]
     b_jets = []
     if b > 0 and isinstance(options, AllObjectOptions):
+        if options.btag is None or options.btag_min is None:
+            raise ValueError("the slow twin takes a tagger and its working point by name and number only")
         b_jets = [row for row in jets if row[options.btag] > options.btag_min]
     light_jets = [row for row in jets if not any(row is other for other in b_jets)]
     kinds = (
@@ -160,6 +162,8 @@ def _transverse_mass(a: Particle, met: float, met_phi: float) -> float:
 def rmm(event: Event | None, options: RMMOptions) -> Floats:
     """Compute the whole matrix of an event, (size, size), from its definition; nothing is left out of it."""
     size = len(_labels(options.shape))
+    if options.sqrt_s is None:
+        raise ValueError("the slow twin takes a number for sqrt_s only")
     if event is None:
         return np.full((size, size), np.nan)
     slot: dict[int, Particle] = {}

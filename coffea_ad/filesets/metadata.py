@@ -1,0 +1,110 @@
+"""Metadata of datasets, brought to one form: types that JSON has, and one name for what has several."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+
+from coffea_ad.campaigns import energy_in
+from coffea_ad.errors import ConfigError
+from coffea_ad.weights import cross_section
+
+__all__ = ["as_json", "settled_metadata"]
+
+
+def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
+    """Return metadata in JSON's types, with `is_mc` (a boolean), `xsec` (pb) and `sqrt_s` (GeV) under these names.
+
+    Parameters
+    ----------
+    dataset : str
+        For messages.
+    metadata : mapping or None
+        Other spellings, `isMC`, `cross_section` and `ecm`, stay beside these.
+
+    Raises
+    ------
+    ConfigError
+        A value cannot be what its key says, or two spellings contradict each other.
+
+    Examples
+    --------
+    >>> settled_metadata("tt", {"isMC": np.True_, "xsec": "831.8"})
+    {'isMC': True, 'xsec': 831.8, 'is_mc': True}
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ConfigError(f"dataset {dataset}: metadata must be keys and values")
+    for key in metadata:
+        if not isinstance(key, str):
+            raise ConfigError(f"dataset {dataset}: {key!r} in the metadata is no text, which a key must be")
+    out = {key: as_json(value, f"dataset {dataset}: {key}") for key, value in metadata.items()}
+    _settle_kind(dataset, out)
+    _settle_cross_section(dataset, out)
+    energy = energy_in({k: out[k] for k in ("sqrt_s", "ecm", "eCM") if k in out}, dataset)
+    return out if energy is None else {**out, "sqrt_s": energy}
+
+
+def _settle_kind(dataset: str, out: dict[str, Any]) -> None:
+    said = {key: out[key] for key in ("is_mc", "isMC") if key in out}
+    for key, value in said.items():
+        if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
+        out[key] = bool(value)
+    if len({bool(value) for value in said.values()}) > 1:
+        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
+    if said:
+        out["is_mc"] = bool(next(iter(said.values())))
+
+
+def _settle_cross_section(dataset: str, out: dict[str, Any]) -> None:
+    said = {key: cross_section(dataset, {key: out[key]}) for key in ("xsec", "cross_section") if key in out}
+    if len(set(said.values())) > 1:
+        raise ConfigError(f"dataset {dataset}: xsec and cross_section contradict each other")
+    if said:
+        out |= {str(key): value for key, value in said.items()} | {"xsec": next(iter(said.values()))}
+
+
+def as_json(value: Any, what: str) -> Any:
+    """Return a value in types that JSON has.
+
+    Parameters
+    ----------
+    value
+        numpy's numbers, booleans and arrays, tuples, sets, paths and dates become what JSON has for them.
+    what : str
+        For the message.
+
+    Raises
+    ------
+    ConfigError
+        JSON has nothing for it.
+
+    Examples
+    --------
+    >>> as_json({"years": (np.int64(2017), 2018), "data": np.bool_(False)}, "x")
+    {'years': [2017, 2018], 'data': False}
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ConfigError(f"{what} is {value}, which is no number")
+        return value
+    if isinstance(value, (PurePath, dt.date)):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(k): as_json(v, f"{what}.{k}") for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=str)
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [as_json(v, what) for v in value]
+    raise ConfigError(f"{what} is a {type(value).__name__}, which JSON has not")
