@@ -34,7 +34,7 @@ class Flat(processor.ProcessorABC):
             axis.Variable([0, 1, 3], name="y"), storage=storage.Int64(),
         )  # fmt: skip
         met = events.PuppiMET["pt"].to_numpy()
-        h.fill(dataset=dataset, met=met, n=len(events) % 9, y=1.5)
+        h.fill(dataset=dataset, met=met, n=events.event.to_numpy() % 9, y=1.5)
         return {"table": h, "n": len(events), "runs": set(np.unique(events.run).tolist())}
 
     def postprocess(self, accumulator):
@@ -74,7 +74,7 @@ def test_flat_accumulators_are_kept_and_given_back(tmp_path):
 
 
 def test_nested_accumulators_are_kept_under_the_keys_that_lead_to_them(tmp_path):
-    report = run(Nested(), tmp_path, chunksize=60)
+    report = run(Nested(), tmp_path, chunksize=50)
     results = ad.load_results(tmp_path)
     assert set(results.histograms["svj"]) == {"met", "jets/deep/profile"}
     assert results.histograms["svj"]["met"] == report.outputs["svj"]["met"]
@@ -227,3 +227,14 @@ def test_searches_keep_their_form(tmp_path):
     results = ad.load_results(tmp_path)
     assert set(results.in_regions["svj"]) == set(results.histograms["svj"]) == {"mt", "mjj", "met", "ht", "msoftdrop"}
     assert_identical({"svj": report.outputs["svj"]["histograms"]}, results.histograms)
+
+
+def test_the_processor_of_the_page_runs(tmp_path):
+    import re
+
+    page = (EXAMPLE.parent.parent / "docs" / "processors.md").read_text()
+    path = tmp_path / "mine.py"
+    path.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    report = run(path, tmp_path / "r", fileset("svj"), overrides=[f"model={DATA / 'wnae.onnx'}", "pt_min=400"])
+    assert report.config["pt_min"] == 400
+    assert ad.load_results(tmp_path / "r").histograms["svj"]["mass"].sum(flow=True) > 10

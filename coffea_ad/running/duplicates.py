@@ -116,7 +116,8 @@ def _add(out: Duplicates, arrays: list[U64], chunks: list[Chunk], *, with_entrie
             out.counts[key] = out.counts.get(key, 0) + int(n)
         for one, two in pairs.T:
             if (names[one], names[two]) not in out.examples:
-                which = np.flatnonzero((place[first[:, 0]] == one) & (place[again[:, 0]] == two))[0]
+                those = np.flatnonzero((place[first[:, 0]] == one) & (place[again[:, 0]] == two))
+                which = those[np.lexsort((again[those, 1], again[those, 0]))[0]]
                 out.examples[names[one], names[two]] = (_entry(chunks, *first[which]), _entry(chunks, *again[which]))
         if with_entries:
             for number in np.unique(again[:, 0]):

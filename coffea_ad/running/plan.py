@@ -245,7 +245,14 @@ class Plan:
             finished = time.monotonic()
             throughput = {**measured(done, finished - opened, pool.cores()), "opening_seconds": opened - started}
         repeated = find(done.pop("ids", {}), [_place(c) for c in chunks], data) if identify else None
-        notes += [] if repeated is None else _repeated(repeated, chunks, data)
+        if repeated is not None:
+            notes += _repeated(repeated, chunks, data)
+            unread = (
+                sum(f["events"] for files in done.get("files", {}).values() for f in files.values())
+                - repeated.looked_at
+            )
+            if unread > 0:
+                notes.append(f"repeated events: the ids could not be read of {unread} events, which were not compared")
         datasets = self._datasets(fileset, found, chunks, done, notes, lumi=lumi)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
