@@ -49,6 +49,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 AuthInfo=socket={munge}
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny,EnableIPv6
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -86,6 +87,7 @@ def slurm():
     started = []
     with tempfile.TemporaryDirectory(prefix="coffea-ad-slurm-") as name, pytest.MonkeyPatch.context() as patch:
         folder = Path(name)
+        folder.chmod(0o711)
         for part in ("state", "spool"):
             (folder / part).mkdir()
         key, munge = folder / "munge.key", folder / "munge.socket"
