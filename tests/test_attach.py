@@ -210,6 +210,13 @@ def test_a_score_that_depends_on_other_rows_is_refused(kind, with_skim, tmp_path
     assert "\n" not in str(e.value)
 
 
+def test_a_score_that_is_drawn_is_refused():
+    """As of a variational autoencoder whose latent vector is sampled in the graph."""
+    drawn = [SUM, ("RandomNormalLike", ("score",), "noise", {}), ("Add", ("score", "noise"), "out", {})]
+    with pytest.raises(BadModel, match=r"^plain.onnx: the same rows get other scores each time, as with dropout"):
+        attach(network(drawn, AXIS, output="out"), card(output="out"), name="plain.onnx")
+
+
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
 def test_scores_of_any_size_are_judged_alike(size, rows):
     """A small score hides no dependence, and a large one does not fail for its rounding."""
