@@ -208,8 +208,8 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
         together, again = score(slice(None)), score(slice(None))
         if not np.array_equal(together, again, equal_nan=True):
             raise BadModel(
-                f"{scorer.name}: the same rows get other scores each time, as with dropout or a latent vector that is drawn; "
-                "export the network for inference, with means in place of draws"
+                f"{scorer.name}: the same rows get other scores each time, as with dropout or batch normalisation in training "
+                "mode, or a latent vector that is drawn; export the network for inference, with means in place of draws"
             )
         backwards = score(slice(None, None, -1))[::-1]
         alone = np.concatenate([np.zeros(0), *(score(slice(i, i + 1)) for i in range(n))])
