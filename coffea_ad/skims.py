@@ -291,7 +291,10 @@ def load_skim(
         weight = _flatten_pt(bystanders["pt"], weight)
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
-    weight = weight / np.abs(weight[finite]).mean()
+    scale = np.abs(weight[finite]).mean()
+    if not scale > 0:
+        raise SkimError(f"{folder}: all rows weigh 0")
+    weight = weight / scale
     split = split_of(bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
     provenance = {
         "files": hashes,

@@ -179,6 +179,8 @@ def test_combinations_calibrate_each_fold_by_its_own_table(skims, folded, single
         np.testing.assert_allclose(both(x, folds)[mine], expected, rtol=1e-5, atol=1e-6)
     calibrated = read_card(combine([folded, one], background=skims[0]))
     assert len(calibrated.calibrations) == K
+    verdict = [f"xsec: {sentence}" for sentence in plain.card.provenance["verdict"]]
+    assert [sentence for sentence in both.card.provenance["verdict"] if sentence.startswith("xsec: ")] == verdict
 
 
 def test_folds_are_needed_where_each_has_a_calibration(folded):

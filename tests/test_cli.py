@@ -172,7 +172,7 @@ def test_regions_from_a_skim_put_new_thresholds_on_the_same_network(skims, model
     for region in two.card.regions:
         eps, error, _ = ad.regions.efficiency(values, data.weight, region.thresholds[0])
         assert abs(eps - region.efficiency) < 3 * error
-        assert "skim of qcd, ttbar" in region.derived_from
+        assert region.derived_from == "validation rows of qcd, ttbar, each weighing genWeight · xsec / sumw"
 
 
 def test_regions_by_visible_cross_section_keep_that_rate(skims, model_file, tmp_path):

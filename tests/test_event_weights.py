@@ -111,3 +111,29 @@ def test_metadata_are_read_under_both_names():
 def test_metadata_that_contradict_themselves_are_refused(metadata, match):
     with pytest.raises(ConfigError, match=match):
         settled("qcd", metadata)
+
+
+def test_rows_that_all_weigh_nothing_are_refused(tmp_path):
+    rows, _ = toy_rows(100)
+    folder = write_skim(tmp_path, {"qcd": {"x": rows, "weight": np.zeros(100), "sumw": 5.0, "xsec": 1.0}})
+    with pytest.raises(SkimError, match="all rows weigh 0"):
+        load_skim(folder, NAME)
+
+
+def test_a_visible_cross_section_needs_weights_that_are_cross_sections(tmp_path, model_file):
+    """Of a model that was trained on rows without weights, and a skim without cross-sections."""
+    from coffea_ad.card import read_card, write_card
+    from coffea_ad.recard import new_regions
+
+    rows, _ = toy_rows(400)
+    folder = write_skim(tmp_path, {"qcd": {"x": rows, "weight": np.full(400, 7.0)}})
+    data = model_file.read_bytes()
+    card = read_card(data)
+    unweighted = card.model_copy(
+        update={"calibration": None, "regions": (), "provenance": {"rows": {"qcd": 400}, "weights": "none"}}
+    )
+    sealed = write_card(data, unweighted)
+    with pytest.raises(ConfigError, match="no visible cross-section, since a row weighs genWeight / sumw"):
+        new_regions(sealed, folder, visible_cross_sections=[1.0])
+    moved = read_card(new_regions(sealed, folder, efficiencies=[0.3]))
+    assert moved.calibration.derived_from == "validation rows of qcd, each weighing genWeight / sumw"

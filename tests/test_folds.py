@@ -348,7 +348,7 @@ def members(data, k=3):
 
 
 @pytest.mark.torch
-def test_members_are_exported_into_one_file_with_one_calibration(skim, tmp_path):
+def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_path):
     from coffea_ad import nn
     from coffea_ad.nn.folded import Folded
 
@@ -365,9 +365,10 @@ def test_members_are_exported_into_one_file_with_one_calibration(skim, tmp_path)
         mine = fold == f
         np.testing.assert_allclose(score[mine], nn.torch_scores(member, data.x[mine]), rtol=1e-4, atol=1e-6)
     assert len({tuple(nn.torch_scores(m, data.x[:3]).tolist()) for m in model.members}) == 3
-    # the shared calibration is that of out-of-fold scores
-    want = ad.regions.calibrate(nn.torch_scores(model, data.x, fold), data.weight, "out-of-fold rows of qcd")
-    assert scorer.card.calibration == want
+    # every calibration is that of the out-of-fold scores of its member
+    rows = "out-of-fold rows of qcd, each weighing genWeight · xsec / sumw"
+    out_of_fold = nn.torch_scores(model, data.x, fold)
+    assert scorer.card.calibrations == ad.regions.calibrate_folds(out_of_fold, data.event_weight, rows, fold, 3)
     events = open_events(DATA / "qcd_v15.root")
     jets = ad.Tagger(path)(events.FatJet[events.FatJet["pt"] > 200])
     place = {
@@ -391,7 +392,7 @@ def test_members_are_exported_into_one_file_with_one_calibration(skim, tmp_path)
     assert moved.card.folds == scorer.card.folds
     assert [r.efficiency for r in moved.card.regions] == [0.2]
     np.testing.assert_array_equal(moved(data.x, fold), score)
-    values = ad.regions.logp(moved.card.calibration, score)
+    values = ad.regions.card_logp(moved.card, score, fold)
     passed = values >= moved.card.regions[0].thresholds[0]
     assert np.average(passed, weights=data.weight) == pytest.approx(0.2, abs=0.02)
 

@@ -175,6 +175,11 @@ def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
         ],
         "versions": {p: importlib.metadata.version(p) for p in ("coffea-ad", "onnx", "onnxruntime", "numpy")},
     }
+    judged = [m.card for m in members if "verdict" in m.card.provenance]
+    if judged:
+        provenance["verdict"] = [
+            f"{card.name}: {sentence}" for card in judged for sentence in card.provenance["verdict"]
+        ]
     trained = [m.card.provenance for m in members if "rows" in m.card.provenance]
     if trained:
         provenance["rows"] = functools.reduce(operator.or_, (p["rows"] for p in trained))

@@ -93,10 +93,17 @@ def make_card(
     ModelCard
         `provenance["verdict"]` says what is doubtful about the training, `provenance["regions_left_out"]` which regions
         are not written and why.
+
+    Raises
+    ------
+    ConfigError
+        No held-out row has a finite score, or they make no calibration.
     """
     held_out = data if isinstance(model, Folded) else data.part("validation")
     folds = model.fold_of(held_out.bystanders) if isinstance(model, Folded) else None
     score = torch_scores(model, held_out.x, folds)
+    if not np.isfinite(score).any():
+        raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")
     inputs = (InputSpec(features=(data.feature,)),)
     left = ("flavours", "selection", "collection", "asked", "signals")
     packages = ("coffea-ad", "torch", "coffea", "awkward", "onnx", "onnxruntime", "numpy")
@@ -142,7 +149,8 @@ def _members(model: Model | Folded) -> Sequence[Any]:
 
 def _golden(model: Model | Folded, x: npt.NDArray[np.float32], score: npt.NDArray[np.float32]) -> Golden:
     """Take rows from the lowest score to the highest, and the scores of every member on them."""
-    rows = x[np.argsort(score)[np.linspace(0, len(x) - 1, _GOLDEN_ROWS).astype(int)]]
+    order = np.argsort(score)[: int(np.isfinite(score).sum())]  # those without a score come last
+    rows = x[order[np.linspace(0, len(order) - 1, _GOLDEN_ROWS).astype(int)]]
     scores = tuple(float(s) for member in _members(model) for s in torch_scores(member, rows))
     return Golden(inputs={"features": tuple(tuple(float(v) for v in row.ravel()) for row in rows)}, scores=scores)
 

@@ -22,7 +22,7 @@ FEW = 100.0
 """A calibration on fewer effective background objects is doubtful."""
 
 _ROWS = 2048
-_USELESS = 0.99  # of the error that a constant makes
+_USELESS = 0.99  # of the error of the best constant
 
 
 def verdict(
@@ -71,7 +71,7 @@ def verdict(
 
 
 def _spread(model: Model, rows: Skim) -> tuple[float, float]:
-    """Return the error of the best constant reconstruction of transformed rows, and the sum of their variances."""
+    """Return the error of a constant reconstruction of transformed rows, as far as it is known, and their variance."""
     places = np.unique(np.linspace(0, len(rows.x) - 1, _ROWS).astype(int))
     device = next(iter(model.state_dict().values()), torch.zeros(0)).device
     with torch.no_grad():
@@ -79,10 +79,13 @@ def _spread(model: Model, rows: Skim) -> tuple[float, float]:
         z = getattr(model, "scaled", torch.nn.Identity())(z).flatten(1).double()  # the coordinates of an energy
     weight = torch.from_numpy(np.maximum(rows.weight[places], 0.0)).to(device)
     weight = weight / weight.sum().clamp_min(1e-300)
-    square = ((z - weight @ z) ** 2).T @ weight
+    square = (z - weight @ z) ** 2
+    of_rows = square.mean(dim=1)
     if getattr(model, "minimised", "mse") == "mae":
-        return float(((z - z.median(dim=0).values).abs().T @ weight).mean()), float(square.sum())
-    return float(square.mean()), float(square.sum())
+        of_rows = (z - z.median(dim=0).values).abs().mean(dim=1)
+    constant = weight @ of_rows
+    error = (weight**2 @ (of_rows - constant) ** 2).sqrt()  # heavy tails and few rows do not tell it exactly
+    return float(_USELESS * constant + error), float(weight @ square.sum(dim=1))
 
 
 def _not_finite(metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +96,7 @@ def _not_finite(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_epoch(metrics: Mapping[str, Any], constant: float, variance: float, epochs: int) -> Iterator[str]:
     error = metrics.get("reconstruction")
-    if error is not None and math.isfinite(constant) and error >= _USELESS * constant:
+    if error is not None and math.isfinite(constant) and error >= constant:
         yield f"the reconstruction is no better than a constant: its error is {error:.3g}, that of a constant {constant:.3g}"
     if metrics.get("active") == 0:
         yield "no latent unit depends on the input: the posterior has collapsed"
