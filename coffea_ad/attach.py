@@ -176,9 +176,9 @@ def _check_collection(card: ModelCard, skim: Skim, folder: str | Path, name: str
 
 
 def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> None:
-    """Check that the score of a row is the same alone, among others, and in another order.
+    """Check that the score of a row is the same each time, alone, among others, and in another order.
 
-    It is not with batch normalisation in training mode, a softmax over rows, or what subtracts a mean over the batch; in a
+    It is not with dropout, batch normalisation in training mode, a softmax over rows, or what subtracts a mean over the batch; in a
     run, where a batch is what a chunk left of the events, such scores would mean nothing.
 
     Parameters
@@ -190,7 +190,7 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
     Raises
     ------
     BadModel
-        A score changes by more than 10⁻³ of the spread of the scores and 10⁻⁵ of itself.
+        A score is random, or changes by more than 10⁻³ of the spread of the scores and 10⁻⁵ of itself.
 
     Examples
     --------
@@ -205,7 +205,12 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
             folds = None if member is None else np.full(len(next(iter(some.values()))), member)
             return np.asarray(scorer(some, folds), np.float64)
 
-        together = score(slice(None))
+        together, again = score(slice(None)), score(slice(None))
+        if not np.array_equal(together, again, equal_nan=True):
+            raise BadModel(
+                f"{scorer.name}: the same rows get other scores each time, as with dropout or batch normalisation in training "
+                "mode, or a latent vector that is drawn; export the network for inference, with means in place of draws"
+            )
         backwards = score(slice(None, None, -1))[::-1]
         alone = np.concatenate([np.zeros(0), *(score(slice(i, i + 1)) for i in range(n))])
         finite = together[np.isfinite(together)]

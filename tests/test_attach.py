@@ -24,7 +24,10 @@ def network(nodes, constants=None, *, dtype=np.float32, row=(WIDTH,), output="sc
     from onnx import helper
 
     kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    made_of = [helper.make_node(op, list(inputs), [out], **attributes) for op, inputs, out, attributes in nodes]
+    made_of = [
+        helper.make_node(op, list(inputs), [out] if isinstance(out, str) else list(out), **attributes)
+        for op, inputs, out, attributes in nodes
+    ]
     constants = {k: v if v.dtype.kind == "i" else v.astype(dtype) for k, v in (constants or {}).items()}
     graph = helper.make_graph(
         made_of, "toy", [helper.make_tensor_value_info("features", kind, ["rows", *row])],
@@ -208,6 +211,30 @@ def test_a_score_that_depends_on_other_rows_is_refused(kind, with_skim, tmp_path
     ) as e:
         attach(plain, card(output="out"), background=background, name="plain.onnx")
     assert "\n" not in str(e.value)
+
+
+def test_a_score_that_is_drawn_is_refused():
+    """As of a variational autoencoder whose latent vector is sampled in the graph."""
+    drawn = [SUM, ("RandomNormalLike", ("score",), "noise", {}), ("Add", ("score", "noise"), "out", {})]
+    with pytest.raises(BadModel, match=r"^plain.onnx: the same rows get other scores each time, as with dropout"):
+        attach(network(drawn, AXIS, output="out"), card(output="out"), name="plain.onnx")
+
+
+@pytest.mark.parametrize("training", [1, 0])
+def test_batch_normalisation_is_taken_in_inference_only(training, rows):
+    values = ("features", "gamma", "beta", "mean", "variance")
+    outputs = ("normal", "m", "v") if training else ("normal",)
+    nodes = [
+        ("BatchNormalization", values, outputs, {"training_mode": training}),
+        ("ReduceSum", ("normal", "axis"), "score", {"keepdims": 0}),
+    ]
+    statistics = {"gamma": np.ones(WIDTH), "beta": np.zeros(WIDTH), "mean": np.zeros(WIDTH), "variance": np.ones(WIDTH)}
+    plain = network(nodes, {**AXIS, **statistics})
+    if training:
+        with pytest.raises(BadModel, match=r"^plain.onnx: .* export the network for inference"):
+            attach(plain, card(), name="plain.onnx")
+    else:
+        np.testing.assert_allclose(ad.OnnxScorer(attach(plain, card()))(rows), rows.sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
