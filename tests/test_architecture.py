@@ -53,7 +53,7 @@ def test_torch_lives_in_nn_only(path):
 
 # lower ← upper: a module may import what stands to its left, and nothing to its right
 ORDER = ["errors", "progress", "config", "modelfile", "nanoaod", "features", "card", "weights", "scoring", "regions", "monitoring", "tagger",
-         "selection", "corrections", "histograms", "rows", "skims", "skimming", "results", "recipes", "plotting", "evaluation", "recard",
+         "selection", "corrections", "histograms", "rows", "skims", "skimming", "results", "recipes", "recipe_help", "plotting", "evaluation", "recard",
          "reading", "filesets", "clusters", "running", "simulation", "nn", "demo", "cli"]  # fmt: skip
 
 

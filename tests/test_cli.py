@@ -96,7 +96,7 @@ def test_card_prints_and_rechecks(model_file, capsys):
         (["run", "semivisible_jets", "--fileset", "FILESET", "--model", "nowhere.onnx"], "nowhere.onnx: cannot be read"),
         (["run", "semivisible_jets", "met_mn=1", "--fileset", "FILESET", "--model", "MODEL"], "did you mean 'met_min'"),
         (["run", "semivisible_jets", "met_min", "--fileset", "FILESET", "--model", "MODEL"], "not of the form key=value"),
-        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL"], "unknown configuration"),
+        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL"], "svj.yml: there is no such file"),
         pytest.param(["run", "wnae", "data=skims"], "-o MODEL.onnx", marks=pytest.mark.torch),
         (["card", "README.md"], "README.md: "),
         (["simulate", "sv"], "did you mean 'svj'"),
