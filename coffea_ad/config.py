@@ -166,12 +166,14 @@ def keys_of(model: type[BaseModel], *, prefix: str = "", defaults: Any = None) -
 def _unknown(model: type[BaseModel], parents: Sequence[str], wrong: str) -> str:
     """Return the sentence about an unknown key: the same word elsewhere, or the nearest at this place or elsewhere."""
     current: type[BaseModel] | None = model
+    listed = False
     for part in parents:
         info = current.model_fields.get(part) if current is not None else None
         element = None if info is None else _element(info.annotation)
+        listed = listed or element is not None
         current = None if info is None else _model_of(info.annotation if element is None else element)
     place = [] if current is None else list(current.model_fields)
-    siblings = {n: ".".join((*parents, n)) for n in place}
+    siblings = {n: n if listed else ".".join((*parents, n)) for n in place}  # no dots lead into a list
     everywhere: dict[str, str] = {}
     for key in keys_of(model):
         everywhere.setdefault(key.name.rpartition(".")[2], key.name)

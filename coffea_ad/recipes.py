@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import traceback
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, NamedTuple
@@ -256,11 +257,11 @@ def own_files(module: ModuleType) -> list[Path]:
 
 
 def _beside(path: Path, name: str) -> list[Path]:
-    """Return the files of a module that is no library's: beside the importing file, or elsewhere on the path."""
+    """Return the files of a module that is no library's: beside the importing file, or else the first on the path."""
     for folder in (path.parent, *(Path(p) for p in sys.path if p)):
-        files = [f for f in _files_of(folder, name) if not _installed(f.resolve())]
+        files = _files_of(folder, name)
         if files:
-            return files
+            return [f for f in files if not _installed(f.resolve())]
     return []
 
 
@@ -270,12 +271,15 @@ def _files_of(folder: Path, name: str) -> list[Path]:
     return [f.resolve() for f in candidates if f.is_file()]
 
 
+@cache
+def _library_folders() -> tuple[Path, ...]:
+    paths = sysconfig.get_paths()
+    return (*(Path(paths[k]) for k in ("stdlib", "platstdlib", "purelib", "platlib")), Path(__file__).parent)
+
+
 def _installed(path: Path) -> bool:
     """Say whether a file is a library's, or of this package."""
-    roots = [sysconfig.get_paths()[k] for k in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return (
-        any(path.is_relative_to(root) for root in (*roots, str(Path(__file__).parent))) or "site-packages" in path.parts
-    )
+    return any(path.is_relative_to(root) for root in _library_folders()) or "site-packages" in path.parts
 
 
 def kind_of(module: ModuleType) -> Kind:

@@ -97,7 +97,7 @@ def test_card_prints_and_rechecks(model_file, capsys):
         (["run", "semivisible_jets", "--fileset", "FILESET", "--model", "nowhere.onnx", "-t"], "nowhere.onnx: cannot be read"),
         (["run", "semivisible_jets", "met_mn=1", "--fileset", "FILESET", "--model", "MODEL", "-t"], "did you mean 'met_min'"),
         (["run", "semivisible_jets", "met_min", "--fileset", "FILESET", "--model", "MODEL", "-t"], "not of the form key=value"),
-        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL", "-t"], "unknown configuration"),
+        (["run", "semivisible_jets", "--config", "svj.yml", "--fileset", "FILESET", "--model", "MODEL", "-t"], "svj.yml: there is no such file"),
         pytest.param(["run", "wnae", "data=skims"], "-o MODEL.onnx", marks=pytest.mark.torch),
         (["card", "README.md"], "README.md: "),
         (["simulate", "sv"], "did you mean 'svj'"),
