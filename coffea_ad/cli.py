@@ -18,7 +18,7 @@ from rich.table import Table
 
 from coffea_ad import files
 from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
-from coffea_ad.outputs import EVALUATION, RESULTS, TRAINING, check_file, check_folder, clear_figures, existing
+from coffea_ad.outputs import EVALUATION, TRAINING, check_file, check_folder, clear_figures, existing
 
 __all__ = ["main"]
 
@@ -49,7 +49,7 @@ def _table(title: str, *columns: str) -> Table:
 def _demo(args: argparse.Namespace) -> int:
     from coffea_ad.demo import demo
 
-    check_folder(args.output, (*RESULTS, *EVALUATION))
+    check_folder(args.output, ("report.json", "manifest.json", "evaluation.json"), force=args.force)  # of other verbs
     demo(Path(args.output), seed=args.seed, scale=args.scale, workers=args.workers)
     return 0
 
@@ -625,6 +625,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--scale", type=float, default=1.0, help="multiplies the numbers of events and epochs")
     p.add_argument("--workers", type=int, default=2)
+    _forcible(p)
     p.set_defaults(do=_demo)
 
     p = verbs.add_parser("simulate", help="physics samples in NanoAOD layout; without a name: what there is")

@@ -643,7 +643,7 @@ def test_what_does_not_fit_ends_in_one_sentence(skims, more, message, capsys, tm
 
 def test_a_model_of_other_features_than_the_skim_is_named(skims, tmp_path):
     fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    ad.run(fileset, "skim", executor="iterative", output=tmp_path)  # constituents only
+    ad.run(fileset, "skim", config="none", executor="iterative", output=tmp_path)  # constituents only
     with pytest.raises(SkimError, match=r"ae_stored.onnx cannot be evaluated on this skim: .*unknown feature"):
         evaluation.evaluate_models({"ae": [DATA / "ae_stored.onnx"]}, skims, tmp_path, datasets=["qcd"])
 

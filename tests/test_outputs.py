@@ -152,7 +152,7 @@ def test_no_verb_overwrites(words, place, capsys):
     assert cli.main(words) == 1
     err = capsys.readouterr().err
     assert "already" in err
-    assert "--force" in err or words[0] == "demo"
+    assert "--force" in err
     assert {p: p.read_bytes() for p in place.rglob("*") if p.is_file()} == before
 
 
@@ -169,6 +169,16 @@ def test_no_verb_overwrites(words, place, capsys):
 def test_the_wrong_kind_of_output_is_found_before_the_work(words, sentence, place, capsys):
     assert cli.main(words) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_the_demo_may_run_twice_in_its_own_folder(tmp_path, monkeypatch):
+    from coffea_ad import demo
+
+    monkeypatch.setattr(demo, "demo", lambda *_, **__: {})
+    for name in ("figures", "results", "skims"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "summary.json").write_text("{}")
+    assert cli.main(["demo", "-o", str(tmp_path)]) == 0
 
 
 def test_a_test_needs_no_output(place, capsys):
