@@ -295,7 +295,7 @@ def derive(
 def _unfit(values: npt.NDArray[Any], weight: Floats, eps: float, threshold: float, where: str) -> str:
     """Say why a threshold makes no region of an efficiency; nothing if it does."""
     achieved, error, passing = efficiency(values, weight, threshold)
-    if passing < MIN_EFFECTIVE:
+    if passing < MIN_EFFECTIVE * (1 - 1e-9):  # sums of equal weights are not exact
         return too_few(passing, n_effective(weight), eps, where)
     if abs(achieved - eps) > 3 * error:
         return tied(achieved, eps, where)

@@ -170,7 +170,7 @@ def _written(
     """Make regions of (name, efficiency, threshold, error, effective number, efficiency achieved), or say why not."""
     written, left_out = [], []
     for label, eps, threshold, error, n_eff, achieved in points:
-        if n_eff < regions.MIN_EFFECTIVE:
+        if n_eff < regions.MIN_EFFECTIVE * (1 - 1e-9):
             left_out.append(f"region {label} is not written: {too_few(n_eff, n_all, eps)}")
         elif abs(achieved - eps) > 3 * error * eps * np.log(10):
             left_out.append(f"region {label} is not written: {tied(achieved, eps)}")

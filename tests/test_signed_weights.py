@@ -331,3 +331,11 @@ def test_the_areas_of_many_sets_of_weights_are_those_of_single_ones(background, 
     ranking = Ranking.of(b, s)
     single = [ranking.curve(*pair, errors=False).area for pair in zip(*sets, strict=True)]
     np.testing.assert_allclose(ranking.areas(*sets), single, atol=1e-9)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3, 0.07, 1e-5])
+def test_the_size_of_equal_weights_decides_no_region(weight):
+    """A hundred rows carry a region of a tenth on ten of them, whatever sums of their weights are rounded to."""
+    score, w = np.arange(100.0), np.full(100, weight)
+    table = regions.calibrate(score, w, "toy")
+    assert [r.name for r in regions.working_points(table, score, w, (0.25, 0.1, 0.09))] == ["eff0.25", "loose"]
