@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.autoencoder import AE, Activation
 from coffea_ad.nn.excess import GROUPS, excess, floors, groups, repeated_like
+from coffea_ad.nn.gradients import energy_and_gradient, gradient_shares
 from coffea_ad.nn.samplers import Chains, langevin
 from coffea_ad.nn.transforms import Transform
 
@@ -20,22 +21,6 @@ Sampling = Literal["cd", "pcd", "omi"]
 _FAR = 10.0  # standard deviations of the latent points at which chains in the latent space turn back
 _SMALL_GROUP = 250  # rows of a group below which it is compared with several samples of the model
 _WEIGHED = 8  # every so many batches the gradients of the terms of the loss are compared
-
-
-def _with_slope(activation: nn.Module, h: Tensor) -> tuple[Tensor, Tensor]:
-    """Return an activation and its derivative, (n, k) → (n, k), (n, k)."""
-    if isinstance(activation, nn.SiLU):
-        gate = torch.sigmoid(h)
-        value = h * gate
-        return value, gate + value * (1 - gate)
-    up = (h > 0).to(h.dtype)
-    if isinstance(activation, nn.ReLU):
-        return torch.relu(h), up
-    if isinstance(activation, nn.LeakyReLU | nn.PReLU):
-        below = activation.negative_slope if isinstance(activation, nn.LeakyReLU) else activation.weight
-        slope = up + below * (1 - up)
-        return h * slope, slope
-    raise ConfigError(f"an energy model cannot be sampled with the activation {type(activation).__name__}")
 
 
 class EnergyModel(AE):
@@ -158,28 +143,15 @@ class EnergyModel(AE):
 
     def energy_of(self, u: Tensor) -> Tensor:
         """Energy of rows in units of the training data, (n, d) → (n,)."""
-        return ((u - self.decoder(self.encoder(u))) ** 2).mean(dim=1)
+        apart: Tensor = u - self.decoder(self.encoder(u))
+        return (apart**2).mean(dim=1)
 
     def energy_and_gradient(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """E and ∇E of rows in units of the training data, (n, d) → (n,), (n, d).
 
-        ∇E = (2/d) (r − Jᵀr) with r = u − D(e(u)); written out, since a gradient by autograd inside a chain that is itself
-        differentiated costs several times as much.
+        Differentiable in the weights, as a chain that is differentiated needs it.
         """
-        h = u
-        tape: list[tuple[Tensor, bool]] = []  # weights, and derivatives of activations
-        for layer in (*self.encoder, *self.decoder):
-            if isinstance(layer, nn.Linear):
-                tape.append((layer.weight, True))
-                h = layer(h)
-            else:
-                h, slope = _with_slope(layer, h)
-                tape.append((slope, False))
-        r = u - h
-        v = r
-        for factor, linear in reversed(tape):
-            v = v @ factor if linear else v * factor
-        return (r**2).mean(dim=1), (2 / u.shape[1]) * (r - v)
+        return energy_and_gradient([*self.encoder, *self.decoder], u)
 
     def _fresh(self, n: int, generator: torch.Generator) -> Tensor:
         points = torch.randn(n, self.chains.shape[1], generator=generator, device=self.chains.device)
@@ -328,17 +300,8 @@ class EnergyModel(AE):
         batch, self._batch = self._batch, self._batch + 1
         if batch % _WEIGHED:
             return {}
-        if len(terms) == 1:
-            return {f"share_{name}": torch.ones(()) for name in terms}
         weights = [p for p in self.parameters() if p.requires_grad]
-
-        def size(term: Tensor) -> Tensor:
-            parts = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
-            return torch.stack([p.norm() for p in parts if p is not None]).norm()
-
-        sizes = torch.stack([size(term) for term in terms.values()])
-        shares = sizes / sizes.sum().clamp_min(torch.finfo(sizes.dtype).tiny)
-        return {f"share_{name}": share for name, share in zip(terms, shares, strict=True)}
+        return {f"share_{name}": share for name, share in gradient_shares(terms, weights).items()}
 
     def diverged(self, figures: dict[str, float]) -> bool:
         """Say whether the chains have left the data: they are further away than two samples that share nothing."""

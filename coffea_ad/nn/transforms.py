@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float, Floats]:
     """Return the different values of a column, their weighted mid-ranks, the rank of one effective row, and their weights."""
     values, inverse = np.unique(x, return_inverse=True)
-    mass = np.bincount(inverse, weight)
+    mass = np.bincount(inverse, weight).astype(np.float64)
     rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
     return values, rank, 0.5 / (n_effective(weight) + 1), mass
 
