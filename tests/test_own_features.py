@@ -11,7 +11,7 @@ import cloudpickle
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from toys import DATA, open_events
+from toys import DATA, HERE, open_events
 
 from coffea_ad import features, recipes
 from coffea_ad.cli import main
@@ -84,6 +84,18 @@ def toy(**changes):
     return Feature(**{**told, **changes})
 
 
+def test_the_example_in_the_documentation_is_a_plugin(plugin, tmp_path, capsys):
+    text = (HERE.parent / "docs" / "features.md").read_text()
+    example = next(b for b in text.split("```python\n") if "register(met)" in b).split("```")[0]
+    path = tmp_path / "documented.py"
+    path.write_text(example)
+    assert main(["features", "met_scaled", "scale=1e3", "--plugin", str(path)]) == 0
+    assert "1000.0" in capsys.readouterr().out
+    values, _ = features.compute("met_scaled", open_events(DATA / "qcd_v15.root"), scale=2.0)
+    events = open_events(DATA / "qcd_v15.root")
+    np.testing.assert_allclose(values[:, 0], 2 * np.asarray(events.PuppiMET.pt), rtol=1e-6)
+
+
 @pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
 def test_a_skim_with_a_plugin_works_wherever_the_workers_are(plugin, qcd, tmp_path, executor):
     words = ["run", "skim", "features=[{name: my_shape, options: {scale: 2}}]", "--fileset", str(qcd), "-e", executor]
@@ -92,6 +104,8 @@ def test_a_skim_with_a_plugin_works_wherever_the_workers_are(plugin, qcd, tmp_pa
     table = pq.read_table(path)
     np.testing.assert_allclose(table["my_shape[scale=2.0].log_pt"], np.log(table["pt"]), rtol=1e-6)
     np.testing.assert_allclose(table["my_shape[scale=2.0].eta"], 2 * table["eta"].to_numpy(), rtol=1e-5)
+    # a resubmission loads it again
+    assert json.loads((tmp_path / "skims" / "report.json").read_text())["settings"]["plugins"] == [str(plugin)]
 
 
 def test_a_processor_file_may_register_its_own_feature(plugin, qcd, tmp_path):
