@@ -273,7 +273,7 @@ def scaling(path):
     rng = np.random.default_rng(1)
     numbers = (1, 3, 6, 10, 15, 20, 30)
     for preset in ("ATLAS", "T5N10"):
-        options = RMMOptions(preset=preset)
+        options = RMMOptions(preset=preset, sqrt_s=13000.0)
         medians = []
         for number in numbers:
             n, most = 4096, sum(options.shape)

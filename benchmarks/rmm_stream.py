@@ -31,6 +31,7 @@ from coffea_ad.skimming import FeatureConfig
 
 CHUNK = 100_000
 NAMES = ("Jet", "Jet", "Muon", "Electron", "Photon")
+_NUMBERS = {"sqrt_s": 13000.0, "btag": "btagUParTAK4B", "btag_min": 0.1272}  # toys are of no campaign
 
 
 def write(path, n, seed=1):
@@ -92,9 +93,7 @@ def model(widths):
     )  # fmt: skip
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(proto)
-    config = AttachConfig(
-        name="rmm-ae", method="AE", features=(FeatureConfig(name="rmm", options={"sqrt_s": 13000.0}),)
-    )
+    config = AttachConfig(name="rmm-ae", method="AE", features=(FeatureConfig(name="rmm", options=_NUMBERS),))
     return attach(proto.SerializeToString(), config)
 
 
