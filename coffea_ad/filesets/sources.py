@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec  # through it uproot reads everything that is not a local file
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.filesets.inspection import require_filesystem
+from coffea_ad.files import prepare, require_filesystem
 
 __all__ = ["absolute", "expand_source", "parse_sources"]
 
@@ -119,6 +119,7 @@ def _remote(address: str) -> list[str]:
     if "*" not in address:  # ? and [ are at home in addresses
         return [address]
     require_filesystem(address)
+    prepare(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)
         found = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
