@@ -7,12 +7,14 @@ import re
 import time
 
 import pytest
+from distributed.comm import CommClosedError
 from rich.console import Console
 from toys import DATA
 
 import coffea_ad as ad
 from coffea_ad import files, progress, reading
 from coffea_ad.errors import ConfigError
+from coffea_ad.running import preflight
 
 A = "root://host:1094//store/a.root"
 SAME_SERVER, OTHER_SERVER = "root://host:1094//store/b.root", "root://other//store/a.root"
@@ -79,3 +81,29 @@ def test_the_timeout_reaches_this_process():
         assert files.patience() == 7.0
     finally:
         files.limit_waiting(before)
+
+
+class _Leaving:
+    """A cluster whose only worker leaves when it is asked, so many times."""
+
+    def __init__(self, times):
+        self.times, self.waited = times, 0
+
+    def submit(self, *_, **__):
+        self.waited += 1
+        return self
+
+    def result(self):
+        return 0
+
+    def run(self, *_, **__):
+        self.times -= 1
+        return {"tls://a": CommClosedError("gone")} if self.times >= 0 else {"tls://b": {"unseen": []}}
+
+
+def test_a_worker_that_leaves_while_it_is_asked_is_waited_for_anew():
+    client = _Leaving(2)
+    assert preflight._asked(client, [], []) == {"tls://b": {"unseen": []}}
+    assert client.waited == 2
+    with pytest.raises(ConfigError, match="workers leave as soon as they come"):
+        preflight._asked(_Leaving(99), [], [])
