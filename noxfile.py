@@ -6,6 +6,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import pathlib
+import shutil
+
 import nox
 
 nox.needs_version = ">=2025.2.9"
@@ -50,6 +55,82 @@ def minimums(session: nox.Session) -> None:
     """Tests without torch, Pythia and matplotlib: what a worker has."""
     session.install("--editable", ".", "--group", "test")
     session.run("pytest", "-m", "not torch and not simulate", *session.posargs)
+
+
+def on_loopback(session: nox.Session, marker: str, programs: dict[str, str]) -> None:
+    """Run the tests of a marker where the loopback is the only network; Debian's programs are installed when root."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = {program: package for program, package in programs.items() if shutil.which(program, path=path) is None}
+    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
+        session.run("apt-get", "update", external=True, silent=True)
+        packages = sorted(set(missing.values()))
+        session.run("apt-get", "install", "--yes", "--no-install-recommends", *packages, external=True, silent=True)
+    elif missing:
+        session.skip(f"there is no {', no '.join(missing)}; install {', '.join(sorted(set(missing.values())))}")
+    install(session, "test")
+    session.run(
+        "python",
+        "tests/loopback.py",
+        "python",
+        "-m",
+        "pytest",
+        "-m",
+        marker,
+        f"tests/test_{marker}.py",
+        *session.posargs,
+    )
+
+
+@nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """Chain and skim through real XRootD and S3 servers; one of them is killed in the middle."""
+    on_loopback(session, "servers", {"xrootd": "xrootd-server"})
+
+
+@nox.session(default=False)
+def slurm(session: nox.Session) -> None:
+    """Chain and skim as jobs of a real Slurm; a job is cancelled, a node drained."""
+    on_loopback(
+        session, "slurm", {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
+    )
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """The wheel with all extras comes without compiling anything; nothing is installed."""
+    session.install("build")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder)
+    newest = max(pathlib.Path(folder).glob("*.whl"), key=lambda p: p.stat().st_mtime)
+    report = pathlib.Path(folder) / "report.json"
+    # without --only-binary: pip shall find the wheels by itself, as it does for everybody
+    session.run(
+        "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--report",
+        str(report),
+        f"{newest}[all]",
+    )
+    sources = [i["download_info"]["url"] for i in json.loads(report.read_text())["install"]]
+    if compiled := [url for url in sources if not url.endswith(".whl")]:
+        session.error(f"these have to be compiled: {', '.join(compiled)}")
+    session.run(
+        "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--dry-run",
+        "--ignore-installed",
+        "--only-binary",
+        ":all:",
+        f"{newest}[all]",
+    )
 
 
 @nox.session(default=False)

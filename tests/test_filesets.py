@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -332,11 +331,14 @@ def test_logical_names_of_cms_get_a_hint():
     )
 
 
-@pytest.mark.skipif(importlib.util.find_spec("fsspec_xrootd") is not None, reason="fsspec-xrootd is installed")
-def test_files_on_a_storage_that_nothing_can_read_are_refused_once():
+def test_files_on_a_storage_that_nothing_can_read_are_refused_once(monkeypatch):
+    def absent(protocol):
+        raise ImportError(f"install a file system for {protocol}")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", absent)
     files = dict.fromkeys([f"root://host//store/{n}.root" for n in range(5)], "Events")
     with pytest.raises(
-        ConfigError, match=r"0.root: reading root:// needs fsspec-xrootd, which is not installed; without"
+        ConfigError, match=r"0.root: root:// needs more packages: pip install 'coffea-ad\[xrootd\]'; without"
     ):
         inspect_files({"x": {"files": files, "metadata": {}}})
 

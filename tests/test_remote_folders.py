@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -31,10 +32,17 @@ def memory():
     storage.pseudo_dirs[:] = [""]
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Where the counting processor keeps its log."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
 def search(output, fileset=FILESET, **kwargs):
     return ad.run(
-        fileset, HERE / "counting_processor.py", executor="iterative", output=output, progress=False, preflight=False,
-        **kwargs,
+        fileset, HERE / "counting_processor.py", overrides=["folder=."], executor="iterative", output=output,
+        progress=False, preflight=False, **kwargs,
     )  # fmt: skip
 
 
@@ -151,11 +159,10 @@ def test_a_resubmission_and_a_merge_work_at_urls(tmp_path, memory):
         ad.merge([f"memory://each/{name}" for name in sorted(fileset)], "memory://merged")
 
 
-def test_a_skim_at_a_url_is_that_of_a_local_folder(tmp_path, memory, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_skim_at_a_url_is_that_of_a_local_folder(tmp_path, memory):
     skim(tmp_path / "local")
     skim("memory://skims/")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["local"]  # and no folder of the name memory:
+    assert list(Path().iterdir()) == []  # and no folder of the name memory:
     manifests = [json.loads(files.read(f"{folder}/manifest.json")) for folder in (tmp_path / "local", "memory://skims")]
     for key in ("files", "sumw", "rows"):
         assert {d: m[key] for d, m in manifests[0]["datasets"].items()} == {
@@ -206,9 +213,8 @@ def test_regions_come_from_remote_results_and_skims_and_go_to_a_remote_file(memo
 @pytest.mark.parametrize("words", [["simulate", "svj", "-o", "root://h//a.root"], ["cp", "skim", "s3://b/skim.py"],
                                    ["evaluate", "m.onnx", "--background", "s", "-o", "s3://b/e"],
                                    ["run", "pca", "-o", "root://h//m.onnx", "data=s"]])  # fmt: skip
-def test_what_writes_to_local_paths_only_says_so(words, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_what_writes_to_local_paths_only_says_so(words, capsys):
     pytest.importorskip("torch") if words[0] == "run" else None
     assert main(words) == 1
     assert "writes to local paths only" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path().iterdir()) == []

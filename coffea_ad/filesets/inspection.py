@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec  # through it uproot reads everything that is not a local file
 import numpy as np
 import uproot
 from uproot.reading import ReadOnlyFile
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.files import require_filesystem
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.progress import progress
 from coffea_ad.reading import runs_total, simulation_record
 
-__all__ = ["InspectedFile", "inspect_files", "require_filesystem"]
+__all__ = ["InspectedFile", "inspect_files"]
 
 _EVENT_IDS = ("run", "luminosityBlock", "event")
 _HEADER = 403  # bytes that uproot asks for first; no ROOT file is shorter
@@ -41,22 +41,6 @@ class InspectedFile:
     generated: int | None = None
     simulated: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-
-
-def require_filesystem(address: str) -> None:
-    """Raise if nothing that is installed can read a remote address.
-
-    Raises
-    ------
-    ConfigError
-    """
-    protocol = address.partition("://")[0]
-    try:
-        fsspec.get_filesystem_class(protocol)
-    except (ImportError, ValueError) as error:
-        # fsspec's own sentence goes on with a remark about root directories
-        needs = "fsspec-xrootd, which is not installed" if "fsspec-xrootd" in str(error) else f"a filesystem ({error})"
-        raise ConfigError(f"{address}: reading {protocol}:// needs {needs}") from None
 
 
 def inspect_files(fileset: Mapping[str, Mapping[str, Any]], *, workers: int = 8) -> dict[str, dict[str, InspectedFile]]:

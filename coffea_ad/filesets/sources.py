@@ -10,8 +10,8 @@ from pathlib import Path
 import fsspec  # through it uproot reads everything that is not a local file
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.files import prepare, require_filesystem
 from coffea_ad.filesets import is_fileset
-from coffea_ad.filesets.inspection import require_filesystem
 from coffea_ad.filesets.names import dataset_name, is_das_name, split_object
 
 __all__ = ["absolute", "expand_source", "parse_sources"]
@@ -124,6 +124,7 @@ def _remote(address: str) -> list[str]:
     if "*" not in address:  # ? and [ are at home in addresses
         return [address]
     require_filesystem(address)
+    prepare(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)
         found = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))

@@ -43,6 +43,7 @@ _MUST_AGREE = (
     "cloudpickle",
 )  # what pickles between client and workers need
 _FIRST = 100  # events
+_TRIES = 5
 
 
 def versions() -> dict[str, str]:
@@ -261,7 +262,9 @@ def check_workers(
     """
     client.submit(int, pure=False).result()  # there may be none yet: jobs queue, or wait for work
     for package in ("coffea", "numba", "onnxruntime", "pydantic", "coffea_ad"):
-        specs = client.run(importlib.util.find_spec, package)  # the worker may not have a function of ours
+        specs = client.run(
+            importlib.util.find_spec, package, on_error="ignore"
+        )  # the worker may not have a function of ours
         # a folder without __init__.py is found as well, and is no package
         without = sorted(address for address, spec in specs.items() if spec is None or spec.origin is None)
         if without and package != "coffea_ad":
@@ -277,7 +280,7 @@ def check_workers(
             f"the output folder {output}, and what it writes would be lost; a URL does without a shared disk"
         )
     try:
-        facts = client.run(_facts, list(models), list(shared), on_error="return")
+        facts = _asked(client, list(models), list(shared))
     finally:
         for probe in shared:
             files.remove(probe)
@@ -298,6 +301,19 @@ def check_workers(
             raise ConfigError(f"worker {address} does not see {shared[probe]}")
     if loose:
         notes.append("versions differ: " + "; ".join(loose.values()))
+
+
+def _asked(client: Any, models: list[bytes], probes: list[str]) -> dict[str, Any]:
+    """Return the facts of all workers; one that leaves while it is asked is no reason to stop: jobs come and go."""
+    from distributed.comm import CommClosedError
+
+    for _ in range(_TRIES):
+        found = client.run(_facts, models, probes, on_error="return")
+        facts = {address: f for address, f in found.items() if not isinstance(f, CommClosedError)}
+        if facts:
+            return facts
+        client.submit(int, pure=False).result()  # wait for the next one
+    raise ConfigError(f"workers leave as soon as they come, {_TRIES} times; see their logs")
 
 
 def _differs(package: str, one: str, two: str) -> bool:
