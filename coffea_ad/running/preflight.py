@@ -305,7 +305,7 @@ def check_workers(
 
 def _asked(client: Any, models: list[bytes], probes: list[str]) -> dict[str, Any]:
     """Return the facts of all workers; one that leaves while it is asked is no reason to stop: jobs come and go."""
-    from distributed.comm import CommClosedError
+    from distributed.comm.core import CommClosedError
 
     for _ in range(_TRIES):
         found = client.run(_facts, models, probes, on_error="return")
