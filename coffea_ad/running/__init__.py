@@ -27,6 +27,9 @@ from coffea_ad.running.reports import RunReport, missing_files
 
 __all__ = ["RunReport", "resubmit", "run"]
 
+_FOUND_IN_FILES = ("is_mc", "isMC", "campaign", "sqrt_s")
+"""What a run adds to the metadata of a dataset, where the fileset does not say it."""
+
 
 def run(
     fileset: str | Path | Mapping[str, Any],
@@ -257,16 +260,16 @@ def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, l
         stored = load_results(output).report
         datasets = stored["datasets"]
         same = {d: list(e["files"]) for d, e in datasets.items()} == {d: list(e["files"]) for d, e in fileset.items()}
-        known = {d: _without_kind(e["metadata"]) for d, e in datasets.items()}
-        metadata = known == {d: _without_kind(e["metadata"]) for d, e in fileset.items()}
+        metadata = all(_says_the_same(datasets[d]["metadata"], e["metadata"]) for d, e in fileset.items())
     except (CoffeaADError, KeyError, TypeError):
         return False
     return same and metadata and digest_of(stored["key"]) == digest_of(key) and lumi in (None, stored["lumi"])
 
 
-def _without_kind(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata as JSON has them, without what a run adds."""
-    return {k: v for k, v in json.loads(json.dumps(metadata, default=str)).items() if k not in ("is_mc", "isMC")}
+def _says_the_same(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Compare metadata in a report, to which a run adds what it finds in the files, with those of a fileset."""
+    now = json.loads(json.dumps(dict(asked), default=str))
+    return now == {k: v for k, v in stored.items() if k in now or k not in _FOUND_IN_FILES}
 
 
 def _positive_timeout(timeout: float) -> None:
