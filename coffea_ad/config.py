@@ -166,9 +166,14 @@ def keys_of(model: type[BaseModel], *, prefix: str = "", defaults: Any = None) -
 def _unknown(model: type[BaseModel], parents: Sequence[str], wrong: str) -> str:
     """Return the sentence about an unknown key: the same word elsewhere, or the nearest at this place or elsewhere."""
     current: type[BaseModel] | None = model
-    listed = False
+    listed, annotation = False, None
     for part in parents:
+        if get_origin(_bare(annotation)) is dict:
+            annotation = get_args(_bare(annotation))[1]
+            current = _model_of(annotation)
+            continue
         info = current.model_fields.get(part) if current is not None else None
+        annotation = None if info is None else info.annotation
         element = None if info is None else _element(info.annotation)
         listed = listed or element is not None
         current = None if info is None else _model_of(info.annotation if element is None else element)
@@ -196,6 +201,10 @@ def _place(model: type[BaseModel], loc: Iterable[Any]) -> tuple[list[str], str]:
         if isinstance(part, int):
             text += f"[{part}]"
             current = _element(current)
+        elif get_origin(_bare(current)) is dict and text:
+            keys.append(str(part))
+            text += f".{part}"
+            current = get_args(_bare(current))[1]
         elif part in fields:
             keys.append(str(part))
             text += f".{part}" if text else str(part)

@@ -121,7 +121,7 @@ def test_wrong_words_and_keys_fail_with_the_nearest_right_one(tmp_path):
         ("kind: slurm\nquue: long\n", "unknown key 'quue'; did you mean 'queue'?"),
         (
             "kind: scheduler\naddress: tls://x:1\ntls: {cafile: ca.pem}\n",
-            "unknown key 'cafile'; did you mean 'ca_file'?",
+            "unknown key 'cafile' in tls; did you mean 'tls.ca_file'?",
         ),
         ("workers: 0\n", "workers = 0"),
         ("kind: condor\n", "kind = 'condor'"),

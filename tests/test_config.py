@@ -34,6 +34,7 @@ class Config(BaseModel):
     steps: int | tuple[int, int] = 5
     parts: tuple[Part, ...] = ()
     extra: Part | None = None
+    named: dict[str, Train] = {}
     train: Train = Train(epochs=7)
 
 
@@ -61,6 +62,8 @@ def file(tmp_path):
         (["parts=[{nme: x}]"], "", "the key 'parts[0].name' is missing"),
         ([], "parts: [{name: x, nme: x}]", "my.yaml: unknown key 'nme' in parts; did you mean 'name'?"),
         (["extra.nme=x", "extra.name=x"], "", "command line: extra.nme=x: unknown key 'nme' in extra"),
+        (["named.a.epochs=0"], "", "command line: named.a.epochs=0: should be greater than or equal to 1"),
+        (["named.a.epoch=1"], "", "command line: named.a.epoch=1: unknown key 'epoch' in named.a; did you mean 'named.a.epochs'?"),
         (["extra.options={a: b}"], "", "the key 'extra.name' is missing"),
         ([], "data: 1\ndata: 2", "my.yaml, line 2: not valid YAML (the key 'data' stands twice)"),
         ([], "1: 2", "my.yaml: the key 1 is no text"),
@@ -116,7 +119,7 @@ def test_merge_keys_and_anchors_of_yaml_stay_possible(tmp_path):
 def test_all_keys_are_listed_with_the_defaults_of_the_recipe():
     keys = {key.name: key for key in keys_of(Config)}
     assert list(keys) == [
-        "data", "datasets", "filters", "steps", "parts", "extra", "extra.name", "extra.options", "train.epochs",
+        "data", "datasets", "filters", "steps", "parts", "extra", "extra.name", "extra.options", "named", "train.epochs",
         "train.learning_rate",
     ]  # fmt: skip
     assert keys["train.epochs"].default == 7

@@ -1061,11 +1061,14 @@ def test_wrong_jet_corrections_are_named(tmp_path):
 
 def test_wrong_keys_and_names_of_variations_are_refused(mc_file, tmp_path):
     for config, match in (
-        ({"pileup": {"fil": "a", "name": "b"}}, "unknown key 'fil'; did you mean 'file'"),
+        (
+            {"pileup": {"fil": "a", "name": "b"}},
+            "unknown key 'fil'; did you mean 'file'",
+        ),
         ({"columns": {"isrUp": {"up": "PSWeight[0]"}}}, "'isrUp' cannot name a variation"),
         ({"columns": {"pileup": {"up": "PSWeight[0]"}}}, "'pileup' is the name of another variation"),
         ({"columns": {"a": {"up": "PSWeight[x]"}}}, "corrections.columns.a.up = 'PSWeight.x.'"),
-        ({"jet_veto": {}}, "did you mean 'jet_veto_map'"),
+        ({"jet_veto": {}}, "did you mean 'corrections.jet_veto_map'"),
     ):
         with pytest.raises(CoffeaADError, match=match):
             search({"svj": (mc_file, MC)}, tmp_path, corrections=config)
