@@ -86,7 +86,7 @@ def by_hand(events, options):
         for o in event["Jet"]:
             jet = vector.obj(pt=float(o["pt"]), eta=float(o["eta"]), phi=float(o["phi"]), mass=float(o["mass"]))
             if jet.pt > 30 and abs(jet.eta) < 2.4 and not close(jet, [v for k in leptons.values() for v in k]):
-                jets["bjet" if o["btagUParTAK4B"] > 0.1272 else "jet"].append(jet)
+                jets["bjet" if o["btagUParTAK4B"] > 0.2789 else "jet"].append(jet)
         out.append({k: sorted(v, key=lambda o: -o.pt) for k, v in {**leptons, **jets}.items()})
     return out
 
@@ -316,7 +316,7 @@ def test_thresholds_from_histograms_keep_their_visible_cross_section_on_independ
     table = regions.calibrate(one.score, one.weight, "toy")
 
     class Card:
-        calibration = table
+        calibrations = (table,)
 
     axis = histograms.logp_axis(Card)
     filled = histograms.book(axis, ["inclusive"], ["nominal"])
