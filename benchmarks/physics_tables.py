@@ -28,7 +28,7 @@ from coffea_ad.weights import n_effective
 
 ROOT = Path("build/physics")
 FEATURE = "jet_substructure"
-COMBINED = ("Deep SVDD ensemble log", "VAE of unit variance, elbo standard", "WNAE")
+COMBINED = ("Deep SVDD ensemble log", "VAE of unit variance, elbo standard", "NAE smeared")
 """The rank average of these was chosen on the set `dev`, as the best one for both backgrounds together."""
 COMPARED_WITH = ("AE", "WNAE", "untrained")
 """What the differences of all scores are taken to, as far as they are there."""
@@ -82,7 +82,7 @@ def scores_of(bkg, jets):
     common = sorted(set.intersection(*({seed for n, seed in efficiency if n == name} for name in COMBINED)))
     if common:
         averages = [-np.log10(np.mean([efficiency[name, seed] for name in COMBINED], axis=0)) for seed in common]
-        out["rank average of SVDD, VAE and WNAE"] = np.stack(averages)
+        out["rank average of SVDD, VAE and NAE smeared"] = np.stack(averages)
     return out
 
 

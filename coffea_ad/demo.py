@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coffea_ad import recipes, regions
+from coffea_ad.card import EVENT_ID
 from coffea_ad.config import load_config
 from coffea_ad.results import Results, load_results
 from coffea_ad.running import run
@@ -92,18 +93,20 @@ def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, 
     signal = data.dataset == _SIGNAL
     background = ~signal & (data.split == "test")
     pt = data.bystanders["pt"]
-    matched, w_matched = evaluation.match_spectrum(
-        pt[background], pt[signal], data.weight[background], data.weight[signal]
-    )
+    weight = data.event_weight
+    matched, w_matched = evaluation.match_spectrum(pt[background], pt[signal], weight[background], weight[signal])
+    ids = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
+    event = np.unique(np.c_[np.unique(data.dataset, return_inverse=True)[1], ids], axis=0, return_inverse=True)[1]
+    events = (event.reshape(-1)[background], event.reshape(-1)[signal])  # two jets of one event are drawn together
     out, curves = {}, {}
     for name, score in columns.items():
-        b, s, w = score[background], score[signal], data.weight[signal]
-        raw = evaluation.auc(b, s, data.weight[background], w, seed=seed)
-        flat = evaluation.auc(b, s, matched, w_matched, seed=seed)
+        b, s, w = score[background], score[signal], weight[signal]
+        raw = evaluation.auc(b, s, weight[background], w, seed=seed, events=events)
+        flat = evaluation.auc(b, s, matched, w_matched, seed=seed, events=events)
         out[name] = {"auc": raw.value, "auc_error": raw.error, "auc_pt": flat.value, "auc_pt_error": flat.error}
-        ok = np.isfinite(b) & (data.weight[background] > 0)
+        ok = np.isfinite(b)
         curves[name] = (
-            *evaluation.roc_curve(b[ok], s[np.isfinite(s)], data.weight[background][ok], w[np.isfinite(s)]),
+            *evaluation.roc_curve(b[ok], s[np.isfinite(s)], weight[background][ok], w[np.isfinite(s)]),
             raw.value,
         )
     plotting.roc(curves, figures / "roc.png", models=len(_MODELS))
@@ -128,7 +131,7 @@ def _closure(models: Path, data: Any, test: Any) -> dict[str, Any]:
     card = scorer.card
     values = regions.logp(card.calibration, np.asarray(scorer(data.x[test])))
     for region in card.regions:
-        eps, error, _ = regions.efficiency(values, data.weight[test], region.thresholds[0])
+        eps, error, _ = regions.efficiency(values, data.event_weight[test], region.thresholds[0])
         nominal_error = region.error * region.efficiency * np.log(10)
         pull = (eps - region.efficiency) / np.hypot(error, nominal_error)
         out[region.name] = {"nominal": region.efficiency, "measured": eps, "error": error, "pull": float(pull)}
@@ -147,7 +150,12 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
     _, first, which = np.unique(np.c_[dataset, event], axis=0, return_index=True, return_inverse=True)
     worst = np.zeros(len(first))
     np.maximum.at(worst, which.reshape(-1), values)
-    mt, weight, name, split = data.bystanders["mt"][first], data.weight[first], data.dataset[first], data.split[first]
+    mt, weight, name, split = (
+        data.bystanders["mt"][first],
+        data.event_weight[first],
+        data.dataset[first],
+        data.split[first],
+    )
     groups = {
         "background (held out)": (name != _SIGNAL) & (split == "test"),
         "semivisible jets": name == _SIGNAL,

@@ -140,5 +140,5 @@ def test_models_are_found_by_name_and_seed_and_averages_take_common_seeds(quick,
     jets = quick.Jets("eval")
     monkeypatch.setattr(quick, "COMBINED", ("WNAE", "untrained"))
     scores = quick.scores_of("qcd", jets)
-    assert scores["rank average of SVDD, VAE and WNAE"].shape == (2, len(jets.x))  # seeds 2 and 3
+    assert scores["rank average of SVDD, VAE and NAE smeared"].shape == (2, len(jets.x))  # seeds 2 and 3
     np.testing.assert_array_equal(np.diff(np.unique(jets.event, return_counts=True)[1]), 0)

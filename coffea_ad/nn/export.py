@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from coffea_ad import features, files, regions
+from coffea_ad.attach import check_rows
 from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.nn.folded import Folded
@@ -29,6 +30,7 @@ _GOLDEN_ROWS = 8
 _BLOCK = 4096
 _LARGE = 2**26  # numbers of which quantiles are taken
 _TOLERANCE = 1e-5
+_ALONE = 16  # rows that are scored by themselves as well
 _PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
@@ -222,7 +224,8 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDAr
     Raises
     ------
     BadModel
-        The exported graph does not give the model's scores, or the card is of other folds than the model.
+        The exported graph does not give the model's scores, a score depends on the other rows of a batch, or the card is of
+        other folds than the model.
     """
     final = Path(path)
     if card.folds != (model.folds if isinstance(model, Folded) else None):
@@ -234,5 +237,8 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDAr
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(cpu, data, x)
+    scorer = OnnxScorer(data)
+    scorer.name = str(final)
+    check_rows(scorer, x[:_ALONE])
     files.write(final, data)
     return final

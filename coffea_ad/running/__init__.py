@@ -269,7 +269,7 @@ def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, l
 def _says_the_same(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Compare metadata in a report, to which a run adds what it finds in the files, with those of a fileset."""
     now = json.loads(json.dumps(dict(asked), default=str))
-    return now == {k: v for k, v in stored.items() if k in now or k not in _FOUND_IN_FILES}
+    return bool(now == {k: v for k, v in stored.items() if k in now or k not in _FOUND_IN_FILES})
 
 
 def _positive_timeout(timeout: float) -> None:
