@@ -65,6 +65,8 @@ def simulate(
     values, settings = resolve(name, parameters)
     if n_events < 1:
         raise ConfigError(f"the number of events is {n_events}, but must be positive")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}, but must be at least 1")
     if not 1 <= seed < 2**32:
         raise ConfigError(f"the seed is {seed}, but must be positive and below 2³²")
     if layout not in ("v15", "pfnano"):
