@@ -360,7 +360,7 @@ def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> i
     if path is None:
         shipped = sorted(recipes.find(args.recipe).with_suffix("").glob("*.yaml"))
         others = f"; there are {', '.join(f'{p.parent.name}/{p.name}' for p in shipped)}" if shipped else ""
-        print(f"{args.recipe}: configuration the defaults in its code{others}", file=sys.stderr)
+        print(f"{args.recipe}: without --config, the defaults in its code are taken{others}", file=sys.stderr)
     summary = module.train(config, Path(args.output))
     _out.print(f"{args.output}: regions {', '.join(summary['regions']) or 'none'}", soft_wrap=True)
     sealed = _read(args.output)

@@ -151,7 +151,7 @@ def test_a_target_needs_a_comparison_and_its_name_is_checked(tmp_path, capsys):
     described = {"name": "x", "method": "AE", "features": [{"name": NAME}], "output": "decoded"}
     for more, sentence in (
         ({"target": "scaled"}, "say how with score: mse, mae, ln_mse or ln_mae"),
-        ({"score": "msr"}, "Input should be 'mse', 'mae', 'ln_mse', 'ln_mae' or 'log_mae'"),
+        ({"score": "msr"}, "should be 'mse', 'mae', 'ln_mse', 'ln_mae' or 'log_mae'"),
     ):
         (tmp_path / "card.yaml").write_text(yaml.safe_dump({**described, **more}))
         assert cli.main(["card", "attach", str(tmp_path / "plain.onnx"), str(tmp_path / "card.yaml")]) == 1

@@ -210,7 +210,7 @@ def test_a_card_from_before_keeps_its_numbers():
     options = {k: v for k, v in spec.options.items() if k != "btag_point"}  # an option that came later
     data = (DATA / "wnae.onnx").read_bytes()
     card = json.loads(read_card(data).model_dump_json())
-    card |= {"level": "event", "quantiles": None, "golden": None, "calibration": None, "regions": []}
+    card |= {"level": "event", "quantiles": None, "golden": None, "calibrations": [], "regions": []}
     card["inputs"][0]["features"] = [{**json.loads(spec.model_dump_json()), "options": options}]
     parse_card(json.dumps(card)).check()
     events = open_events(DATA / "ttbar_v15.root")

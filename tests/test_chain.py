@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -72,7 +73,15 @@ def test_the_sum_of_weights_is_complete_and_the_manifest_says_what_went_in(skims
 
 def test_a_retry_overwrites_itself(skims, fileset):
     before = sorted(p.name for p in skims.rglob("*.parquet"))
-    ad.run({"svj": fileset["svj"]}, "skim", config="skim.yaml", executor="iterative", chunksize=50, output=skims)
+    ad.run(
+        {"svj": fileset["svj"]},
+        "skim",
+        config="skim.yaml",
+        executor="iterative",
+        chunksize=50,
+        output=skims,
+        force=True,
+    )
     assert sorted(p.name for p in skims.rglob("*.parquet")) == before
     assert not list(skims.rglob("*.part"))
 
@@ -121,11 +130,11 @@ def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
     shutil.copy(skim_files(copy)["svj"][0], copy / "svj" / "stray.parquet")
     assert len(load_skim(copy, NAME).x) == len(load_skim(skims, NAME).x)
     one = {"svj": fileset["svj"]}
-    ad.run(one, "skim", config="skim.yaml", executor="iterative", chunksize=200, output=copy)
+    ad.run(one, "skim", config="skim.yaml", executor="iterative", chunksize=200, output=copy, force=True)
     again = load_skim(copy, NAME)
     np.testing.assert_array_equal(again.x, load_skim(skims, NAME).x)  # other chunks, same rows in the same order
     assert set(again.provenance["rows"]) == {"svj", "qcd", "ttbar"}
-    skim_files(copy)["qcd"][0].unlink()
+    Path(skim_files(copy)["qcd"][0]).unlink()
     with pytest.raises(SkimError, match="not there"):
         load_skim(copy, NAME)
 
@@ -186,15 +195,8 @@ def test_a_skim_that_lacks_what_is_asked_for_is_named(skims, tmp_path):
             lambda t, m: (t, {**m, "features": {**m["features"], NAME: {**m["features"][NAME], "version": 0}}}),
             "version 0",
         ),
-        (
-            lambda t, m: (
-                t,
-                {**m, "features": {NAME: {**m["features"][NAME], "columns": m["features"][NAME]["columns"][::-1]}}},
-            ),
-            "another order",
-        ),
     ],
-    ids=["missing", "renamed", "version", "permuted"],
+    ids=["missing", "renamed", "version"],
 )
 def test_an_edited_skim_is_refused(skims, tmp_path, change, match):
     path = skim_files(skims)["svj"][0]

@@ -158,7 +158,7 @@ def test_help_of_a_training_lists_every_key(name, capsys):
 def test_help_of_a_recipe_says_type_default_and_meaning_of_a_key():
     cells = [list(column.cells) for column in described("skim")[-1].columns]
     rows = dict(zip(cells[0], zip(*cells[1:], strict=True), strict=True))
-    assert rows["jet_pt_min"] == ("number", "200", "GeV, both leading jets")
+    assert rows["jet_pt_min"] == ("number or none", "200", "GeV, both leading jets")
     assert rows["features"][0] == "list of {name, options}"
     assert rows["met_filters"][:2] == ("list of text", "[]")
 
@@ -219,7 +219,7 @@ def test_an_interrupted_training_says_how_it_goes_on(tmp_path, capsys, monkeypat
         == 130
     )
     err = capsys.readouterr().err
-    assert err.startswith("interrupted\n")
+    assert "interrupted\n" in err
     if epochs:
         assert "go on with: coffea-ad run mine.py 'data=my skims' -o out_m.onnx resume=true" in err
     else:

@@ -482,6 +482,7 @@ def lund_of(constituents, n=4):
         },
         depth_limit=1,
     )  # fmt: skip
+    events.attrs["@original_array"] = events  # made by hand: these are the events of the chunk
     return ad.features.compute("jet_lund", events, n=n)[0]
 
 

@@ -8,8 +8,9 @@ from toy_skims import NAME, toy_rows, write_skim
 
 from coffea_ad import regions
 from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.filesets.metadata import settled_metadata
 from coffea_ad.skims import load_skim
-from coffea_ad.weights import cross_section, has_cross_section, is_simulation, normalisation, settled
+from coffea_ad.weights import cross_section, has_cross_section, is_simulation, normalisation
 
 
 @pytest.fixture(scope="module")
@@ -90,13 +91,13 @@ def test_metadata_are_read_under_both_names():
         assert is_simulation({key: False}) is False
         assert is_simulation({key: 1}) is True
         assert normalisation("met", {key: False}, sumw=3.0, lumi=1.0) == 1.0
-        assert settled("met", {key: 0, "year": 1}) == {key: False, "is_mc": False, "year": 1}
+        assert settled_metadata("met", {key: 0, "year": 1}) == {key: False, "is_mc": False, "year": 1}
     assert is_simulation({}) is None
     for key in ("xsec", "cross_section"):
         assert has_cross_section({key: 2.0})
-        assert settled("qcd", {key: "2.5"})["xsec"] == cross_section("qcd", {key: "2.5"}) == 2.5
+        assert settled_metadata("qcd", {key: "2.5"})["xsec"] == cross_section("qcd", {key: "2.5"}) == 2.5
     assert not has_cross_section({"year": 1})
-    assert settled("qcd", {}) == {}
+    assert settled_metadata("qcd", {}) == {}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_metadata_are_read_under_both_names():
 )
 def test_metadata_that_contradict_themselves_are_refused(metadata, match):
     with pytest.raises(ConfigError, match=match):
-        settled("qcd", metadata)
+        settled_metadata("qcd", metadata)
 
 
 def test_rows_that_all_weigh_nothing_are_refused(tmp_path):

@@ -137,7 +137,7 @@ def test_words_of_a_command_line(files):
         (["x=~nobody-of-this-name/a.root"], "~nobody-of-this-name/a.root: Could not determine home directory"),
         (["x=@~nobody-of-this-name/a.txt"], "~nobody-of-this-name/a.txt: Could not determine home directory"),
         (["x=root://host//store/"], "folders are not searched over the network; give a glob, such as root://host//store/*.root"),
-        (["x=davs://host/*.root"], "davs://host/*.root: reading davs:// needs a filesystem (Protocol not known: davs)"),
+        (["x=davs://host/*.root"], "davs://host/*.root: davs:// needs a filesystem (Protocol not known: davs)"),
         (["x=http://127.0.0.1:9/*.root"], "http://127.0.0.1:9/*.root: cannot be listed"),
         (["no.json"], "no.json: the fileset cannot be read"),
         (["x=qcd/a.root", "x=qcd"], "events would count twice: {}/qcd/a.root is in x twice"),

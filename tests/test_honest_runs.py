@@ -264,7 +264,7 @@ def test_a_report_that_is_none_is_named(tmp_path, content):
 @pytest.mark.parametrize(
     ("text", "error", "match"),
     [
-        ("undefined_name\n", ConfigError, "broken.py: cannot be imported .NameError: name 'undefined_name'"),
+        ("undefined_name\n", ConfigError, "broken.py, line 1: cannot be imported .NameError: name 'undefined_name'"),
         ("import no_such_module\n", ConfigError, "No module named 'no_such_module'"),
         (
             (

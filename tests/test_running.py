@@ -134,7 +134,7 @@ def test_files_that_were_skimmed_before_are_normalised_by_their_runs_trees(model
     copy_events(DATA / "svj_v15.root", path, stop=60, runs=True)
     fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     report = search(fileset, model_file, tmp_path)
-    assert "1 files were skimmed before" in report.notes[0]
+    assert any("1 files were skimmed before" in note for note in report.notes)
     assert report.datasets["svj"]["events"] == 60
     assert report.datasets["svj"]["sumw"] == 150
     assert ad.load_results(tmp_path / "results").norm("svj") == pytest.approx(1000 / 150)
@@ -221,7 +221,7 @@ def test_missing_branches_are_named_before_anything_runs(fileset, model_file, tm
     fileset["svj"]["files"] = {str(slim): "Events"}
     with pytest.raises(
         MissingBranch,
-        match=r"slim.root: feature jet_substructure needs FatJetPFCand_jetIdx.*; the selection needs FatJet_pt",
+        match=r"slim.root: .*feature jet_substructure needs FatJetPFCand_jetIdx.*; the selection needs FatJet_pt",
     ):
         search(fileset, model_file, tmp_path)
 
@@ -246,7 +246,7 @@ def test_an_instance_takes_neither_model_nor_configuration(fileset, model_file):
 def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'met_min'"):
         search(fileset, model_file, tmp_path, overrides=["met_mn=3"])
-    with pytest.raises(ConfigError, match="met_min = 'high'"):
+    with pytest.raises(ConfigError, match="met_min=high: should be a valid number"):
         search(fileset, model_file, tmp_path, overrides=["met_min=high"])
     with pytest.raises(ConfigError, match="dataset svj: there are no files"):
         search({"svj": {"files": {}}}, model_file, tmp_path)
@@ -274,7 +274,7 @@ def test_wrong_configurations_and_filesets_are_refused(fileset, model_file, tmp_
     with pytest.raises(ConfigError, match="results cannot be written there"):
         ad.run(fileset, SEARCH, model=model_file, executor="iterative", output=blocked, force=True)
     broken = tmp_path / "fileset.json"
-    broken.write_bytes(b"\x1f\x8b\xff\xfe")
+    broken.write_bytes(b"\xff\xfe{")
     with pytest.raises(ConfigError, match="not JSON text"):
         search(broken, model_file, tmp_path)
     broken.write_text('{"svj": ')
@@ -331,7 +331,7 @@ def test_a_branch_that_a_later_file_lacks_is_named(fileset, model_file, tmp_path
     slim = tmp_path / "slim.root"
     bare_events(slim, 3)
     fileset["svj"]["files"][str(slim)] = "Events"
-    with pytest.raises(IncompleteRun, match="slim.root: feature jet_substructure needs") as caught:
+    with pytest.raises(IncompleteRun, match="slim.root: .*feature jet_substructure needs") as caught:
         search(fileset, model_file, tmp_path)
     assert caught.value.report.datasets["svj"]["events"] == 150  # nothing that was done is lost
 

@@ -230,7 +230,10 @@ class QuantileNormal(Transform):
 
     def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
         knots_x, knots_z = self._knots(x, weight, i)
-        slopes = np.clip(np.diff(knots_z) / np.diff(knots_x), 1e-37, 1e37)  # what float32 can hold
+        # A segment ends a rounding below where the next one begins, so that float32 never falls there.
+        ends = np.nextafter(knots_z.astype(np.float32), np.float32(-np.inf))[1:]
+        rise = np.maximum(ends - knots_z[:-1], 0)
+        slopes = np.clip(rise / np.diff(knots_x), 1e-37, 1e37)  # what float32 can hold
         mine, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
         for table, unused, values in (
             (self.x0, np.inf, knots_x[:-1]),  # no number reaches an unused segment
