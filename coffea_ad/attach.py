@@ -156,13 +156,14 @@ def _calibrated(
     card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float]
 ) -> dict[str, Any]:
     calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
+    specs, left_out = regions.derive([calibration], score, skim.event_weight, efficiencies)
     unscored = {"rows": len(score), "unscored": int((~np.isfinite(score)).sum())}
     return {
         "calibration": calibration,
-        "regions": regions.working_points(calibration, score, skim.event_weight, efficiencies),
+        "regions": specs,
         "flavours": tuple(skim.provenance["flavours"]),
         "selection": skim.provenance["selection"],
-        "provenance": {**card.provenance, "unscored": unscored},
+        "provenance": {**card.provenance, "unscored": unscored, "regions_left_out": left_out},
     }
 
 

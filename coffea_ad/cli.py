@@ -486,6 +486,7 @@ def _attach(args: argparse.Namespace) -> int:
             "such rows are left out of the calibration, and in a run they are in no region",
             soft_wrap=True, markup=False,
         )  # fmt: skip
+    _left_out(sealed)
     _write(output, sealed)
     return 0
 
@@ -822,10 +823,18 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = _parser()
     # argparse takes positional words in one piece only; key=value and the sources of a fileset may stand anywhere.
     args, rest = parser.parse_known_args(_models_apart(words))
-    name = {"run": "overrides", "simulate": "parameters", "fileset": "sources", "features": "options"}.get(args.verb)
-    wrong = [w for w in rest if w.startswith("-") or name is None or ("=" not in w and name != "sources")]
+    name = {
+        "run": "overrides",
+        "simulate": "parameters",
+        "fileset": "sources",
+        "features": "options",
+        "card": "words",
+    }.get(args.verb)
+    wrong = [
+        w for w in rest if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words"))
+    ]
     if wrong:
-        several = "; several models are --model A.onnx --model B.onnx" if getattr(args, "model", None) else ""
+        several = "; several models are --model A.onnx --model B.onnx" if args.verb == "run" and args.model else ""
         flags = re.findall(r"--[\w-]+", args.parser.format_usage())
         near = difflib.get_close_matches(wrong[0].partition("=")[0], flags, n=1) if wrong[0].startswith("-") else []
         hint = f"; did you mean {near[0]}?" if near else several

@@ -16,6 +16,7 @@ import onnx.inliner
 import onnx.version_converter
 from onnx import helper, numpy_helper
 
+from coffea_ad import features
 from coffea_ad.card import Calibration, Folds, Golden, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.nn.ranks import RULES, By, Nodes, add_logp, combined_logp
@@ -48,12 +49,21 @@ def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
         ):
             if mine != theirs:
                 raise CardMismatch(f"{member.name}: its {what} are not those of {first.name}: {mine} and {theirs}")
-        if [s.features for s in member.card.inputs] != [s.features for s in first.card.inputs]:
+        if _computed(member.card) != _computed(first.card):
             raise CardMismatch(
                 f"{member.name}: the versions, options or columns of its features are not those of {first.name}"
             )
         member.sessions  # noqa: B018  a member whose golden rows fail must not get into another file
     return members
+
+
+def _computed(card: ModelCard) -> list[Any]:
+    """Return what is computed: options that came after a card mean their defaults."""
+    return [
+        (f.name, f.version, features.get(f.name).resolve(f.options), f.columns, f.row_shape)
+        for spec in card.inputs
+        for f in spec.features
+    ]
 
 
 def _features(card: ModelCard) -> str:

@@ -62,12 +62,17 @@ def verdict(
     constant, variance = _spread(members[0], held_out)
     found = [
         *_not_finite(metrics),
-        *_of_epoch(metrics, constant, variance, epochs),
+        *_of_epoch(metrics, constant, variance, epochs if _trained(members) else 1),
         *_of_long_run(metrics.get("long_run") or {}, variance),
         *_of_scores(score),
         *_of_calibrations(calibrations),
     ]
     return list(dict.fromkeys(found))
+
+
+def _trained(members: Sequence[Model]) -> bool:
+    """Say whether there is anything that epochs change; PCA is fitted once."""
+    return any(p.requires_grad for member in members for p in member.parameters())
 
 
 def _spread(model: Model, rows: Skim) -> tuple[float, float]:
