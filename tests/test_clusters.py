@@ -450,7 +450,7 @@ def test_jobs_find_the_scheduler_and_their_certificates(kind, batch_system, home
     me = psutil.Process()
     before = listening(me)
     with connect(config) as client:
-        client.wait_for_workers(2)
+        client.wait_for_workers(2, timeout=180)
         assert describe(client).startswith("2 of 2 workers are there; dashboard http://127.0.0.1:")
         assert [p.name for p in batch_system.glob("*.txt")] == ["1.txt"]  # one job of two cores
         (folder,) = home.glob(".coffea-ad-*")
