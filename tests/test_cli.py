@@ -333,6 +333,6 @@ def test_training_from_the_command_line(skims, tmp_path, capsys):
     assert "note: region medium is" in said  # why it is not there
     assert main(["run", "autoencoder", f"data={skims}", "epochs=3", "-o", str(out)]) == 1
     assert "unknown key 'epochs'" in capsys.readouterr().err
-    assert main(["run", "autoencoder", f"data={tmp_path / 'no'}", "-o", str(out)]) == 1
+    assert main(["run", "autoencoder", f"data={tmp_path / 'no'}", "-o", str(out), "--force"]) == 1
     assert "no skim here" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "ae")
