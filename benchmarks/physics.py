@@ -32,6 +32,7 @@ DENSE = ["hidden=[32,32]", "latent=4", "activation=silu"]
 WNAE = {"ttbar": "wnae/ttbar.yaml", "qcd": "wnae/svj.yaml"}
 SMEARED = {"ttbar": "nae/smeared_ttbar.yaml", "qcd": "nae/smeared.yaml"}
 COORDINATES = {"ttbar": ["preprocessing=log"], "qcd": ["preprocessing=standard"]}
+NINE = ["options={observables: [+multiplicity]}"]  # the number of constituents is the ninth input
 UNTRAINED = ["train.epochs=1", "train.learning_rate=1e-12", "long_steps=0"]
 MODELS = {
     "AE": ("autoencoder", "autoencoder/svj.yaml", []),
@@ -71,6 +72,19 @@ MODELS = {
     "NAE smeared": ("nae", SMEARED, []),
     "untrained": ("wnae", WNAE, UNTRAINED),
     "untrained AE": ("autoencoder", "autoencoder/svj.yaml", UNTRAINED[:2]),
+    "AE standard, 9 inputs": ("autoencoder", "autoencoder/svj.yaml", ["preprocessing=standard"], NINE),
+    "PCA standard, 9 inputs": ("pca", "pca/svj.yaml", ["components=4", "preprocessing=standard"], NINE),
+    **{
+        f"VAE of unit variance, elbo {p}, 9 inputs": (
+            "vae",
+            "vae/svj.yaml",
+            [*DENSE, "beta=1.0", "score=elbo", f"preprocessing={p}"],
+            NINE,
+        )
+        for p in ("standard", "log")
+    },
+    "NAE smeared, 9 inputs": ("nae", SMEARED, NINE),
+    "WNAE, 9 inputs": ("wnae", WNAE, NINE),
 }
 """Recipe, its configuration, and overrides; a mapping has one of them for each background."""
 
@@ -90,7 +104,7 @@ class _Watched:
 
     def validate(self, z, generator):
         figures = super().validate(z, generator)
-        background, *signals = _Watched.rows
+        background, *signals = (x[:, : self.features] for x in _Watched.rows)
         b = np.sort(nn.torch_scores(self, background))
         ranks = [np.searchsorted(b, nn.torch_scores(self, s)).mean() / len(b) for s in signals]
         return {**figures, "auc": float(np.mean(ranks))}
@@ -105,7 +119,7 @@ class WatchedNAE(_Watched, nn.NAE):
 
 
 def watch(bkg):
-    data = load_skim(ROOT / "skims/eval", "jet_substructure", weights="none")
+    data = load_skim(ROOT / "skims/eval", "jet_substructure", {"observables": ["+multiplicity"]}, weights="none")
     rng = np.random.default_rng(1)
     parts = []
     for name in (bkg, *sorted(d for d in set(data.dataset) if d.startswith("svj"))):
