@@ -8,7 +8,7 @@
 
 Everything is trained by the shipped recipes on the set `train`; `dev` was used to choose recipes and combinations, `eval`
 for the tables, `fresh` (verb confirm) was looked at once. Five seeds of energy models, whose spread is wide, three of
-others, one of a PCA, which has none. One thread.
+others, one of a PCA, which has none; the tables of docs/results.md have five of all that have a spread. One thread.
 """
 
 from __future__ import annotations
