@@ -188,7 +188,7 @@ def test_a_failed_simulation_leaves_no_file(tmp_path):
     from coffea_ad.simulation import simulate
 
     with pytest.raises(SimulationError, match="Pythia"):
-        simulate("svj", 10, tmp_path / "x.root", parameters={"n_colour": "many"})
+        simulate("svj", 10, tmp_path / "x.root", parameters={"m_zprime": -3.0})
     with pytest.raises(ConfigError, match="must be positive"):
         simulate("svj", 0, tmp_path / "x.root")
     assert list(tmp_path.iterdir()) == []
