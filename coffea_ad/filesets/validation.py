@@ -55,7 +55,7 @@ def validate_fileset(source: str | Path | Fileset, *, workers: int = 8) -> list[
     --------
     >>> fileset = {"svj": {"files": {str(svj_file): "Events"}, "metadata": {"is_mc": True}}}
     >>> [finding.sentence for finding in validate_fileset(fileset)]
-    ['svj: simulation without xsec (pb), which normalised histograms need']
+    ["svj: simulated signal without xsec (pb): the generator's number means nothing for it, so give one"]
     """
     fileset = load_fileset(source)
     return findings_of(fileset, inspect_files(fileset, workers=workers))
