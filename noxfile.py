@@ -104,33 +104,12 @@ def wheels(session: nox.Session) -> None:
     newest = max(pathlib.Path(folder).glob("*.whl"), key=lambda p: p.stat().st_mtime)
     report = pathlib.Path(folder) / "report.json"
     # without --only-binary: pip shall find the wheels by itself, as it does for everybody
-    session.run(
-        "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--dry-run",
-        "--ignore-installed",
-        "--report",
-        str(report),
-        f"{newest}[all]",
-    )
+    resolve = ("python", "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", f"{newest}[all]")
+    session.run(*resolve, "--report", str(report))
     sources = [i["download_info"]["url"] for i in json.loads(report.read_text())["install"]]
     if compiled := [url for url in sources if not url.endswith(".whl")]:
         session.error(f"these have to be compiled: {', '.join(compiled)}")
-    session.run(
-        "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--dry-run",
-        "--ignore-installed",
-        "--only-binary",
-        ":all:",
-        f"{newest}[all]",
-    )
+    session.run(*resolve, "--only-binary", ":all:")
 
 
 @nox.session(default=False)

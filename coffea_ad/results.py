@@ -17,7 +17,7 @@ import uproot
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
-from coffea_ad.weights import normalisation
+from coffea_ad.weights import is_simulation, normalisation
 
 __all__ = ["ALL", "Results", "load_results", "over_regions", "save_results"]
 
@@ -87,7 +87,7 @@ class Results:
         if entry.get("events") == 0:
             return 0.0  # nothing to scale
         lumi = entry.get("lumi", self.report["lumi"])
-        mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
+        mc = is_simulation(entry["metadata"]) is not False
         if mc and lumi is None:
             raise ConfigError(f"dataset {dataset}: its run was given no luminosity; run it with --lumi")
         if mc and not entry.get("weighted", True):

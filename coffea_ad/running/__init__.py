@@ -24,6 +24,7 @@ from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
 from coffea_ad.running.plan import Executor, Fileset, Plan
 from coffea_ad.running.reports import RunReport, missing_files
+from coffea_ad.weights import is_simulation
 
 __all__ = ["RunReport", "resubmit", "run"]
 
@@ -334,7 +335,7 @@ def _cancelled(report: RunReport) -> list[str]:
     for name, entry in report.datasets.items():
         out = report.outputs.get(name)
         used = name in normalised or (isinstance(out, Mapping) and "rows" in out)
-        mc = entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True))
+        mc = is_simulation(entry["metadata"]) is not False
         if used and mc and entry["events"] and entry["weighted"] and entry["sumw"] == 0:
             found.append(name)
     return found

@@ -46,6 +46,7 @@ from coffea_ad.reading import (
     unreadable_column,
 )
 from coffea_ad.running.duplicates import hashes
+from coffea_ad.weights import is_simulation
 
 __all__ = [
     "FAILED_TOPIC", "REPEATED", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
@@ -337,7 +338,7 @@ class _Chunk:
             lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")
-            if self.metadata.get("is_mc", self.metadata.get("isMC")) and "genWeight" not in names:
+            if is_simulation(self.metadata) and "genWeight" not in names:
                 raise Unreadable("MissingBranch", f"{path}: there is no genWeight, and its dataset is simulation")
         return opened, names
 

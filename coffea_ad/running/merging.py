@@ -16,6 +16,7 @@ from coffea_ad.outputs import RESULTS, check_folder, clear_figures
 from coffea_ad.results import ALL, Results, load_results, save_results
 from coffea_ad.running.chunks import SUMS
 from coffea_ad.running.reports import COUNTED, RunReport, decode, effective_events, encode, sum_of_weights, weighed
+from coffea_ad.weights import is_simulation
 
 __all__ = ["added", "as_report", "left_over", "merge"]
 
@@ -162,7 +163,7 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         "weighted": one.get("weighted", True) or two.get("weighted", True),
         "n_effective": effective_events(files.values()),
     }
-    if one["metadata"].get("is_mc", one["metadata"].get("isMC", True)):
+    if is_simulation(one["metadata"]) is not False:
         weighed(name, out)
     return out
 
@@ -210,7 +211,7 @@ def as_report(stored: Mapping[str, Any], kept: float = 1.0) -> RunReport:
     names = {f.name for f in fields(RunReport)}
     report = RunReport(**{**{k: v for k, v in stored.items() if k in names}, "outputs": decode(stored["outputs"])})
     for name, entry in report.datasets.items():
-        mc = bool(entry["metadata"].get("is_mc", entry["metadata"].get("isMC", True)))
+        mc = is_simulation(entry["metadata"]) is not False
         entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=[])
         if mc:
             weighed(name, entry)

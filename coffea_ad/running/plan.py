@@ -28,7 +28,7 @@ from coffea_ad.running.preflight import check_files, check_workers, first_events
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import not_applied
-from coffea_ad.weights import cross_section
+from coffea_ad.weights import cross_section, is_simulation
 
 __all__ = ["Executor", "Fileset", "Plan"]
 
@@ -117,7 +117,7 @@ def _explained(error: Exception) -> CoffeaADError:
 
 
 def _simulated(metadata: Mapping[str, Any]) -> bool:
-    return bool(metadata.get("is_mc", metadata.get("isMC", True)))
+    return is_simulation(metadata) is not False
 
 
 def _groups(datasets: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:

@@ -30,7 +30,7 @@ from coffea_ad.reading import (
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.running.chunks import checked, own_lines
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.weights import cross_section
+from coffea_ad.weights import cross_section, is_simulation
 
 __all__ = ["VERSIONED", "check_files", "check_workers", "first_events", "versions"]
 
@@ -99,7 +99,7 @@ def check_files(
             metadata["is_mc"] = weighted
             kind, there = ("simulation", "there") if weighted else ("data", "not there")
             notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
-        mc = bool(metadata.get("is_mc", metadata.get("isMC")))
+        mc = bool(is_simulation(metadata))
         if mc and not weighted:
             raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
         if mc and normalise:
