@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench docs servers slurm clean
 
 demo: $(READY)
 	$(BIN)/coffea-ad demo -o build/demo
 
-test lint bench docs: $(READY)
+test lint bench docs servers slurm: $(READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nox --no-venv --session $@
 
 $(READY): pyproject.toml constraints.txt

@@ -8,7 +8,7 @@ import pytest
 from toys import DATA, assert_identical
 
 import coffea_ad as ad
-from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.running import preflight
 from coffea_ad.running.checkpoints import Checkpoints
 
@@ -118,3 +118,17 @@ def test_what_the_rehearsal_writes_is_not_kept(tmp_path):
 def test_branches_of_the_selection_are_checked_for_every_dataset(tmp_path):
     with pytest.raises(MissingBranch, match="svj_v15.root: the selection needs NoMET_pt, NoMET_phi"):
         ad.run(FILESET, "semivisible_jets", executor="iterative", overrides=["met=NoMET"], progress=False)
+
+
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_a_file_that_vanishes_after_it_was_opened_is_bad_and_nothing_else(monkeypatch, tolerant):
+    def gone(file):
+        raise FileNotFoundError("The specified key does not exist.")
+
+    monkeypatch.setattr(preflight, "simulation_record", gone)
+    check = {"notes": [], "tolerant": tolerant, "normalise": True}
+    if tolerant:
+        assert preflight.check_files(FILESET, {}, **check) == {}
+    else:
+        with pytest.raises(BadFile, match=r"svj_v15.root: there is no such file"):
+            preflight.check_files(FILESET, {}, **check)

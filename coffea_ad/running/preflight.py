@@ -87,10 +87,9 @@ def check_files(
     found = {}
     for dataset, entry in fileset.items():
         metadata = entry["metadata"]
-        path, branches = _first_good(entry["files"], needs, tolerant=tolerant)
+        path, branches, told = _first_good(entry["files"], needs, tolerant=tolerant)
         if not path:
             continue  # no good file with events, from which to tell what it is; the run tells the causes
-        told = told_by(simulation_record(OPEN_FILES.get(path).file))
         for key in ("campaign", "sqrt_s"):
             if key in told:
                 metadata.setdefault(key, told[key])
@@ -108,8 +107,13 @@ def check_files(
     return found
 
 
-def _first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool) -> tuple[str, set[str]]:
-    """Return the first file with events and its branches; the others are found out by the run itself."""
+def _first_good(
+    paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool
+) -> tuple[str, set[str], dict[str, Any]]:
+    """Return the first file with events, its branches and what it tells of its simulation.
+
+    The others are found out by the run itself.
+    """
     for path, tree in paths.items():
         try:
             opened = OPEN_FILES.get(path)
@@ -117,16 +121,17 @@ def _first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant:
             branches = set(names)
             if events.num_entries == 0:
                 continue
+            told = told_by(simulation_record(opened.file))
         except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
             if not tolerant:
                 raise BadFile(reason(path, error)) from None
             continue
         lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, branches)
         if not lacking:
-            return path, branches
+            return path, branches, told
         if not tolerant:
             raise MissingBranch(f"{path}: {lacking}")
-    return "", set()
+    return "", set(), {}
 
 
 def first_events(
