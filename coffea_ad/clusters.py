@@ -227,12 +227,18 @@ def connect(config: ClusterConfig) -> Iterator[Client]:
 
 
 def describe(client: Client) -> str:
-    """Say in one sentence how many workers there are, and where the dashboard is."""
-    there, cluster = len(client.nthreads()), client.cluster
-    if cluster is None:
-        return f"{there} workers at {getattr(client.scheduler, 'address', 'no scheduler')}"
-    pages = cluster.scheduler.http_server
-    return f"{there} of {len(cluster.plan)} workers are there; dashboard http://{pages.address}:{pages.port}/status"
+    """Say in one sentence how many workers there are, and where the dashboard is, as far as the cluster tells.
+
+    Clusters of other packages have other attributes: what is shown must not decide whether a run works.
+    """
+    n, cluster = len(client.nthreads()), client.cluster
+    plan, pages = getattr(cluster, "plan", None), getattr(getattr(cluster, "scheduler", None), "http_server", None)
+    workers = f"{n} workers" if plan is None else f"{n} of {len(plan)} workers are there"
+    if pages is not None:
+        return f"{workers}; dashboard http://{pages.address}:{pages.port}/status"
+    where = getattr(client.scheduler, "address", None) or getattr(cluster, "name", None)
+    link = getattr(cluster, "dashboard_link", None)
+    return f"{workers} at {where or 'a scheduler'}" + (f"; dashboard {link}" if link else "")
 
 
 def job_script(config: ClusterConfig) -> str:

@@ -31,6 +31,7 @@ __all__ = [
     "copy",
     "find",
     "find_config",
+    "installed",
     "kind_of",
     "load",
     "load_plugin",
@@ -236,7 +237,7 @@ def own_files(module: ModuleType) -> list[Path]:
     waiting = [Path(source).resolve()] if source else []
     while waiting:
         path = waiting.pop()
-        if path in found or not path.is_file() or (_installed(path) and found):
+        if path in found or not path.is_file() or (installed(path) and found):
             continue
         found[path] = None
         try:
@@ -261,7 +262,7 @@ def _beside(path: Path, name: str) -> list[Path]:
     for folder in (path.parent, *(Path(p) for p in sys.path if p)):
         files = _files_of(folder, name)
         if files:
-            return [f for f in files if not _installed(f.resolve())]
+            return [f for f in files if not installed(f.resolve())]
     return []
 
 
@@ -277,7 +278,7 @@ def _library_folders() -> tuple[Path, ...]:
     return (*(Path(paths[k]) for k in ("stdlib", "platstdlib", "purelib", "platlib")), Path(__file__).parent)
 
 
-def _installed(path: Path) -> bool:
+def installed(path: Path) -> bool:
     """Say whether a file is a library's, or of this package."""
     return any(path.is_relative_to(root) for root in _library_folders()) or "site-packages" in path.parts
 

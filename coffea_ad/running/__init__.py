@@ -80,8 +80,9 @@ def run(
         cluster listens on the loopback address only.
     scheduler : str, optional
         Address of an existing dask scheduler.
-    cluster : str, path, ClusterConfig or distributed.Client, optional
-        Another cluster than the own one: a kind such as "htcondor", a file of site settings, or a client that is connected.
+    cluster : str, path, ClusterConfig, distributed.Client or a cluster of dask, optional
+        Another cluster than the own one: a kind such as "htcondor", a file of site settings, a client that is connected, or
+        what gives one, such as a GatewayCluster.
     chunksize : int
         Events per chunk.
     output : path or fsspec URL, optional
@@ -300,8 +301,16 @@ def _cluster(executor: Executor, cluster: Any, scheduler: str | None, workers: i
         raise ConfigError(f"the {executor} executor works on this machine; a cluster or scheduler needs executor dask")
     if cluster is not None and scheduler is not None:
         raise ConfigError("give either a scheduler's address or a cluster, not both")
+    if isinstance(cluster, (str, Path)):
+        return load_cluster(cluster, workers=workers)
     if cluster is not None:
-        return load_cluster(cluster, workers=workers) if isinstance(cluster, (str, Path)) else cluster
+        if not isinstance(cluster, ClusterConfig) and not any(
+            hasattr(cluster, name) for name in ("submit", "get_client")
+        ):
+            raise ConfigError(
+                f"cluster is {cluster!r}; give a kind, a file of site settings, a ClusterConfig, or a dask client or cluster"
+            )
+        return cluster
     if scheduler is not None:
         return ClusterConfig(kind="scheduler", address=scheduler)
     return ClusterConfig(workers=workers or 2)

@@ -20,8 +20,9 @@ from coffea_ad import files
 from coffea_ad.errors import BadFile, ConfigError, NotWritten
 from coffea_ad.features import registered
 from coffea_ad.recipes import own_files
+from coffea_ad.running.sources import local_modules
 
-__all__ = ["Checkpoints", "code_digests", "digest_of", "file_digests", "run_key"]
+__all__ = ["Checkpoints", "code_digests", "digest_of", "file_digests", "home_of", "run_key"]
 
 _SHA = 32  # bytes
 _PACKAGE = Path(__file__).parent.parent
@@ -108,7 +109,7 @@ def _file_digest(path: Path) -> str:
 
 def code_digests(module: ModuleType) -> dict[str, str]:
     """Return digests of a module's file and of all files of one's own that it imports, libraries left out."""
-    return {str(path): _file_digest(path) for path in own_files(module)}
+    return {str(path): _file_digest(path) for path in sorted({*own_files(module), *local_modules(module).values()})}
 
 
 def file_digests(config: Any) -> dict[str, str]:
@@ -161,6 +162,12 @@ def _package_digest() -> str:
     return out.hexdigest()
 
 
+def home_of(instance: Any, module: ModuleType | None) -> ModuleType | None:
+    """Return the module that a processor is of: its recipe, or where its class or function was defined."""
+    inner = getattr(instance, "func", instance)  # of a functools.partial
+    return module or sys.modules.get(getattr(inner, "__module__", None) or type(inner).__module__)
+
+
 def run_key(
     instance: Any,
     module: ModuleType | None,
@@ -189,8 +196,7 @@ def run_key(
     dict
         Of which `digest_of` makes the key.
     """
-    inner = getattr(instance, "func", instance)  # of a functools.partial
-    home = module or sys.modules.get(getattr(inner, "__module__", None) or type(inner).__module__)
+    home = home_of(instance, module)
     key = {
         "models": list(models),
         "config": config,

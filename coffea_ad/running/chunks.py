@@ -46,6 +46,7 @@ from coffea_ad.reading import (
     unreadable_column,
 )
 from coffea_ad.running.duplicates import hashes
+from coffea_ad.running.sources import Sources
 from coffea_ad.weights import is_simulation
 
 __all__ = [
@@ -72,12 +73,21 @@ class Failure(NamedTuple):
 
 
 class Guarded(coffea_processor.ProcessorABC):
-    """A processor, the branches it reads, how often a remote file is tried, and whether events are identified."""
+    """A processor, the modules it imports, the branches it reads, how often a remote file is tried, whether events are identified."""
 
     def __init__(
-        self, processor: Any, wanted: Wanted | None = None, retries: int = 2, *, identify: bool = False
+        self,
+        processor: Any,
+        wanted: Wanted | None = None,
+        retries: int = 2,
+        *,
+        identify: bool = False,
+        sources: Sources | None = None,
     ) -> None:
-        self.features = Registered()  # first, so that a worker knows them before it unpickles the processor
+        self.sources = sources  # before all: a worker imports from them what it unpickles
+        self.features = (
+            Registered()
+        )  # before the processor, so that a worker knows them before it unpickles the processor
         self.processor, self.wanted, self.retries, self.identify = processor, wanted, retries, identify
         self.problem = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +20,14 @@ from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFaile
 from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.reading import EVENT_IDS, Wanted
 from coffea_ad.running import executors
-from coffea_ad.running.checkpoints import Checkpoints, digest_of, run_key
+from coffea_ad.running.checkpoints import Checkpoints, digest_of, home_of, run_key
 from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class
 from coffea_ad.running.collected import check_storable, needs_normalisation
 from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find, sentences
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
+from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import not_applied
 from coffea_ad.weights import cross_section, is_simulation
@@ -48,7 +50,10 @@ def _executor(kind: Executor, workers: int, cluster: ClusterConfig | Any) -> Ite
             pool.close()
     elif kind == "dask":
         if not isinstance(cluster, ClusterConfig):
-            yield executors.DaskExecutor(client=cluster)
+            # a dask client, or a cluster of another package, which gives one
+            client = contextlib.nullcontext(cluster) if hasattr(cluster, "submit") else cluster.get_client()
+            with client as connected:
+                yield executors.DaskExecutor(client=connected)
             return
         with connect(cluster) as client:
             yield executors.DaskExecutor(client=client)
@@ -238,7 +243,9 @@ class Plan:
             opened = time.monotonic()
             if self.duplicates == "drop":
                 chunks = self._without_repeated(pool, chunks, data, key, chunksize=chunksize)
-            guarded = Guarded(job.instance, wanted, self.retries, identify=identify)
+            home = home_of(job.instance, job.module)
+            sources = None if home is None else Sources(local_modules(home))
+            guarded = Guarded(job.instance, wanted, self.retries, identify=identify, sources=sources)
             done = _process(runner, chunks, guarded)
             if guarded.problem:
                 notes.append(guarded.problem)
@@ -361,7 +368,7 @@ class Plan:
         """Return the branches to open, and what the processor makes of the first events."""
         job, outputs = self.job, {}  # type: ignore[var-annotated]
         if self.preflight:
-            with job.rehearsal() as processor:
+            with noting_imports(home_of(job.instance, job.module)), job.rehearsal() as processor:
                 wanted = first_events(fileset, first, processor, notes, tolerant=tolerant, outputs=outputs)
             return wanted, outputs
         if not hasattr(job.instance, "reads"):
