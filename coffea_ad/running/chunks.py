@@ -26,7 +26,7 @@ from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad import files
-from coffea_ad.campaigns import conventions
+from coffea_ad.campaigns import conventions, told_by
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
 from coffea_ad.monitoring import monitoring
@@ -43,6 +43,7 @@ from coffea_ad.reading import (
     layout,
     reason,
     runs_total,
+    simulation_record,
     unreadable_column,
 )
 from coffea_ad.running.duplicates import hashes
@@ -186,6 +187,7 @@ class Runner(coffea_processor.Runner):
                     "has_weights": "genWeight" in names,
                     "generated": runs_total(opened.file, "genEventCount"),
                     "runs_sumw": runs_total(opened.file, "genEventSumw"),
+                    "told": told_by(simulation_record(opened.file)),
                 }
                 if align_clusters:
                     facts["clusters"] = tree.common_entry_offsets()

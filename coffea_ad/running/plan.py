@@ -71,6 +71,10 @@ def _open(
         raise ConfigError(f"the fileset cannot be used: {error}") from None
     facts = {(item.dataset, item.filename): dict(found) for item, found in runner.metadata_cache.items()}
     _refuse_twice(facts)
+    for (dataset, _), told in ((key, f.get("told", {})) for key, f in facts.items()):
+        for name in ("campaign", "sqrt_s"):
+            if name in told:
+                fileset[dataset]["metadata"].setdefault(name, told[name])
     for dataset, entry in fileset.items():  # what the check before the run could not tell
         if "is_mc" not in entry["metadata"] and "isMC" not in entry["metadata"]:
             weighted = [f["has_weights"] for (d, _), f in facts.items() if d == dataset and f.get("numentries")]
@@ -213,12 +217,14 @@ class Plan:
         tolerant = self.allow_missing or facts is not None
         # without a look at what the processor returns, it is taken to fill histograms that are normalised
         normalise = output is not None and job.fills_histograms and not self.preflight
-        first = check_files(fileset, job.needs, notes, tolerant=tolerant, normalise=normalise)
+        first, like = self._first_files(fileset, notes, tolerant=tolerant)
         self._say_first(fileset, notes)
         wanted, outputs = self._rehearse(fileset, first, notes, tolerant=tolerant)
+        outputs.update({name: outputs[one] for name, one in like.items() if one in outputs and name not in outputs})
         if output is not None and self.preflight:
             normalise = _normalises(fileset, outputs)
-        lumi = _luminosity(fileset, lumi, normalise=normalise)
+        if self.preflight:
+            lumi = _luminosity(fileset, lumi, normalise=normalise)
         key = self.key(output)
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
@@ -235,6 +241,11 @@ class Plan:
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
             chunks, found = _open(runner, _without(fileset, given), self.retries, notes)
             chunks, found = [*given, *chunks], {**(facts or {}), **found}
+            if not self.preflight:
+                for dataset, entry in fileset.items():
+                    if normalise and _simulated(entry["metadata"]):
+                        cross_section(dataset, entry["metadata"])
+                lumi = _luminosity(fileset, lumi, normalise=normalise)
             chunks = _in_order(chunks, fileset)
             data = {dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])}
             identify = self._identifies(sum(map(len, chunks)), notes)
@@ -361,6 +372,14 @@ class Plan:
             console.print(f"{job.name}: configuration {source}", soft_wrap=True, highlight=False, markup=False)
             if lacking:
                 console.print(f"not applied: {', '.join(lacking)}", soft_wrap=True, highlight=False, markup=False)
+
+    def _first_files(
+        self, fileset: Fileset, notes: list[str], *, tolerant: bool
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Return a file of a dataset of each kind, and which dataset each is like; without the check before the run none."""
+        if not self.preflight:
+            return {}, {}
+        return check_files(fileset, self.job.needs, notes, tolerant=tolerant, retries=self.retries)
 
     def _rehearse(
         self, fileset: Fileset, first: Mapping[str, str], notes: list[str], *, tolerant: bool

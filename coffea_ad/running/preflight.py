@@ -13,26 +13,23 @@ from typing import Any
 
 from coffea_ad import files
 from coffea_ad._version import __version__
-from coffea_ad.campaigns import told_by
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
-from coffea_ad.nanoaod import NanoAODSchema, missing_branches
+from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.reading import (
-    EVENT_IDS,
     OPEN_FILES,
     Unreadable,
     Wanted,
     build_events,
     layout,
-    reason,
-    simulation_record,
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.running.chunks import checked, own_lines
+from coffea_ad.running.first_files import first_files, first_good
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.weights import cross_section, is_simulation
+from coffea_ad.weights import is_simulation
 
-__all__ = ["VERSIONED", "check_files", "check_workers", "first_events", "versions"]
+__all__ = ["VERSIONED", "check_files", "check_kind", "check_workers", "first_events", "versions"]
 
 VERSIONED = ("coffea-ad", "coffea", "awkward", "uproot", "onnxruntime", "hist", "numpy", "numba", "cloudpickle")
 _MUST_AGREE = (
@@ -52,14 +49,18 @@ def versions() -> dict[str, str]:
     return {p: __version__ if p == "coffea-ad" else importlib.metadata.version(p) for p in VERSIONED}
 
 
+_KINDS = ("is_mc", "isMC", "kind", "campaign", "year", "era", "sqrt_s")
+"""What decides, beside the branches, how a dataset is processed."""
+
+
 def check_files(
     fileset: Mapping[str, Mapping[str, Any]],
     needs: Mapping[str, Any],
     notes: list[str],
     *,
     tolerant: bool,
-    normalise: bool,
-) -> dict[str, str]:
+    retries: int = 0,
+) -> tuple[dict[str, str], dict[str, str]]:
     """Open one file of every dataset with events, check branches and metadata.
 
     Parameters
@@ -72,66 +73,56 @@ def check_files(
         Takes what was found out.
     tolerant : bool
         Look for a good file behind bad ones.
-    normalise : bool
-        Whether simulated datasets need a cross-section.
+    retries : int
+        How often a remote file is tried again.
 
     Returns
     -------
     {dataset: path}
-        The file that was opened, where there is one with events.
+        A file with events of every kind of dataset: those with other branches, other data or another year are of other kinds.
+    {dataset: dataset}
+        Which of these each dataset is like.
 
     Raises
     ------
-    BadFile, MissingBranch, ConfigError
+    BadFile, MissingBranch
     """
-    found = {}
-    for dataset, entry in fileset.items():
-        metadata = entry["metadata"]
-        path, branches, told = _first_good(entry["files"], needs, tolerant=tolerant)
-        if not path:
-            continue  # no good file with events, from which to tell what it is; the run tells the causes
-        for key in ("campaign", "sqrt_s"):
-            if key in told:
-                metadata.setdefault(key, told[key])
-        weighted = "genWeight" in branches
-        if "is_mc" not in metadata and "isMC" not in metadata:
-            metadata["is_mc"] = weighted
-            kind, there = ("simulation", "there") if weighted else ("data", "not there")
-            notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
-        mc = bool(is_simulation(metadata))
-        if mc and not weighted:
-            raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
-        if mc and normalise:
-            cross_section(dataset, metadata)
-        found[dataset] = path
-    return found
-
-
-def _first_good(
-    paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: bool
-) -> tuple[str, set[str], dict[str, Any]]:
-    """Return the first file with events, its branches and what it tells of its simulation.
-
-    The others are found out by the run itself.
-    """
-    for path, tree in paths.items():
-        try:
-            opened = OPEN_FILES.get(path)
-            events, names = opened.tree(tree)
-            branches = set(names)
-            if events.num_entries == 0:
+    found: dict[str, str] = {}
+    like: dict[str, str] = {}
+    kinds: dict[tuple[Any, ...], str] = {}
+    for dataset, first in first_files(fileset, needs, tolerant=tolerant, retries=retries).items():
+        metadata = fileset[dataset]["metadata"]
+        check_kind(dataset, metadata, first.path, weighted="genWeight" in first.names, told=first.told, notes=notes)
+        kind = (first.names, *(repr(metadata.get(key)) for key in _KINDS))
+        if kind not in kinds:
+            # one with events, and those files that are parsed are kept open
+            whole = first_good(fileset[dataset]["files"], needs, tolerant=tolerant, retries=retries)
+            if whole is None:
                 continue
-            told = told_by(simulation_record(opened.file))
-        except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
-            if not tolerant:
-                raise BadFile(reason(path, error)) from None
-            continue
-        lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, branches)
-        if not lacking:
-            return path, branches, told
-        if not tolerant:
-            raise MissingBranch(f"{path}: {lacking}")
-    return "", set(), {}
+            kinds[kind], found[dataset] = dataset, whole.path
+        like[dataset] = kinds[kind]
+    return found, like
+
+
+def check_kind(
+    dataset: str, metadata: dict[str, Any], path: str, *, weighted: bool, told: Mapping[str, Any], notes: list[str]
+) -> None:
+    """Fill in the metadata of a dataset what its file tells, and compare them.
+
+    Raises
+    ------
+    MissingBranch
+        It is simulation, by its metadata, without genWeight.
+    """
+    for key in ("campaign", "sqrt_s"):
+        if key in told:
+            metadata.setdefault(key, told[key])
+    if "is_mc" not in metadata and "isMC" not in metadata:
+        metadata["is_mc"] = weighted
+        kind, there = ("simulation", "there") if weighted else ("data", "not there")
+        notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
+    if is_simulation(metadata) and not weighted:
+        raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
 
 
 def first_events(
