@@ -693,7 +693,12 @@ def _parser() -> argparse.ArgumentParser:
     g.add_argument("--scheduler", help="address of an existing dask scheduler: tls://… or tcp://…")
     g.add_argument("-c", "--chunksize", type=int, default=100_000, help="events per chunk")
     g = p.add_argument_group("processors only: what fails or is interrupted")
-    g.add_argument("--checkpoints", metavar="URL", help="keep finished chunks there, and go on from what is there")
+    g.add_argument(
+        "--checkpoints",
+        metavar="URL",
+        help="keep finished chunks there, and go on from what is there (by default in the "
+        "results folder until all is done, where no other machines work; none: keep none)",
+    )
     g.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
     g.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
     g.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")

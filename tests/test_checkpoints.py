@@ -17,7 +17,7 @@ import pytest
 from toys import DATA, HERE, assert_identical
 
 import coffea_ad as ad
-from coffea_ad.errors import ConfigError, IncompleteRun
+from coffea_ad.errors import ConfigError, IncompleteRun, ProcessorFailed
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, file_digests
 
 FILESET = {
@@ -314,3 +314,60 @@ def test_years_keep_their_own_luminosity(mine, tmp_path):
     run(mine, tmp_path, kept=False, fileset={"svj_2022": FILESET["qcd"]}, output="again", lumi=35.0)
     with pytest.raises(ConfigError, match="its metadata are not the same in both"):
         ad.merge([tmp_path / "2022", tmp_path / "again"], tmp_path / "c")
+
+
+BAD_EVENT = """
+import awkward as ak
+import hist
+from coffea import processor
+
+class Mine(processor.ProcessorABC):
+    def process(self, events):
+        with open(LOG, "a") as log:
+            log.write(f"{events.metadata['entrystart']}\\n")
+        if PLACE in range(events.metadata["entrystart"], events.metadata["entrystop"]) and events.metadata["entrystart"]:
+            raise ZeroDivisionError("one event")
+        h = hist.Hist.new.Reg(5, 0, 50, name="n").Double().fill(ak.to_numpy(ak.num(events.FatJet)))
+        return {events.metadata["dataset"]: {"h": h}}
+
+    def postprocess(self, accumulator):
+        return accumulator
+"""
+
+
+def bad_event(tmp_path, place):
+    (tmp_path / "bad.py").write_text(f"LOG, PLACE = {str(tmp_path / 'log')!r}, {place}\n" + BAD_EVENT)
+    return str(tmp_path / "bad.py")
+
+
+ONE = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+
+
+@pytest.mark.parametrize("executor", ["iterative", pytest.param("dask", marks=pytest.mark.dask)])
+def test_a_bug_names_the_chunk_and_is_not_tried_again_and_again(tmp_path, executor):
+    with pytest.raises(
+        ProcessorFailed, match=r"svj_v15.root, events 100 to 150 of svj: .*ZeroDivisionError: one event"
+    ):
+        ad.run(ONE, bad_event(tmp_path, 120), executor=executor, workers=1, chunksize=50, progress=False)
+    starts = (tmp_path / "log").read_text().split()
+    assert starts.count("100") == 2  # with the branches that were seen to be read, and with all
+
+
+def test_a_run_on_this_machine_keeps_what_is_done_in_its_folder_until_all_is(tmp_path):
+    def go(place, **options):
+        return ad.run(
+            ONE, bad_event(tmp_path, place), executor="iterative", chunksize=50, progress=False, output=tmp_path / "out", **options
+        )  # fmt: skip
+
+    with pytest.raises(ProcessorFailed):
+        go(120)
+    assert len(list((tmp_path / "out" / "checkpoints").rglob("*.lz4"))) == 2
+    first = (tmp_path / "log").read_text().split()
+    with pytest.raises(ProcessorFailed):
+        go(120)
+    again = (tmp_path / "log").read_text().split()[len(first) :]
+    assert set(again) == {"0", "100"}  # the first events, and what is not done
+    assert go(-1).complete
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    go(-1, checkpoints="none", force=True)
+    assert not (tmp_path / "out" / "checkpoints").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from coffea_ad.weights import is_simulation
 
 __all__ = ["RunReport", "resubmit", "run"]
 
+NO_CHECKPOINTS = "none"
+"""The word for none at all."""
 _FOUND_IN_FILES = ("is_mc", "isMC", "campaign", "sqrt_s")
 """What a run adds to the metadata of a dataset, where the fileset does not say it."""
 
@@ -100,7 +103,8 @@ def run(
         normalisation stays right, since the sum of weights is collected with the histograms.
     checkpoints : str, optional
         fsspec URL of a folder that client and workers reach: finished chunks are kept there, and a run that was
-        interrupted goes on where it was. Models, configuration, code and versions are part of the key.
+        interrupted goes on where it was. Models, configuration, code and versions are part of the key. By default, where
+        all work is done on this machine, in the results folder until all is done; "none" keeps none.
     preflight : bool
         Let the processor work on the first events of every dataset before anything is sent out.
     progress : bool
@@ -145,7 +149,9 @@ def run(
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
-    plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), checkpoints, allow_missing, preflight, progress,
+    where = _cluster(executor, cluster, scheduler, workers)
+    kept = _checkpoints(checkpoints, where, output)
+    plan = Plan(job, executor, workers or 2, where, kept, allow_missing, preflight, progress,
                 retries, timeout, duplicates)  # fmt: skip
     if output is not None:
         _refuse_other_results(plan, entries, output, lumi, force=force)
@@ -163,6 +169,7 @@ def run(
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
     if output is not None:
         _save(report, job.module, output)
+    _clear(checkpoints, kept, report)
     return _complete(report, allow_missing=allow_missing, output=output)
 
 
@@ -229,7 +236,9 @@ def resubmit(
     job = Job.of(
         stored["processor"], asked["models"], config, asked["overrides"], folder, providers=tuple(asked["providers"])
     )
-    plan = Plan(job, executor, workers or 2, _cluster(executor, cluster, scheduler, workers), asked["checkpoints"], allow_missing,
+    where = _cluster(executor, cluster, scheduler, workers)
+    checkpoints = _checkpoints(asked["checkpoints"], where, folder)
+    plan = Plan(job, executor, workers or 2, where, checkpoints, allow_missing,
                 progress=progress, retries=retries, timeout=timeout, duplicates=asked.get("duplicates", "ignore"))  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
@@ -243,6 +252,7 @@ def resubmit(
     clear_figures(folder)
     if job.module is not None and hasattr(job.module, "finish"):
         job.module.finish(report, _place(folder))
+    _clear(asked["checkpoints"], checkpoints, report)
     return _complete(report, allow_missing=allow_missing, output=folder)
 
 
@@ -314,6 +324,20 @@ def _cluster(executor: Executor, cluster: Any, scheduler: str | None, workers: i
     if scheduler is not None:
         return ClusterConfig(kind="scheduler", address=scheduler)
     return ClusterConfig(workers=workers or 2)
+
+
+def _checkpoints(asked: str | None, cluster: Any, output: str | Path | None) -> str | None:
+    """Return where finished chunks are kept: in the results folder, unless asked otherwise or workers may not reach it."""
+    if asked is not None:
+        return None if asked == NO_CHECKPOINTS else asked
+    here = isinstance(cluster, ClusterConfig) and cluster.kind == "local"
+    return str(Path(output) / "checkpoints") if here and output is not None and "://" not in str(output) else None
+
+
+def _clear(asked: str | None, checkpoints: str | None, report: RunReport) -> None:
+    """Remove the checkpoints that nobody asked for, when all is done."""
+    if asked is None and checkpoints is not None and report.complete:
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def _complete(report: RunReport, *, allow_missing: bool, output: str | Path | None) -> RunReport:

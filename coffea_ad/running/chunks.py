@@ -381,8 +381,9 @@ class _Chunk:
                 ids = {"ids": {(item.dataset, item.filename, item.entrystart): hashes(events)}}
         return out, seen, columns, ids
 
-    @staticmethod
-    def _blame(error: Exception) -> NoReturn:
+    def _blame(self, error: Exception) -> NoReturn:
         if isinstance(error, CoffeaADError):
             raise error
-        raise ProcessorFailed(own_lines(error)) from error
+        item = self.item
+        where = f"{item.filename}, events {item.entrystart} to {item.entrystop} of {item.dataset}"
+        raise ProcessorFailed(f"{where}: {own_lines(error)}") from error

@@ -53,10 +53,10 @@ def _executor(kind: Executor, workers: int, cluster: ClusterConfig | Any) -> Ite
             # a dask client, or a cluster of another package, which gives one
             client = contextlib.nullcontext(cluster) if hasattr(cluster, "submit") else cluster.get_client()
             with client as connected:
-                yield executors.DaskExecutor(client=connected)
+                yield executors.DaskExecutor(client=connected, retries=0)
             return
         with connect(cluster) as client:
-            yield executors.DaskExecutor(client=client)
+            yield executors.DaskExecutor(client=client, retries=0)  # what may pass is tried again by a chunk itself
     else:
         raise ConfigError(f"executor is {kind!r}, but must be iterative, futures or dask")
 
