@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.results import Results
-from coffea_ad.weights import is_simulation
+from coffea_ad.weights import is_signal, is_simulation
 
 __all__ = [
     "auc_summary",
@@ -80,15 +82,32 @@ def drawable(results: Results) -> dict[str, list[str]]:
     return out
 
 
-def stack(results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] = ()) -> None:
-    """Draw the stacked backgrounds and the overlaid signals and data of one region, at the run's luminosity.
+def _luminosity(results: Results, drawn: Sequence[str]) -> str:
+    """Say the luminosity of what is drawn; runs that were merged may have several."""
+    datasets = results.report["datasets"]
+    values = {datasets[d].get("lumi", results.report["lumi"]) for d in drawn} - {None}
+    return ", ".join(f"{value:g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
+
+
+def stack(
+    results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] | None = None
+) -> None:
+    """Draw the stacked backgrounds, each signal over them, and the sum of all data, of one region, at the run's luminosity.
 
     Datasets without the observable or the region are left out, and those that cannot be normalised, which the title names.
+
+    Parameters
+    ----------
+    results : Results
+    observable, region : str
+    path : path
+    signals : sequence of str, optional
+        Datasets; by default those whose metadata mark them as signals.
 
     Raises
     ------
     UnknownName
-        Nothing is left.
+        Nothing is left, or there is no such signal.
     """
     import mplhep
 
@@ -98,32 +117,40 @@ def stack(results: Results, observable: str, region: str, path: str | Path, *, s
         raise UnknownName.of("observable", observable, known)
     if region not in known[observable]:
         raise UnknownName.of("region", region, known[observable])
-    chosen = {
+    for signal in signals or ():
+        if signal not in datasets:
+            raise UnknownName.of("dataset", signal, datasets)
+    spectra = {
         d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}]
         for d, named in results.in_regions.items()
         if d not in left_out and observable in named and region in named[observable].axes["region"]
     }
-    data = [d for d in chosen if is_simulation(datasets[d]["metadata"]) is False]
-    background = sorted((d for d in chosen if d not in signals and d not in data), key=lambda d: chosen[d].sum().value)
+    data = [d for d in spectra if is_simulation(datasets[d]["metadata"]) is False]
+    simulated = [d for d in spectra if d not in data]
+    marked = [d for d in simulated if is_signal(datasets[d]["metadata"])] if signals is None else signals
+    background = sorted((d for d in simulated if d not in marked), key=lambda d: spectra[d].sum().value)
     with canvas(path) as axes:
         ax = axes[0, 0]
         if background:
-            mplhep.histplot([chosen[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
-        for d in (d for d in signals if d in chosen):
-            mplhep.histplot(chosen[d], histtype="step", label=d, ax=ax, color="black", linestyle="--", yerr=False)
-        for d in data:
-            mplhep.histplot(chosen[d], histtype="errorbar", label=d, ax=ax, color="black")
-        edges = next(iter(chosen.values())).axes[0].edges
-        top = max(float(np.max(h.values())) for h in chosen.values())
+            mplhep.histplot([spectra[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
+        styles = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+        for i, d in enumerate(d for d in marked if d in spectra):
+            look = {"color": "black", "linestyle": styles[i % len(styles)]}
+            mplhep.histplot(spectra[d], histtype="step", label=d, ax=ax, yerr=False, **look)
+        if data:
+            label = data[0] if len(data) == 1 else "data"
+            total = functools.reduce(operator.add, (spectra[d] for d in data))
+            mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black")
+        edges = next(iter(spectra.values())).axes[0].edges
+        top = max(float(np.max(h.values())) for h in spectra.values())
         ax.set(xlim=(edges[0], edges[-1]))
         if top > 0:
             ax.set(yscale="log", ylim=(top * 1e-5, top * 30))
-        ax.set_xlabel(next(iter(chosen.values())).axes[0].label)
+        ax.set_xlabel(next(iter(spectra.values())).axes[0].label)
         ax.set_ylabel("events per bin")
-        lumi = results.report["lumi"]
         missing = [d for d in left_out if d in results.in_regions]
         ax.set_title(f"without {', '.join(missing)}" if missing else "", loc="left")
-        ax.set_title(region if lumi is None else f"{region}, {lumi:g} fb$^{{-1}}$", loc="right")
+        ax.set_title(", ".join(filter(None, (region, _luminosity(results, list(spectra))))), loc="right")
         ax.legend(ncols=2, loc="upper right")
 
 

@@ -100,6 +100,9 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     report["inputs"] = _inputs(one.report.get("inputs", {}), two.report.get("inputs", {}))
     report["events_per_second"] = report["throughput"]["event_rate_elapsed_khz"] * 1000
     if not resubmission:
+        if one.report["lumi"] != two.report["lumi"]:
+            report["lumi"] = None  # each dataset has its own
+        report["models"] = [*one.report["models"], *(m for m in two.report["models"] if m not in one.report["models"])]
         own = ("config", "versions", "models", "processor", "executor", "lumi", "key", "settings")
         report["runs"] = [
             run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
