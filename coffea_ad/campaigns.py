@@ -36,6 +36,7 @@ __all__ = [
     "energy_in",
     "met_filters_of",
     "named_campaign",
+    "say",
     "told_by",
 ]
 
@@ -229,7 +230,7 @@ def b_tag(events: Any, branch: str | None, threshold: float | None, point: Worki
     if branch is not None and threshold is not None:
         usual = CAMPAIGNS[name].taggers.get(branch) if name else None
         if usual is not None and threshold not in usual:
-            _say(f"b jets by {branch} > {threshold:g} as asked for; {point} of {name} is {_number(usual, point):g}")
+            say(f"b jets by {branch} > {threshold:g} as asked for; {point} of {name} is {_number(usual, point):g}")
         return BTag(branch, threshold, "asked for")
     if name is None:
         raise ConfigError(
@@ -248,7 +249,7 @@ def b_tag(events: Any, branch: str | None, threshold: float | None, point: Worki
         missing = " or ".join(f"Jet_{t}" for t in wanted)
         raise MissingBranch(f"{where(events)}branches are missing: {missing}, the b taggers of {name}")
     number = _number(taggers[present], point)
-    _say(f"b jets by {present} > {number:g} ({point} of {name})")
+    say(f"b jets by {present} > {number:g} ({point} of {name})")
     return BTag(present, number, name)
 
 
@@ -262,9 +263,9 @@ def met_filters_of(events: Any) -> tuple[str, ...]:
     """
     name = _campaign(events)
     if name is None:
-        _say("MET filters that all campaigns have, since that of the dataset is not known")
+        say("MET filters that all campaigns have, since that of the dataset is not known")
         return _MET_FILTERS
-    _say(f"MET filters of {name}")
+    say(f"MET filters of {name}")
     return CAMPAIGNS[name].met_filters
 
 
@@ -323,7 +324,7 @@ def centre_of_mass_energy(events: Any, asked: float | None) -> float:
     known = energy_in(metadata, str(metadata.get("dataset", "")))
     if asked is not None:
         if known is not None and known != asked:
-            _say(f"√s = {asked:g} GeV as asked for; that of the dataset is {known:g} GeV")
+            say(f"√s = {asked:g} GeV as asked for; that of the dataset is {known:g} GeV")
         return asked
     if not any(
         key in metadata for key in _ENERGY_KEYS
@@ -334,7 +335,7 @@ def centre_of_mass_energy(events: Any, asked: float | None) -> float:
             f"{where(events)}the centre-of-mass energy is not known: give sqrt_s (GeV), campaign or year in the metadata of the "
             "dataset, or the option sqrt_s"
         )
-    _say(f"√s = {known:g} GeV")
+    say(f"√s = {known:g} GeV")
     return known
 
 
@@ -391,7 +392,8 @@ def conventions(said: set[str]) -> Iterator[None]:
         _said.reset(token)
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Tell the report of a run, once for each dataset, what was decided by the events' campaign or file."""
     said = _said.get()
     if said is not None:
         said.add(sentence)

@@ -22,7 +22,7 @@ from coffea_ad.outputs import EVALUATION, TRAINING, check_file, check_folder, cl
 
 __all__ = ["main"]
 
-_out = Console(markup=False)  # [source=stored] is part of a name, not a colour
+_out = Console(markup=False, emoji=False)  # [source=stored] is part of a name, not a colour
 
 
 _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
@@ -300,7 +300,7 @@ def _draw(folder: str) -> int:
     drawn = 0
     for observable, regions in plotting.drawable(results).items():
         for region in regions:
-            path = files.join(folder, "figures", f"{observable}_{region}.png")
+            path = files.join(folder, "figures", files.as_name(f"{observable}_{region}") + ".png")
             plotting.stack(results, observable, region, path)
             drawn += 1
     return drawn

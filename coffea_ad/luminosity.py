@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import BadFile
+from coffea_ad.files import as_name
 from coffea_ad.weights import is_simulation
 
 __all__ = [
@@ -264,7 +265,7 @@ def golden_files(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
     {'met.json': b'{"7": [[1, 2]]}'}
     """
     return {
-        f"{name}.json": json.dumps(entry["sections"]).encode()
+        f"{as_name(name)}.json": json.dumps(entry["sections"]).encode()
         for name, entry in datasets.items()
         if entry.get("sections")
     }

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 from pydantic import BeforeValidator
 
-from coffea_ad.campaigns import all_met_filters, met_filters_of
+from coffea_ad.campaigns import all_met_filters, met_filters_of, say
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
 from coffea_ad.nanoaod import where
@@ -100,22 +100,27 @@ def any_trigger(events: Any, names: Sequence[str]) -> Mask:
     """
     if not names:
         return np.ones(len(events), bool)
-    menu = set(ak.fields(events["HLT"])) if "HLT" in ak.fields(events) else set()
-    there = [n.removeprefix("HLT_") for n in names if n.removeprefix("HLT_") in menu]
-    if not there:
+    menu = _menu(events, names)
+    if not menu:
         raise MissingBranch(f"{where(events)}none of the triggers is there: {', '.join(names)}")
     fired = np.zeros(len(events), bool)
-    for path in there:
+    for path in menu:
         fired |= ak.to_numpy(events["HLT"][path])
     return fired
+
+
+def _menu(events: Any, names: Sequence[str]) -> list[str]:
+    """Return which of some trigger paths a file has, without HLT_."""
+    fields = set(ak.fields(events["HLT"])) if "HLT" in ak.fields(events) else set()
+    return [path for path in (n.removeprefix("HLT_") for n in names) if path in fields]
 
 
 def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> Mask:
     """Return whether events are taken by their trigger, each event from one primary dataset only.
 
     An event of data that fired paths of several primary datasets is in the files of all of them. It is kept where a path
-    of its file's own primary dataset fired, and no path of one that stands before it in `triggers`. In simulation any
-    path will do.
+    of its file's own primary dataset fired, and no path of one that stands before it in `triggers`; of one whose paths were
+    not in the menu then, it cannot have been in the files. In simulation any path will do.
 
     Parameters
     ----------
@@ -143,21 +148,25 @@ def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]
     names = list(triggers)
     taken = any_trigger(events, triggers[own])
     for earlier in names[: names.index(own)]:
-        taken &= ~any_trigger(events, triggers[earlier])
+        if _menu(events, triggers[earlier]):
+            taken &= ~any_trigger(events, triggers[earlier])
+        else:
+            say(f"no overlap with {earlier} where a file has none of its trigger paths")
     return taken
 
 
 def trigger_reads(triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the branches of triggers for the check before a run: one path of every group, and whichever else is there.
+    """Return the branches of triggers for the check before a run: one path at least, and whichever else is there.
 
     >>> trigger_reads(["HLT_PFHT1050"])
     {'the trigger': (('HLT_PFHT1050',),), 'HLT_PFHT1050': (('HLT_PFHT1050',), ())}
     """
     groups = triggers if isinstance(triggers, Mapping) else {"": triggers}
     out: dict[str, tuple[tuple[str, ...], ...]] = {}
-    for dataset, paths in groups.items():
-        if paths:
-            out["the trigger" + (f" of {dataset}" if dataset else "")] = tuple((path,) for path in paths)
+    every = tuple((path,) for paths in groups.values() for path in paths)
+    if every:  # which of several primary datasets a file is of, its metadata say
+        out["the trigger"] = every
+    for paths in groups.values():
         out |= {path: ((path,), ()) for path in paths}
     return out
 

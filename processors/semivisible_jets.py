@@ -130,7 +130,7 @@ class Processor(processor.ProcessorABC):
             hist.axis.Regular(*mass, name="mt", label="$m_T$ [GeV]"),
             hist.axis.Regular(*mass, name="mjj", label="$m_{JJ}$ [GeV]"),
             hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),
-            hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"),
+            hist.axis.Regular(50, 0, 4000, name="ht", label="$p_T$ of both leading jets, summed [GeV]"),
             hist.axis.Regular(50, 0, 400, name="msoftdrop", label="$m_{SD}$ [GeV]"),
         ]
 

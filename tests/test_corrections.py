@@ -863,7 +863,7 @@ def test_an_event_of_several_primary_datasets_counts_in_the_first_only(data_file
     assert 0 < taken["MET"].sum() < fired["MET"].sum()
     simulated = open_events(data_file, metadata=MC)
     assert cuts.triggered(simulated, menu).tolist() == np.any(list(fired.values()), axis=0).tolist()
-    assert cuts.trigger_reads(menu)["the trigger of JetMET"] == (("HLT_PFHT1050",), ("HLT_AK8PFJet500",))
+    assert cuts.trigger_reads(menu)["the trigger"][:2] == (("HLT_PFHT1050",), ("HLT_AK8PFJet500",))
     with pytest.raises(
         ConfigError, match="primaryDataset .* is 'EGamma', but triggers are given for JetMET, MET, Muon"
     ):

@@ -225,13 +225,15 @@ class Plan:
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
             sentence = "no checkpoints: if this run is interrupted, it cannot be resumed"
-            Console(stderr=True).print(sentence, soft_wrap=True)
+            Console(stderr=True, markup=False, emoji=False).print(sentence, soft_wrap=True)
         started = time.monotonic()
         with _executor(self.executor, self.workers, self.cluster) as pool:
             pool.status = self.progress
             if self.executor == "dask":
                 if self.progress:
-                    Console(stderr=True).print(f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False)
+                    Console(stderr=True, markup=False, emoji=False).print(
+                        f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False
+                    )
                 written = None if job.fills_histograms or output is None else files.absolute(output)
                 check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes, output=written)
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
@@ -377,7 +379,7 @@ class Plan:
                 "measured: give corrections.jec for systematic uncertainties, or jet_scale=0"
             )
         if self.progress and job.module is not None:
-            console = Console(stderr=True)
+            console = Console(stderr=True, markup=False, emoji=False)
             source = "the defaults in its code" if job.source is None else str(job.source)
             console.print(f"{job.name}: configuration {source}", soft_wrap=True, highlight=False, markup=False)
             if lacking:
@@ -410,6 +412,12 @@ def _normalises(fileset: Fileset, outputs: Mapping[Any, Any]) -> bool:
         metadata = fileset[dataset]["metadata"]
         if _simulated(metadata):
             cross_section(dataset, metadata)
+            if "sumw" not in outputs.get(dataset, {}):
+                raise ConfigError(
+                    f"dataset {dataset}: the processor returns histograms over region and variation, which are brought to a "
+                    "luminosity, and no sumw, the sum of genWeight before any cut, to do it with: return "
+                    "**coffea_ad.weights.weight_sums(…) beside them"
+                )
     return bool(wanted)
 
 

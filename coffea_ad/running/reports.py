@@ -223,7 +223,7 @@ def per_dataset(
                 "processed": counted.get(path, {}).get("events", 0),
                 "sumw": counted.get(path, {}).get("sumw", 0.0),
                 **{k: counted[path][k] for k in SUMS[1:] if k in counted.get(path, {})},
-                "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
+                "uuid": _identity(fact.get("uuid", "")),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
                 **({"sections": fact["sections"]} if "sections" in fact else {}),
                 **({"steps": entry["steps"][path]} if path in entry.get("steps", {}) else {}),
@@ -245,6 +245,16 @@ def per_dataset(
         if isinstance(output, Mapping) and "blinded" in output:
             out[dataset]["blinded"] = True in output["blinded"]
     return out
+
+
+def _identity(uuid: bytes | str) -> str:
+    """Return the id of a file as text; one of zeros only, which tells no file from another, is none.
+
+    >>> _identity(bytes(16)), _identity(bytes([1, 2]))
+    ('', '0102')
+    """
+    text = uuid.hex() if isinstance(uuid, bytes) else uuid
+    return text if text.strip("0") else ""
 
 
 def _total(files: Iterable[Mapping[str, Any]], name: str) -> float | None:
