@@ -103,6 +103,25 @@ def test_skims_of_files_without_an_id_do_not_overwrite_each_other(tmp_path):
     ad.merge([tmp_path / "r0", tmp_path / "r1"], tmp_path / "both")
 
 
+# Jets of any chunk
+
+
+def test_tagged_jets_are_flattened_in_every_chunk(model_file):
+    """Also where no event of a chunk has a jet, and where none is above the cut."""
+    import awkward as ak
+
+    tagger = ad.Tagger(model_file)
+    for least in (0, 300, 1500):
+
+        def process(events, least=least):
+            jets = tagger(events.FatJet[events.FatJet["pt"] > least])
+            return {"svj": {"n": len(ak.flatten(jets)), "sumw": 0.0}}
+
+        report = ad.run(fileset("svj", xsec=1.0), process, executor="iterative", progress=False, chunksize=4)
+        pt = ak.flatten(open_events(DATA / "svj_v15.root").FatJet["pt"])
+        assert report.outputs["svj"]["n"] == ak.sum(pt > least)
+
+
 # Texts
 
 
