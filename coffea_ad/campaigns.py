@@ -28,12 +28,15 @@ __all__ = [
     "BTag",
     "Campaign",
     "WorkingPoint",
+    "all_met_filters",
     "b_tag",
     "campaign_of",
     "centre_of_mass_energy",
     "conventions",
     "energy_in",
+    "met_filters_of",
     "named_campaign",
+    "say",
     "told_by",
 ]
 
@@ -56,14 +59,27 @@ class Campaign:
     sqrt_s : float or None, GeV
     taggers : {branch of Jet: (loose, medium, tight)}
         The preferred one first.
+    met_filters : tuple of str
+        What CMS asks of data and simulation.
     """
 
     sqrt_s: float | None
     taggers: Mapping[str, tuple[float, float, float]]
+    met_filters: tuple[str, ...]
+
+
+_MET_FILTERS = (
+    "Flag_goodVertices", "Flag_globalSuperTightHalo2016Filter", "Flag_EcalDeadCellTriggerPrimitiveFilter",
+    "Flag_BadPFMuonFilter", "Flag_BadPFMuonDzFilter", "Flag_eeBadScFilter",
+)  # fmt: skip
+"""What all campaigns have."""
+_MET_2016 = (*_MET_FILTERS, "Flag_HBHENoiseFilter", "Flag_HBHENoiseIsoFilter")
+_MET_2017 = (*_MET_2016, "Flag_ecalBadCalibFilter")
+_MET_RUN3 = (*_MET_FILTERS, "Flag_ecalBadCalibFilter", "Flag_hfNoisyHitsFilter")
 
 
 def _run3(deep_jet: tuple[float, float, float], particle_net: tuple[float, float, float]) -> Campaign:
-    return Campaign(13600.0, {"btagPNetB": particle_net, "btagDeepFlavB": deep_jet})
+    return Campaign(13600.0, {"btagPNetB": particle_net, "btagDeepFlavB": deep_jet}, _MET_RUN3)
 
 
 # The discriminant of `coffea_ad.simulation.objects.b_tag_score`, under the name that the layout has for it. Measured with
@@ -73,16 +89,16 @@ _SIMULATED = (0.0791, 0.2789, 0.5374)
 # CMS, https://btv-wiki.docs.cern.ch/ScaleFactors/: UL2016preVFP … UL2018, Run3Summer22 … Run3Summer24. Of taggers that have
 # no numbers there for a campaign, none are given here.
 CAMPAIGNS: dict[str, Campaign] = {
-    SIMULATION: Campaign(None, {"btagUParTAK4B": _SIMULATED, "btagDeepFlavB": _SIMULATED}),
-    "2016preVFP": Campaign(13000.0, {"btagDeepFlavB": (0.0508, 0.2598, 0.6502)}),
-    "2016postVFP": Campaign(13000.0, {"btagDeepFlavB": (0.0480, 0.2489, 0.6377)}),
-    "2017": Campaign(13000.0, {"btagDeepFlavB": (0.0532, 0.3040, 0.7476)}),
-    "2018": Campaign(13000.0, {"btagDeepFlavB": (0.0490, 0.2783, 0.7100)}),
+    SIMULATION: Campaign(None, {"btagUParTAK4B": _SIMULATED, "btagDeepFlavB": _SIMULATED}, _MET_FILTERS),
+    "2016preVFP": Campaign(13000.0, {"btagDeepFlavB": (0.0508, 0.2598, 0.6502)}, _MET_2016),
+    "2016postVFP": Campaign(13000.0, {"btagDeepFlavB": (0.0480, 0.2489, 0.6377)}, _MET_2016),
+    "2017": Campaign(13000.0, {"btagDeepFlavB": (0.0532, 0.3040, 0.7476)}, _MET_2017),
+    "2018": Campaign(13000.0, {"btagDeepFlavB": (0.0490, 0.2783, 0.7100)}, _MET_2017),
     "2022": _run3((0.0583, 0.3086, 0.7183), (0.0470, 0.2450, 0.6734)),
     "2022EE": _run3((0.0614, 0.3196, 0.7300), (0.0499, 0.2605, 0.6915)),
     "2023": _run3((0.0479, 0.2431, 0.6553), (0.0358, 0.1917, 0.6172)),
     "2023BPix": _run3((0.0480, 0.2435, 0.6563), (0.0359, 0.1919, 0.6133)),
-    "2024": Campaign(13600.0, {"btagUParTAK4B": (0.0246, 0.1272, 0.4648)}),
+    "2024": Campaign(13600.0, {"btagUParTAK4B": (0.0246, 0.1272, 0.4648)}, _MET_RUN3),
 }
 """Campaigns by name. "2022" and "2023" are the first parts of their years."""
 
@@ -214,7 +230,7 @@ def b_tag(events: Any, branch: str | None, threshold: float | None, point: Worki
     if branch is not None and threshold is not None:
         usual = CAMPAIGNS[name].taggers.get(branch) if name else None
         if usual is not None and threshold not in usual:
-            _say(f"b jets by {branch} > {threshold:g} as asked for; {point} of {name} is {_number(usual, point):g}")
+            say(f"b jets by {branch} > {threshold:g} as asked for; {point} of {name} is {_number(usual, point):g}")
         return BTag(branch, threshold, "asked for")
     if name is None:
         raise ConfigError(
@@ -233,8 +249,29 @@ def b_tag(events: Any, branch: str | None, threshold: float | None, point: Worki
         missing = " or ".join(f"Jet_{t}" for t in wanted)
         raise MissingBranch(f"{where(events)}branches are missing: {missing}, the b taggers of {name}")
     number = _number(taggers[present], point)
-    _say(f"b jets by {present} > {number:g} ({point} of {name})")
+    say(f"b jets by {present} > {number:g} ({point} of {name})")
     return BTag(present, number, name)
+
+
+def met_filters_of(events: Any) -> tuple[str, ...]:
+    """Return the MET filters of the events' campaign; those that all campaigns have, where it is not known.
+
+    References
+    ----------
+    CMS, "Performance of missing transverse momentum reconstruction in proton-proton collisions at √s = 13 TeV using the CMS
+    detector", arXiv:1903.06078; JetMET group of CMS, "MET filter recommendations" for Run 2 (ultra-legacy) and Run 3.
+    """
+    name = _campaign(events)
+    if name is None:
+        say("MET filters that all campaigns have, since that of the dataset is not known")
+        return _MET_FILTERS
+    say(f"MET filters of {name}")
+    return CAMPAIGNS[name].met_filters
+
+
+def all_met_filters() -> tuple[str, ...]:
+    """Return the MET filters of any campaign."""
+    return tuple(dict.fromkeys(f for campaign in CAMPAIGNS.values() for f in campaign.met_filters))
 
 
 def told_by(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,7 +324,7 @@ def centre_of_mass_energy(events: Any, asked: float | None) -> float:
     known = energy_in(metadata, str(metadata.get("dataset", "")))
     if asked is not None:
         if known is not None and known != asked:
-            _say(f"√s = {asked:g} GeV as asked for; that of the dataset is {known:g} GeV")
+            say(f"√s = {asked:g} GeV as asked for; that of the dataset is {known:g} GeV")
         return asked
     if not any(
         key in metadata for key in _ENERGY_KEYS
@@ -298,7 +335,7 @@ def centre_of_mass_energy(events: Any, asked: float | None) -> float:
             f"{where(events)}the centre-of-mass energy is not known: give sqrt_s (GeV), campaign or year in the metadata of the "
             "dataset, or the option sqrt_s"
         )
-    _say(f"√s = {known:g} GeV")
+    say(f"√s = {known:g} GeV")
     return known
 
 
@@ -355,7 +392,8 @@ def conventions(said: set[str]) -> Iterator[None]:
         _said.reset(token)
 
 
-def _say(sentence: str) -> None:
+def say(sentence: str) -> None:
+    """Tell the report of a run, once for each dataset, what was decided by the events' campaign or file."""
     said = _said.get()
     if said is not None:
         said.add(sentence)

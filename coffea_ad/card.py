@@ -12,10 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coffea_ad import features
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
+from coffea_ad.files import is_name
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
 
 __all__ = [
@@ -153,10 +154,20 @@ class Calibration(_Part):
         return self
 
 
+def _is_name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{text!r} cannot be a name, since files are named by it: letters, digits and . _ + - only")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+"""What columns, histograms and files are named by."""
+
+
 class RegionSpec(_Part):
     """Objects with `ad_logp` of at least the threshold; with a bystander, one threshold per bin of it."""
 
-    name: str
+    name: Name
     efficiency: Finite
     thresholds: tuple[Finite, ...] = Field(min_length=1)
     error: Finite
@@ -224,7 +235,7 @@ class ModelCard(_Part):
     """
 
     schema_version: Literal[2] = 2
-    name: str
+    name: Name
     method: str
     level: Literal["jet", "event"] = "jet"
     collection: str = "FatJet"

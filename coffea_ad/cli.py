@@ -22,7 +22,7 @@ from coffea_ad.outputs import EVALUATION, TRAINING, check_file, check_folder, cl
 
 __all__ = ["main"]
 
-_out = Console(markup=False)  # [source=stored] is part of a name, not a colour
+_out = Console(markup=False, emoji=False)  # [source=stored] is part of a name, not a colour
 
 
 _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
@@ -300,7 +300,7 @@ def _draw(folder: str) -> int:
     drawn = 0
     for observable, regions in plotting.drawable(results).items():
         for region in regions:
-            path = files.join(folder, "figures", f"{observable}_{region}.png")
+            path = files.join(folder, "figures", files.as_name(f"{observable}_{region}") + ".png")
             plotting.stack(results, observable, region, path)
             drawn += 1
     return drawn
@@ -674,7 +674,8 @@ def _parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("processors only: what is processed")
     g.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
     g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")
-    g.add_argument("--lumi", type=float, help="fb⁻¹, for normalised histograms (default: 1; data need it)")
+    g.add_argument("--lumi", metavar="FB⁻¹|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); or a table of "
+                   "brilcalc by luminosity section: of what was processed")  # fmt: skip
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     g.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
     g.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")

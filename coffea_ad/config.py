@@ -69,8 +69,23 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     return out
 
 
+_OF_ONE = {"btag": "btag_min"}
+"""Keys whose number means nothing for another name."""
+
+
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     out = dict(base)
+    for name, number in _OF_ONE.items():
+        if (
+            name in changes
+            and changes[name] != base.get(name)
+            and base.get(number) is not None
+            and number not in changes
+        ):
+            raise ConfigError(
+                f"{name}={changes[name]}: {number}={base[number]} is that of {base.get(name)}; give {number} too, or {number}=null "
+                "for that of the campaign"
+            )
     for key, value in changes.items():
         old = out.get(key)
         out[key] = _merge(old, value) if isinstance(value, dict) and isinstance(old, dict) else value

@@ -37,7 +37,7 @@ _MODELS = {"ae": ("autoencoder", "autoencoder/svj.yaml"), "wnae": ("wnae", "wnae
            "ae_stored": ("autoencoder", "autoencoder/stored.yaml")}  # fmt: skip
 # Events that neither trained nor calibrated the model; cuts on MET looser than a search's, so that some are left.
 _SEARCH = ["splits=[test]", "met_min=50", "rt_min=0.05", "dphi_max=1.6"]
-_console = Console()
+_console = Console(markup=False, emoji=False)
 
 
 @contextmanager

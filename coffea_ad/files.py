@@ -25,7 +25,9 @@ from coffea_ad.errors import BadFile, ConfigError, NotWritten
 
 __all__ = [
     "absolute",
+    "as_name",
     "exists",
+    "is_name",
     "is_url",
     "join",
     "limit_waiting",
@@ -48,6 +50,28 @@ _EXTRAS = {"root": "xrootd", "xroot": "xrootd", "s3": "s3", "s3a": "s3"}
 _SPOOL = 2**26  # bytes of a remote file that stay in memory until it is complete
 _PIECE = 2**23  # bytes that are sent at a time
 _PROBE = b"here"
+
+
+_NAME = re.compile(r"[\w.+-]*[\w+-][\w.+-]*")
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text can be the name of something that names files: letters, digits and . _ + - only, and not only dots.
+
+    >>> [is_name(t) for t in ("tight_2tag", "eff1e-05", "..", "a/b", "")]
+    [True, True, False, False, False]
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def as_name(text: str) -> str:
+    """Return a text with `_` for what no file name should have.
+
+    >>> as_name("jets/pt"), as_name(".."), as_name("x/../../escaped")
+    ('jets_pt', '__', 'x_.._.._escaped')
+    """
+    name = re.sub(r"[^\w.+-]", "_", text)
+    return name if is_name(name) else "_" * max(len(name), 1)
 
 
 def is_url(path: str | Path) -> bool:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from coffea_ad.card import ModelCard, Quantiles
 from coffea_ad.errors import ConfigError
 
-__all__ = ["Drift", "Watch", "describe", "drift", "drifted", "monitoring", "watch"]
+__all__ = ["Drift", "Watch", "describe", "drift", "drifted", "monitoring", "unwatched", "watch"]
 
 _VALUES = 2**20  # at most so many numbers of a call are binned
 _CACHE_SIZE = 16
@@ -67,6 +67,16 @@ def monitoring() -> Iterator[dict[str, Any]]:
     token = _records.set((*_records.get(), record))
     try:
         yield record
+    finally:
+        _records.reset(token)
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Record nothing until the end of the block: what taggers see of blinded data would tell how much is hidden."""
+    token = _records.set(())
+    try:
+        yield
     finally:
         _records.reset(token)
 

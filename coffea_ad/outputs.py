@@ -16,7 +16,7 @@ from coffea_ad.errors import ConfigError
 
 __all__ = ["EVALUATION", "RESULTS", "TRAINING", "check_file", "check_folder", "clear_figures", "existing", "skimmed"]
 
-RESULTS = ("report.json", "histograms.json", "histograms.root", "manifest.json", "figures")
+RESULTS = ("report.json", "histograms.json", "histograms.root", "manifest.json", "sections", "figures")
 """What a run leaves in its folder."""
 EVALUATION = ("evaluation.json", "evaluation.csv", "table.md", "figures")
 """What an evaluation leaves in its folder."""

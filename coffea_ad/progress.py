@@ -39,7 +39,7 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False)) as bar:
         task = bar.add_task(title, total=total, note="")
         watch = _Watch(bar.console, under_way or tuple)
 
@@ -86,7 +86,7 @@ class _Watch:
 
 def say(sentence: str) -> None:
     """Print a sentence on standard error, where the bars are."""
-    Console(stderr=True).print(sentence, soft_wrap=True, highlight=False, markup=False)
+    Console(stderr=True, markup=False, emoji=False).print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager

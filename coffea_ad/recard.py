@@ -58,8 +58,10 @@ def _from_results(
     if missing:
         raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
     for d in chosen:
-        simulated = is_simulation(results.report["datasets"][d]["metadata"]) is not False
-        if not simulated and not results.report["config"].get("unblind"):
+        entry = results.report["datasets"][d]
+        simulated = is_simulation(entry["metadata"]) is not False
+        # folders of before say only what was asked for
+        if entry.get("blinded", not simulated and not results.report["config"].get("unblind")):
             raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
     picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
     total = sum(picked[1:], start=picked[0])

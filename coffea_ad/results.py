@@ -17,6 +17,8 @@ import uproot
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
+from coffea_ad.luminosity import golden_files
+from coffea_ad.outputs import clear_figures
 from coffea_ad.weights import is_simulation, normalisation
 
 __all__ = ["ALL", "Results", "load_results", "over_regions", "save_results"]
@@ -120,7 +122,7 @@ class Results:
 
 
 def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, Any], folder: str | Path) -> Results:
-    """Write `report.json` and, if there are any, `histograms.json` and `histograms.root`.
+    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.json` and `histograms.root`.
 
     Parameters
     ----------
@@ -159,6 +161,9 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     for name, content in (("histograms.json", text), ("histograms.root", root)):
         if not content:
             files.remove(paths[name])
+    clear_figures(folder, "sections/*.json")
+    for name, content in golden_files(results.report["datasets"]).items():
+        files.write(files.join(folder, "sections", name), content)
     if root:
         try:
             files.write(paths["histograms.root"], root)

@@ -11,12 +11,14 @@ import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 from pydantic import BeforeValidator
 
+from coffea_ad.campaigns import all_met_filters, met_filters_of, say
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
 from coffea_ad.nanoaod import where
 from coffea_ad.weights import is_mc
 
 __all__ = [
+    "BY_CAMPAIGN",
     "LEPTON_BRANCHES",
     "TWO_BODY",
     "Cut",
@@ -26,8 +28,10 @@ __all__ = [
     "above",
     "any_trigger",
     "below",
+    "certified_by",
     "cutflow",
     "delta_phi",
+    "filter_reads",
     "has_lepton",
     "leading_jets",
     "lepton_branches",
@@ -57,8 +61,14 @@ Cut = float | None
 Path = Annotated[str, BeforeValidator(lambda path: "" if path is None else path)]
 """Path of a file, or none."""
 
-Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: () if names is None else names)]
+Names = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda names: () if names is None else [names] if isinstance(names, str) else names),
+]
 """Names of branches, or none."""
+
+BY_CAMPAIGN = ("campaign",)
+"""The word for the MET filters of the dataset's campaign."""
 
 TWO_BODY: dict[str, tuple[str, str]] = {
     "mjj": ("jet", "jet"),
@@ -90,22 +100,27 @@ def any_trigger(events: Any, names: Sequence[str]) -> Mask:
     """
     if not names:
         return np.ones(len(events), bool)
-    menu = set(ak.fields(events["HLT"])) if "HLT" in ak.fields(events) else set()
-    there = [n.removeprefix("HLT_") for n in names if n.removeprefix("HLT_") in menu]
-    if not there:
+    menu = _menu(events, names)
+    if not menu:
         raise MissingBranch(f"{where(events)}none of the triggers is there: {', '.join(names)}")
     fired = np.zeros(len(events), bool)
-    for path in there:
+    for path in menu:
         fired |= ak.to_numpy(events["HLT"][path])
     return fired
+
+
+def _menu(events: Any, names: Sequence[str]) -> list[str]:
+    """Return which of some trigger paths a file has, without HLT_."""
+    fields = set(ak.fields(events["HLT"])) if "HLT" in ak.fields(events) else set()
+    return [path for path in (n.removeprefix("HLT_") for n in names) if path in fields]
 
 
 def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> Mask:
     """Return whether events are taken by their trigger, each event from one primary dataset only.
 
     An event of data that fired paths of several primary datasets is in the files of all of them. It is kept where a path
-    of its file's own primary dataset fired, and no path of one that stands before it in `triggers`. In simulation any
-    path will do.
+    of its file's own primary dataset fired, and no path of one that stands before it in `triggers`; of one whose paths were
+    not in the menu then, it cannot have been in the files. In simulation any path will do.
 
     Parameters
     ----------
@@ -133,21 +148,25 @@ def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]
     names = list(triggers)
     taken = any_trigger(events, triggers[own])
     for earlier in names[: names.index(own)]:
-        taken &= ~any_trigger(events, triggers[earlier])
+        if _menu(events, triggers[earlier]):
+            taken &= ~any_trigger(events, triggers[earlier])
+        else:
+            say(f"no overlap with {earlier} where a file has none of its trigger paths")
     return taken
 
 
 def trigger_reads(triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the branches of triggers for the check before a run: one path of every group, and whichever else is there.
+    """Return the branches of triggers for the check before a run: one path at least, and whichever else is there.
 
     >>> trigger_reads(["HLT_PFHT1050"])
     {'the trigger': (('HLT_PFHT1050',),), 'HLT_PFHT1050': (('HLT_PFHT1050',), ())}
     """
     groups = triggers if isinstance(triggers, Mapping) else {"": triggers}
     out: dict[str, tuple[tuple[str, ...], ...]] = {}
-    for dataset, paths in groups.items():
-        if paths:
-            out["the trigger" + (f" of {dataset}" if dataset else "")] = tuple((path,) for path in paths)
+    every = tuple((path,) for paths in groups.values() for path in paths)
+    if every:  # which of several primary datasets a file is of, its metadata say
+        out["the trigger"] = every
+    for paths in groups.values():
         out |= {path: ((path,), ()) for path in paths}
     return out
 
@@ -155,12 +174,20 @@ def trigger_reads(triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> dict
 def met_filters(events: Any, names: Sequence[str]) -> Mask:
     """Return whether all filters passed.
 
+    Parameters
+    ----------
+    events : NanoEvents
+    names : sequence of str
+        Such as "Flag_goodVertices"; "campaign" alone means those of the dataset's campaign.
+
     Raises
     ------
     MissingBranch
         The file lacks one.
     """
     passed = np.ones(len(events), bool)
+    if tuple(names) == BY_CAMPAIGN:
+        names = met_filters_of(events)
     have = set(ak.fields(events["Flag"])) if "Flag" in ak.fields(events) else set()
     missing = [n for n in names if n.removeprefix("Flag_") not in have]
     if missing:
@@ -168,6 +195,17 @@ def met_filters(events: Any, names: Sequence[str]) -> Mask:
     for name in names:
         passed &= ak.to_numpy(events["Flag"][name.removeprefix("Flag_")])
     return passed
+
+
+def filter_reads(names: Sequence[str]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Return the branches of MET filters for the check before a run; those of a campaign are looked for with the events.
+
+    >>> filter_reads(["Flag_goodVertices"])
+    {'MET filters': (('Flag_goodVertices',),)}
+    """
+    if tuple(names) == BY_CAMPAIGN:
+        return {name: ((name,), ()) for name in all_met_filters()}
+    return {"MET filters": (tuple(names),)} if names else {}
 
 
 def not_applied(config: Any, *, data: bool) -> list[str]:
@@ -182,10 +220,15 @@ def not_applied(config: Any, *, data: bool) -> list[str]:
     """
     names = {"triggers": "triggers", "met_filters": "MET filters"}
     lacking = [name for key, name in names.items() if hasattr(config, key) and not getattr(config, key)]
-    masked = next((c for c in (config, getattr(config, "corrections", None)) if hasattr(c, "lumi_mask")), None)
-    if data and masked is not None and not masked.lumi_mask:
+    if data and certified_by(config) == "":
         lacking.append("certified luminosity (lumi_mask)")
     return lacking
+
+
+def certified_by(config: Any) -> str | None:
+    """Return the golden JSON of a configuration, `lumi_mask` or `corrections.lumi_mask`; None: it has no such key."""
+    parts: tuple[Any, ...] = (config, getattr(config, "corrections", None))
+    return next((str(c.lumi_mask) for c in parts if hasattr(c, "lumi_mask")), None)
 
 
 def above(values: Any, cut: Any) -> Any:

@@ -8,6 +8,7 @@ of what is not 0.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -184,11 +185,19 @@ def write_chunk(
         **({"xsec": cross_section(metadata["dataset"], metadata)} if has_cross_section(metadata) else {}),
     }
     table = pa.table(dict(columns)).replace_schema_metadata({SKIM_KEY: json.dumps(record)})
-    name = f"{metadata['fileuuid']}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
+    name = f"{_file_id(metadata)}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
     path = files.join(output, metadata["dataset"], name)
     with files.replacing(path) as file:
         pq.write_table(table, file, compression="zstd")
     return path
+
+
+def _file_id(metadata: Mapping[str, Any]) -> str:
+    """Return what tells the files of a dataset apart: their random id, or a digest of the address where a file has none."""
+    uuid = str(metadata["fileuuid"])
+    if uuid.strip("0-"):
+        return uuid
+    return hashlib.blake2b(str(metadata["filename"]).encode(), digest_size=16).hexdigest()
 
 
 def write_manifest(report: Any, output: str | Path) -> None:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from coffea_ad import features, regions
 from coffea_ad.card import EVENT_ID, ModelCard
 from coffea_ad.errors import BadFeature, CoffeaADError, ConfigError, MissingBranch
+from coffea_ad.files import is_name
 from coffea_ad.monitoring import watch
 from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
@@ -80,6 +81,8 @@ class Tagger:
     ) -> None:
         self._registered = features.Registered()  # travels with the tagger, also without our own runner
         self.scorer = OnnxScorer(model, batch=batch, threads=threads, providers=providers)
+        if not is_name(name):
+            raise ConfigError(f"{name!r} cannot name a tagger: letters, digits and . _ + - only")
         self.name = name
         card = self.scorer.card
         self.card: ModelCard = card if collection is None else card.model_copy(update={"collection": collection})

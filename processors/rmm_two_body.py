@@ -22,9 +22,9 @@ from coffea.analysis_tools import PackedSelection
 from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
-from coffea_ad import features, histograms, regions
+from coffea_ad import features, histograms
 from coffea_ad import selection as cuts
-from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.corrections import Corrections, Corrector, with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
@@ -50,9 +50,11 @@ class Config(BaseModel):
     triggers: cuts.Triggers = Field(
         (), description="any of them, or those of every primary dataset; none: not asked for"
     )
-    met_filters: cuts.Names = Field((), description="all of them")
+    met_filters: cuts.Names = Field((), description="all of them; campaign: those of the dataset's")
     corrections: Corrections = Corrections()
-    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and mass, where there is no jec")
+    jet_scale: float = Field(
+        0.02, ge=0, lt=1, description="placeholder, where there is no jec: relative shift of jet pT and mass"
+    )
     met_jet_pt_min: float = Field(15.0, description="GeV; shifts of jets above it go into the missing momentum")
     training_fraction: float | None = Field(
         None, ge=0, lt=1, description="part of all events that trained the model, left out; default: the model's"
@@ -88,6 +90,13 @@ class Processor(processor.ProcessorABC):
         lepton = [] if config.leading_lepton_pt_min is None else ["lepton"]
         jets = [] if config.n_jets_min is None else ["jets"]
         self.steps = (*certified, "trigger", "filters", *veto, "defined", *lepton, *jets)
+        self.filler = histograms.RegionFiller(self.taggers, self.steps, unblind=config.unblind, cuts=self._cuts())
+
+    def _cuts(self) -> bool:
+        """Say whether anything is cut on."""
+        c = self.config
+        masks = (c.triggers, c.met_filters, c.corrections.lumi_mask, c.corrections.jet_veto_map)
+        return any(masks) or (c.leading_lepton_pt_min or 0) > 0 or (c.n_jets_min or 0) > 0
 
     def _objects_of_models(self) -> AllObjectOptions:
         """Return the objects that the models' features are made of."""
@@ -119,10 +128,15 @@ class Processor(processor.ProcessorABC):
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
-        more = (*self.config.met_filters, *(_IDS if self.left_out else ()))
+        more = _IDS if self.left_out else ()
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
         needs = {**models, "the selection": object_ways(self.objects, self.slots, more=more)}
-        return {**needs, **cuts.trigger_reads(self.config.triggers), **self.corrector.reads()}
+        return {
+            **needs,
+            **cuts.trigger_reads(self.config.triggers),
+            **cuts.filter_reads(self.config.met_filters),
+            **self.corrector.reads(),
+        }
 
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
@@ -139,10 +153,8 @@ class Processor(processor.ProcessorABC):
             "events": n_events,
             "left_out": n_events - len(events),
             "kind": {"mc" if mc else "data"},
-            "unscored": 0,
             "undefined": 0,
-            "cutflow": {},
-            "histograms": self._book(["nominal", *by_jets, *by_weight]),
+            **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
         }
         if len(events) > 0:
             c = self.config
@@ -156,30 +168,18 @@ class Processor(processor.ProcessorABC):
                 weight = {variation: weights.weight()}
                 if variation == "nominal":  # the same events with the same scores: only their weights differ
                     weight |= {name: weights.weight(name) for name in by_weight}
-                self._analyse(self._with_jets(events, jets), kept, weight, out, mc=mc)
+                varied = with_jets(events, jets, self.objects.met, pt_min=c.met_jet_pt_min)
+                self._analyse(varied, kept, weight, out, mc=mc)
         return {events.metadata["dataset"]: out}
 
-    def _book(self, variations: Sequence[str]) -> dict[str, hist.Hist]:
-        c, names = self.config, ["inclusive"] if not self.taggers else []
-        for prefix, tagger in self.taggers.items():
-            names += [prefix + name for name in ("inclusive", *(r.name for r in tagger.card.regions))]
+    def _axes(self) -> list[Any]:
+        c = self.config
         edges = np.geomspace(c.mass_min, c.mass_max, c.mass_bins + 1)
-        axes = [hist.axis.Variable(edges, name=m, label=rf"$m_{{{k}}}$ [GeV]") for m, k in _LABELS.items()]
-        axes.append(hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"))
-        axes.append(hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"))
-        axes += [histograms.logp_axis(t.card, f"{t.name}_logp") for t in self.taggers.values()]
-        return {axis.name: histograms.book(axis, names, variations) for axis in axes}
-
-    def _with_jets(self, events: Any, jets: Any) -> Any:
-        """Return events with other jets, and with what they are shifted by taken out of the missing momentum."""
-        if not ak.any(jets["pt_shift"] != 0):
-            return events
-        met, shift = events[self.objects.met], jets["pt_shift"] * (jets["pt"] > self.config.met_jet_pt_min)
-        px = met["pt"] * np.cos(met["phi"]) - ak.sum(shift * np.cos(jets["phi"]), axis=1)
-        py = met["pt"] * np.sin(met["phi"]) - ak.sum(shift * np.sin(jets["phi"]), axis=1)
-        for field, value in (("pt", np.hypot(px, py)), ("phi", np.arctan2(py, px))):
-            met = ak.with_field(met, value, field)
-        return ak.with_field(ak.with_field(events, jets, "Jet"), met, self.objects.met)
+        return [
+            *(hist.axis.Variable(edges, name=m, label=rf"$m_{{{k}}}$ [GeV]") for m, k in _LABELS.items()),
+            hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),
+            hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"),
+        ]
 
     def _analyse(
         self, events: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
@@ -199,28 +199,9 @@ class Processor(processor.ProcessorABC):
         mask = chosen.all(*self.steps)
         masses = cuts.two_body_masses(objects)
         values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": found["ht"]}.items()}
-        shown, unscored = np.ones(int(mask.sum()), bool), np.zeros(int(mask.sum()), bool)
-        masks = {"inclusive": shown} if not self.taggers else {}
-        tagged: Any = ad.tag(events[mask], list(self.taggers.values())) if self.taggers else None
-        for prefix, tagger in self.taggers.items():
-            specs, grade = tagger.card.regions, tagged[f"{tagger.name}_region"]
-            mine, lost = regions.nested_regions(grade, specs)
-            masks |= {prefix + region: m for region, m in mine.items()}
-            unscored |= lost
-            if not mc and not c.unblind:
-                shown = shown & ~histograms.blinded(ak.to_numpy(ak.fill_none(grade, -1))[:, None], specs)
-            values[f"{tagger.name}_logp"] = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_logp"], np.nan))
         if "nominal" in weight:
-            hidden = np.zeros(len(mask), bool)
-            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
-            chosen.add("shown", ~hidden)
-            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
-            out["unscored"] += int((unscored & shown).sum())
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
-        masks = {name: m & shown for name, m in masks.items()}
-        for name, column in values.items():
-            for variation, w in weight.items():
-                histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
+        self.filler.fill(out, self.filler.tag(events[mask], mc=mc), values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

@@ -21,9 +21,9 @@ from coffea.analysis_tools import PackedSelection
 from pydantic import BaseModel, ConfigDict, Field
 
 import coffea_ad as ad
-from coffea_ad import histograms, regions
+from coffea_ad import histograms
 from coffea_ad import selection as cuts
-from coffea_ad.corrections import Corrections, Corrector
+from coffea_ad.corrections import Corrections, Corrector, with_shifted_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of, weight_sums
 
@@ -46,9 +46,11 @@ class Config(BaseModel):
     triggers: cuts.Triggers = Field(
         (), description="any of them, or those of every primary dataset; none: not asked for"
     )
-    met_filters: cuts.Names = Field((), description="all of them")
+    met_filters: cuts.Names = Field((), description="all of them; campaign: those of the dataset's")
     corrections: Corrections = Corrections()
-    jet_scale: float = Field(0.02, ge=0, lt=1, description="relative shift of jet pT and masses, where there is no jec")
+    jet_scale: float = Field(
+        0.02, ge=0, lt=1, description="placeholder, where there is no jec: relative shift of jet pT and masses"
+    )
     mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
     splits: tuple[Split, ...] = Field((), description="simulated events of these parts of a training only; none: all")
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
@@ -77,6 +79,7 @@ class Processor(processor.ProcessorABC):
         asked = {"delta eta": config.delta_eta_max, "MET": config.met_min, "RT": config.rt_min, "dphi": config.dphi_max}
         kinematic = ("two jets", *(step for step, cut in asked.items() if cut is not None))
         self.steps = (*certified, "filters", "trigger", *veto, *leptons, *kinematic)
+        self.filler = histograms.RegionFiller(self.taggers, self.steps, unblind=config.unblind)
         self.fraction = sum(SPLIT[s] for s in set(config.splits)) or 1.0  # of simulated events, expected
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -86,10 +89,15 @@ class Processor(processor.ProcessorABC):
             *(f"{self.collection}_{k}" for k in ("pt", "eta", "phi", "mass", "msoftdrop")),
             *(f"{c.met}_{k}" for k in ("pt", "phi")),
             *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
-            *c.met_filters,
         )
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
-        return {**models, "the selection": (own,), **cuts.trigger_reads(c.triggers), **self.corrector.reads()}
+        return {
+            **models,
+            "the selection": (own,),
+            **cuts.trigger_reads(c.triggers),
+            **cuts.filter_reads(c.met_filters),
+            **self.corrector.reads(),
+        }
 
     def process(self, events: Any) -> dict[str, Any]:
         """Analyse one chunk."""
@@ -104,10 +112,8 @@ class Processor(processor.ProcessorABC):
             "sumw_variations": self.corrector.sums(weights) if mc else {},
             "events": n_events,
             "kind": {"mc" if mc else "data"},
-            "unscored": 0,
             "undefined": 0,
-            "cutflow": {},
-            "histograms": self._book(["nominal", *by_jets, *by_weight]),
+            **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
         }
         if len(events) > 0:
             kept = self._select_events(events)
@@ -118,22 +124,15 @@ class Processor(processor.ProcessorABC):
                 self._analyse(events, jets, kept, weight, out, mc=mc)
         return {events.metadata["dataset"]: out}
 
-    def _book(self, variations: Sequence[str]) -> dict[str, hist.Hist]:
-        names = ["inclusive"] if not self.taggers else []
-        names += [p + region for p, t in self.taggers.items() for region in regions.region_names(t.card.regions)]
+    def _axes(self) -> list[Any]:
         mass = (50, 0, self.config.mass_max)
-        axes = [
+        return [
             hist.axis.Regular(*mass, name="mt", label="$m_T$ [GeV]"),
             hist.axis.Regular(*mass, name="mjj", label="$m_{JJ}$ [GeV]"),
             hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),
-            hist.axis.Regular(50, 0, 4000, name="ht", label="$H_T$ [GeV]"),
+            hist.axis.Regular(50, 0, 4000, name="ht", label="$p_T$ of both leading jets, summed [GeV]"),
             hist.axis.Regular(50, 0, 400, name="msoftdrop", label="$m_{SD}$ [GeV]"),
         ]
-        for prefix, tagger in self.taggers.items():
-            points = [prefix + r.name for r in tagger.card.regions]
-            axes.append(histograms.logp_axis(tagger.card, f"{tagger.name}_logp"))
-            axes += [hist.axis.Integer(0, 3, name=f"n_{point}", label=f"{point} jets") for point in points]
-        return {axis.name: histograms.book(axis, names, variations) for axis in axes}
 
     def _select_events(self, events: Any) -> dict[str, Any]:
         """Cuts that no variation of the jets touches."""
@@ -146,26 +145,20 @@ class Processor(processor.ProcessorABC):
             "lepton veto": ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max),
         }
 
-    @staticmethod
-    def _missing_momentum(met: Any, pair: Any) -> tuple[Any, Any]:
-        """Take the shift of the two leading jets out of MET again."""
-        px, py = (np.asarray(ak.to_numpy(met["pt"]), np.float64) * f(ak.to_numpy(met["phi"])) for f in (np.cos, np.sin))
-        shift, phi = (np.asarray(ak.to_numpy(pair[k]), np.float64).reshape(-1, 2) for k in ("pt_shift", "phi"))
-        px, py = px - (shift * np.cos(phi)).sum(axis=1), py - (shift * np.sin(phi)).sum(axis=1)
-        return np.hypot(px, py), np.arctan2(py, px)
-
     def _analyse(
         self, events: Any, jets: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
     ) -> None:
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
-        n, nominal = len(events), "nominal" in weight
+        n = len(events)
         leading, undefined = cuts.leading_jets(jets)
         undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
+        if c.corrections.jet_id:
+            good = good & leading["passes_id"]
         two = ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined
         pair = leading[two]
-        met_pt, met_phi = self._missing_momentum(events[c.met][two], pair)
+        met_pt, met_phi = with_shifted_jets(events[c.met][two], pair)
         dijet = pair[:, 0] + pair[:, 1]
         mt = cuts.transverse_mass(dijet, met_pt, met_phi)
         phi, eta = (ak.to_numpy(pair[k]).reshape(-1, 2) for k in ("phi", "eta"))
@@ -187,7 +180,7 @@ class Processor(processor.ProcessorABC):
         mask[two] &= np.isfinite(mt)  # whatever cuts are left
 
         inside = mask[two]
-        tagged = ad.tag(leading[mask], list(self.taggers.values())) if self.taggers else leading[mask]
+        tagged = self.filler.tag(leading[mask], mc=mc)
         values = {
             "mt": mt[inside],
             "mjj": ak.to_numpy(dijet.mass)[inside],
@@ -195,33 +188,9 @@ class Processor(processor.ProcessorABC):
             "ht": ak.to_numpy(ak.sum(pair["pt"], axis=1))[inside],
             "msoftdrop": ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2),
         }
-        shown = np.ones(int(mask.sum()), bool)
-        unscored = np.zeros(int(mask.sum()), bool)
-        masks = {"inclusive": shown} if not self.taggers else {}
-        for prefix, tagger in self.taggers.items():
-            specs, grade = tagger.card.regions, tagged[f"{tagger.name}_region"]
-            found, lost = regions.event_regions(grade, specs)
-            masks |= {prefix + region: m for region, m in found.items()}
-            unscored |= lost
-            grades = ak.to_numpy(ak.fill_none(grade, -1)).reshape(-1, 2)
-            if not mc and not c.unblind:
-                shown = shown & ~histograms.blinded(grades, specs)
-            logp = tagged[f"{tagger.name}_logp"]
-            values[f"{tagger.name}_logp"] = ak.to_numpy(ak.fill_none(logp, np.nan)).reshape(-1, 2)
-            values |= {f"n_{prefix}{r.name}": (grades > i).sum(axis=1) for i, r in enumerate(specs)}
-        if nominal:
-            hidden = np.zeros(n, bool)
-            hidden[mask] = ~shown  # they count as failing the first step: any later one would give their number away
-            chosen.add("shown", ~hidden)
-            out["cutflow"] = cuts.cutflow(chosen, self.steps, weight["nominal"], and_="shown")
-            out["unscored"] += int((unscored & shown).sum())
+        if "nominal" in weight:
             out["undefined"] += int(undefined.sum() + (~np.isfinite(mt)).sum())  # such an event passes no cut
-
-        masks = {name: m & shown for name, m in masks.items()}
-        for name, column in values.items():
-            for variation, w in weight.items():
-                not_filled = histograms.fill(out["histograms"][name], masks, variation, column, w[mask])
-                out["undefined"] += not_filled if variation == "nominal" else 0
+        out["undefined"] += self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

@@ -21,14 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 import coffea_ad as ad
 from coffea_ad import files
 from coffea_ad import selection as cuts
-from coffea_ad.corrections import Corrections, Corrector
-from coffea_ad.corrections.jets import JetVetoMapConfig
+from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_shifted_jets
+from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 _EVENT = ("met", "mt", "mjj", "rt", "ht", "dphi_min", "delta_eta", "genWeight")
+_CORRECTIONS = ("lumi_mask", "jet_veto_map", "jet_id", "jec")
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 
 
@@ -46,9 +47,11 @@ class Config(BaseModel):
     jet_eta_max: cuts.Cut = 2.4
     lepton_pt_min: cuts.Cut = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
     lepton_isolation_max: cuts.Cut = 0.2
-    met_filters: cuts.Names = ()
+    met_filters: cuts.Names = Field((), description="all of them; campaign: those of the dataset's")
     lumi_mask: cuts.Path = Field("", description="golden JSON: data of certified luminosity sections only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
+    jet_id: JetIdConfig | None = Field(None, description="a leading jet that fails is none")
+    jec: JetEnergyConfig | None = Field(None, description="as in the search that will use the model: its nominal jets")
 
 
 class Processor(processor.ProcessorABC):
@@ -63,7 +66,7 @@ class Processor(processor.ProcessorABC):
             raise ConfigError("skim: takes no --model")
         self.config = config
         self.output = files.absolute(output)
-        asked = Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map)
+        asked = Corrections(**{k: getattr(config, k) for k in _CORRECTIONS})
         self.corrector = Corrector(asked, config.collection)
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
@@ -80,9 +83,8 @@ class Processor(processor.ProcessorABC):
             f"{c.met}_pt",
             f"{c.met}_phi",
             *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
-            *c.met_filters,
         )
-        return {**needs, "the selection": (own,), **self.corrector.reads()}
+        return {**needs, "the selection": (own,), **cuts.filter_reads(c.met_filters), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -110,13 +112,17 @@ class Processor(processor.ProcessorABC):
     def _selection(self) -> dict[str, Any]:
         """Return what was cut on; a mask or map that was not asked for leaves no trace."""
         chosen = self.config.model_dump(mode="json", exclude={"features", "bystanders"})
-        return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
+        chosen["jec"] = nominal_jets(self.config.jec)
+        return {k: v for k, v in chosen.items() if k not in _CORRECTIONS or v}
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
-        leading, undefined = cuts.leading_jets(events[c.collection])
+        _, nominal = next(self.corrector.jets(events))
+        leading, undefined = cuts.leading_jets(nominal)
         undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
+        if c.jet_id:
+            good = good & leading["passes_id"]
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
         chosen.add("jet veto", self.corrector.outside_veto(events))
@@ -125,7 +131,7 @@ class Processor(processor.ProcessorABC):
         chosen.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
         mask = chosen.all(*self.steps)
         jets = leading[mask]
-        met_pt, met_phi = (np.asarray(ak.to_numpy(events[c.met][k][mask]), np.float64) for k in ("pt", "phi"))
+        met_pt, met_phi = with_shifted_jets(events[c.met][mask], jets)
         dijet = jets[:, 0] + jets[:, 1]
         mt = cuts.transverse_mass(dijet, met_pt, met_phi)
         phi = ak.to_numpy(jets["phi"]).reshape(-1, 2)

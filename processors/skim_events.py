@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 import coffea_ad as ad
 from coffea_ad import files
 from coffea_ad import selection as cuts
-from coffea_ad.corrections import Corrections, Corrector
-from coffea_ad.corrections.jets import JetVetoMapConfig
+from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_jets
+from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
 from coffea_ad.nanoaod import Objects
@@ -34,6 +34,7 @@ from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sum
 # what the selection looks at: jets, muons, electrons; photons, near which jets are removed
 _SLOTS = (50, 0, 20, 20, 20)
 _NO_LEPTONS = (50, 0, 0, 0, 0)
+_CORRECTIONS = ("lumi_mask", "jet_veto_map", "jet_id", "jec")
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 _EVENT = ("met", "ht", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt", "mjj", "genWeight")
 
@@ -51,9 +52,12 @@ class Config(BaseModel):
     )
     n_jets_min: int | None = 1
     triggers: cuts.Triggers = ()
-    met_filters: cuts.Names = ()
+    met_filters: cuts.Names = Field((), description="all of them; campaign: those of the dataset's")
     lumi_mask: cuts.Path = Field("", description="golden JSON: data of certified luminosity sections only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="events with a jet in a vetoed region are left out")
+    jet_id: JetIdConfig | None = Field(None, description="jets that fail are none")
+    jec: JetEnergyConfig | None = Field(None, description="as in the search that will use the model: its nominal jets")
+    met_jet_pt_min: float = Field(15.0, description="GeV; what moves jets above it goes into the missing momentum")
     training_fraction: float = Field(
         1.0, gt=0, le=1, description="keep this part of all events, by a hash of their ids"
     )
@@ -72,7 +76,7 @@ class Processor(processor.ProcessorABC):
             raise ConfigError("skim_events: takes no --model")
         self.config = config
         self.output = files.absolute(output)
-        self.corrector = Corrector(Corrections(lumi_mask=config.lumi_mask, jet_veto_map=config.jet_veto_map))
+        self.corrector = Corrector(Corrections(**{k: getattr(config, k) for k in _CORRECTIONS}), "Jet")
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
         self.slots = _NO_LEPTONS if config.leading_lepton_pt_min is None else _SLOTS
@@ -84,9 +88,9 @@ class Processor(processor.ProcessorABC):
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
-        selection = (*object_branches(c.objects, self.slots), *c.met_filters)
+        selection = object_branches(c.objects, self.slots)
         needs = {**feature_reads(c.features, "event"), "the selection": (selection,)}
-        return {**needs, **cuts.trigger_reads(c.triggers), **self.corrector.reads()}
+        return {**needs, **cuts.trigger_reads(c.triggers), **cuts.filter_reads(c.met_filters), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -118,10 +122,16 @@ class Processor(processor.ProcessorABC):
         chosen = self.config.model_dump(mode="json", exclude={"features"})
         if self.config.training_fraction == 1:
             del chosen["training_fraction"], chosen["training_salt"]
-        return {k: v for k, v in chosen.items() if k not in ("lumi_mask", "jet_veto_map") or v}
+        chosen["jec"] = nominal_jets(self.config.jec)
+        if not self.config.jec:
+            del chosen["met_jet_pt_min"]
+        return {k: v for k, v in chosen.items() if k not in _CORRECTIONS or v}
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
+        if c.jec or c.jet_id:
+            _, jets = next(self.corrector.jets(events))
+            events = with_jets(events, jets, c.objects.met, pt_min=c.met_jet_pt_min)
         event, valid = self._bystanders(events)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))

@@ -30,7 +30,7 @@ from toys import DATA, assert_identical, copy_events, listed, open_events
 import coffea_ad as ad
 from coffea_ad import recipes
 from coffea_ad import selection as cuts
-from coffea_ad.corrections import Corrections, Corrector, EventWeight
+from coffea_ad.corrections import Corrections, Corrector, EventWeight, with_shifted_jets
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch
 from coffea_ad.weights import event_normal
@@ -149,7 +149,7 @@ def everything(folder):
         "columns": COLUMNS,
         "scale": {},
         "pdf": {"alpha_s": [101, 102]},
-        "jec": {"file": energy_file(folder), **JEC},
+        "jec": {"file": energy_file(folder), **JEC, "level_data": "stored"},
     }
 
 
@@ -605,8 +605,7 @@ def test_a_shift_of_jets_is_taken_out_of_missing_momentum(mc, tmp_path):
     order = ak.argsort(jets["pt"], axis=1, ascending=False)
     pair = jets[order][:, :2]
     two = ak.num(pair) == 2
-    search = recipes.load("semivisible_jets").Processor
-    pt, phi = search._missing_momentum(mc.PuppiMET[two], pair[two])
+    pt, phi = with_shifted_jets(mc.PuppiMET[two], pair[two])
     stored = {round(float(p), 2): p for p in mc.FatJet["phi"][two][3]}
     x, y = (float(mc.PuppiMET["pt"][two][3] * f(mc.PuppiMET["phi"][two][3])) for f in (np.cos, np.sin))
     for jet in pair[two][3]:
@@ -619,7 +618,11 @@ def test_a_shift_of_jets_is_taken_out_of_missing_momentum(mc, tmp_path):
 
 def test_jets_of_data_are_corrected_only_where_asked_for_and_never_varied(data, tmp_path):
     config = {"file": energy_file(tmp_path), **JEC}
-    plain = dict(corrector(jec=config).jets(data))
+    with pytest.raises(
+        ConfigError, match="jec corrects the jets of simulation, and this is data: give level_data too, or level_d"
+    ):
+        dict(corrector(jec=config).jets(data))
+    plain = dict(corrector(jec={**config, "level_data": "stored"}).jets(data))
     assert list(plain) == ["nominal"]
     assert plain["nominal"]["pt"].to_list() == data.FatJet["pt"].to_list()
     again = dict(corrector(jec={**config, "level_data": "DATA_L2"}).jets(data))["nominal"]
@@ -860,7 +863,7 @@ def test_an_event_of_several_primary_datasets_counts_in_the_first_only(data_file
     assert 0 < taken["MET"].sum() < fired["MET"].sum()
     simulated = open_events(data_file, metadata=MC)
     assert cuts.triggered(simulated, menu).tolist() == np.any(list(fired.values()), axis=0).tolist()
-    assert cuts.trigger_reads(menu)["the trigger of JetMET"] == (("HLT_PFHT1050",), ("HLT_AK8PFJet500",))
+    assert cuts.trigger_reads(menu)["the trigger"][:2] == (("HLT_PFHT1050",), ("HLT_AK8PFJet500",))
     with pytest.raises(
         ConfigError, match="primaryDataset .* is 'EGamma', but triggers are given for JetMET, MET, Muon"
     ):
@@ -1115,7 +1118,7 @@ def test_the_search_runs_over_real_simulation_and_data_with_corrections(real, tm
     report, histograms = search(
         files, tmp_path, model=DATA / "ae_stored.onnx", corrections=config, overrides=["jet_pt_min=170"]
     )
-    assert report.datasets["data"]["cutflow"]["certified"]["events"] == 0
+    assert list(report.datasets["data"]["cutflow"].values())[-1]["events"] == 0  # blinded: the first and the last line
     assert len(histograms["tt"]["mt"].axes["variation"]) == 3 + 2 * 5
     assert report.outputs["tt"]["sumw_variations"]["muRUp"] != report.outputs["tt"]["sumw_variations"]["nominal"]
 

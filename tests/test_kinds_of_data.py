@@ -55,6 +55,7 @@ def with_data(request, results, tmp_path):
     report["datasets"]["met"]["metadata"] = {k: v for k, v in metadata.items() if k not in ("is_mc", "isMC")} | {
         request.param: False
     }
+    report["datasets"]["met"].pop("blinded")  # it was simulation when it was filled
     (folder / "report.json").write_text(json.dumps(report))
     return folder
 

@@ -12,6 +12,7 @@ from toys import DATA, copy_events, open_events
 import coffea_ad as ad
 from coffea_ad import regions
 from coffea_ad.attach import AttachConfig, attach
+from coffea_ad.corrections import with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.recard import new_regions
 from coffea_ad.selection import TWO_BODY
@@ -195,7 +196,7 @@ def test_shifted_jets_are_taken_out_of_the_missing_momentum():
     made = recipes.load(recipes.find("rmm_two_body"))
     analysis = made.Processor(made.Config(jet_scale=0.1))
     moved = dict(analysis.corrector.jets(events))["jet_scaleUp"]
-    shifted = analysis._with_jets(events, moved)
+    shifted = with_jets(events, moved, "PuppiMET")
     jets = events["Jet"][events["Jet"]["pt"] * 1.1 > 15]
     for f in (np.cos, np.sin):
         wanted = events["PuppiMET"]["pt"] * f(events["PuppiMET"]["phi"]) - 0.1 * ak.sum(

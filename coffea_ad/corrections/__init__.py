@@ -8,7 +8,7 @@ multiplies, correctionlib evaluates, and coffea's `LumiMask` looks luminosity se
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import awkward as ak
@@ -17,8 +17,18 @@ import numpy.typing as npt
 from coffea.analysis_tools import Weights
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from coffea_ad.card import ModelCard
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask, Reads
-from coffea_ad.corrections.jets import JetEnergy, JetEnergyConfig, JetVetoMap, JetVetoMapConfig, scale_jets
+from coffea_ad.corrections.jets import (
+    JetEnergy,
+    JetEnergyConfig,
+    JetIdConfig,
+    JetIdentification,
+    JetVetoMap,
+    JetVetoMapConfig,
+    scale_jets,
+)
+from coffea_ad.corrections.met import propagation_reads, with_jets, with_shifted_jets
 from coffea_ad.corrections.weights import (
     SCALES,
     Columns,
@@ -34,10 +44,20 @@ from coffea_ad.corrections.weights import (
     scale_weights,
 )
 from coffea_ad.errors import BadFile, MissingBranch
-from coffea_ad.nanoaod import where
+from coffea_ad.nanoaod import flat_columns, where
 from coffea_ad.weights import generator_weight, is_mc
 
-__all__ = ["Corrections", "Corrector", "EventWeight", "scale_jets"]
+__all__ = [
+    "Corrections",
+    "Corrector",
+    "EventWeight",
+    "differing_jets",
+    "nominal_jets",
+    "placeholders",
+    "scale_jets",
+    "with_jets",
+    "with_shifted_jets",
+]
 
 _DIRECTIONS = ("Up", "Down")
 
@@ -48,6 +68,7 @@ class Corrections(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     lumi_mask: str = Field("", description="golden JSON; data only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="data and simulation")
+    jet_id: JetIdConfig | None = Field(None, description="jets that fail are none; data and simulation")
     pileup: Pileup | None = None
     columns: dict[str, Columns] = Field({}, description="weights by the name of their variation")
     scale: ScaleWeights | None = None
@@ -106,6 +127,7 @@ class Corrector:
         self.collection, self.jet_scale = collection, jet_scale
         self.lumi_mask = LumiMask(config.lumi_mask) if config.lumi_mask else None
         self.veto_map = JetVetoMap(config.jet_veto_map, files) if config.jet_veto_map else None
+        self.identity = JetIdentification(config.jet_id.file, config.jet_id.name, files) if config.jet_id else None
         self.energy = JetEnergy(config.jec, collection, files) if config.jec else None
         self.event_weights = (
             *([pileup_weight(config.pileup, files)] if config.pileup else []),
@@ -126,6 +148,10 @@ class Corrector:
         out: Reads = {f"weight {weight.label}": (weight.branches, ()) for weight in self.event_weights}
         for part in (self.veto_map, self.energy):
             out |= part.reads() if part else {}
+        if self.identity is not None:
+            out["the jet identification"] = (tuple(f"{self.collection}_{f}" for f in self.identity.fields),)
+        if self.energy is not None or self.jet_scale:
+            out |= propagation_reads(self.collection)
         return out
 
     def certified(self, events: Any) -> npt.NDArray[np.bool_]:
@@ -179,15 +205,26 @@ class Corrector:
         return out | {v: float(weights.weight(v).sum()) if v in there else 0.0 for v in self.weight_variations}
 
     def jets(self, events: Any) -> Iterator[tuple[str, Any]]:
-        """Yield what `varied` does, with one more field of the jets.
+        """Yield what `varied` does, with more fields of the jets.
 
-        `pt_shift` is how far their pT is from the stored one, GeV, to be taken out of MET.
+        `pt_shift` is how far their pT is from the stored one, GeV, to be taken out of MET by `with_shifted_jets`;
+        `passes_id` says whether they pass `jet_id`, where it is asked for.
         """
         stored = events[self.collection]
+        passes = None if self.identity is None else self._identified(events)
         for variation, jets in self.varied(events):
             with np.errstate(invalid="ignore"):  # an infinite pT, which processors count as undefined
                 shift = jets["pt"] - stored["pt"]
-            yield variation, ak.with_field(jets, shift, "pt_shift")
+            shifted = ak.with_field(jets, shift, "pt_shift")
+            yield variation, shifted if passes is None else ak.with_field(shifted, passes, "passes_id")
+
+    def _identified(self, events: Any) -> Any:
+        assert self.identity is not None
+        try:
+            offsets, jet = flat_columns(events, self.collection, ["eta", *self.identity.fields])
+        except MissingBranch as error:
+            raise MissingBranch(f"{error} (asked for by jet_id)") from None
+        return ak.unflatten(self.identity(jet), np.diff(offsets))
 
     def varied(self, events: Any) -> Iterator[tuple[str, Any]]:
         """Yield ("nominal", jets), and of simulated events every variation with its jets."""
@@ -199,3 +236,54 @@ class Corrector:
         if is_mc(events) and self.jet_scale:
             for direction, sign in zip(_DIRECTIONS, (1, -1), strict=True):
                 yield f"jet_scale{direction}", scale_jets(jets, np.float32(1 + sign * self.jet_scale))
+
+
+def nominal_jets(jec: Any) -> dict[str, str]:
+    """Return what of a jec decides on the energies of nominal jets, without the folders of its files; nothing without one.
+
+    Parameters
+    ----------
+    jec : JetEnergyConfig, mapping or None
+
+    Examples
+    --------
+    >>> nominal_jets({"file": "a/jerc.json.gz", "level": "MC_L1L2L3Res", "uncertainties": {"jes": "Total"}})
+    {'file': 'jerc.json.gz', 'level': 'MC_L1L2L3Res'}
+    """
+    keys = ("file", "level", "level_data", "resolution", "resolution_scale", "resolution_file")
+    content = jec.model_dump() if isinstance(jec, BaseModel) else dict(jec or {})
+    files = {k: str(content[k]).rpartition("/")[2] for k in keys if content.get(k)}
+    return files if {"level", "level_data", "resolution"} & set(files) else {}
+
+
+def differing_jets(config: Any, cards: Mapping[str, ModelCard]) -> list[str]:
+    """Say which models were trained on jets with other energies than those of a configuration.
+
+    Parameters
+    ----------
+    config : pydantic model or None
+        Of a processor, with `corrections`, or without.
+    cards : {name: ModelCard}
+        What a card does not tell, since its model was trained elsewhere, is not compared.
+    """
+    corrections = getattr(config, "corrections", None)
+    if not isinstance(corrections, Corrections):
+        return []
+    now, out = nominal_jets(corrections.jec), []
+    for name, card in cards.items():
+        then = nominal_jets(card.selection.get("jec")) if card.selection else now
+        if then != now:
+            one, two = (", ".join(f"{k}: {v}" for k, v in jec.items()) or "stored energies" for jec in (then, now))
+            out.append(
+                f"{name} was trained on jets with other energies ({one}) than those of this run ({two}); skim with its jec"
+            )
+    return out
+
+
+def placeholders(config: Any) -> list[str]:
+    """Return the variations of a configuration that stand for an uncertainty which nobody has measured."""
+    corrections = getattr(config, "corrections", None)
+    scale = getattr(config, "jet_scale", 0)
+    if not scale or not isinstance(corrections, Corrections) or corrections.jec is not None:
+        return []
+    return [f"jet_scale{d}" for d in _DIRECTIONS]

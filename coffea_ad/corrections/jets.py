@@ -15,7 +15,15 @@ from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.nanoaod import flat_columns, where
 from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc
 
-__all__ = ["JetEnergy", "JetEnergyConfig", "JetVetoMap", "JetVetoMapConfig", "scale_jets"]
+__all__ = [
+    "JetEnergy",
+    "JetEnergyConfig",
+    "JetIdConfig",
+    "JetIdentification",
+    "JetVetoMap",
+    "JetVetoMapConfig",
+    "scale_jets",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +32,8 @@ _GEN = {"FatJet": ("genJetAK8Idx", "GenJetAK8", 0.8), "Jet": ("genJetIdx", "GenJ
 _ENERGY_INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetMass": "mass", "JetA": "area"}
 _SIGNS = {"Up": 1, "Down": -1}
 _RESOLUTION_WORDS = {"nominal": "nom", "Up": "up", "Down": "down"}
+STORED = "stored"
+"""The level that leaves stored pT as it is."""
 _FOUR_VECTOR = ("pt", "eta", "phi", "mass")  # coffea makes no objects of less
 _MIN_ENERGY = 0.01  # GeV: no smearing takes a jet below, as in CMS's own code
 
@@ -45,7 +55,10 @@ class JetEnergyConfig(Part):
     """Jet energy corrections, uncertainties and resolution, as in fatJet_jerc.json.gz and jet_jerc.json.gz."""
 
     file: str
-    level: str = Field("", description="correction of raw pT in simulation, simple or compound; empty: stored pT stays")
+    level: str = Field(
+        "",
+        description="correction of raw pT in simulation, simple or compound; stored: stored pT stays; empty: of neither kind",
+    )
     level_data: str = Field("", description="the same for data")
     uncertainties: dict[str, str] = Field({}, description="variation → name of the source in the file")
     resolution: str = Field("", description="relative pT resolution; empty: jets are not smeared")
@@ -54,6 +67,39 @@ class JetEnergyConfig(Part):
     )
     resolution_file: str = Field("", description="where the last two are, if not in `file`")
     masses: tuple[str, ...] = Field(("msoftdrop",), description="groomed masses that follow the variations")
+
+
+class JetIdConfig(Part):
+    """Identification of jets, as in jetid.json.gz."""
+
+    file: str = Field(description="correctionlib, such as jetid.json.gz")
+    name: str = Field(description="such as AK8PUPPI_TightLeptonVeto")
+
+
+class JetIdentification:
+    """Says which jets pass an identification of a correctionlib file, which needs no stored jetId.
+
+    Parameters
+    ----------
+    file, name : str
+    files : CorrectionFiles
+    """
+
+    def __init__(self, file: str, name: str, files: CorrectionFiles) -> None:
+        self.correction = files.correction(file, name)
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields of jets that it needs."""
+        return list(dict.fromkeys(f for name in self.correction.inputs for f in _multiplicities(name)))
+
+    def __call__(self, jets: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+        """Return which of (n,) jets pass, (n,) bool; beyond |η| = 5, where it ends, none does."""
+        inside: npt.NDArray[np.bool_] = np.asarray(np.abs(jets["eta"]) <= 5, bool)
+        used = {f: jets[f][inside].astype(np.float64) for f in self.fields}
+        values = {name: sum(used[f] for f in _multiplicities(name)) for name in self.correction.inputs}
+        inside[inside] = self.correction(values, int(inside.sum())) > 0
+        return inside
 
 
 class JetVetoMap:
@@ -81,7 +127,7 @@ class JetVetoMap:
             self.map.check_input(name)
         for word in config.types:
             self.map.check_word("type", word)
-        self.identity = files.correction(config.id_file, config.id_name) if config.id_file else None
+        self.identity = JetIdentification(config.id_file, config.id_name, files) if config.id_file else None
 
     def reads(self) -> Reads:
         """Branches, for the check before a run."""
@@ -99,8 +145,7 @@ class JetVetoMap:
         if self.identity is None:
             fields.append("jetId")
         else:
-            asked = [f for name in self.identity.inputs for f in _multiplicities(name)]
-            fields += [f for f in asked if f not in fields]
+            fields += [f for f in self.identity.fields if f not in fields]
         return fields, (("eta", "phi", "isPFcand") if run2 else ())
 
     def __call__(self, events: Any) -> npt.NDArray[np.bool_]:
@@ -118,10 +163,7 @@ class JetVetoMap:
             raise MissingBranch(f"{error} (asked for by the jet veto map{hint})") from None
         counts = (jet["pt"] > config.pt_min) & (jet["chEmEF"] + jet["neEmEF"] < 0.9)
         if self.identity is not None:
-            counts &= np.abs(jet["eta"]) <= 5  # where the identification ends
-            used = {f: values[counts].astype(np.float64) for f, values in jet.items()}
-            values = {n: sum(used[f] for f in _multiplicities(n)) for n in self.identity.inputs}
-            counts[counts] = self.identity(values, int(counts.sum())) > 0
+            counts[counts] = self.identity({f: values[counts] for f, values in jet.items()})
         else:  # bits of jetId: 2 is tight, 4 is tight with lepton veto
             counts &= (jet["jetId"].astype(np.int64) & (4 if config.recipe == "run3" else 2)) > 0
         if muons:
@@ -185,7 +227,7 @@ class JetEnergy:
         if config.resolution and collection not in _GEN:
             raise ConfigError(f"jec: generated jets are known for {' and '.join(_GEN)}, but not for {collection}")
         levels = ((True, config.level), (False, config.level_data))
-        self.levels = {mc: files.correction(config.file, name) for mc, name in levels if name}
+        self.levels = {mc: files.correction(config.file, name) for mc, name in levels if name not in ("", STORED)}
         self.sources = {v: files.correction(config.file, name) for v, name in config.uncertainties.items()}
         names = (config.resolution, config.resolution_scale) if config.resolution else ()
         self.resolution = [files.correction(config.resolution_file or config.file, name) for name in names]
@@ -207,6 +249,16 @@ class JetEnergy:
         """Names of the variations of simulated jets."""
         names = (*self.sources, *(["jer"] if self.resolution else []))
         return tuple(f"{name}{direction}" for name in names for direction in _SIGNS)
+
+    def _refuse_one_sided(self, events: Any, *, mc: bool) -> None:
+        """Refuse to correct the jets of data or of simulation alone, unless that is said."""
+        key, given = ("level", self.config.level) if mc else ("level_data", self.config.level_data)
+        if self.levels and not given:
+            kind, other = ("simulation", "data") if mc else ("data", "simulation")
+            raise ConfigError(
+                f"{where(events)}jec corrects the jets of {other}, and this is {kind}: give {key} too, or {key}: {STORED} if its "
+                "jets stay as they are"
+            )
 
     def _corrections(self, *, mc: bool) -> list[Correction]:
         level = [self.levels[mc]] if mc in self.levels else []
@@ -244,6 +296,7 @@ class JetEnergy:
         MissingBranch
         """
         mc = is_mc(events)
+        self._refuse_one_sided(events, mc=mc)
         try:
             offsets, jet = flat_columns(events, self.collection, self._fields(mc=mc))
             values: dict[str, Any] = {name: jet[field] for name, field in _ENERGY_INPUTS.items() if field in jet}

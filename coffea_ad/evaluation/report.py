@@ -285,7 +285,7 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[Path]:
             safe = c.n_effective >= minimum
             rocs[row.score] = (c.eps_b[safe], c.eps_s[safe], row.plain.auc.value)
             improvements[row.score] = (c.eps_b, c.significance_improvement(), safe)
-        paths += [folder / f"{kind}_{_file_name(signal)}.png" for kind in ("roc", "sic")]
+        paths += [folder / f"{kind}_{files.as_name(signal)}.png" for kind in ("roc", "sic")]
         plotting.roc(rocs, paths[-2], models=models)
         plotting.significance_improvement(improvements, paths[-1], models=models)
     paths.append(folder / "summary.png")
@@ -295,10 +295,6 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[Path]:
         spectra = {name: (s.edges, s.before, s.after) for name, s in evaluation.sculpting.items()}
         plotting.sculpted_spectra(spectra, paths[-1], xlabel=evaluation.provenance.get("mass") or "mass")
     return paths
-
-
-def _file_name(signal: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_+." else "_" for c in signal)
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float, float, float]]]:

@@ -16,6 +16,7 @@ from coffea_ad import files, recipes
 from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import CoffeaADError, ConfigError, IncompleteRun, NotNormalisable
 from coffea_ad.filesets import load_fileset
+from coffea_ad.luminosity import SectionTable
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, skimmed
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.checkpoints import digest_of
@@ -49,7 +50,7 @@ def run(
     chunksize: int = 100_000,
     output: str | Path | None = None,
     force: bool = False,
-    lumi: float | None = None,
+    lumi: float | str | Path | None = None,
     test: bool = False,
     limit_files: int | None = None,
     limit_chunks: int | None = None,
@@ -92,8 +93,9 @@ def run(
         Results folder, such as `results/` or `root://host//results`.
     force : bool
         Overwrite what another run has left in the results folder. The same run may always go on in its own.
-    lumi : float, optional
-        fb⁻¹, for the normalised histograms; 1 by default. With data there is no default.
+    lumi : float or path, optional
+        fb⁻¹, for the normalised histograms; 1 by default. With data there is no default. A table of brilcalc by luminosity
+        section (CSV) stands for the luminosity of the certified sections that were processed.
     test : bool
         One file and one chunk per dataset.
     limit_files, limit_chunks : int, optional
@@ -142,13 +144,15 @@ def run(
     if retries < 0:
         raise ConfigError(f"retries is {retries}, but must be at least 0")
     _positive_timeout(timeout)
-    if lumi is not None and not 0 < lumi < float("inf"):
+    lumi = _number_or_file(lumi)
+    if isinstance(lumi, float) and not 0 < lumi < float("inf"):
         raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
     if test:
         limit_files = limit_chunks = 1
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
-    entries = _limited(load_fileset(fileset), limit_files, limit_chunks)
+    whole = load_fileset(fileset)
+    entries = _limited(whole, limit_files, limit_chunks)
     where = _cluster(executor, cluster, scheduler, workers)
     kept = _checkpoints(checkpoints, where, output)
     plan = Plan(job, executor, workers or 2, where, kept, allow_missing, preflight, progress,
@@ -164,7 +168,9 @@ def run(
         "providers": list(providers),
         "plugins": recipes.plugins_loaded(),
         "duplicates": duplicates,
+        "lumi": lumi,
     }
+    report.notes.extend(_limits(whole, entries, lumi))
     report = replace(report, settings={**asked, "models": [str(m) for m in models], "overrides": list(overrides),
                                        "config": None if config is None else str(config), "recipe": job.module is not None})  # fmt: skip
     if output is not None:
@@ -243,11 +249,13 @@ def resubmit(
     _same_key(stored["key"], plan.key(folder), folder)
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
-                            lumi=stored["lumi"], output=folder)  # fmt: skip
+                            lumi=asked.get("lumi", stored["lumi"]), output=folder)  # fmt: skip
     new = _histograms(report)
     both = added(old, Results(new, report.to_dict()), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
+    lumi = _at_luminosity(plan, report, asked.get("lumi", stored["lumi"]))
+    report = replace(report, lumi=lumi)
     save_results(both.histograms, report.to_dict(), folder)
     clear_figures(folder)
     if job.module is not None and hasattr(job.module, "finish"):
@@ -256,7 +264,9 @@ def resubmit(
     return _complete(report, allow_missing=allow_missing, output=folder)
 
 
-def _refuse_other_results(plan: Plan, fileset: Fileset, output: str | Path, lumi: float | None, *, force: bool) -> None:
+def _refuse_other_results(
+    plan: Plan, fileset: Fileset, output: str | Path, lumi: float | str | None, *, force: bool
+) -> None:
     """Refuse a folder with results, unless they are of this very run, or of other datasets of a skim."""
     present = existing(output, RESULTS)
     if force or not present:
@@ -266,7 +276,7 @@ def _refuse_other_results(plan: Plan, fileset: Fileset, output: str | Path, lumi
     check_folder(output, RESULTS, force=adds or _is_the_same(output, plan.key(output), fileset, lumi))
 
 
-def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, lumi: float | None) -> bool:
+def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, lumi: float | str | None) -> bool:
     """Say whether the results in a folder are of a run with the same key, files and luminosity."""
     try:
         stored = load_results(output).report
@@ -275,13 +285,58 @@ def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, l
         metadata = all(_says_the_same(datasets[d]["metadata"], e["metadata"]) for d, e in fileset.items())
     except (CoffeaADError, KeyError, TypeError):
         return False
-    return same and metadata and digest_of(stored["key"]) == digest_of(key) and lumi in (None, stored["lumi"])
+    return (
+        same
+        and metadata
+        and digest_of(stored["key"]) == digest_of(key)
+        and lumi in (None, stored["settings"].get("lumi"), stored["lumi"])
+    )
 
 
 def _says_the_same(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Compare metadata in a report, to which a run adds what it finds in the files, with those of a fileset."""
     now = json.loads(json.dumps(dict(asked), default=str))
     return bool(now == {k: v for k, v in stored.items() if k in now or k not in _FOUND_IN_FILES})
+
+
+def _number_or_file(lumi: float | str | Path | None) -> float | str | None:
+    """Return a luminosity, or the file that tells it.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if lumi is None or isinstance(lumi, (int, float)):
+        return lumi if lumi is None else float(lumi)
+    try:
+        return float(str(lumi))
+    except ValueError:
+        path = Path(lumi).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"lumi is {lumi}, but must be a positive number of fb⁻¹, or a brilcalc table that is there"
+            ) from None
+        return str(path.resolve())
+
+
+def _at_luminosity(plan: Plan, report: RunReport, lumi: float | str | None) -> float | None:
+    """Say anew which sections were processed, after a resubmission."""
+    datasets = report.datasets
+    old = [n for d in datasets for n in report.notes if n.startswith(f"{d}: ") and "luminosity sections" in n]
+    report.notes[:] = [n for n in report.notes if n not in old]
+    table = SectionTable(lumi) if isinstance(lumi, str) else None
+    return plan.at_luminosity(datasets, table, None if isinstance(lumi, str) else report.lumi, report.notes)
+
+
+def _limits(whole: Fileset, entries: Fileset, lumi: float | str | None) -> list[str]:
+    """Say of which datasets of data only the first files were looked at, while the luminosity is that of all."""
+    names = [
+        f"{d} ({len(e['files'])} of {len(whole[d]['files'])})" for d, e in entries.items()
+        if len(e["files"]) < len(whole[d]["files"]) and is_simulation(e["metadata"]) is False
+    ]  # fmt: skip
+    if not names or not isinstance(lumi, float):
+        return []
+    return [f"only the first files of data were processed: {', '.join(names)}; {lumi:g} fb⁻¹ is taken as it was given"]
 
 
 def _positive_timeout(timeout: float) -> None:

@@ -29,6 +29,7 @@ from coffea_ad import files
 from coffea_ad.campaigns import conventions, told_by
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
+from coffea_ad.luminosity import sections_in
 from coffea_ad.monitoring import monitoring
 from coffea_ad.nanoaod import missing_branches
 from coffea_ad.reading import (
@@ -189,6 +190,8 @@ class Runner(coffea_processor.Runner):
                     "runs_sumw": runs_total(opened.file, "genEventSumw"),
                     "told": told_by(simulation_record(opened.file)),
                 }
+                if is_simulation(item.metadata or {}) is False:
+                    facts["sections"] = sections_in(opened.file)
                 if align_clusters:
                     facts["clusters"] = tree.common_entry_offsets()
                 break

@@ -12,6 +12,7 @@ from coffea.processor import accumulate
 from coffea.processor.executor import WorkItem
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.luminosity import account
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures
 from coffea_ad.results import ALL, Results, load_results, save_results
 from coffea_ad.running.chunks import SUMS
@@ -97,6 +98,7 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     report["seconds"] = one.report["seconds"] + two.report["seconds"]
     report["throughput"] = _throughput(one.report["throughput"], two.report["throughput"])
     report["complete"] = not any(d["failed"] for d in report["datasets"].values())
+    report["blinded"] = any(d.get("blinded", False) for d in report["datasets"].values())
     report["inputs"] = _inputs(one.report.get("inputs", {}), two.report.get("inputs", {}))
     report["events_per_second"] = report["throughput"]["event_rate_elapsed_khz"] * 1000
     if not resubmission:
@@ -136,7 +138,7 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
             raise ConfigError(
                 f"{name}: its metadata are not the same in both ({', '.join(keys)}); give it another name"
             )
-        if one["lumi"] != two["lumi"]:
+        if one["lumi"] != two["lumi"] and None in (_recorded(one), _recorded(two)):
             raise ConfigError(
                 f"{name}: it is normalised to {one['lumi']} and to {two['lumi']} fb⁻¹; give it another name for each"
             )
@@ -166,9 +168,23 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
         "weighted": one.get("weighted", True) or two.get("weighted", True),
         "n_effective": effective_events(files.values()),
     }
+    if "luminosity" in one and "luminosity" in two:
+        account({name: out}, None, None)
+        recorded = [r for r in (_recorded(one), _recorded(two)) if r is not None]
+        if not resubmission and len(recorded) == 2:
+            out["luminosity"]["recorded"] = sum(recorded)
+            out["lumi"] = one["lumi"] + two["lumi"]
+    if "blinded" in one or "blinded" in two:
+        out["blinded"] = one.get("blinded", False) or two.get("blinded", False)
     if is_simulation(one["metadata"]) is not False:
         weighed(name, out)
     return out
+
+
+def _recorded(entry: Mapping[str, Any]) -> float | None:
+    """Return the luminosity that a table gave the processed sections of data."""
+    value = entry.get("luminosity", {}).get("recorded")
+    return None if value is None else float(value)
 
 
 def _throughput(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:

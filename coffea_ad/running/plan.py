@@ -16,7 +16,10 @@ from rich.console import Console
 
 from coffea_ad import files
 from coffea_ad.clusters import ClusterConfig, connect, describe
+from coffea_ad.corrections import differing_jets, placeholders
+from coffea_ad.corrections.files import LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
+from coffea_ad.luminosity import SectionTable, account, certify
 from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.reading import EVENT_IDS, Wanted
 from coffea_ad.running import executors
@@ -29,7 +32,7 @@ from coffea_ad.running.preflight import check_files, check_workers, first_events
 from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
-from coffea_ad.selection import not_applied
+from coffea_ad.selection import certified_by, not_applied
 from coffea_ad.weights import cross_section, is_simulation
 
 __all__ = ["Executor", "Fileset", "Plan"]
@@ -143,6 +146,9 @@ def _groups(datasets: Mapping[str, Any]) -> dict[str, list[tuple[str, float]]]:
     return groups
 
 
+_LEFT_OUT = " of the events trained the model and are left out: what is normalised is at"
+
+
 class _Never(Exception):
     """What is never raised: coffea drops what it is told to skip, and tells nobody."""
 
@@ -196,7 +202,7 @@ class Plan:
         facts: Mapping[tuple[str, str], dict[str, Any]] | None = None,
         chunksize: int,
         limit_chunks: int | None,
-        lumi: float | None,
+        lumi: float | str | Path | None,
         output: str | Path | None,
     ) -> RunReport:
         """Check, open, process, and report.
@@ -224,18 +230,20 @@ class Plan:
         if output is not None and self.preflight:
             normalise = _normalises(fileset, outputs)
         if self.preflight:
-            lumi = _luminosity(fileset, lumi, normalise=normalise)
+            table, number = _normalisation(fileset, lumi, normalise=normalise)
         key = self.key(output)
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
             sentence = "no checkpoints: if this run is interrupted, it cannot be resumed"
-            Console(stderr=True).print(sentence, soft_wrap=True)
+            Console(stderr=True, markup=False, emoji=False).print(sentence, soft_wrap=True)
         started = time.monotonic()
         with _executor(self.executor, self.workers, self.cluster) as pool:
             pool.status = self.progress
             if self.executor == "dask":
                 if self.progress:
-                    Console(stderr=True).print(f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False)
+                    Console(stderr=True, markup=False, emoji=False).print(
+                        f"dask: {describe(pool.client)}", soft_wrap=True, highlight=False
+                    )
                 written = None if job.fills_histograms or output is None else files.absolute(output)
                 check_workers(pool.client, [t.scorer.data for t in job.taggers], store, notes, output=written)
             runner = self._runner(pool, store, notes, chunksize=chunksize, limit_chunks=limit_chunks)
@@ -245,12 +253,14 @@ class Plan:
                 for dataset, entry in fileset.items():
                     if normalise and _simulated(entry["metadata"]):
                         cross_section(dataset, entry["metadata"])
-                lumi = _luminosity(fileset, lumi, normalise=normalise)
+                table, number = _normalisation(fileset, lumi, normalise=normalise)
             chunks = _in_order(chunks, fileset)
             data = {dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])}
             identify = self._identifies(sum(map(len, chunks)), notes)
             if identify and hasattr(pool, "rounds"):
                 pool.rounds = 1  # ids are 8 bytes an event: what workers merge would be large
+            if table is not None:
+                _refuse_without_sections(found, table)
             opened = time.monotonic()
             if self.duplicates == "drop":
                 chunks = self._without_repeated(pool, chunks, data, key, chunksize=chunksize)
@@ -271,7 +281,8 @@ class Plan:
             )
             if unread > 0:
                 notes.append(f"repeated events: the ids could not be read of {unread} events, which were not compared")
-        datasets = self._datasets(fileset, found, chunks, done, notes, lumi=lumi)
+        datasets = self._datasets(fileset, found, chunks, done, notes)
+        number = self.at_luminosity(datasets, table, number, notes)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
         return RunReport(
@@ -282,10 +293,11 @@ class Plan:
             models=job.described(),
             processor=job.name,
             executor=self.executor,
-            lumi=lumi,
+            lumi=number,
             seconds=finished - started,
             throughput=throughput,
             inputs=inputs,
+            placeholders=placeholders(job.config),
             duplicates={"mode": self.duplicates, **({} if repeated is None else repeated.to_dict())},
             key=key,
             notes=[*notes, *_noticed(done, datasets), *moved],
@@ -340,24 +352,35 @@ class Plan:
         )
 
     def _datasets(
-        self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str], *, lumi: float | None
+        self, fileset: Fileset, found: Any, chunks: list[WorkItem], done: Any, notes: list[str]
     ) -> dict[str, dict[str, Any]]:
         datasets = per_dataset(fileset, found, chunks, done)
         # a processor may keep a part of the events by their hash, of simulation or, with the luminosity, of data too
         kept = float(getattr(self.job.instance, "fraction", 1.0))
-        seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
-        if seen < 1 and lumi is not None:
-            notes.append(
-                f"{1 - seen:.3g} of the events trained the model and are left out: what is normalised is at {seen * lumi:g} "
-                f"of {lumi:g} fb⁻¹"
-            )
         for name, entry in datasets.items():
             mc = _simulated(entry["metadata"])
-            entry["lumi"] = None if lumi is None else seen * lumi
             entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=notes)
             if mc:
                 notes += weighed(name, entry)
         return datasets
+
+    def at_luminosity(
+        self, datasets: dict[str, dict[str, Any]], table: SectionTable | None, lumi: float | None, notes: list[str]
+    ) -> float | None:
+        """Say at which luminosity every dataset is, and return that of the run: of the processed sections, if there is a table."""
+        golden = certified_by(self.job.config)
+        certify(datasets, LumiMask(golden) if golden else None)
+        lumi, said = account(datasets, table, lumi)
+        notes += said
+        seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
+        if seen < 1 and lumi is not None:
+            notes[:] = [n for n in notes if _LEFT_OUT not in n]  # of a part of this run
+            notes.append(f"{1 - seen:.3g}{_LEFT_OUT} {seen * lumi:g} of {lumi:g} fb⁻¹")
+        for entry in datasets.values():
+            recorded = entry.get("luminosity", {}).get("recorded")
+            mine = lumi if recorded is None else recorded
+            entry["lumi"] = None if mine is None else seen * mine
+        return lumi
 
     def _say_first(self, fileset: Fileset, notes: list[str]) -> None:
         """Say in the first lines which configuration this is, and what of a search it does not apply."""
@@ -366,8 +389,14 @@ class Plan:
         lacking = not_applied(job.config, data=data)
         if lacking:
             notes.append(f"not applied, since the configuration asks for none: {', '.join(lacking)}")
+        notes += differing_jets(job.config, {t.name: t.card for t in job.taggers})
+        if placeholders(job.config) and any(_simulated(entry["metadata"]) for entry in fileset.values()):
+            notes.append(
+                f"{' and '.join(placeholders(job.config))} are placeholders, a shift of {job.config.jet_scale:.2g} that nobody has "
+                "measured: give corrections.jec for systematic uncertainties, or jet_scale=0"
+            )
         if self.progress and job.module is not None:
-            console = Console(stderr=True)
+            console = Console(stderr=True, markup=False, emoji=False)
             source = "the defaults in its code" if job.source is None else str(job.source)
             console.print(f"{job.name}: configuration {source}", soft_wrap=True, highlight=False, markup=False)
             if lacking:
@@ -408,6 +437,12 @@ def _normalises(fileset: Fileset, outputs: Mapping[Any, Any]) -> bool:
         metadata = fileset[dataset]["metadata"]
         if _simulated(metadata):
             cross_section(dataset, metadata)
+            if "sumw" not in outputs.get(dataset, {}):
+                raise ConfigError(
+                    f"dataset {dataset}: the processor returns histograms over region and variation, which are brought to a "
+                    "luminosity, and no sumw, the sum of genWeight before any cut, to do it with: return "
+                    "**coffea_ad.weights.weight_sums(…) beside them"
+                )
     return bool(wanted)
 
 
@@ -424,6 +459,41 @@ def _luminosity(fileset: Fileset, lumi: float | None, *, normalise: bool) -> flo
     if normalise:
         raise ConfigError(f"dataset {data[0]}: these are data; give their luminosity in fb⁻¹ with --lumi (lumi=…)")
     return None
+
+
+def _normalisation(
+    fileset: Fileset, lumi: float | str | Path | None, *, normalise: bool
+) -> tuple[SectionTable | None, float | None]:
+    """Return the table of brilcalc, if the luminosity is one, and the number, if it is one."""
+    table = _section_table(fileset, lumi)
+    known = lumi if isinstance(lumi, (int, float)) else None
+    return table, None if table is not None else _luminosity(fileset, known, normalise=normalise)
+
+
+def _section_table(fileset: Fileset, lumi: float | str | Path | None) -> SectionTable | None:
+    """Read the table of brilcalc that is given as luminosity.
+
+    Raises
+    ------
+    BadFile, ConfigError
+    """
+    if lumi is None or isinstance(lumi, (int, float)):
+        return None
+    table = SectionTable(lumi)
+    if all(_simulated(entry["metadata"]) for entry in fileset.values()):
+        raise ConfigError(
+            f"{lumi}: the luminosity is that of the data's sections, and there are no data; give it in fb⁻¹"
+        )
+    return table
+
+
+def _refuse_without_sections(facts: Mapping[tuple[str, str], Mapping[str, Any]], table: SectionTable) -> None:
+    for (dataset, path), found in facts.items():
+        if "sections" in found and found["sections"] is None:
+            raise ConfigError(
+                f"{path}: it lists no LuminosityBlocks, so that {table.file} cannot tell the luminosity of {dataset}; give it "
+                "in fb⁻¹"
+            )
 
 
 def _place(chunk: WorkItem) -> tuple[str, str, int]:
@@ -473,6 +543,12 @@ def _noticed(done: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
         for sentence in sorted(said):
             decided.setdefault(sentence, []).append(name)
     notes += [f"{sentence}: {', '.join(names)}" for sentence, names in decided.items()]
+    hidden = [name for name, entry in datasets.items() if entry.get("blinded")]
+    if hidden:
+        notes.append(
+            f"{', '.join(hidden)}: blinded, so events in the tightest region are in no histogram and no count, the cutflow has "
+            "its first and last line only, and what the models read is not compared with their training"
+        )
     for name, entry in datasets.items():
         if entry.get("undefined"):
             notes.append(

@@ -37,7 +37,7 @@ class RunReport:
         What the processor returned, merged.
     datasets : {dataset: dict}
         Per dataset: metadata, luminosity, files and chunks expected and processed, what failed and why, events, sumw,
-        and what else the processor counted.
+        whether events are hidden (`blinded`), and what else the processor counted.
     lumi : float or None
         fb⁻¹; None where nothing was normalised and none was given.
     throughput : dict
@@ -48,6 +48,8 @@ class RunReport:
         How many events are there twice, by pairs of datasets.
     config, versions : dict
         The resolved configuration and the versions of the packages.
+    placeholders : list of str
+        Variations that stand for an uncertainty which nobody has measured.
     key : dict
         Digests of all that the results depend on.
     """
@@ -68,6 +70,7 @@ class RunReport:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    placeholders: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """Return one line: what ran over how much, and whether all of it was done."""
@@ -80,6 +83,11 @@ class RunReport:
     def complete(self) -> bool:
         """Whether every file and chunk was processed."""
         return not any(d["failed"] for d in self.datasets.values())
+
+    @property
+    def blinded(self) -> bool:
+        """Whether events of any dataset are hidden."""
+        return any(d.get("blinded", False) for d in self.datasets.values())
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -96,11 +104,17 @@ class RunReport:
         names = (
             "datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "throughput", "inputs",
             "duplicates",
-            "key", "settings", "notes", "runs",
+            "key", "settings", "notes", "runs", "placeholders",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
         counted = encode(self.outputs)
-        return {**own, "complete": self.complete, "events_per_second": self.events_per_second, "outputs": counted}
+        return {
+            **own,
+            "complete": self.complete,
+            "blinded": self.blinded,
+            "events_per_second": self.events_per_second,
+            "outputs": counted,
+        }
 
 
 def missing_files(failed: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -209,8 +223,9 @@ def per_dataset(
                 "processed": counted.get(path, {}).get("events", 0),
                 "sumw": counted.get(path, {}).get("sumw", 0.0),
                 **{k: counted[path][k] for k in SUMS[1:] if k in counted.get(path, {})},
-                "uuid": fact["uuid"].hex() if isinstance(fact.get("uuid"), bytes) else fact.get("uuid", ""),
+                "uuid": _identity(fact.get("uuid", "")),
                 **{k: fact.get(k) for k in ("generated", "runs_sumw", "layout")},
+                **({"sections": fact["sections"]} if "sections" in fact else {}),
                 **({"steps": entry["steps"][path]} if path in entry.get("steps", {}) else {}),
             }
         output = done["out"].get(dataset, {})
@@ -227,7 +242,19 @@ def per_dataset(
             "n_effective": effective_events(files.values()),
             **{k: v for k, v in numbers.items() if k in COUNTED},
         }
+        if isinstance(output, Mapping) and "blinded" in output:
+            out[dataset]["blinded"] = True in output["blinded"]
     return out
+
+
+def _identity(uuid: bytes | str) -> str:
+    """Return the id of a file as text; one of zeros only, which tells no file from another, is none.
+
+    >>> _identity(bytes(16)), _identity(bytes([1, 2]))
+    ('', '0102')
+    """
+    text = uuid.hex() if isinstance(uuid, bytes) else uuid
+    return text if text.strip("0") else ""
 
 
 def _total(files: Iterable[Mapping[str, Any]], name: str) -> float | None:

@@ -1,0 +1,271 @@
+"""Luminosity sections of data: which a file holds, which were processed, and the luminosity of those.
+
+A golden JSON {run: [[first, last], …]} stands for a set of sections, as everywhere at CMS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from coffea_ad.errors import BadFile
+from coffea_ad.files import as_name
+from coffea_ad.weights import is_simulation
+
+__all__ = [
+    "Golden",
+    "SectionTable",
+    "account",
+    "certify",
+    "golden",
+    "golden_files",
+    "listed",
+    "number_of_sections",
+    "sections_in",
+    "union",
+]
+
+Golden = dict[str, list[list[int]]]
+"""{run: [[first, last], …]}, both ends included."""
+Pairs = npt.NDArray[np.uint32]
+
+_IN_FB = {"fb": 1.0, "pb": 1e-3, "nb": 1e-6, "ub": 1e-9, "mb": 1e-12, "b": 1e-15}
+_UNIT = re.compile(r"recorded\(/(\w+)\)")
+
+
+def golden(pairs: npt.ArrayLike) -> Golden:
+    """Return (n, 2) runs and sections as a golden JSON.
+
+    >>> golden([[7, 2], [7, 1], [7, 2], [7, 5], [3, 1]])
+    {'3': [[1, 1]], '7': [[1, 2], [5, 5]]}
+    """
+    table = np.unique(np.asarray(pairs, np.int64).reshape(-1, 2), axis=0)
+    out: Golden = {}
+    for run in np.unique(table[:, 0]):
+        blocks = table[table[:, 0] == run, 1]
+        for part in np.split(blocks, np.flatnonzero(np.diff(blocks) > 1) + 1):
+            out.setdefault(str(run), []).append([int(part[0]), int(part[-1])])
+    return out
+
+
+def listed(sections: Mapping[str, Iterable[Iterable[int]]]) -> Pairs:
+    """Return the (n, 2) runs and sections of a golden JSON.
+
+    >>> listed({"7": [[1, 2], [5, 5]]}).tolist()
+    [[7, 1], [7, 2], [7, 5]]
+    """
+    parts = [
+        np.column_stack([np.full(last - first + 1, int(run)), np.arange(first, last + 1)])
+        for run, ranges in sections.items() for first, last in ranges
+    ]  # fmt: skip
+    return np.concatenate([np.zeros((0, 2), np.int64), *parts]).astype(np.uint32)
+
+
+def union(several: Iterable[Golden]) -> Golden:
+    """Return the sections that are in any of several.
+
+    >>> union([{"7": [[1, 2]]}, {"7": [[2, 3]]}])
+    {'7': [[1, 3]]}
+    """
+    return golden(np.concatenate([np.zeros((0, 2), np.uint32), *map(listed, several)]))
+
+
+def number_of_sections(sections: Mapping[str, Iterable[Iterable[int]]]) -> int:
+    """Return how many sections a golden JSON names.
+
+    >>> number_of_sections({"7": [[1, 2], [5, 5]]})
+    3
+    """
+    return sum(last - first + 1 for ranges in sections.values() for first, last in ranges)
+
+
+def sections_in(file: Any) -> Golden | None:
+    """Return the sections that a ROOT file lists in `LuminosityBlocks`, or None if it does not say."""
+    with contextlib.suppress(Exception):  # the events are worth more; the report says that it is not known
+        tree = file["LuminosityBlocks"]
+        return golden(np.column_stack([tree[k].array(library="np") for k in ("run", "luminosityBlock")]))
+    return None
+
+
+class SectionTable:
+    """The recorded luminosity of sections, of a CSV file of brilcalc; coffea looks them up.
+
+    Parameters
+    ----------
+    file : path
+        What `brilcalc lumi --byls --output-style csv` writes; its unit is that of its header.
+
+    Raises
+    ------
+    BadFile
+        It is none.
+    """
+
+    def __init__(self, file: str | Path) -> None:
+        from coffea.lumi_tools import LumiData  # noqa: PLC0415  compiles when it is imported, and few runs need it
+
+        try:
+            found = _UNIT.search(Path(file).expanduser().read_text())
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadFile(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        if found is None or found[1] not in _IN_FB:
+            raise BadFile(f"{file}: no table of brilcalc by luminosity section: its header names no recorded(/unit)")
+        self.file, self.unit = str(file), _IN_FB[found[1]]
+        try:
+            self.table = LumiData(str(Path(file).expanduser()))
+        except (ValueError, IndexError) as error:
+            raise BadFile(f"{file}: no table of brilcalc by luminosity section ({str(error)[:100]})") from None
+        known = np.atleast_2d(self.table._lumidata)[:, :2]  # noqa: SLF001
+        self.table._lumidata = np.atleast_2d(self.table._lumidata)  # noqa: SLF001  a table of one section
+        self.known = golden(known)
+
+    def recorded(self, sections: Golden) -> float:
+        """Return the recorded luminosity of sections, fb⁻¹; what the table does not name has none."""
+        return float(self.table.get_lumi(listed(sections))) * self.unit
+
+    def lacking(self, sections: Golden) -> int:
+        """Return how many of some sections the table does not name."""
+        wanted, known = (set(map(tuple, listed(s).tolist())) for s in (sections, self.known))
+        return len(wanted - known)
+
+
+def certify(datasets: Mapping[str, Any], mask: Any) -> None:
+    """Take the sections that are not certified from those of the files of data.
+
+    Parameters
+    ----------
+    datasets : {dataset: dict}
+        Of a report, changed in place.
+    mask : callable or None
+        (n,) runs, (n,) sections → (n,) bool; None: all are certified.
+    """
+    for entry in datasets.values():
+        for file in entry["files"].values() if mask is not None else ():
+            if file.get("sections"):
+                pairs = listed(file["sections"])
+                file["sections"] = golden(pairs[mask(pairs[:, 0], pairs[:, 1])])
+
+
+def _without(sections: Golden, others: Golden) -> Golden:
+    one, two = (listed(s).astype(np.uint64) @ np.array([2**32, 1], np.uint64) for s in (sections, others))
+    return golden(listed(sections)[~np.isin(one, two)])
+
+
+def _sections(entry: Mapping[str, Any]) -> tuple[Golden, list[tuple[float, Golden]]]:
+    """Return the sections of the files that were processed as a whole; of the others, the part of their events, and theirs."""
+    whole, parts = [], []
+    for file in entry["files"].values():
+        sections = file.get("sections")
+        if sections is None:
+            continue
+        if file["processed"] == file["events"]:
+            whole.append(sections)
+        elif file["events"]:
+            parts.append((file["processed"] / file["events"], sections))
+    complete = union(whole)
+    return complete, [(part, _without(sections, complete)) for part, sections in parts]
+
+
+def account(
+    datasets: Mapping[str, dict[str, Any]], table: SectionTable | None, lumi: float | None
+) -> tuple[float | None, list[str]]:
+    """Say of every dataset of data which of its luminosity sections were processed, and how much luminosity that is.
+
+    A file of which only a part was processed counts by the part of its events. Sections that several datasets share, such as
+    those of two primary datasets, count once in the luminosity of the run.
+
+    Parameters
+    ----------
+    datasets : {dataset: dict}
+        Of a report, with the certified `sections` of each file; gets `sections`, as a golden JSON, and `luminosity`.
+    table : SectionTable, optional
+    lumi : float, optional
+        What was given instead, fb⁻¹.
+
+    Returns
+    -------
+    lumi : float or None
+        fb⁻¹, of what was processed if there is a table.
+    notes : list of str
+    """
+    notes: list[str] = []
+    data = {name: entry for name, entry in datasets.items() if is_simulation(entry["metadata"]) is False}
+    found = {name: _sections(entry) for name, entry in data.items()}
+    for name, (complete, parts) in found.items():
+        entry = data[name]
+        files = entry["files"]
+        unopened = [path for path, f in files.items() if f["events"] is None]
+        silent = [path for path, f in files.items() if f["events"] is not None and f.get("sections") is None]
+        known = union(f["sections"] for f in files.values() if f.get("sections") is not None)
+        processed = number_of_sections(complete) + sum(part * number_of_sections(s) for part, s in parts)
+        entry["sections"] = complete
+        entry["luminosity"] = {
+            "sections": round(processed, 3), "of": number_of_sections(known), "unopened": len(unopened), "without": len(silent),
+            "recorded": None if table is None else _recorded(table, complete, parts),
+        }  # fmt: skip
+        notes += _said(name, entry["luminosity"], silent, table, lumi)
+    if table is None or not data:
+        return lumi, notes
+    shared = union(complete for complete, _ in found.values())
+    for name, (complete, _) in found.items():
+        lost = [
+            o
+            for o, (c, _) in found.items()
+            if o != name and number_of_sections(_without(c, complete)) < number_of_sections(c)
+        ]
+        missing = number_of_sections(_without(union(found[o][0] for o in lost), complete)) if lost else 0
+        if missing:
+            notes.append(
+                f"{name}: {missing} luminosity sections of {', '.join(lost)} were not processed in it, and count all the same"
+            )
+    lacking = table.lacking(shared)
+    if lacking:
+        notes.append(
+            f"{table.file}: {lacking} of the processed luminosity sections are not in it, and count as no luminosity"
+        )
+    parts = [(part, _without(s, shared)) for _, several in found.values() for part, s in several]
+    return _recorded(table, shared, parts), notes
+
+
+def _recorded(table: SectionTable, complete: Golden, parts: Iterable[tuple[float, Golden]]) -> float:
+    return table.recorded(complete) + sum(part * table.recorded(sections) for part, sections in parts)
+
+
+def _said(
+    name: str, facts: Mapping[str, Any], silent: list[str], table: SectionTable | None, lumi: float | None
+) -> list[str]:
+    notes = []
+    if silent:
+        notes.append(
+            f"{name}: {len(silent)} of its files, such as {silent[0]}, list no LuminosityBlocks: which luminosity sections they "
+            "hold is not known"
+        )
+    unopened = f", and of {facts['unopened']} files that could not be opened none" if facts["unopened"] else ""
+    if facts["sections"] < facts["of"] or unopened:
+        of = f"{facts['sections']:g} of {facts['of']} luminosity sections that its files list were processed"
+        given = (
+            f"; {lumi:g} fb⁻¹ is taken as it was given: with a brilcalc table as --lumi, it would be that of what was processed"
+            if table is None and lumi is not None else ""
+        )  # fmt: skip
+        notes.append(f"{name}: {of}{unopened}{given}")
+    return notes
+
+
+def golden_files(datasets: Mapping[str, Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return {file name: content} of the golden JSON of every dataset of data.
+
+    >>> golden_files({"met": {"sections": {"7": [[1, 2]]}}, "tt": {}})
+    {'met.json': b'{"7": [[1, 2]]}'}
+    """
+    return {
+        f"{as_name(name)}.json": json.dumps(entry["sections"]).encode()
+        for name, entry in datasets.items()
+        if entry.get("sections")
+    }
