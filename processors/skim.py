@@ -114,8 +114,9 @@ class Processor(processor.ProcessorABC):
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
-        leading, undefined = cuts.leading_jets(events[c.collection])
-        undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        leading, without_pt = cuts.leading_jets(events[c.collection])
+        without_eta = ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        undefined = without_pt | without_eta
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
@@ -148,6 +149,8 @@ class Processor(processor.ProcessorABC):
         columns["objectIdx"] = objects.index - first[objects.event]
         out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
         out["undefined"] = int(undefined.sum())  # such an event passes no cut
+        by_branch = {f"{c.collection}_pt": without_pt, f"{c.collection}_eta": without_eta}
+        out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in by_branch.items() if mask.any()}
         return columns | self._features(objects)
 
     def _features(self, objects: Any) -> dict[str, Any]:
