@@ -68,10 +68,11 @@ def _not_compared(loaded: Sequence[Results]) -> list[str]:
     names = sorted(d for d, data in seen.items() if len(data) > 1 or (data_in > 1 and data[0]))
     if not names:
         return []
-    return [
+    sentence = (
         f"{', '.join(names)}: whether events of one folder are in another as well was not looked at; a run over all files "
         "at once does, and --duplicates drop leaves them out"
-    ]
+    )
+    return [sentence]
 
 
 def added(one: Results, two: Results, *, resubmission: bool) -> Results:
