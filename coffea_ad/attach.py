@@ -107,11 +107,7 @@ def attach(
         provenance=_provenance(config),
     )
     card.check()
-    try:
-        scorer = OnnxScorer(write_card(data, card, name))
-    except (BadModel, CardMismatch) as error:
-        raise type(error)(f"{name}{str(error).removeprefix('model')}") from None
-    scorer.name = name
+    scorer = OnnxScorer(write_card(data, card, name), name=name)
     update: dict[str, Any] = {}
     if background is None:
         rows = np.random.default_rng(1).random((_PROBE_ROWS, *shape), np.float32)
@@ -130,14 +126,14 @@ def attach(
         raise BadModel(f"{name}: its score is no finite number for any of {len(score)} {what}")
     check_rows(scorer, rows)
     if background is not None:
-        update = _calibrated(card, score, skim, efficiencies)
+        update = _calibrated(card, score, skim, efficiencies, name)
     golden = rows[np.isfinite(np.asarray(scorer(rows)))][:_GOLDEN_ROWS]
     update["golden"] = Golden(
         inputs={into: tuple(tuple(float(v) for v in row.ravel()) for row in golden)},
         scores=tuple(float(s) for s in np.asarray(scorer(golden))),
     )
     sealed = write_card(data, card.model_copy(update=update), name)
-    OnnxScorer(sealed).session  # noqa: B018  a file whose own golden rows fail must not be written
+    OnnxScorer(sealed, name=name).session  # noqa: B018  a file whose own golden rows fail must not be written
     return sealed
 
 
@@ -153,9 +149,12 @@ def _some(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 
 
 def _calibrated(
-    card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float]
+    card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float], name: str
 ) -> dict[str, Any]:
-    calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
+    try:
+        calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
     specs, left_out = regions.derive([calibration], score, skim.event_weight, efficiencies)
     unscored = {"rows": len(score), "unscored": int((~np.isfinite(score)).sum())}
     return {

@@ -65,8 +65,12 @@ def calibrate(score: npt.ArrayLike, weight: npt.ArrayLike, derived_from: str) ->
     s, w = s[keep], w[keep]
     total = w.sum()
     values = np.unique(s)
-    if len(values) < 2 or total <= 0:
-        raise ConfigError("a calibration needs at least two different background scores and a positive sum of weights")
+    if len(values) < 2 or not total > 0:
+        if len(values) > 1:
+            why = f"their weights sum to {total:g}"
+        else:
+            why = f"all scores are {values[0]:g}" if len(values) else "no score is finite"
+        raise ConfigError(f"no calibration can be made of {derived_from or 'these rows'}, since {why}")
     position = np.searchsorted(values, s)
     above = np.cumsum(np.bincount(position, w)[::-1])[::-1] / total  # ε(s) of "at least s"
     above = np.minimum(np.maximum.accumulate(above[::-1])[::-1], 1.0)
@@ -121,13 +125,7 @@ def calibrate_folds(
     if folds is None:
         return (calibrate(score, weight, derived_from),)
     s, w = np.asarray(score), np.asarray(weight)
-    out = []
-    for f in range(k):
-        try:
-            out.append(calibrate(s[folds == f], w[folds == f], f"{derived_from}, fold {f}"))
-        except ConfigError as error:
-            raise ConfigError(f"fold {f}: {error}") from None
-    return tuple(out)
+    return tuple(calibrate(s[folds == f], w[folds == f], f"{derived_from}, fold {f}") for f in range(k))
 
 
 def card_logp(

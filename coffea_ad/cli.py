@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,8 +48,13 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    import importlib.util
+
     from coffea_ad.demo import demo
 
+    for package in ("pythia8mc", "torch", "onnx", "sklearn", "mplhep"):  # of all its steps, before the first
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(package, name=package)
     check_folder(args.output, ("report.json", "manifest.json", "evaluation.json"), force=args.force)  # of other verbs
     demo(Path(args.output), seed=args.seed, scale=args.scale, workers=args.workers)
     return 0
@@ -282,6 +288,8 @@ def _merge(args: argparse.Namespace) -> int:
         lumi = "–" if d["lumi"] is None else f"{d['lumi']:g}"
         table.add_row(name, str(len(d["files"])), str(d["events"]), _sumw(d), _effective(d), lumi)
     _out.print(table)
+    for note in results.report["notes"]:
+        _out.print(f"note: {note}", soft_wrap=True, markup=False)
     _out.print(args.output, soft_wrap=True, markup=False)
     return 0
 
@@ -307,13 +315,18 @@ def _draw(folder: str) -> int:
 
 
 def _fileset(args: argparse.Namespace) -> int:
-    from coffea_ad.filesets import building, sources, validation
+    from coffea_ad.filesets import building, is_fileset, sources, validation
     from coffea_ad.filesets.inspection import inspect_files
 
     if args.skip_bad and not args.validate:
         raise ConfigError("--skip-bad needs the files opened; leave out --no-validate")
-    existing, found = sources.parse_sources(args.sources)
-    metadata = building.parse_metadata(args.xsec, args.data, args.meta)
+    data, behind_data = _apart(args.data, lambda word: "=" not in word and not is_fileset(word))
+    xsec, behind_xsec = _apart(args.xsec, lambda word: _is_number(word.rpartition("=")[2]))
+    words = [*args.sources, *behind_data, *behind_xsec]
+    if not words:
+        raise ConfigError("fileset needs at least one NAME=SOURCE, or a fileset such as OLD.json")
+    existing, found = sources.parse_sources(words)
+    metadata = building.parse_metadata(xsec, data, args.meta)
     if args.output is not None:
         building.refuse_output(args.output, force=args.force)
     fileset = building.build_fileset(found, metadata=metadata, tree=args.tree, existing=existing)
@@ -344,6 +357,26 @@ def _fileset(args: argparse.Namespace) -> int:
     building.write_fileset(fileset, args.output, force=args.force)
     _out.print(args.output, soft_wrap=True, markup=False)
     return 0
+
+
+def _apart(groups: Sequence[Sequence[str]], fits: Callable[[str], bool]) -> tuple[list[str], list[str]]:
+    """Part the words behind an option that takes several into its own, and sources of the fileset that follow them.
+
+    The first word is always the option's, so that a wrong one is blamed on it.
+    """
+    own, others = [], []
+    for first, *rest in groups:
+        n = next((i for i, word in enumerate(rest) if not fits(word)), len(rest))
+        own += [first, *rest[:n]]
+        others += rest[n:]
+    return own, others
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -479,7 +512,11 @@ def _attach(args: argparse.Namespace) -> int:
     check_file(output, suffix=".onnx", force=args.force)
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
-    unscored = read_card(sealed).provenance.get("unscored", {"unscored": 0})
+    card = read_card(sealed, model)
+    if card.golden is not None and len(set(card.golden.scores)) == 1:
+        what = f"all of {len(card.golden.scores)} rows that were tried have the score {card.golden.scores[0]:g}"
+        _out.print(f"note: {model}: {what}; a constant tells nothing apart", soft_wrap=True, markup=False)
+    unscored = card.provenance.get("unscored", {"unscored": 0})
     if unscored["unscored"]:
         _out.print(
             f"note: {model}: the score of {unscored['unscored']} of {unscored['rows']} background rows is no finite number; "
@@ -718,10 +755,14 @@ def _parser() -> argparse.ArgumentParser:
     p.set_defaults(do=_merge)
 
     p = verbs.add_parser("fileset", help="make a fileset from globs, folders, lists and addresses, and check its files")
-    p.add_argument("sources", nargs="+", metavar="NAME=SOURCE | OLD.json", help="file, 'glob', folder, @list, address")
+    p.add_argument("sources", nargs="*", metavar="NAME=SOURCE | OLD.json", help="file, 'glob', folder, @list, address")
     p.add_argument("-o", "--output", help="fileset (default: only check)")
-    p.add_argument("--xsec", action="append", default=[], metavar="NAME=PB", help="cross-section of a simulation")
-    p.add_argument("--data", action="append", default=[], metavar="NAME", help="this dataset is no simulation")
+    p.add_argument(
+        "--xsec", action="append", nargs="+", default=[], metavar="NAME=PB", help="cross-sections of simulations"
+    )
+    p.add_argument(
+        "--data", action="append", nargs="+", default=[], metavar="NAME", help="datasets that are no simulation"
+    )
     p.add_argument("--meta", action="append", default=[], metavar="NAME.key=value", help="more metadata")
     p.add_argument("--tree", default="Events")
     p.add_argument("--validate", action=argparse.BooleanOptionalAction, default=True, help="open every file")

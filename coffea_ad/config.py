@@ -278,12 +278,19 @@ def _sentence(
         return f"{origin}: the key {text!r} is missing{give}"
     # the members of a union each have their say
     about = [e for e in errors if _place(model, e["loc"])[0] == keys]
-    said = dict.fromkeys(e["msg"].removeprefix("Value error, ").removeprefix("Input ") for e in about)
+    said = dict.fromkeys(_said(e) for e in about)
     more = len({tuple(_place(model, e["loc"])[0]) for e in errors}) - 1
     rest = f" (and {more} more {'key is' if more == 1 else 'keys are'} wrong)" if more else ""
     origin = _origin(keys, path, overrides)
     value = f" {text} = {_short(first['input'])}:" if text and not origin.startswith(f"command line: {text}=") else ""
     return f"{origin}:{value} {' or '.join(said)}{rest}"
+
+
+def _said(error: Any) -> str:
+    """Return what pydantic says of a value, without the names of classes."""
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "must hold keys and values, {key: value}"
+    return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input ")
 
 
 def load_config(model: type[Config], path: str | Path | None = None, overrides: Iterable[str] | None = None) -> Config:

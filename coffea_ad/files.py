@@ -32,6 +32,8 @@ __all__ = [
     "join",
     "limit_waiting",
     "local_copy",
+    "located",
+    "parted",
     "patience",
     "prepare",
     "probe",
@@ -103,6 +105,19 @@ def join(folder: str | Path, *names: str) -> str:
     if is_url(folder):
         return "/".join([str(folder).rstrip("/"), *names])
     return str(Path(str(folder).removeprefix("file://"), *names))
+
+
+def parted(path: str | Path) -> tuple[str, str]:
+    """Return the folder of a path or address, and the name in it.
+
+    >>> parted("root://host//skims/a.root"), parted("a.root")
+    (('root://host//skims', 'a.root'), ('.', 'a.root'))
+    """
+    if is_url(path):
+        folder, _, name = str(path).rstrip("/").rpartition("/")
+        return (folder + "/" if folder.endswith(":/") else folder), name
+    local = Path(str(path).removeprefix("file://"))
+    return str(local.parent), local.name
 
 
 def require_filesystem(address: str) -> None:
@@ -188,10 +203,17 @@ def why(error: BaseException) -> str:
     return " ".join(str(text).split())[:200]
 
 
-def _located(path: str | Path) -> tuple[Any, str]:
-    """Return the file system of an address and the path in it."""
+def located(path: str | Path) -> tuple[Any, str]:
+    """Return the file system of a path or address, and the path in it, without a slash at the end.
+
+    Raises
+    ------
+    ConfigError
+        Nothing that is installed can reach it.
+    """
     address = str(path)
-    require_filesystem(address)
+    if is_url(address):
+        require_filesystem(address)
     prepare(address)
     try:
         filesystem, inner = fsspec.url_to_fs(address)
@@ -220,7 +242,7 @@ def exists(path: str | Path) -> bool:
     """
     if not is_url(path):
         return Path(str(path).removeprefix("file://")).is_file()
-    filesystem, inner = _located(path)
+    filesystem, inner = located(path)
     try:
         _forget_listings(filesystem)
         return bool(filesystem.exists(inner)) and bool(filesystem.info(inner)["type"] == "file")
@@ -239,7 +261,7 @@ def read(path: str | Path) -> bytes:
     try:
         if not is_url(path):
             return Path(str(path).removeprefix("file://")).read_bytes()
-        filesystem, inner = _located(path)
+        filesystem, inner = located(path)
         _forget_listings(filesystem)
         with filesystem.open(inner, "rb") as file:
             return bytes(file.read())
@@ -267,7 +289,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
     Yields
     ------
     file : binary file
-        That can be written, and searched.
+        That can be written, searched and read.
 
     Raises
     ------
@@ -292,8 +314,8 @@ def _replacing_local(path: str | Path) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
+        with temporary.open("w+b") as file:
+            yield cast("BinaryIO", file)
         temporary.replace(target)
     except OSError as error:
         raise NotWritten(f"{path}: cannot be written ({why(error)})") from error
@@ -313,7 +335,7 @@ def _replacing_remote(path: str | Path) -> Iterator[BinaryIO]:
                 f"{path}: cannot be written; the local folder for temporary files: {why(error)}"
             ) from error
         spool.seek(0)
-        filesystem, target = _located(path)
+        filesystem, target = located(path)
         parent, _, name = target.rpartition("/")
         temporary = f"{parent}/.{name}.{uuid.uuid4().hex[:12]}.part"
         try:
@@ -360,7 +382,7 @@ def remove(path: str | Path) -> None:
         if not is_url(path):
             Path(str(path).removeprefix("file://")).unlink(missing_ok=True)
             return
-        filesystem, inner = _located(path)
+        filesystem, inner = located(path)
         _forget_listings(filesystem)
         if filesystem.exists(inner):
             filesystem.rm_file(inner)
@@ -413,7 +435,7 @@ class _LocalCopies:
         self.paths: dict[tuple[str, str], Path] = {}
 
     def get(self, address: str) -> Path:
-        filesystem, inner = _located(address)
+        filesystem, inner = located(address)
         try:
             _forget_listings(filesystem)
             key = (address, str(filesystem.ukey(inner)))  # another one if the file was replaced

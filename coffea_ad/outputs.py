@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import fsspec
-
+from coffea_ad import files
 from coffea_ad.errors import ConfigError
 
 __all__ = ["EVALUATION", "RESULTS", "TRAINING", "check_file", "check_folder", "clear_figures", "existing", "skimmed"]
@@ -24,31 +21,9 @@ TRAINING = ("metrics.jsonl", "checkpoint.pt")
 """What a training leaves in the folder beside its model."""
 
 
-def _place(path: str | Path) -> tuple[Any, str]:
-    """Return the file system of a path or URL, and the path in it."""
-    try:
-        fs, place = fsspec.url_to_fs(str(path))
-    except (ValueError, ImportError) as error:
-        raise ConfigError(f"{path}: nothing can be written there ({error})") from None
-    return fs, str(place).rstrip("/")
-
-
-def _probe(path: str | Path, fs: Any, folder: str) -> None:
-    """Write a small file and remove it: permissions say less than trying does."""
-    probe = f"{folder}/.probe-{uuid.uuid4().hex[:8]}"
-    try:
-        fs.makedirs(folder, exist_ok=True)
-        with fs.open(probe, "wb") as file:
-            file.write(b"x")
-        fs.rm_file(probe)
-    except Exception as error:  # noqa: BLE001  file systems raise what they like
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ConfigError(f"{path}: results cannot be written there ({why})") from None
-
-
 def existing(folder: str | Path, names: Iterable[str]) -> list[str]:
     """Return which of some files and folders are in a folder, a local one or an fsspec URL."""
-    fs, root = _place(folder)
+    fs, root = files.located(folder)
     return [name for name in names if fs.exists(f"{root}/{name}")]
 
 
@@ -70,14 +45,12 @@ def check_file(path: str | Path, *, suffix: str = "", force: bool = False) -> No
     """
     if suffix and not str(path).endswith(suffix):
         raise ConfigError(f"{path}: this must be a file whose name ends in {suffix}")
-    fs, place = _place(path)
+    fs, place = files.located(path)
     if fs.isdir(place):
         raise ConfigError(f"{path}: this is a folder, but a file is to be written")
     if fs.exists(place) and not force:
         raise ConfigError(f"{path} exists already; choose another name, or overwrite it with --force")
-    parent, _, _ = place.rpartition("/")
-    if parent:
-        _probe(path, fs, parent)
+    files.require_writable(*files.parted(path))
 
 
 def check_folder(path: str | Path, names: Iterable[str], *, force: bool = False) -> None:
@@ -96,7 +69,7 @@ def check_folder(path: str | Path, names: Iterable[str], *, force: bool = False)
     ------
     ConfigError
     """
-    fs, place = _place(path)
+    fs, place = files.located(path)
     if fs.isfile(place):
         raise ConfigError(f"{path}: results cannot be written there (it is a file, and must be a folder)")
     present = [] if force else existing(path, names)
@@ -104,12 +77,12 @@ def check_folder(path: str | Path, names: Iterable[str], *, force: bool = False)
         raise ConfigError(
             f"{path}: there are results in it already ({present[0]}); choose another folder, or overwrite them with --force"
         )
-    _probe(path, fs, place)
+    files.require_writable(path, "results")
 
 
 def skimmed(folder: str | Path) -> set[str]:
     """Return the datasets of a skim, by its manifest; none if there is no skim."""
-    fs, root = _place(folder)
+    fs, root = files.located(folder)
     try:
         with fs.open(f"{root}/manifest.json", "rb") as file:
             return set(json.loads(file.read())["datasets"])
@@ -119,7 +92,7 @@ def skimmed(folder: str | Path) -> set[str]:
 
 def clear_figures(folder: str | Path, pattern: str = "figures/*.png") -> None:
     """Remove the figures that were drawn from what is now overwritten; there may be none."""
-    fs, root = _place(folder)
+    fs, root = files.located(folder)
     for path in fs.glob(f"{glob.escape(root)}/{pattern}"):
         with contextlib.suppress(OSError):
             fs.rm_file(path)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from coffea_ad import files, regions
 from coffea_ad.calibration import tied, too_few
 from coffea_ad.card import EVENT_ID, ModelCard, RegionSpec, write_card
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.modelfile import network_digest
 from coffea_ad.results import Results, load_results
 from coffea_ad.scoring import OnnxScorer
@@ -54,6 +54,9 @@ def _from_results(
     if {k: made_with.get(k) for k in mine} != mine:
         raise ConfigError(f"the results were made with another model than {name}: {made_with.get('file', 'none')}")
     chosen = background_datasets(model.card, datasets, sorted(results.histograms))
+    unknown = [d for d in chosen if d not in results.report["datasets"]]
+    if unknown:
+        raise UnknownName.of("dataset", unknown[0], results.report["datasets"])
     missing = [d for d in chosen if "ad_logp" not in results.histograms.get(d, {})]
     if missing:
         raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
@@ -65,6 +68,12 @@ def _from_results(
             raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
     picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
     total = sum(picked[1:], start=picked[0])
+    content = float(np.asarray(total.values()).sum())
+    if not content > 0:
+        raise ConfigError(
+            f"the background of {name} in the results, {', '.join(chosen)}, has no regions: its ad_logp histogram holds "
+            + ("nothing" if content == 0 else f"{content:g} events")
+        )
     return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), chosen
 
 
@@ -131,7 +140,7 @@ def new_regions(
     -----
     `provenance["regions_left_out"]` of the new card says of regions that are not written why.
     """
-    scorer = OnnxScorer(data)
+    scorer = OnnxScorer(data, name=name)
     card = scorer.card
     if not card.calibrations and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
@@ -149,7 +158,10 @@ def new_regions(
         score, skim = _background(scorer, source, datasets)
         origin, folds, weight = rows_in_words(card, skim), _folds(card, skim), skim.event_weight
         k = 1 if card.folds is None else card.folds.k
-        calibrations = card.calibrations or regions.calibrate_folds(score, weight, origin, folds, k)
+        try:
+            calibrations = card.calibrations or regions.calibrate_folds(score, weight, origin, folds, k)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from None
         card = card.model_copy(update={"calibrations": calibrations})
         total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
         specs = _specs(efficiencies, visible_cross_sections, total)

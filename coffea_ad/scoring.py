@@ -42,6 +42,8 @@ class OnnxScorer:
     ----------
     model : path or bytes
         An ONNX file with a card.
+    name : str, optional
+        What messages call it; the path by default.
     batch : int
         Rows per call of the runtime: about a thousand fits the cache.
     threads : int
@@ -71,13 +73,14 @@ class OnnxScorer:
         batch: int = 1024,
         threads: int = 1,
         providers: tuple[str, ...] = ("CPUExecutionProvider",),
+        name: str | None = None,
     ) -> None:
         if isinstance(model, bytes):
-            self.name, self.data = "model", model
+            self.name, self.data = name or "model", model
         else:
             if not isinstance(model, str | Path):
                 raise BadModel(f"a model is the path of an ONNX file, or its bytes, not a {type(model).__name__}")
-            self.name = str(model)
+            self.name = name or str(model)
             try:
                 self.data = files.read(model) if files.is_url(model) else Path(model).read_bytes()
             except BadFile as error:
@@ -304,7 +307,10 @@ class OnnxScorer:
             except Exception as error:  # noqa: BLE001  as above
                 raise BadModel(f"{self.name}: onnxruntime cannot run it: {str(error).splitlines()[0]}") from None
             if part.size != min(self.batch, n - start):
-                raise CardMismatch(f"{self.name}: output {output} has the shape {part.shape}, not one score a row")
+                raise CardMismatch(
+                    f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "
+                    "attach its card with `score: mse`, mae, ln_mse or ln_mae"
+                )
             parts.append(part.reshape(-1))
         return np.concatenate(parts)
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from coffea_ad import features, files
 from coffea_ad.card import feature_spec
@@ -37,6 +37,18 @@ class FeatureConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """Take a name alone for a feature with its usual options."""
+        if not isinstance(value, str):
+            return value
+        name, bracket, options = value.partition("[")
+        if bracket:  # the key by which cards and columns of a skim name it; its values have lost their types
+            listed = ", ".join(": ".join(option.split("=", 1)) for option in options.rstrip("]").split(","))
+            raise ValueError(f"a feature with options is written {{name: {name}, options: {{{listed}}}}}")
+        return {"name": value}
 
     @property
     def key(self) -> str:

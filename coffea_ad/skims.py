@@ -314,6 +314,10 @@ def load_skim(
         weight = _flatten_pt(bystanders["pt"], weight)
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
+    unweighted = finite & ~(np.isfinite(event_weight) & np.isfinite(weight))
+    if unweighted.any():
+        listed = ", ".join(np.unique(dataset_of[unweighted]).tolist())
+        raise SkimError(f"{folder}: the weight of {unweighted.sum()} of {len(x)} rows is no finite number, of {listed}")
     scale = np.abs(weight[finite]).mean()
     if not scale > 0:
         raise SkimError(f"{folder}: all rows weigh 0")

@@ -118,8 +118,9 @@ class Processor(processor.ProcessorABC):
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
         _, nominal = next(self.corrector.jets(events))
-        leading, undefined = cuts.leading_jets(nominal)
-        undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        leading, without_pt = cuts.leading_jets(nominal)
+        without_eta = ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        undefined = without_pt | without_eta
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         if c.jet_id:
             good = good & leading["passes_id"]
@@ -154,6 +155,8 @@ class Processor(processor.ProcessorABC):
         columns["objectIdx"] = objects.index - first[objects.event]
         out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
         out["undefined"] = int(undefined.sum())  # such an event passes no cut
+        by_branch = {f"{c.collection}_pt": without_pt, f"{c.collection}_eta": without_eta}
+        out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in by_branch.items() if mask.any()}
         return columns | self._features(objects)
 
     def _features(self, objects: Any) -> dict[str, Any]:

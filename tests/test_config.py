@@ -56,7 +56,7 @@ def file(tmp_path):
         (["train.epochs=abc"], "", "command line: train.epochs=abc: should be a valid integer"),
         (["train={epochs: 0}"], "", "command line: train={epochs: 0}: train.epochs = 0: should be greater than or equal to 1"),
         (["train.learning_rate=1"], "train: {epochs: abc}", "my.yaml: train.epochs = 'abc': should be a valid integer"),
-        (["train=5"], "train: {epochs: 1}", "command line: train=5: should be a valid dictionary"),
+        (["train=5"], "train: {epochs: 1}", "command line: train=5: must hold keys and values, {key: value}"),
         (["steps=abc"], "", "command line: steps=abc: should be a valid integer, unable"),
         (["steps=abc", "train.epochs=0"], "", "(and 1 more key is wrong)"),
         (["parts=[{nme: x}]"], "", "the key 'parts[0].name' is missing"),

@@ -144,7 +144,7 @@ def test_words_of_a_command_line(files):
         (["x=qcd/a.root", "y=link/a.root"], "events would count twice: {}/qcd/a.root is in x and in y"),
         (["x=qcd", "y=link", "-o", "no/f.json"], "no/f.json: there is no folder no"),
         (["x=qcd", "-o", "none"], "none: this is a folder"),
-        (["x=qcd", "-o", "qcd/log.txt"], "qcd/log.txt exists already; --force overwrites it"),
+        (["x=qcd", "-o", "qcd/log.txt"], "qcd/log.txt exists already; choose another name, or overwrite it with --force"),
         (["x=qcd", "--no-validate", "--skip-bad"], "--skip-bad needs the files opened"),
         (["x=qcd", "--workers", "0"], "workers is 0, but must be positive"),
         (["x=qcd", "--xsec", "y=1"], "metadata: unknown dataset 'y'. Known: x"),
@@ -465,7 +465,7 @@ def test_the_command_line_writes_a_fileset_that_runs(fileset, model_file, tmp_pa
 
     # what is there is neither overwritten nor left in pieces
     assert main(["fileset", f"svj={svj}", "-o", str(out)]) == 1
-    assert "exists already; --force overwrites it" in capsys.readouterr().err
+    assert "exists already; choose another name, or overwrite it with --force" in capsys.readouterr().err
     assert json.loads(out.read_text()) == written
 
     # an existing fileset is checked again, added to, and written over by force only

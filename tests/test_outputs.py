@@ -65,7 +65,7 @@ def test_places_that_cannot_be_written_are_found_by_trying(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ConfigError, match="results cannot be written there"):
         check_folder(tmp_path / "file" / "r", RESULTS)
-    with pytest.raises(ConfigError, match="nosuchprotocol://x: nothing can be written there"):
+    with pytest.raises(ConfigError, match="nosuchprotocol://x: nosuchprotocol:// needs a filesystem"):
         check_file("nosuchprotocol://x")
 
 

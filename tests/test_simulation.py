@@ -187,8 +187,8 @@ def test_other_processes_run(tmp_path, process):
 def test_a_failed_simulation_leaves_no_file(tmp_path):
     from coffea_ad.simulation import simulate
 
-    with pytest.raises(SimulationError, match="Pythia"):
-        simulate("svj", 10, tmp_path / "x.root", parameters={"m_zprime": -3.0})
+    with pytest.raises(SimulationError, match="svj_t with m_phi=0: Pythia cannot start"):
+        simulate("svj_t", 2, tmp_path / "x.root", parameters={"m_phi": 0})
     with pytest.raises(ConfigError, match="must be positive"):
         simulate("svj", 0, tmp_path / "x.root")
     assert list(tmp_path.iterdir()) == []

@@ -12,10 +12,12 @@ from typing import Any
 import yaml
 
 from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.files import write
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.metadata import settled_metadata
 from coffea_ad.filesets.names import DAS_NAME, dataset_name, file_and_tree
 from coffea_ad.filesets.sources import absolute, expand_source
+from coffea_ad.outputs import check_file
 from coffea_ad.weights import cross_section
 
 __all__ = ["build_fileset", "parse_metadata", "refuse_output", "write_fileset"]
@@ -189,10 +191,7 @@ def refuse_output(path: str | Path, *, force: bool = False) -> None:
     """
     if not Path(path).parent.is_dir():
         raise ConfigError(f"{path}: there is no folder {Path(path).parent}")
-    if Path(path).is_dir():
-        raise ConfigError(f"{path}: this is a folder")
-    if Path(path).exists() and not force:
-        raise ConfigError(f"{path} exists already; --force overwrites it")
+    check_file(path, force=force)
 
 
 def write_fileset(fileset: Mapping[str, Any], path: str | Path, *, force: bool = False) -> None:
@@ -215,10 +214,8 @@ def write_fileset(fileset: Mapping[str, Any], path: str | Path, *, force: bool =
         text = json.dumps({d: _with_steps(entry) for d, entry in fileset.items()}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: metadata that JSON does not have ({error})") from None
-    temporary = Path(path).with_name(Path(path).name + ".part")
     data = (text + "\n").encode()
-    temporary.write_bytes(gzip.compress(data) if Path(path).suffix == ".gz" else data)
-    temporary.replace(path)
+    write(path, gzip.compress(data) if Path(path).suffix == ".gz" else data)
 
 
 def _with_steps(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -190,9 +190,9 @@ def _graph(model: Model | Folded, outputs: Sequence[str]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32]) -> None:
+def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32], name: str) -> None:
     """Compare torch and OnnxScorer, member by member, at 0, 1, 2 and all rows and with undefined values."""
-    scorer = OnnxScorer(data)
+    scorer = OnnxScorer(data, name=name)
     broken = x[:4].copy()
     broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf
     for rows in (x[:0], x[:1], x[:2], x, broken):
@@ -202,10 +202,14 @@ def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32]
             raw = scorer.sessions[f].run([output], {"features": rows})[0].reshape(-1)
             for other in (np.asarray(scorer(rows, folds)), raw):  # the graph has to know by itself what is undefined
                 if not np.array_equal(np.isnan(ours), np.isnan(other)):
-                    raise BadModel("torch and onnxruntime disagree on which rows are undefined")
+                    raise BadModel(f"{name}: torch and onnxruntime disagree on which rows are undefined")
                 gap = np.abs(ours - other) / (1 + np.abs(ours))
                 if not np.all(gap[np.isfinite(ours)] <= _TOLERANCE):
-                    raise BadModel(f"torch and onnxruntime differ by {np.nanmax(gap):.2g} on {len(rows)} rows")
+                    raise BadModel(
+                        f"{name}: nothing is written, since torch and onnxruntime differ by {np.nanmax(gap):.2g} in the scores of "
+                        f"{len(rows)} rows, the largest of which is {np.nanmax(np.abs(ours)):.3g}; if the training has "
+                        "diverged, lower train.learning_rate"
+                    )
 
 
 def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
@@ -236,9 +240,8 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDAr
         x = np.array(card.golden.inputs[card.inputs[0].name], np.float32).reshape(-1, *card.inputs[0].shape)
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
-    _check_parity(cpu, data, x)
-    scorer = OnnxScorer(data)
-    scorer.name = str(final)
+    _check_parity(cpu, data, x, str(final))
+    scorer = OnnxScorer(data, name=str(final))
     check_rows(scorer, x[:_ALONE])
     files.write(final, data)
     return final

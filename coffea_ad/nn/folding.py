@@ -37,7 +37,7 @@ def fold_linear(data: bytes, name: str = "model") -> bytes:
     BadModel
         There is no linear preprocessing before a dense layer, or the golden rows' scores move by more than 1e-5.
     """
-    card = OnnxScorer(data).card
+    card = OnnxScorer(data, name=name).card
     proto = bare(data)
     folded = _fold(proto)
     if not folded:
@@ -53,7 +53,8 @@ def _check_same_scores(data: bytes, sealed: bytes, card: ModelCard, name: str) -
         raise BadModel(f"{name}: without golden rows of one input it cannot be checked that the scores stay the same")
     spec = card.inputs[0]
     rows = np.array(card.golden.inputs[spec.name], np.float32).reshape(-1, *spec.shape)
-    for old, new, output in zip(OnnxScorer(data).sessions, OnnxScorer(sealed).sessions, card.outputs, strict=True):
+    both = (OnnxScorer(model, name=name).sessions for model in (data, sealed))
+    for old, new, output in zip(*both, card.outputs, strict=True):
         a, b = (np.asarray(s.run([output], {spec.name: rows})[0]).reshape(-1) for s in (old, new))
         gap = float(np.max(np.abs(a - b) / (1 + np.abs(a))))
         if not gap <= _TOLERANCE:

@@ -99,6 +99,7 @@ class _Training:
         )  # fmt: skip
         self.generator = seeded(config.seed, 0, device)
         self.scale = 1.0
+        self.untrained: dict[str, float] = {}
         self.average: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Any] = {"value": float("inf"), "epoch": -1, "state": copy.deepcopy(model.state_dict())}
@@ -111,6 +112,7 @@ class _Training:
             "plateau": self.plateau.state_dict(),
             "generator": self.generator.get_state(),
             "scale": self.scale,
+            "untrained": self.untrained,
             "average": self.average,
             "history": self.history,
             "best": self.best,
@@ -123,6 +125,7 @@ class _Training:
         self.plateau.load_state_dict(state["plateau"])
         self.generator.set_state(state["generator"].cpu())
         self.scale, self.average = state["scale"], dict(state["average"])
+        self.untrained = dict(state.get("untrained", {}))
         self.history, self.best = list(state["history"]), dict(state["best"])
 
     def epoch(self, rows: TrainingRows) -> dict[str, float]:
@@ -228,6 +231,8 @@ def fit(
         model.learn(rows["train"].blocks())
         n = min(len(rows["train"].weight), _START_ROWS, IN_MEMORY // (16 * math.prod(model.shape)))
         model.start(rows["train"][draw(rows["train"].weight, n, training.generator)], training.generator)
+        if training.trainable and model.criterion == "validation":  # other figures have a scale of their own
+            training.untrained = {"untrained": _judge(training, held_out, seeded(config.seed, 2, device))["validation"]}
 
     epochs = config.epochs if training.trainable else 1
     good, undone = copy.deepcopy(training.state()), 0
@@ -236,7 +241,7 @@ def fit(
         while len(training.history) < epochs and not training.exhausted():
             epoch = len(training.history)
             row = {"epoch": float(epoch), **training.epoch(rows["train"])}
-            row |= _judge(training, held_out, seeded(config.seed, 2, device))
+            row |= {**_judge(training, held_out, seeded(config.seed, 2, device)), **training.untrained}
             value = row[model.criterion]
             if not math.isfinite(row["loss"] + value) or model.diverged(row):
                 if undone == config.rollbacks:

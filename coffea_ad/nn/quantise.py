@@ -68,8 +68,7 @@ def quantise(
     ConfigError
         The skim has not these datasets, or it is not clear which are the background.
     """
-    scorer = OnnxScorer(data)
-    scorer.name = name
+    scorer = OnnxScorer(data, name=name)
     card = scorer.card
     if card.folds is not None or len(card.inputs) > 1:
         what = f"{card.folds.k} members" if card.folds is not None else f"{len(card.inputs)} inputs"
@@ -79,7 +78,7 @@ def quantise(
     weight = held_out.event_weight
     network = int8_network(data, _draw(trained), name)
     plain = card.model_copy(update={"calibration": None, "regions": (), "golden": None})
-    small = OnnxScorer(write_card(network, plain, name))
+    small = OnnxScorer(write_card(network, plain, name), name=name)
     before, after = scorer(held_out.x), small(held_out.x)
     table = regions.calibrate(after, weight, f"{rows_in_words(card, held_out)}, scored in int8")
     points, left_out = _regions(card.regions, table, after, weight)
@@ -108,7 +107,7 @@ def quantise(
         }
     )
     sealed = write_card(network, final, name)
-    OnnxScorer(sealed).session  # noqa: B018  a file whose own golden rows fail must not be written
+    OnnxScorer(sealed, name=name).session  # noqa: B018  a file whose own golden rows fail must not be written
     return sealed
 
 

@@ -64,6 +64,7 @@ def verdict(
         *_not_finite(metrics),
         *_of_epoch(metrics, constant, variance, epochs if _trained(members) else 1),
         *_of_long_run(metrics.get("long_run") or {}, variance),
+        *_of_weights(held_out.provenance),
         *_of_scores(score),
         *_of_calibrations(calibrations),
     ]
@@ -110,8 +111,21 @@ def _of_epoch(metrics: Mapping[str, Any], constant: float, variance: float, epoc
             f"the chains are far from the data: the excess of W₂² is {metrics['excess']:.3g}, the variance of the data "
             f"{variance:.3g}"
         )
-    if epochs > 1 and metrics.get("epoch") == 0:
+    untrained, trained = metrics.get("untrained"), metrics.get("validation", -math.inf)
+    if untrained is not None and trained >= untrained:
+        yield f"the training has improved nothing: the validation loss is {trained:.3g}, before the training it was {untrained:.3g}"
+    elif epochs > 1 and metrics.get("epoch") == 0:
         yield f"no later epoch of {epochs} was better than the first: the training has improved nothing"
+
+
+def _of_weights(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Judge the weights of all rows of the skim: a split of its own may look fine because the heavy rows are in another."""
+    effective, rows = provenance.get("n_effective", FEW), provenance.get("rows", {})
+    if effective < FEW:
+        yield (
+            f"few rows carry the sum of weights of {', '.join(rows)}: {sum(rows.values())} rows are worth {effective:.3g} of "
+            "equal weight"
+        )
 
 
 def _of_long_run(measured: Mapping[str, Any], variance: float) -> Iterator[str]:

@@ -247,6 +247,7 @@ def resubmit(
     plan = Plan(job, executor, workers or 2, where, checkpoints, allow_missing,
                 progress=progress, retries=retries, timeout=timeout, duplicates=asked.get("duplicates", "ignore"))  # fmt: skip
     _same_key(stored["key"], plan.key(folder), folder)
+    files.require_writable(folder, "results")  # as `run` does before its work
     fileset, given, facts = left_over(stored)
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
                             lumi=asked.get("lumi", stored["lumi"]), output=folder)  # fmt: skip

@@ -53,9 +53,27 @@ def merge(folders: Sequence[str | Path], output: str | Path, *, force: bool = Fa
             both = added(both, more, resubmission=False)
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error}") from None
+    both.report["notes"] = [*both.report["notes"], *_not_compared(loaded)]
     save_results(both.histograms, both.report, output)
     clear_figures(output)
     return both
+
+
+def _not_compared(loaded: Sequence[Results]) -> list[str]:
+    """Say whose events may be in two of the folders: a folder holds counts of repeated events, not the ids of all."""
+    seen: dict[str, list[bool]] = {}
+    for results in loaded:
+        for dataset, entry in results.report["datasets"].items():
+            seen.setdefault(dataset, []).append(is_simulation(entry["metadata"]) is False)
+    data_in = sum(any(is_simulation(e["metadata"]) is False for e in r.report["datasets"].values()) for r in loaded)
+    names = sorted(d for d, data in seen.items() if len(data) > 1 or (data_in > 1 and data[0]))
+    if not names:
+        return []
+    sentence = (
+        f"{', '.join(names)}: whether events of one folder are in another as well was not looked at; a run over all files "
+        "at once does, and --duplicates drop leaves them out"
+    )
+    return [sentence]
 
 
 def added(one: Results, two: Results, *, resubmission: bool) -> Results:

@@ -217,8 +217,6 @@ class Plan:
         """
         job, notes = self.job, []  # type: ignore[var-annotated]
         files.limit_waiting(self.timeout)
-        if output is not None:
-            files.require_writable(output, "results")  # before the run: finding out afterwards would lose the work
         # what is missing still must not keep the rest from being done
         tolerant = self.allow_missing or facts is not None
         # without a look at what the processor returns, it is taken to fill histograms that are normalised
@@ -551,8 +549,10 @@ def _noticed(done: Mapping[str, Any], datasets: Mapping[str, Any]) -> list[str]:
         )
     for name, entry in datasets.items():
         if entry.get("undefined"):
+            where = ", ".join(f"{branch} {n}" for branch, n in sorted(entry.get("undefined_in", {}).items()))
             notes.append(
                 f"{name}: {entry['undefined']} events or values with NaN or infinite numbers are in no histogram or row"
+                + (f" ({where})" if where else "")
             )
         kinds: dict[str, list[str]] = {}
         for path, file in entry["files"].items():

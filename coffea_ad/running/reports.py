@@ -20,7 +20,7 @@ __all__ = [
     "sum_of_weights", "weighed",
 ]  # fmt: skip
 
-COUNTED = ("cutflow", "unscored", "undefined", "rows", "sumw_variations")
+COUNTED = ("cutflow", "unscored", "undefined", "undefined_in", "rows", "sumw_variations")
 """What processors count beside events and weights, and the report repeats for each dataset."""
 _CANCELLED = 1e-12  # |Σw| / Σ|w| that is nothing but rounding
 _FEW = 0.01  # of the events

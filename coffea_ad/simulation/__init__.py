@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError, SimulationError
 from coffea_ad.progress import progress
 from coffea_ad.simulation.generator import BLOCK, generate
@@ -15,6 +16,13 @@ from coffea_ad.simulation.processes import PROCESSES, Process, resolve
 from coffea_ad.simulation.writer import Layout, NanoAODWriter
 
 __all__ = ["PROCESSES", "Process", "simulate"]
+
+
+def _changed(name: str, values: Mapping[str, Any]) -> str:
+    """Return the parameters that are not the usual ones, in words."""
+    usual = PROCESSES[name].parameters
+    changed = ", ".join(f"{key}={value:g}" for key, value in values.items() if value != usual[key])
+    return f" with {changed}" if changed else ""
 
 
 def simulate(
@@ -77,36 +85,34 @@ def simulate(
         raise SimulationError("simulation needs Pythia 8: pip install 'coffea-ad[simulate]'") from error
     from loky import ProcessPoolExecutor
 
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     sizes = [min(BLOCK, n_events - start) for start in range(0, n_events, BLOCK)]
-    writer = NanoAODWriter(path, layout, seed, values["ecm"])
-    try:
+    with files.replacing(output) as file:
+        writer = NanoAODWriter(file, layout, seed, values["ecm"])
         with (
             ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(sizes))) as pool,
             progress(f"simulate {name}", n_events) as advance,
         ):
             futures = [pool.submit(generate, settings, seed, i, size) for i, size in enumerate(sizes)]
             for i, size in enumerate(sizes):
-                writer.add(futures[i].result())
+                try:
+                    writer.add(futures[i].result())
+                except SimulationError as error:  # Pythia does not say which of its settings it dislikes
+                    raise SimulationError(f"{name}{_changed(name, values)}: {error}") from None
                 futures[i] = None  # what is written need not stay in memory
                 advance(size)
-    except BaseException:
-        writer.discard()
-        raise
-    record = {
-        "process": name,
-        "title": PROCESSES[name].title,
-        "signal": PROCESSES[name].signal,
-        "sqrt_s": values["ecm"],
-        "parameters": values,
-        "settings": settings,
-        "seed": seed,
-        "layout": layout,
-        "n_events": writer.n_events,
-        "cross_section": writer.cross_section,
-        "sumw": writer.sumw,
-        "pythia8mc": pythia_version,
-    }
-    writer.close(record)
+        record = {
+            "process": name,
+            "title": PROCESSES[name].title,
+            "signal": PROCESSES[name].signal,
+            "sqrt_s": values["ecm"],
+            "parameters": values,
+            "settings": settings,
+            "seed": seed,
+            "layout": layout,
+            "n_events": writer.n_events,
+            "cross_section": writer.cross_section,
+            "sumw": writer.sumw,
+            "pythia8mc": pythia_version,
+        }
+        writer.close(record)
     return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -236,9 +237,14 @@ def _checked(name: str, key: str, value: Any, usual: Any) -> Any:
     """Return a number of the kind of the default; None where the default is."""
     if value is None and usual is None:
         return None
+    if isinstance(value, str):  # YAML takes 1e3 for a text, and 1.0e3 for a number
+        with contextlib.suppress(ValueError):
+            value = float(value)
     whole = isinstance(usual, int) and not isinstance(usual, bool)
     right = isinstance(value, int) if whole else isinstance(value, (int, float))
     if not right or isinstance(value, bool) or not math.isfinite(value):
         kind = "a whole number" if whole else "a number"
         raise ConfigError(f"{name}: {key} is {value!r}, but must be {kind}")
+    if value < 0:
+        raise ConfigError(f"{name}: {key} is {value!r}, but must not be negative")
     return value if whole else float(value)

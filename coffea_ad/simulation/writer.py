@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import awkward as ak
 import numpy as np
@@ -205,12 +204,12 @@ def _columns(block: Block, first: int, layout: Layout, run: int, sqrt_s: float) 
 
 
 class NanoAODWriter:
-    """Collects blocks and writes them in baskets of `EVENTS_PER_BASKET` events, under a temporary name until closed.
+    """Collects blocks and writes them in baskets of `EVENTS_PER_BASKET` events.
 
     Parameters
     ----------
-    path : Path
-        The ROOT file to make.
+    file : binary file
+        That can be written, searched and read, such as `files.replacing` gives; it is closed here.
     layout : "v15" or "pfnano"
     run : int
         Run number of all events: the seed, so that samples of different seeds have different event ids.
@@ -218,13 +217,11 @@ class NanoAODWriter:
         Centre-of-mass energy, GeV.
     """
 
-    def __init__(self, path: Path, layout: Layout, run: int, sqrt_s: float) -> None:
-        self.path = path
+    def __init__(self, file: BinaryIO, layout: Layout, run: int, sqrt_s: float) -> None:
         self.run = run
         self.sqrt_s = sqrt_s
         self.layout = layout
-        self._temporary = path.with_name(path.name + ".part")
-        self._file = uproot.recreate(self._temporary, compression=uproot.ZSTD(5))
+        self._file = uproot.recreate(file, compression=uproot.ZSTD(5))
         self._tree: Any = None
         self._waiting: list[dict[str, Any]] = []
         self._weights: list[npt.NDArray[Any]] = []
@@ -268,7 +265,7 @@ class NanoAODWriter:
         return float(sum(w.sum() for w in self._weights))
 
     def close(self, record: dict[str, Any]) -> None:
-        """Write `Runs`, `LuminosityBlocks` and the record of how the file was made, and give it its name."""
+        """Write `Runs`, `LuminosityBlocks` and the record of how the file was made."""
         self._flush()
         weights = np.concatenate(self._weights)
         runs: dict[str, npt.NDArray[Any]] = {
@@ -285,9 +282,3 @@ class NanoAODWriter:
             self._file.mktree(name, {k: v.dtype for k, v in columns.items()}).extend(columns)
         self._file["simulation"] = json.dumps(record, sort_keys=True)
         self._file.close()
-        self._temporary.rename(self.path)
-
-    def discard(self) -> None:
-        """Drop the unfinished file."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
