@@ -25,6 +25,7 @@ from coffea_ad.reading import (
     layout,
     reason,
     simulation_record,
+    uncounted_in,
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
@@ -127,6 +128,7 @@ def _first_good(
                 raise BadFile(reason(path, error)) from None
             continue
         lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, branches)
+        lacking = lacking or opened.uncounted(tree, [b for ways in needs.values() for way in ways for b in way])
         if not lacking:
             return path, branches, told
         if not tolerant:
@@ -210,6 +212,7 @@ def _read_by(
         raise
     except Exception as error:
         found = unreadable_column(error, path, 0, stop)
+        found = found or uncounted_in(error, opened, entry["files"][path], path)
         if found is not None:
             raise found from None
         raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error
