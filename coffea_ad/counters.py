@@ -63,9 +63,9 @@ def compare_counters(mapping: Any, tree: Any, names: Iterable[str], path: str) -
     """
     have = frozenset(names)
     plain = mapping.extract_column
-    counts: dict[tuple[str, int, int], Any] = {}
+    counts: dict[tuple[str | None, int, int], Any] = {}
 
-    def read(handle: Any, start: int, stop: int, allow_missing: bool, **more: Any) -> Any:  # noqa: FBT001  coffea's own
+    def read(handle: Any, start: int, stop: int, allow_missing: bool, **more: Any) -> Any:
         name = None if handle is None else handle.name
         if (name, start, stop) in counts:
             return counts[name, start, stop]
@@ -78,7 +78,7 @@ def compare_counters(mapping: Any, tree: Any, names: Iterable[str], path: str) -
         counter = counter_of(name, have)
         if counter is not None and hasattr(layout, "offsets"):
             if (counter, start, stop) not in counts:
-                counts[counter, start, stop] = plain(tree[counter], start, stop, False, **more)  # noqa: FBT003
+                counts[counter, start, stop] = plain(tree[counter], start, stop, False, **more)
             _require_equal(np.asarray(counts[counter, start, stop]), layout, (counter, name), path, start)
         return array
 
