@@ -8,7 +8,6 @@ import json
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -174,4 +173,4 @@ def _part(what: str, entry: Mapping[str, Any]) -> list[list[int]] | None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
+    return bool(isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0)
