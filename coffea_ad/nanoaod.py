@@ -24,6 +24,7 @@ __all__ = [
     "Constituents",
     "NanoAODSchema",
     "Objects",
+    "as_mask",
     "constituent_branches",
     "event_columns",
     "flat_columns",
@@ -143,6 +144,15 @@ def event_columns(events: Any, collection: str, names: Iterable[str]) -> dict[st
         if ak.any(ak.is_none(column)):
             raise BadFile(f"{where(events)}{collection}_{name} has missing values: drop these events first")
     return {name: np.asarray(ak.to_numpy(column)) for name, column in columns.items()}
+
+
+def as_mask(values: Any) -> Any:
+    """Return flags as booleans, in whatever numbers a producer has stored them: what is not 0 is true, NaN is false.
+
+    >>> as_mask(np.array([0, 2], np.uint8)), as_mask(ak.Array([[1, 0], []])).to_list()
+    (array([False,  True]), [[True, False], []])
+    """
+    return (values != 0) & (values == values)  # noqa: PLR0124  NaN
 
 
 def require(events: Any, collection: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 from coffea_ad import files
+from coffea_ad.counters import compare_counters, uncounted
+from coffea_ad.errors import BadFile
 
 __all__ = [
     "OPEN_FILES",
@@ -40,6 +42,7 @@ __all__ = [
     "reason",
     "runs_total",
     "simulation_record",
+    "uncounted_in",
     "unreadable_column",
 ]
 
@@ -119,6 +122,13 @@ class Open:
                     types
                 )  # coffea asks for it again for every chunk: 20 ms for 2656 branches
         return tree, self.names[name]
+
+    def uncounted(self, name: str, branches: Iterable[str]) -> str:
+        """Say which of some branches are lists of a tree that nothing counts, or return an empty string."""
+        tree, _ = self.tree(name)
+        lacking = uncounted(tree.typenames())
+        wanted = {_collection(branch) for branch in branches} & set(lacking) if lacking else set()
+        return "; ".join(f"there is no branch n{c}, which counts what {lacking[c]} holds" for c in sorted(wanted))
 
 
 class OpenFiles(threading.local):
@@ -201,14 +211,20 @@ def reason(path: str, error: BaseException) -> str:
     return f"{path}: cannot be read ({type(error).__name__}: {text[:160]})"
 
 
-def runs_total(file: Any, branch: str) -> float | None:
-    """Return the total of a branch of `Runs`; NanoAOD v6 and before wrote it with a trailing underscore."""
-    if "Runs" not in file:
+def runs_total(file: Any, branch: str, tree: str = "Events") -> float | None:
+    """Return the total of a branch of `Runs`, which is looked for beside the tree of events first, then at the top.
+
+    NanoAOD v6 and before wrote the branch with a trailing underscore.
+    """
+    folder = tree.partition(";")[0].rpartition("/")[0]
+    for place in dict.fromkeys((f"{folder}/Runs".lstrip("/"), "Runs")):
+        if place not in file:
+            continue
+        runs = file[place]
+        for name in (branch, branch + "_"):
+            if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
+                return float(np.sum(runs[name].array(library="np")))
         return None
-    runs = file["Runs"]
-    for name in (branch, branch + "_"):
-        if name in runs.keys():  # noqa: SIM118  a TTree is no mapping
-            return float(np.sum(runs[name].array(library="np")))
     return None
 
 
@@ -250,7 +266,7 @@ def build_events(
     log: list[Any] = []
     try:
         with _no_collection():
-            events = NanoEventsFactory.from_root(
+            factory = NanoEventsFactory.from_root(
                 opened.file,
                 treepath=metadata["treename"],
                 schemaclass=schema,
@@ -261,7 +277,10 @@ def build_events(
                 entry_stop=metadata["entrystop"],
                 iteritems_options={} if wanted is None else {"filter_name": wanted.__contains__},
                 **options,
-            ).events()
+            )
+            tree, names = opened.tree(metadata["treename"])
+            compare_counters(factory._mapping, tree, names, metadata["filename"])  # noqa: SLF001
+            events = factory.events()
     except Exception as error:
         raise Unreadable(type(error).__name__, reason(metadata["filename"], error)) from error
     return events, log
@@ -274,6 +293,8 @@ def unreadable_column(error: BaseException, path: str, start: int, stop: int) ->
     current: BaseException | None = error
     while current is not None and current not in seen:
         seen.append(current)
+        if isinstance(current, BadFile):  # it was found when the column was read
+            return Unreadable("BadFile", str(current).partition("\n")[0])
         for frame, _ in traceback.walk_tb(current.__traceback__):
             if frame.f_globals.get("__name__", "").startswith("coffea.nanoevents.mapping"):
                 branch = getattr(frame.f_locals.get("columnhandle"), "name", "")
@@ -285,6 +306,13 @@ def unreadable_column(error: BaseException, path: str, start: int, stop: int) ->
     kind = type(cause).__name__
     text = " ".join(str(cause).split())[:160]
     return Unreadable(kind, f"{path}: events {start} to {stop}: branch {branch} cannot be read ({kind}: {text})")
+
+
+def uncounted_in(error: BaseException, opened: Open, tree: str, path: str) -> Unreadable | None:
+    """Return what is wrong with the file, if an error speaks of a collection that nothing counts; None: it is another."""
+    words = set(re.findall(r"[A-Za-z]\w*?(?=Array\b|Record\b|\b)", str(error)))
+    lacking = opened.uncounted(tree, words)
+    return Unreadable("BadFile", f"{path}: {lacking}") if lacking else None
 
 
 class _Silent:

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 from coffea_ad.campaigns import all_met_filters, met_filters_of, say
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
-from coffea_ad.nanoaod import where
+from coffea_ad.nanoaod import as_mask, where
 from coffea_ad.weights import is_mc
 
 __all__ = [
@@ -105,7 +105,7 @@ def any_trigger(events: Any, names: Sequence[str]) -> Mask:
         raise MissingBranch(f"{where(events)}none of the triggers is there: {', '.join(names)}")
     fired = np.zeros(len(events), bool)
     for path in menu:
-        fired |= ak.to_numpy(events["HLT"][path])
+        fired |= as_mask(ak.to_numpy(events["HLT"][path]))
     return fired
 
 
@@ -193,7 +193,7 @@ def met_filters(events: Any, names: Sequence[str]) -> Mask:
     if missing:
         raise MissingBranch(f"{where(events)}MET filters are missing: {', '.join(missing)}")
     for name in names:
-        passed &= ak.to_numpy(events["Flag"][name.removeprefix("Flag_")])
+        passed &= as_mask(ak.to_numpy(events["Flag"][name.removeprefix("Flag_")]))
     return passed
 
 

@@ -55,7 +55,7 @@ def test_torch_lives_in_nn_only(path):
 ORDER = ["errors", "files", "outputs", "progress", "config", "modelfile", "provenance", "nanoaod", "campaigns", "features", "card", "weights", "luminosity", "scoring", "calibration",
          "regions", "monitoring", "tagger",
          "selection", "corrections", "histograms", "rows", "skims", "skimming", "results", "recipes", "recipe_help", "plotting", "evaluation", "recard", "reconstruction", "attach",
-         "reading", "filesets", "clusters", "running", "simulation", "nn", "demo", "cli"]  # fmt: skip
+         "counters", "reading", "filesets", "clusters", "running", "simulation", "nn", "demo", "cli"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from coffea_ad.corrections.files import Correction, CorrectionFiles, Part, Reads
 from coffea_ad.errors import ConfigError, MissingBranch
-from coffea_ad.nanoaod import flat_columns, where
+from coffea_ad.nanoaod import as_mask, flat_columns, where
 from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc
 
 __all__ = [
@@ -184,7 +184,7 @@ def _multiplicities(name: str) -> tuple[str, ...]:
 
 
 def _near_muon(events: Any, collection: str) -> npt.NDArray[np.bool_]:
-    muons = ak.zip({f: events["Muon", f] for f in ("eta", "phi")})[events["Muon", "isPFcand"]]
+    muons = ak.zip({f: events["Muon", f] for f in ("eta", "phi")})[as_mask(events["Muon", "isPFcand"])]
     pairs = ak.cartesian(
         {"jet": ak.zip({f: events[collection, f] for f in ("eta", "phi")}), "muon": muons}, nested=True
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from coffea_ad.corrections.files import Correction, CorrectionFiles, Part
-from coffea_ad.errors import ConfigError, MissingBranch
+from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.nanoaod import where
 from coffea_ad.weights import event_branch, has_branch
 
@@ -37,6 +37,7 @@ Absent = Literal["error", "unit"]
 
 SCALES = {"muR": (7, 1), "muF": (5, 3), "muRmuF": (8, 0)}
 """Places of up and down among the nine of LHEScaleWeight; 4 is the central one."""
+_SHOWERS = 4  # numbers of PSWeight: ISR and FSR up, ISR and FSR down
 _COLUMN = r"^([A-Za-z]\w*(\[\d+\])?)?$"
 _ABSENT = "unit: files or events without the numbers get weight 1, and no variation"
 
@@ -189,6 +190,12 @@ def _entry(events: Any, column: str, absent: Absent) -> Floats:
     if (values.ndim > 1) != bool(place):
         raise ConfigError(f"{column}: {branch} is {'a list of numbers' if values.ndim > 1 else 'one number'} per event")
     if place:
+        many = int(ak.max(ak.num(values, axis=1), initial=0))
+        if branch == "PSWeight" and many > _SHOWERS:
+            raise BadFile(
+                f"{where(events)}PSWeight has {many} numbers per event, in an order of their own; only the {_SHOWERS} of initial "
+                "and final state are known, so their places mean something else"
+            )
         values = ak.pad_none(values, int(place) + 1, axis=1)[:, int(place)]
         if absent == "error" and ak.any(ak.is_none(values)):
             raise MissingBranch(f"{where(events)}{branch} has no entry [{place}] in some events")
@@ -196,38 +203,56 @@ def _entry(events: Any, column: str, absent: Absent) -> Floats:
     return np.asarray(ak.to_numpy(values), np.float64)
 
 
-def _members(events: Any, branch: str, absent: Absent, lengths: range) -> npt.NDArray[Any] | None:
-    """Return the lists of all events as a table, (n_events, members), or None where they are absent and may be."""
+def _members(events: Any, branch: str, absent: Absent, lengths: Sequence[int], central: int) -> npt.NDArray[Any] | None:
+    """Return the lists of all events relative to their central members, (n_events, members), or None where all are absent.
+
+    With `absent: unit`, events without numbers, or whose central number is 0 or undefined, get ones.
+    """
     if absent == "unit" and not has_branch(events, branch):
         return None
     lists = event_branch(events, branch)
-    counts = np.unique(ak.to_numpy(ak.num(lists, axis=1)))
-    if absent == "unit" and counts[-1] == 0:
+    if lists.ndim != 2:
+        raise ConfigError(f"{branch} is one number per event, not a list")
+    counts = ak.to_numpy(ak.num(lists, axis=1))
+    there = counts > 0 if absent == "unit" else np.ones(len(counts), bool)
+    if not there.any():
         return None
-    if len(counts) > 1 or counts[0] not in lengths:
-        found, least = ", ".join(map(str, counts)), lengths.start
-        raise MissingBranch(f"{where(events)}{branch} has {found} numbers per event, but {least} or more are needed")
-    return np.asarray(ak.to_numpy(lists))
+    sizes = np.unique(counts[there])
+    if len(sizes) > 1 or sizes[0] not in lengths:
+        have = ", ".join(map(str, sizes))
+        known = "8 or 9" if len(lengths) == 2 else f"{lengths[0]} or more"
+        raise MissingBranch(f"{where(events)}{branch} has {have} numbers per event, but {known} are needed")
+    table = np.ones((len(counts), sizes[0]), np.asarray(ak.flatten(lists[:1])).dtype)
+    table[there] = ak.to_numpy(lists[there])
+    if sizes[0] == 8 and len(lengths) == 2:
+        table = np.insert(table, 4, 1.0, axis=1)
+    undefined = ~np.isfinite(table).all(axis=1) | (table[:, central] == 0)
+    if undefined.any():
+        if absent == "error":
+            raise BadFile(
+                f"{where(events)}{branch} of {int(undefined.sum())} events has a central number of 0 or one that is not finite; "
+                "absent: unit gives them no variation"
+            )
+        table[undefined] = 1
+    return np.asarray(table / table[:, central : central + 1])
 
 
 def _scales(config: ScaleWeights, events: Any) -> dict[str, Triple]:
     one = np.ones(len(events))
-    table = _members(events, config.branch, config.absent, range(8, 10))
+    table = _members(events, config.branch, config.absent, range(8, 10), 4)
     if table is None:
         return dict.fromkeys(SCALES, (one, one, one))
-    if table.shape[1] == 8:
-        table = np.insert(table, 4, 1.0, axis=1)
-    table = table.astype(np.float64) / table[:, 4:5]
+    table = table.astype(np.float64)
     return {name: (one, table[:, up], table[:, down]) for name, (up, down) in SCALES.items()}
 
 
 def _pdf(config: PdfWeights, events: Any) -> dict[str, Triple]:
     one = np.ones(len(events))
     largest = max(config.last, *(config.alpha_s or (0,)))
-    table = _members(events, config.branch, config.absent, range(largest + 1, 10_000))
+    table = _members(events, config.branch, config.absent, range(largest + 1, 10_000), 0)
     if table is None:
         return dict.fromkeys(("pdf", "alphaS") if config.alpha_s else ("pdf",), (one, one, one))
-    table = table / table[:, :1]  # as stored, in float32: a hundred numbers per event
+    # as stored, in float32: a hundred numbers per event
     shift = table[:, config.first : config.last + 1] - 1
     if config.kind == "hessian":
         spread = np.sqrt(np.einsum("ij,ij->i", shift, shift, dtype=np.float64))

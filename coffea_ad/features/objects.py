@@ -16,7 +16,7 @@ from coffea_ad.campaigns import ENERGY_BRANCH, TAGGERS, WorkingPoint, b_tag
 from coffea_ad.features.base import NonNegative, Options
 from coffea_ad.features.clustering import Floats, Ints, are_finite, wrap
 from coffea_ad.features.jit import kernel
-from coffea_ad.nanoaod import Objects, event_columns, flat_columns
+from coffea_ad.nanoaod import Objects, as_mask, event_columns, flat_columns
 
 __all__ = [
     "KINDS", "AllObjectOptions", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "object_ways", "select_objects",
@@ -284,7 +284,7 @@ def _good(
     )
     good = kinematics.copy()
     for field, compare, number in options.cuts(name):
-        good &= columns[field].astype(bool) if compare is None else _COMPARE[compare](columns[field], number)
+        good &= as_mask(columns[field]) if compare is None else _COMPARE[compare](columns[field], number)
     return good, kinematics
 
 

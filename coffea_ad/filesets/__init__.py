@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import BaseModel
 
@@ -112,9 +114,14 @@ def _read(source: str | Path) -> Any:
 
 def _files(dataset: str, files: Any, tree: Any) -> tuple[dict[str, str], dict[str, list[list[int]]]]:
     """Return {path: tree}, and {path: steps} of files that are read in part."""
-    if isinstance(files, (str, PurePath)):
+    if isinstance(files, (str, os.PathLike)):
         files = [files]
+    if isinstance(files, np.ndarray):
+        files = files.ravel().tolist()
     if isinstance(files, (list, tuple, set, frozenset)):
+        for path in files:
+            if not isinstance(path, (str, os.PathLike)):
+                raise ConfigError(f"dataset {dataset}: a file is {path!r}, but must be a path or an address")
         files = dict.fromkeys(sorted(files, key=str) if isinstance(files, (set, frozenset)) else files)
     if not isinstance(files, Mapping) or not files:
         raise ConfigError(f"dataset {dataset}: there are no files")
@@ -166,4 +173,4 @@ def _part(what: str, entry: Mapping[str, Any]) -> list[list[int]] | None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return bool(isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0)

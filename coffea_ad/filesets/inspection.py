@@ -103,7 +103,7 @@ def _inspect(path: str, tree: str, known: dict[frozenset[str], frozenset[str]]) 
             lacking = [name for name in _EVENT_IDS if name not in branches]
             if lacking:
                 problems.append(f"there is no branch {' and no '.join(lacking)}, by which events are told apart")
-            generated = runs_total(directory, "genEventCount")
+            generated = runs_total(directory, "genEventCount", tree)
             seen["generated"] = None if generated is None else int(generated)
             seen["simulated"] = simulation_record(directory)
     except uproot.exceptions.KeyInFileError:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import enum
 import math
+import uuid
 from collections.abc import Mapping
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 
@@ -44,7 +48,7 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     for key in metadata:
         if not isinstance(key, str):
             raise ConfigError(f"dataset {dataset}: {key!r} in the metadata is no text, which a key must be")
-    out = {key: as_json(value, f"dataset {dataset}: {key}") for key, value in metadata.items()}
+    out = {str(key): as_json(value, f"dataset {dataset}: {key}") for key, value in metadata.items()}
     _settle_kind(dataset, out)
     _settle_cross_section(dataset, out)
     energy = energy_in({k: out[k] for k in ("sqrt_s", "ecm", "eCM") if k in out}, dataset)
@@ -52,11 +56,12 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
 
 
 def _settle_kind(dataset: str, out: dict[str, Any]) -> None:
+    for key in ("is_mc", "isMC", "is_signal", "isSignal"):
+        if key in out:
+            if not isinstance(out[key], (bool, int, float)) or out[key] not in (0, 1):
+                raise ConfigError(f"dataset {dataset}: {key} is {out[key]!r}, but must be true or false")
+            out[key] = bool(out[key])
     said = {key: out[key] for key in ("is_mc", "isMC") if key in out}
-    for key, value in said.items():
-        if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be true or false")
-        out[key] = bool(value)
     if len({bool(value) for value in said.values()}) > 1:
         raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
     if said:
@@ -77,7 +82,8 @@ def as_json(value: Any, what: str) -> Any:
     Parameters
     ----------
     value
-        numpy's numbers, booleans and arrays, tuples, sets, paths and dates become what JSON has for them.
+        numpy's numbers, booleans and arrays, decimals, enumerations, tuples, sets, paths and dates become what JSON has for
+        them.
     what : str
         For the message.
 
@@ -91,20 +97,34 @@ def as_json(value: Any, what: str) -> Any:
     >>> as_json({"years": (np.int64(2017), 2018), "data": np.bool_(False)}, "x")
     {'years': [2017, 2018], 'data': False}
     """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, str)):
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if isinstance(value, (np.datetime64, np.timedelta64)):  # whose item is a bare integer at some resolutions
+        return str(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, (Decimal, Fraction)):
+        value = float(value)
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, float):
+        value = float(value)
         if not math.isfinite(value):
             raise ConfigError(f"{what} is {value}, which is no number")
         return value
-    if isinstance(value, (PurePath, dt.date)):
+    if isinstance(value, (PurePath, dt.date, dt.time, uuid.UUID)):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(k): as_json(v, f"{what}.{k}") for k, v in value.items()}
+        out = {str(k): as_json(v, f"{what}.{k}") for k, v in value.items()}
+        if len(out) < len(value):
+            raise ConfigError(f"{what} has two keys that are the same text")
+        return out
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if isinstance(value, (list, tuple)):
         return [as_json(v, what) for v in value]
     raise ConfigError(f"{what} is a {type(value).__name__}, which JSON has not")

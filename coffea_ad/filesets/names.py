@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from numbers import Integral
 from pathlib import PurePath
 from typing import Any
 
@@ -49,7 +50,7 @@ def dataset_name(key: Any) -> tuple[str, str | None]:
     >>> dataset_name(2018)
     ('2018', None)
     """
-    if isinstance(key, bool) or not isinstance(key, (str, int, PurePath)):
+    if isinstance(key, bool) or not isinstance(key, (str, Integral, PurePath)):
         raise ConfigError(f"dataset {key!r}: its name must be a text")
     text = str(key)
     _refuse_undecodable(text, f"dataset {_printable(text)}")
@@ -97,9 +98,9 @@ def file_and_tree(dataset: str, path: Any, tree: Any) -> tuple[str, str]:
     >>> file_and_tree("qcd", "root://host:1094//store/a.root:Events", None)
     ('root://host:1094//store/a.root', 'Events')
     """
-    if not isinstance(path, (str, PurePath)) or not str(path):
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str) or not os.fspath(path):
         raise ConfigError(f"dataset {dataset}: a file is {path!r}, but must be a path or an address")
-    text = os.fspath(path)
+    text = str(os.fspath(path))
     _refuse_undecodable(text, f"dataset {dataset}: file {_printable(text)}")
     text, named = split_object(text)
     tree = tree if named is None else named
@@ -107,7 +108,7 @@ def file_and_tree(dataset: str, path: Any, tree: Any) -> tuple[str, str]:
         raise ConfigError(f"dataset {dataset}: {text} is no ROOT file; parquet is not read here")
     if not isinstance(tree, str) or not tree:
         raise ConfigError(f"dataset {dataset}: file {text!r} has no tree name")
-    return text, tree
+    return text, str(tree)
 
 
 def _printable(text: str) -> str:

@@ -146,7 +146,10 @@ def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iter
         selected = sum(stop - start for path, ranges in steps.items() if path in files for start, stop in ranges)
         yield f"read in part, as its steps say: {selected} events of {_files(len(steps))} with steps"
     counted = [file for file in files.values() if file.generated is not None]
-    if kind and any(file.generated != file.events for file in counted):
+    lost = sum((file.generated or 0) < file.events for file in counted)
+    if kind and lost:
+        yield f"Runs of {_files(lost)} count fewer generated events than there are, as after a merge that lost some"
+    elif kind and any(file.generated != file.events for file in counted):
         generated, held = sum(file.generated or 0 for file in counted), sum(file.events for file in counted)
         yield f"skimmed before: its Runs trees count {generated} generated events, its files hold {held}"
     layouts = Counter(file.layout for file in full)

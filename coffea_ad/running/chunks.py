@@ -45,6 +45,7 @@ from coffea_ad.reading import (
     reason,
     runs_total,
     simulation_record,
+    uncounted_in,
     unreadable_column,
 )
 from coffea_ad.running.duplicates import hashes
@@ -186,8 +187,8 @@ class Runner(coffea_processor.Runner):
                     "uuid": opened.file.file.fUUID,
                     "layout": layout(names),
                     "has_weights": "genWeight" in names,
-                    "generated": runs_total(opened.file, "genEventCount"),
-                    "runs_sumw": runs_total(opened.file, "genEventSumw"),
+                    "generated": runs_total(opened.file, "genEventCount", item.treename),
+                    "runs_sumw": runs_total(opened.file, "genEventSumw", item.treename),
                     "told": told_by(simulation_record(opened.file)),
                 }
                 if is_simulation(item.metadata or {}) is False:
@@ -353,6 +354,10 @@ class _Chunk:
             lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")
+            declared = [b for ways in needs.values() for way in ways for b in way]
+            lacking = opened.uncounted(self.item.treename, declared)
+            if lacking:
+                raise Unreadable("BadFile", f"{path}: {lacking}")
             if is_simulation(self.metadata) and "genWeight" not in names:
                 raise Unreadable("MissingBranch", f"{path}: there is no genWeight, and its dataset is simulation")
         return opened, names
@@ -375,6 +380,7 @@ class _Chunk:
                 raise Unreadable(type(error).__name__, str(error)) from error
             except Exception as error:
                 found = unreadable_column(error, item.filename, item.entrystart, item.entrystop)
+                found = found or uncounted_in(error, opened, item.treename, item.filename)
                 if found is None:
                     raise
                 raise found from error

@@ -126,7 +126,8 @@ def first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: 
             continue
         if not has_events:
             continue
-        lacking = _lacking(first, needs)
+        needed = [b for ways in needs.values() for way in ways for b in way]
+        lacking = _lacking(first, needs) or OPEN_FILES.get(path).uncounted(tree, needed)
         if not lacking:
             return first
         if not tolerant:

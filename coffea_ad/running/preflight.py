@@ -21,6 +21,7 @@ from coffea_ad.reading import (
     Wanted,
     build_events,
     layout,
+    uncounted_in,
     unreadable_column,
 )
 from coffea_ad.running.checkpoints import Checkpoints
@@ -201,6 +202,7 @@ def _read_by(
         raise
     except Exception as error:
         found = unreadable_column(error, path, 0, stop)
+        found = found or uncounted_in(error, opened, entry["files"][path], path)
         if found is not None:
             raise found from None
         raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error

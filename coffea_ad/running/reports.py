@@ -306,6 +306,31 @@ def weighed(dataset: str, entry: dict[str, Any]) -> list[str]:
     return []
 
 
+def _unlike_runs(file: Mapping[str, Any], kept: float) -> str | None:
+    """Compare a simulated file with its `Runs`: None if they agree, "" if it was skimmed before, else what is wrong."""
+    generated, events, runs = file["generated"], file["events"], file["runs_sumw"]
+    if events is None or (generated is None and runs is None):
+        return None
+    if generated is not None and generated < events:
+        return f"holds {events} events, but its Runs count {generated:g} generated ones only, as after a merge that lost some"
+    if generated == events:
+        return None
+    if runs is None or not math.isfinite(runs):
+        return "was skimmed before and has no genEventSumw that is a number"
+    if generated is not None:
+        return ""
+    if file["processed"] < events or events == 0 or "sumw2" not in file:
+        return None if events else ""
+    # no number of events: only the sums can tell, up to rounding and to what a part by hash leaves to chance
+    sumw = file["sumw"] / kept
+    allowed = 1e-4 * max(abs(runs), file.get("sumw_abs", 0.0)) + 6 * math.sqrt((1 - kept) * file["sumw2"]) / kept
+    if abs(runs - sumw) <= allowed:
+        return None
+    if runs < sumw and file.get("sumw_abs") == file["sumw"]:
+        return f"has weights that sum to {sumw:g}, but its Runs say {runs:g} only, as after a merge that lost some"
+    return ""
+
+
 def sum_of_weights(
     dataset: str, entry: Mapping[str, Any], *, mc: bool, kept: float, notes: list[str]
 ) -> float:  # fmt: skip
@@ -326,20 +351,18 @@ def sum_of_weights(
     """
     total, skimmed, partly = 0.0, 0, 0
     for path, file in entry["files"].items():
-        if mc and file["generated"] is not None and file["events"] is not None and file["generated"] != file["events"]:
-            if file["runs_sumw"] is None:
-                notes.append(
-                    f"{dataset}: {path} was skimmed before and has no genEventSumw; it counts by its own events"
-                )
-                total += file["sumw"]
-                continue
+        problem = _unlike_runs(file, kept) if mc else ""
+        if not mc or problem is None:
+            total += file["sumw"]
+        elif problem:
+            notes.append(f"{dataset}: {path} {problem}; it counts by its own events")
+            total += file["sumw"]
+        else:
             skimmed += 1
             partly += 0 < file["processed"] < file["events"]
             # of one that was skimmed to nothing, all was processed
             part = file["processed"] / file["events"] if file["events"] else 1.0
             total += kept * file["runs_sumw"] * part
-        else:
-            total += file["sumw"]
     if skimmed:
         part = f"; {partly} of them in part, by the part of their events" if partly else ""
         notes.append(f"{dataset}: {skimmed} files were skimmed before; their sum of weights is taken from Runs{part}")
