@@ -1,7 +1,7 @@
 """Mean and spread of the demo over seeds, as Markdown tables for README and docs.
 
-for s in 1 2 3; do .venv/bin/coffea-ad demo --seed $s -o build/demo$s; done
-.venv/bin/python benchmarks/demo_seeds.py build/demo1 build/demo2 build/demo3
+for s in 1 2 3 4 5; do .venv/bin/coffea-ad demo --seed $s -o build/demo$s; done
+.venv/bin/python benchmarks/demo_seeds.py build/demo1 build/demo2 build/demo3 build/demo4 build/demo5
 """
 
 from __future__ import annotations
