@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import importlib
 import os
 import re
@@ -25,6 +26,7 @@ from coffea_ad.errors import BadFile, ConfigError, NotWritten
 
 __all__ = [
     "absolute",
+    "alone",
     "as_name",
     "exists",
     "is_name",
@@ -358,6 +360,23 @@ def _move(filesystem: Any, source: str, target: str) -> None:
             raise
         filesystem.rm_file(target)  # some servers rename onto nothing only
         filesystem.mv(source, target)
+
+
+@contextlib.contextmanager
+def alone(folder: str | Path) -> Iterator[None]:
+    """Keep other processes out of a local folder, as long as they ask by this too; they wait for their turn.
+
+    Where the disk has no locks, and for a URL, nothing is kept out: let several runs write into folders of their own there.
+    """
+    with contextlib.ExitStack() as stack:
+        if not is_url(folder):
+            with contextlib.suppress(OSError):
+                place = Path(absolute(folder))
+                place.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(place, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
 
 
 def write(path: str | Path, content: bytes) -> None:

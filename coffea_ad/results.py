@@ -145,6 +145,13 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         root, problems = _as_root(results)
         results.report["notes"] = [*report.get("notes", ()), *problems]
     told = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
+    with files.alone(folder):  # files of two runs must not be mixed
+        _write(results, folder, told, text, root)
+    return results
+
+
+def _write(results: Results, folder: str | Path, told: bytes, text: bytes, root: bytes) -> None:
+    """Write the files of a results folder, the small and the important ones first."""
     paths = {name: files.join(folder, name) for name in ("report.json", "histograms.json", "histograms.root")}
     try:
         with ExitStack() as together:  # a report must never stand beside another run's histograms
@@ -170,7 +177,6 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         except NotWritten as error:
             files.remove(paths["histograms.root"])  # an older one would not be that of the report
             raise NotWritten(f"{error}; report.json and histograms.json are complete") from error
-    return results
 
 
 def _finite(value: Any) -> Any:

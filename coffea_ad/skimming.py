@@ -216,12 +216,13 @@ def write_manifest(report: Any, output: str | Path) -> None:
     """Write manifest.json: which files are the skim. Datasets of earlier runs into the same folder stay in it."""
     folder = files.absolute(output)
     path = files.join(folder, "manifest.json")
-    datasets = json.loads(files.read(path))["datasets"] if files.exists(path) else {}
-    for name in set(report.datasets) - set(report.outputs):
-        datasets.pop(name, None)  # what an earlier run left is not this one's
-    for name, out in report.outputs.items():
-        names = sorted(f.removeprefix(folder).lstrip("/") for f in out["files"])
-        counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
-        counts["sumw"] = report.datasets[name]["sumw"]
-        datasets[name] = {**counts, "files": names, "config": report.config, "versions": report.versions}
-    files.write(path, json.dumps({"datasets": datasets}, indent=1).encode())
+    with files.alone(folder):  # another run may add its datasets at the same time
+        datasets = json.loads(files.read(path))["datasets"] if files.exists(path) else {}
+        for name in set(report.datasets) - set(report.outputs):
+            datasets.pop(name, None)  # what an earlier run left is not this one's
+        for name, out in report.outputs.items():
+            names = sorted(f.removeprefix(folder).lstrip("/") for f in out["files"])
+            counts = {k: v for k, v in out.items() if k not in ("files", "kind")}
+            counts["sumw"] = report.datasets[name]["sumw"]
+            datasets[name] = {**counts, "files": names, "config": report.config, "versions": report.versions}
+        files.write(path, json.dumps({"datasets": datasets}, indent=1).encode())
