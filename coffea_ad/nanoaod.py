@@ -16,6 +16,7 @@ from coffea.nanoevents import transforms
 from coffea.nanoevents.util import concat
 
 from coffea_ad import provenance
+from coffea_ad.candidates import PUPPI_WEIGHTED, said_weighted, usual_name, weights_missing
 from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
 
 __all__ = [
@@ -566,8 +567,8 @@ def _pick(array: Any) -> _Picked:
 class ConstituentTables:
     """Where one NanoAOD flavour keeps the constituents of a jet collection.
 
-    `links` has one row per (jet, candidate), with `jetIdx` and `index`; `puppi` is the branch of `candidates` that
-    still has to be multiplied to pT and mass, or None where NanoAOD has done that already. `charge` is the branch that
+    `links` has one row per (jet, candidate), with `jetIdx` and `index`; `puppi` is the branch of `candidates` that holds
+    the PUPPI weight, or None where NanoAOD has multiplied it to pT and mass and stores none. `charge` is the branch that
     tells the charge: itself, or `pdgId`.
     """
 
@@ -673,7 +674,7 @@ def missing_branches(needs: Mapping[str, tuple[tuple[str, ...], ...]], branches:
     >>> missing_branches({"jet pT": (("FatJet_pt",),)}, ["FatJet_pt"])
     ''
     """
-    have = set(branches)
+    have = {usual_name(branch) for branch in branches}
     lacking = []
     for what, alternatives in needs.items():
         gaps = [[b for b in alternative if b not in have] for alternative in alternatives]
@@ -685,10 +686,13 @@ def missing_branches(needs: Mapping[str, tuple[tuple[str, ...], ...]], branches:
 
 
 def _tables(source: Any, collection: str) -> ConstituentTables:
-    have = {f"{c}_{f}" for c in ak.fields(source) if "PFCand" in c for f in ak.fields(source[c])}
+    stored = {f"{c}_{f}": f for c in ak.fields(source) if "PFCand" in c for f in ak.fields(source[c])}
+    have = {usual_name(branch): field for branch, field in stored.items()}
     for table in CONSTITUENT_TABLES:
-        if have.issuperset(table.branches(collection)):
-            return table
+        if set(table.branches(collection)) <= have.keys():
+            index = have[f"{table.links.format(collection)}_{table.index}"]
+            weight = "puppiWeight" if f"{table.candidates}_puppiWeight" in have else None
+            return dataclasses.replace(table, index=index, puppi=weight)
     raise MissingBranch(
         f"{where(source)}" + missing_branches({f"{collection} constituents": constituent_branches(collection)}, have)
     )
@@ -738,13 +742,48 @@ def _gather(objects: Objects) -> Constituents:
         order = np.argsort(jet, kind="stable")
         jet, candidate = jet[order], candidate[order]
 
+    multiply = table.puppi is not None and _unweighted(source, collection, table, jet, candidate)
     starts = _offsets(np.bincount(jet, minlength=int(jets_per_event.sum())))
     counts = np.diff(starts)[objects.index]
     offsets = _offsets(counts)
     rows = candidate[np.repeat(starts[objects.index] - offsets[:-1], counts) + np.arange(offsets[-1])]
     pt, eta, phi, mass = (_flat(candidates[f])[rows].astype(np.float64) for f in ("pt", "eta", "phi", "mass"))
-    if table.puppi:
+    if multiply:
         weight = _flat(candidates[table.puppi])[rows].astype(np.float64)
         pt, mass = pt * weight, mass * weight
     pt[np.isneginf(pt)] = np.nan  # undefined, where a pT of 0 or below means that PUPPI has taken the constituent out
     return Constituents(offsets, pt, eta, phi, mass, table, source, rows)
+
+
+def _unweighted(source: Any, collection: str, table: ConstituentTables, jet: Ints, candidate: Ints) -> bool:
+    """Say whether the stored pT of candidates has to be multiplied by their PUPPI weights.
+
+    The metadata of the dataset decide, or else the sums over the jets; where neither of them tells it, PFNano's names do.
+
+    Raises
+    ------
+    BadFile
+        It cannot be told.
+    ConfigError
+        The metadata say something else than true or false.
+    """
+    said = said_weighted(getattr(source, "metadata", None) or {})
+    if said is not None:
+        return not said
+    candidates, jets = source[table.candidates], source[collection]
+    weight = _flat(candidates[str(table.puppi)])[candidate].astype(np.float64)
+    if np.all(weight == 1):
+        return False
+    have = ak.fields(jets)
+    if {"pt", "eta", "rawFactor"} <= set(have):
+        pt, eta, phi = (_flat(candidates[f])[candidate].astype(np.float64) for f in ("pt", "eta", "phi"))
+        jet_pt, jet_eta, raw = (_flat(jets[f]).astype(np.float64) for f in ("pt", "eta", "rawFactor"))
+        told = weights_missing((pt, eta, phi), weight, jet, jet_pt * (1 - raw), jet_eta)
+        if told is not None:
+            return told
+    if table.candidates == "PFCands":
+        return True
+    raise BadFile(
+        f"{where(source)}it cannot be told from {collection}_pt and {collection}_rawFactor whether {table.candidates}_pt is "
+        f"multiplied by {table.candidates}_{table.puppi} already; say {PUPPI_WEIGHTED}: true or false in the metadata of the dataset"
+    )

@@ -27,6 +27,7 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 from coffea_ad import files
+from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.counters import compare_counters, uncounted
 from coffea_ad.errors import BadFile
 
@@ -85,10 +86,10 @@ class Wanted:
             one_each = {_collection(n): n for n in names}
             kept.update(one_each.values())  # of every other collection one, so that it is there if it is asked for
         else:
-            kept = {n for n in names if n in self.branches}
+            kept = {n for n in names if n in self.branches or usual_name(n) in self.branches}
         more = {"genWeight", *EVENT_IDS}
         for collection in {_collection(b) for b in kept}:
-            more |= {"n" + collection, *(f"{collection}_{c}" for c in _VECTOR)}
+            more |= {"n" + collection, *(f"{collection}_{c}" for c in (*_VECTOR, *BESIDE))}
         return frozenset(n for n in names if n in kept or n in more)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import uproot
 from uproot.reading import ReadOnlyFile
 
+from coffea_ad.candidates import usual_name
 from coffea_ad.errors import ConfigError
 from coffea_ad.files import require_filesystem
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
@@ -132,7 +133,8 @@ def _reason(error: Exception) -> str:
     return "this is not a ROOT file" if "not a ROOT file" in text else f"cannot be read ({text[:160]})"
 
 
-def _layout(branches: frozenset[str]) -> str:
+def _layout(stored: frozenset[str]) -> str:
+    branches = {usual_name(branch) for branch in stored}
     for table in CONSTITUENT_TABLES:
         if any(branches.issuperset(table.branches(collection)) for collection in ("FatJet", "Jet")):
             return table.flavour

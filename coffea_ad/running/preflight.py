@@ -13,6 +13,7 @@ from typing import Any
 
 from coffea_ad import files
 from coffea_ad._version import __version__
+from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
 from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.reading import (
@@ -178,7 +179,11 @@ def first_events(
     if not hasattr(processor, "reads"):
         return Wanted(frozenset(read), frozenset(layouts)) if layouts else None
     declared = {b for ways in processor.reads().values() for way in ways for b in way}
-    more = sorted(read - declared - {"run", "luminosityBlock", "event", "genWeight"} - _counters(read))
+    more = sorted(
+        branch
+        for branch in read - declared - {"run", "luminosityBlock", "event", "genWeight"} - _counters(read)
+        if usual_name(branch) not in declared and not branch.endswith(BESIDE)
+    )
     if more:
         notes.append(f"the processor reads branches that its reads() does not name: {_listed(more)}")
     return Wanted(frozenset(declared | read))
