@@ -47,7 +47,7 @@ class Number(enum.IntEnum):
         ((1, {"x": (np.bool_(True),)}), [1, {"x": [True]}]),
         ({"b", "a"}, ["a", "b"]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_become_what_json_has_for_them(value, right):
     metadata = load_fileset({"a": {"files": "a.root", "metadata": {"x": value}}})["a"]["metadata"]
@@ -57,7 +57,9 @@ def test_values_become_what_json_has_for_them(value, right):
 
 
 @pytest.mark.parametrize(
-    "value", [b"a", 1j, np.float64("nan"), Decimal("Infinity"), object(), {1: "a", "1": "b"}], ids=str
+    "value",
+    [b"a", 1j, np.float64("nan"), Decimal("Infinity"), object(), {1: "a", "1": "b"}],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_json_has_nothing_for_is_one_sentence(value):
     with pytest.raises(ConfigError, match="^dataset a: x"):
