@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -16,6 +17,7 @@ import re
 import threading
 import time
 import traceback
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -264,8 +266,11 @@ def build_events(
     Unreadable
     """
     log: list[Any] = []
+    if metadata["entrystop"] <= metadata["entrystart"]:
+        schema = _without_ids(schema)
     try:
-        with _no_collection():
+        with _no_collection(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Missing event_ids", RuntimeWarning)  # only there are no events
             factory = NanoEventsFactory.from_root(
                 opened.file,
                 treepath=metadata["treename"],
@@ -284,6 +289,14 @@ def build_events(
     except Exception as error:
         raise Unreadable(type(error).__name__, reason(metadata["filename"], error)) from error
     return events, log
+
+
+@functools.cache
+def _without_ids(schema: Any) -> Any:
+    """Return a schema for chunks without events: a file that was skimmed to nothing may lack every branch."""
+    if not isinstance(schema, type) or not getattr(schema, "error_missing_event_ids", False):
+        return schema
+    return type(schema.__name__, (schema,), {"error_missing_event_ids": False, "__module__": schema.__module__})
 
 
 def unreadable_column(error: BaseException, path: str, start: int, stop: int) -> Unreadable | None:
