@@ -66,7 +66,7 @@ def compare_counters(mapping: Any, tree: Any, names: Iterable[str], path: str) -
     counts: dict[tuple[str | None, int, int], Any] = {}
 
     def read(handle: Any, start: int, stop: int, allow_missing: bool, **more: Any) -> Any:
-        name = None if handle is None else handle.name
+        name = None if handle is None else getattr(handle, "path", handle.name)  # the path of a field of a record
         if (name, start, stop) in counts:
             return counts[name, start, stop]
         array = plain(handle, start, stop, allow_missing, **more)

@@ -18,6 +18,7 @@ from coffea.nanoevents.util import concat
 from coffea_ad import provenance
 from coffea_ad.candidates import PUPPI_WEIGHTED, said_weighted, usual_name, weights_missing
 from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
+from coffea_ad.records import record_offsets, unfold_forms
 
 __all__ = [
     "CONSTITUENT_TABLES",
@@ -42,7 +43,8 @@ class NanoAODSchema(CoffeaNanoAODSchema):
 
     `eventIdxG` is the position of the object's event in the chunk and `objectIdxG` the object's own position in the
     whole collection of the chunk. They survive every mask, slice and sort, so that event ids and jet constituents are
-    found for whatever is left of a collection.
+    found for whatever is left of a collection. RNTuples of records, which uproot writes of awkward arrays, are read as if
+    each field were a branch.
 
     Examples
     --------
@@ -62,15 +64,17 @@ class NanoAODSchema(CoffeaNanoAODSchema):
     }
 
     def _build_collections(self, field_names: list[str], input_contents: list[Any]) -> Any:
-        forms = dict(zip(field_names, input_contents, strict=True))
+        forms, records = unfold_forms(dict(zip(field_names, input_contents, strict=True)))
+        forms |= {f"o{name}": record_offsets(key) for name, key in records.items()}
         # coffea fills in what four-vectors lack, such as Photon_mass; where a file has the branch, it stays.
         missing = {k: v for k, v in CoffeaNanoAODSchema.full_like_items.items() if k not in forms}
         self.full_like_items = missing
+        keys = dict(records)
         for counter in list(forms):
             name = counter[1:]
-            if counter[0] != "n" or name in forms or not any(f.startswith(name + "_") for f in forms):
-                continue
-            offsets = transforms.counts2offsets_form(forms[counter])["form_key"]
+            if counter[0] == "n" and name not in forms and any(f.startswith(name + "_") for f in forms):
+                keys[name] = transforms.counts2offsets_form(forms[counter])["form_key"]
+        for name, offsets in keys.items():
             filled = concat(offsets, "0.0,!full_like_from_offsets")
             for extra, steps in (("eventIdxG", "!eventindex,!content"), ("objectIdxG", "!content,!eventindex")):
                 forms[f"{name}_{extra}"] = {
@@ -87,7 +91,9 @@ class NanoAODSchema(CoffeaNanoAODSchema):
                         "form_key": concat(filled, steps),
                     },
                 }
-        return super()._build_collections(list(forms), list(forms.values()))
+        names, contents = super()._build_collections(list(forms), list(forms.values()))
+        collections = {n: c for n, c in zip(names, contents, strict=True) if n[:1] != "o" or n[1:] not in records}
+        return list(collections), list(collections.values())
 
 
 def where(events: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -16,8 +17,9 @@ import re
 import threading
 import time
 import traceback
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from coffea_ad import files
 from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.counters import compare_counters, uncounted
 from coffea_ad.errors import BadFile
+from coffea_ad.records import branch_names
 
 __all__ = [
     "OPEN_FILES",
@@ -110,19 +113,32 @@ class Open:
 
     file: Any
     stamp: tuple[int, int] | None
-    names: dict[str, list[str]]
+    names: dict[str, dict[str, str]]
+    """Of each tree, {name in the file: NanoAOD's name}."""
+
+    def branch(self, tree: str, stored: str) -> str:
+        """Return NanoAOD's name of what a tree stores."""
+        return self.names[tree].get(stored, stored)
 
     def tree(self, name: str) -> tuple[Any, list[str]]:
         """Return a tree and its branches."""
         with _no_collection():
             tree = self.file[name]
             if name not in self.names:
-                self.names[name] = list(tree.keys())
                 types = tree.typenames()
+                names = list(tree.keys())
+                records = isinstance(tree, uproot.behaviors.RNTuple.HasFields) and "" in types.values()
+                self.names[name] = branch_names(types) if records else dict(zip(names, names, strict=True))
                 tree.typenames = lambda: dict(
                     types
                 )  # coffea asks for it again for every chunk: 20 ms for 2656 branches
-        return tree, self.names[name]
+        return tree, list(self.names[name].values())
+
+    def stored(self, tree: str, branches: frozenset[str]) -> Callable[[str], bool]:
+        """Return a function that says of a name in the file whether some branches need it, records of fields included."""
+        self.tree(tree)
+        stored = {name for name, branch in self.names[tree].items() if branch in branches}
+        return (stored | {name.partition(".")[0] for name in stored if self.names[tree][name] != name}).__contains__
 
     def uncounted(self, name: str, branches: Iterable[str]) -> str:
         """Say which of some branches are lists of a tree that nothing counts, or return an empty string."""
@@ -265,8 +281,11 @@ def build_events(
     Unreadable
     """
     log: list[Any] = []
+    if metadata["entrystop"] <= metadata["entrystart"]:
+        schema = _without_ids(schema)
     try:
-        with _no_collection():
+        with _no_collection(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Missing event_ids", RuntimeWarning)  # only there are no events
             factory = NanoEventsFactory.from_root(
                 opened.file,
                 treepath=metadata["treename"],
@@ -276,15 +295,26 @@ def build_events(
                 mode="virtual",
                 entry_start=metadata["entrystart"],
                 entry_stop=metadata["entrystop"],
-                iteritems_options={} if wanted is None else {"filter_name": wanted.__contains__},
+                iteritems_options={}
+                if wanted is None
+                else {"filter_name": opened.stored(metadata["treename"], wanted)},
                 **options,
             )
-            tree, names = opened.tree(metadata["treename"])
-            compare_counters(factory._mapping, tree, names, metadata["filename"])  # noqa: SLF001
+            tree, _ = opened.tree(metadata["treename"])
+            stored = opened.names[metadata["treename"]]
+            compare_counters(factory._mapping, tree, stored, metadata["filename"])  # noqa: SLF001
             events = factory.events()
     except Exception as error:
         raise Unreadable(type(error).__name__, reason(metadata["filename"], error)) from error
     return events, log
+
+
+@functools.cache
+def _without_ids(schema: Any) -> Any:
+    """Return a schema for chunks without events: a file that was skimmed to nothing may lack every branch."""
+    if not isinstance(schema, type) or not getattr(schema, "error_missing_event_ids", False):
+        return schema
+    return type(schema.__name__, (schema,), {"error_missing_event_ids": False, "__module__": schema.__module__})
 
 
 def unreadable_column(error: BaseException, path: str, start: int, stop: int) -> Unreadable | None:

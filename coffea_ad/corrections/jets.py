@@ -32,6 +32,8 @@ _GEN = {"FatJet": ("genJetAK8Idx", "GenJetAK8", 0.8), "Jet": ("genJetIdx", "GenJ
 _ENERGY_INPUTS = {"JetPt": "pt", "JetEta": "eta", "JetPhi": "phi", "JetMass": "mass", "JetA": "area"}
 _SIGNS = {"Up": 1, "Down": -1}
 _RESOLUTION_WORDS = {"nominal": "nom", "Up": "up", "Down": "down"}
+_WRONG_JET_ID = ("btagPNetB", "btagRobustParTAK4B", "btagUParTAK4B", "PNetRegPtRawCorr")
+"""Fields of jets that came with NanoAOD v12; up to v14 the bits of jetId are wrong there, and then there are none."""
 STORED = "stored"
 """The level that leaves stored pT as it is."""
 _FOUR_VECTOR = ("pt", "eta", "phi", "mass")  # coffea makes no objects of less
@@ -47,7 +49,10 @@ class JetVetoMapConfig(Part):
     recipe: Literal["run3", "run2"] = Field("run3", description="which jets count, see JetVetoMap")
     collection: str = "Jet"
     pt_min: float = Field(15.0, description="GeV")
-    id_file: str = Field("", description="correctionlib jet identification, for NanoAOD v15, which stores no jetId")
+    id_file: str = Field(
+        "",
+        description="correctionlib jet identification, for NanoAOD v12 to v14, whose jetId is wrong, and v15, which stores none",
+    )
     id_name: str = Field("AK4PUPPI_TightLeptonVeto")
 
 
@@ -133,11 +138,11 @@ class JetVetoMap:
         """Branches, for the check before a run."""
         jets, muons = self._fields()
         jets = list(dict.fromkeys([*jets, *_FOUR_VECTOR]))
-        return {
-            "the jet veto map": (
-                (*(f"{self.config.collection}_{f}" for f in jets), *(f"Muon_{f}" for f in muons)),
-            )
-        }  # fmt: skip
+        of_jets = f"{self.config.collection}_{{}}".format
+        out: Reads = {"the jet veto map": ((*map(of_jets, jets), *(f"Muon_{f}" for f in muons)),)}
+        if self.config.recipe == "run3" and self.identity is None:  # for their names only
+            out["the version of jetId"] = (*((of_jets(f),) for f in _WRONG_JET_ID), ())
+        return out
 
     def _fields(self) -> tuple[list[str], tuple[str, ...]]:
         run2 = self.config.recipe == "run2"
@@ -154,8 +159,10 @@ class JetVetoMap:
         Raises
         ------
         MissingBranch
+            Also if jetId is that of NanoAOD v12 to v14, and there is no `id_file`.
         """
         config, (fields, muons) = self.config, self._fields()
+        self._refuse_wrong_identity(events)
         try:
             offsets, jet = flat_columns(events, config.collection, fields)
         except MissingBranch as error:
@@ -176,6 +183,17 @@ class JetVetoMap:
             hit |= self.map({"type": word, "eta": eta, "phi": phi}, len(eta)) != 0
         event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[counts]
         return np.asarray(np.bincount(event[hit], minlength=len(offsets) - 1) == 0)
+
+    def _refuse_wrong_identity(self, events: Any) -> None:
+        config = self.config
+        if self.identity is not None or config.recipe != "run3":
+            return
+        newer = [f"{config.collection}_{f}" for f in _WRONG_JET_ID if has_branch(events, f"{config.collection}_{f}")]
+        if newer and has_branch(events, f"{config.collection}_jetId"):
+            raise MissingBranch(
+                f"{where(events)}{config.collection}_jetId is wrong in NanoAOD v12 to v14, which this file is by its branch "
+                f"{newer[0]}; give id_file (asked for by the jet veto map)"
+            )
 
 
 def _multiplicities(name: str) -> tuple[str, ...]:

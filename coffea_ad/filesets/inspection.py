@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from coffea_ad.files import require_filesystem
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.progress import progress
 from coffea_ad.reading import runs_total, simulation_record
+from coffea_ad.records import branch_names
 
 __all__ = ["InspectedFile", "inspect_files"]
 
@@ -92,7 +93,7 @@ def _inspect(path: str, tree: str, known: dict[frozenset[str], frozenset[str]]) 
             if not hasattr(events, "num_entries"):
                 problems.append(f"{tree!r} is no tree, but {events.classname}")
                 return InspectedFile(**seen, problems=tuple(problems))
-            branches = frozenset(events.keys())
+            branches = frozenset(_branches(events))
             seen |= {"events": int(events.num_entries), "layout": _layout(branches)}
             seen["branches"] = known.setdefault(branches, branches)
             lost = [] if size is None else _beyond(events, size)
@@ -131,6 +132,13 @@ def _no_file(path: Path) -> str:
 def _reason(error: Exception) -> str:
     text = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
     return "this is not a ROOT file" if "not a ROOT file" in text else f"cannot be read ({text[:160]})"
+
+
+def _branches(events: Any) -> Iterable[str]:
+    """Return the branches of a tree; fields of an RNTuple's records by their names in NanoAOD."""
+    if isinstance(events, uproot.behaviors.RNTuple.HasFields):
+        return branch_names(events.typenames()).values()
+    return list(events.keys())
 
 
 def _layout(stored: frozenset[str]) -> str:

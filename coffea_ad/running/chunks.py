@@ -384,7 +384,7 @@ class _Chunk:
                 if found is None:
                     raise
                 raise found from error
-        columns = {entry.branch for entry in log}
+        columns = {opened.branch(item.treename, entry.branch) for entry in log}
         if self.guarded.identify:
             with contextlib.suppress(Exception):  # the events without ids are counted; they are processed all the same
                 ids = {"ids": {(item.dataset, item.filename, item.entrystart): hashes(events)}}

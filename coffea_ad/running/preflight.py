@@ -166,13 +166,13 @@ def first_events(
     layouts: set[str] = set()
     for dataset, path in first.items():
         try:
-            names, log, out = _read_by(process, dataset, path, fileset[dataset])
+            names, columns, out = _read_by(process, dataset, path, fileset[dataset])
         except Unreadable as error:
             if not tolerant:
                 kind = MissingBranch if error.args[0] == "MissingBranch" else BadFile
                 raise kind(error.args[1]) from None
             continue  # the run tells
-        read |= {e.branch for e in log}
+        read |= columns
         if outputs is not None:
             outputs.update(out)
         layouts.add(layout(names))
@@ -191,7 +191,7 @@ def first_events(
 
 def _read_by(
     process: Callable[[Any], Any], dataset: str, path: str, entry: Mapping[str, Any]
-) -> tuple[list[str], list[Any], Mapping[Any, Any]]:
+) -> tuple[list[str], set[str], Mapping[Any, Any]]:
     """Return the branches of a file, what a processor reads of its first events, and what it returns."""
     opened = OPEN_FILES.get(path)
     tree, names = opened.tree(entry["files"][path])
@@ -212,7 +212,7 @@ def _read_by(
             raise found from None
         raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error
     checked(out, dataset)
-    return names, log, out
+    return names, {opened.branch(entry["files"][path], e.branch) for e in log}, out
 
 
 def _counters(branches: set[str]) -> set[str]:
