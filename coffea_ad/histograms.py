@@ -182,7 +182,7 @@ class RegionFiller:
         passed: npt.NDArray[np.bool_],
         *,
         mc: bool,
-    ) -> int:
+    ) -> dict[str, int]:
         """Fill the selected events of a chunk.
 
         Parameters
@@ -199,8 +199,8 @@ class RegionFiller:
 
         Returns
         -------
-        int
-            The number of undefined values of shown events, nominal.
+        {observable: int}
+            How many values of shown events are undefined, nominal, where any are.
         """
         n = int(passed.sum())
         shown, unscored = np.ones(n, bool), np.zeros(n, bool)
@@ -223,12 +223,13 @@ class RegionFiller:
         if "nominal" in weight:
             out["cutflow"] = self._cutflow(selection, passed, shown, weight["nominal"], mc=mc)
             out["unscored"] += int((unscored & shown).sum())
-        undefined = 0
+        undefined: dict[str, int] = {}
         masks = {name: mask[shown] for name, mask in masks.items()}
         for name, column in filled.items():
             for variation, w in weight.items():
                 lost = fill(out["histograms"][name], masks, variation, column[shown], w[passed][shown])
-                undefined += lost if variation == "nominal" else 0
+                if lost and variation == "nominal":
+                    undefined[name] = lost
         return undefined
 
     def _cutflow(

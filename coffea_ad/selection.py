@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import awkward as ak
@@ -41,6 +41,7 @@ __all__ = [
     "trigger_reads",
     "triggered",
     "two_body_masses",
+    "undefined_in",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -314,6 +315,37 @@ def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Mask]:
     return jets[order][:, :n], np.asarray(ak.to_numpy(ak.any(~finite[:, :n], axis=1)), bool)
 
 
+def undefined_in(events: Any, branches: Iterable[str]) -> dict[str, int]:
+    """Return in how many events a branch has a NaN or an infinite number, {branch: events}, for those that have any.
+
+    The report adds the numbers of all chunks up, and names them after a run.
+
+    Parameters
+    ----------
+    events : NanoEvents
+        Those that cannot be used; few, since each branch is read.
+    branches : iterable of str
+        Such as "FatJet_pt"; a branch that the file lacks is left out.
+
+    Examples
+    --------
+    >>> events = ak.Array([{"Jet": [{"pt": 50.0, "eta": np.nan}, {"pt": 40.0, "eta": np.nan}], "MET": {"pt": 9.0}}])
+    >>> undefined_in(events, ["Jet_pt", "Jet_eta", "MET_pt"])
+    {'Jet_eta': 1}
+    """
+    number: dict[str, int] = {}
+    for branch in branches if len(events) > 0 else ():
+        collection, _, field = branch.partition("_")
+        if collection not in ak.fields(events) or field not in ak.fields(events[collection]):
+            continue
+        bad = ~np.isfinite(events[collection][field])
+        affected = int(ak.sum(ak.any(bad, axis=-1) if bad.ndim > 1 else bad))
+        if affected:
+            number[branch] = affected
+    return number
+
+
+@np.errstate(invalid="ignore")  # an infinite angle gives NaN
 def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return a − b in (−π, π].
 
@@ -324,6 +356,7 @@ def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.asarray(np.pi - (np.pi - d) % (2 * np.pi))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return the transverse mass of a dijet and missing momentum, GeV.
 
@@ -346,6 +379,7 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     return np.where(np.isfinite(square), np.sqrt(np.maximum(square, 0)), np.nan)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def two_body_masses(objects: SelectedObjects) -> dict[str, npt.NDArray[np.float64]]:
     """Return the invariant masses of pairs of leading objects, {name in `TWO_BODY`: (n_events,) float64}, GeV.
 

@@ -154,6 +154,7 @@ class Processor(processor.ProcessorABC):
             "left_out": n_events - len(events),
             "kind": {"mc" if mc else "data"},
             "undefined": 0,
+            "undefined_in": {},
             **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
         }
         if len(events) > 0:
@@ -201,6 +202,8 @@ class Processor(processor.ProcessorABC):
         values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": found["ht"]}.items()}
         if "nominal" in weight:
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
+            branches = [b for way in object_ways(self.objects, self.slots) for b in way]
+            out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
         self.filler.fill(out, self.filler.tag(events[mask], mc=mc), values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:

@@ -113,6 +113,7 @@ class Processor(processor.ProcessorABC):
             "events": n_events,
             "kind": {"mc" if mc else "data"},
             "undefined": 0,
+            "undefined_in": {},
             **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
         }
         if len(events) > 0:
@@ -151,8 +152,9 @@ class Processor(processor.ProcessorABC):
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
         n = len(events)
-        leading, undefined = cuts.leading_jets(jets)
-        undefined |= ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        leading, without_pt = cuts.leading_jets(jets)
+        without_eta = ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
+        undefined = without_pt | without_eta
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         if c.corrections.jet_id:
             good = good & leading["passes_id"]
@@ -188,9 +190,19 @@ class Processor(processor.ProcessorABC):
             "ht": ak.to_numpy(ak.sum(pair["pt"], axis=1))[inside],
             "msoftdrop": ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2),
         }
-        if "nominal" in weight:
-            out["undefined"] += int(undefined.sum() + (~np.isfinite(mt)).sum())  # such an event passes no cut
-        out["undefined"] += self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
+        lost = self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
+        if "nominal" not in weight:
+            return
+        jet, without_mt = self.collection, ~np.isfinite(mt)
+        out["undefined"] += int(undefined.sum() + without_mt.sum()) + sum(lost.values())  # such an event passes no cut
+        branches = [f"{jet}_{k}" for k in ("phi", "mass")] + [f"{c.met}_{k}" for k in ("pt", "phi")]
+        named = {
+            f"{jet}_pt": int(without_pt.sum()),
+            f"{jet}_eta": int(without_eta.sum()),
+            **cuts.undefined_in(ak.zip({jet: pair, c.met: events[c.met][two]}, depth_limit=1)[without_mt], branches),
+            **{f"{jet}_{k}" if k in ak.fields(pair) else k: n for k, n in lost.items()},
+        }
+        out["undefined_in"] = {branch: n for branch, n in named.items() if n}
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

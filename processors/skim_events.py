@@ -26,7 +26,7 @@ from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_jets
 from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.objects import AllObjectOptions, object_branches, select_objects
+from coffea_ad.features.objects import AllObjectOptions, object_branches, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
@@ -150,6 +150,8 @@ class Processor(processor.ProcessorABC):
             columns |= feature_columns(feature, events[mask])
         out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
         out["undefined"] = int((~valid).sum())
+        branches = [b for way in object_ways(c.objects, self.slots) for b in way]
+        out["undefined_in"] = cuts.undefined_in(events[~valid], dict.fromkeys(branches))
         return columns
 
     def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
@@ -164,9 +166,10 @@ class Processor(processor.ProcessorABC):
         two = jet & (chosen.rank < 2)
         for array, values in ((pt, chosen.pt), (eta, chosen.eta), (phi, chosen.phi), (mass, chosen.mass)):
             array[event[two], chosen.rank[two]] = values[two]
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-        e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
-        square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
+        with np.errstate(invalid="ignore", over="ignore"):  # events with infinite numbers are undefined
+            px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+            e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
+            square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
         n_jets = np.bincount(event[jet], minlength=n)
         n_leptons = np.bincount(event[lepton], minlength=n).astype(np.float64)
         if self.config.leading_lepton_pt_min is None:  # not looked at: neither none nor some

@@ -73,10 +73,11 @@ def with_shifted_jets(met: Any, jets: Any, *, pt_min: float = 15.0, em_max: floa
     moved = np.where(counted, rest * shift, 0.0)
     event = np.repeat(np.arange(len(counts)), counts)
     size, angle = (np.asarray(ak.to_numpy(met[k]), np.float64) for k in ("pt", "phi"))
-    x, y = (
-        size * f(angle) - np.bincount(event, np.where(counted, moved * f(phi), 0.0), len(counts))
-        for f in (np.cos, np.sin)
-    )
+    with np.errstate(invalid="ignore"):  # an infinite angle: no number, which processors count as undefined
+        x, y = (
+            size * f(angle) - np.bincount(event, np.where(counted, moved * f(phi), 0.0), len(counts))
+            for f in (np.cos, np.sin)
+        )
     stays = np.bincount(event[counted], minlength=len(counts)) == 0  # to the last bit
     return np.where(stays, size, np.hypot(x, y)), np.where(stays, angle, np.arctan2(y, x))
 
