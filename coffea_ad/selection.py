@@ -41,6 +41,7 @@ __all__ = [
     "trigger_reads",
     "triggered",
     "two_body_masses",
+    "undefined_numbers",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -312,6 +313,15 @@ def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Mask]:
     finite = np.isfinite(jets["pt"])
     order = ak.argsort(ak.where(finite, jets["pt"], -np.inf), axis=1, ascending=False)
     return jets[order][:, :n], np.asarray(ak.to_numpy(ak.any(~finite[:, :n], axis=1)), bool)
+
+
+def undefined_numbers(jets: Any, undefined: Mask) -> int:
+    """Return how many events are undefined, and how many jets of the others have a pT that is NaN or infinite.
+
+    >>> undefined_numbers(ak.Array([[{"pt": 5.0}, {"pt": np.nan}], [{"pt": np.inf}]]), np.array([False, True]))
+    2
+    """
+    return int(undefined.sum() + ak.sum(~np.isfinite(jets["pt"][~undefined])))
 
 
 def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -189,7 +189,8 @@ class Processor(processor.ProcessorABC):
             "msoftdrop": ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2),
         }
         if "nominal" in weight:
-            out["undefined"] += int(undefined.sum() + (~np.isfinite(mt)).sum())  # such an event passes no cut
+            lost = cuts.undefined_numbers(jets, undefined)  # such an event passes no cut, such a jet does not lead
+            out["undefined"] += lost + int((~np.isfinite(mt)).sum())
         out["undefined"] += self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:
