@@ -107,7 +107,7 @@ def weights_missing(
 
     def ratio(times: Floats) -> Floats:
         total = np.hypot(np.bincount(jet, px * times, n), np.bincount(jet, py * times, n))
-        return np.divide(total, raw_pt, out=np.full(n, np.nan), where=raw_pt > 0)
+        return np.asarray(np.divide(total, raw_pt, out=np.full(n, np.nan), where=raw_pt > 0))
 
     plain, weighted = ratio(np.ones(len(pt))), ratio(weight)
     clear = np.isfinite(plain) & (np.abs(jet_eta) < _CENTRAL) & (np.abs(plain - weighted) > _DIFFER)
