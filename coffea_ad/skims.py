@@ -367,6 +367,8 @@ def load_skim(
     keys = [(k, "ascending") for k in _KEYS if k in joined.column_names]
     order = pc.sort_indices(joined, sort_keys=keys).to_numpy().astype(np.int64)
     joined = joined.take(order)
+    if "genWeight" not in joined.column_names:
+        raise SkimError(f"{folder}: its files have no column genWeight")
     ends = [pc.min_max(joined[k]).as_py() for k in _EVENT_IDS if k in joined.column_names]
     if len(joined) >= _TOO_MANY and all(end["min"] == end["max"] for end in ends):
         raise SkimError(

@@ -121,3 +121,19 @@ def test_words_that_a_correction_lacks_stay_errors_of_the_configuration(tmp_path
     file = write_corrections(tmp_path / "w.json", correction("W", category("word", a=1.0), word="string"))
     with pytest.raises(ConfigError, match="correction W"):
         CorrectionFiles().correction(file, "W", "unit")({"word": "b"}, 2)
+
+
+@pytest.mark.parametrize("change", [{"inputs": 3}, {"inputs": [{"name": "a", "type": {"x": 1}}]}, {"name": None}])
+def test_damaged_corrections_are_one_sentence(change, tmp_path):
+    content = json.loads(_plain(tmp_path).read_text())
+    content["corrections"][0] |= change
+    _plain(tmp_path).write_text(json.dumps(content))
+    with pytest.raises(BadFile, match=r"x.json: it is damaged"):
+        CorrectionFiles().correction(str(tmp_path / "x.json"), "C")
+
+
+def _plain(folder):
+    path = folder / "x.json"
+    if not path.exists():
+        write_corrections(path, correction("C", binning("a", [0, 1], [3.0]), a="real"))
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from toy_skims import toy_rows, write_skim
 
@@ -66,3 +67,11 @@ def test_events_without_ids_of_their_own_are_refused(tmp_path):
     folder = write_skim(tmp_path / "skim", {"qcd": {"x": x, "weight": np.ones(60), "xsec": 1.0, "event": np.ones(60)}})
     with pytest.raises(SkimError, match="all 60 rows have the same run, luminosityBlock and event"):
         load_skim(folder, "jet_substructure")
+
+
+def test_files_without_weights_are_refused(skim):
+    path = skim / "qcd" / "toy.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["genWeight"]), path)
+    with pytest.raises(SkimError, match="no column genWeight"):
+        load_skim(skim, "jet_substructure")

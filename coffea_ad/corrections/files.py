@@ -293,7 +293,7 @@ def _has_form(content: Mapping[str, Any]) -> bool:
             return False
         inputs = correction.get("inputs")
         return isinstance(inputs, list) and all(
-            isinstance(i, dict) and isinstance(i.get("name"), str) and i.get("type") in {"string", "int", "real"}
+            isinstance(i, dict) and isinstance(i.get("name"), str) and i.get("type") in ("string", "int", "real")
             for i in inputs
         )  # fmt: skip
 
