@@ -51,6 +51,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """2000 mutated files, models, cards, configurations, filesets: `nox -s fuzz -- --kind card --case 7` is one again."""
+    install(session, "test")
+    session.run("python", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session(default=False)
 def minimums(session: nox.Session) -> None:
     """Tests without torch, Pythia and matplotlib: what a worker has."""
     session.install("--editable", ".", "--group", "test")

@@ -42,6 +42,7 @@ __all__ = [
     "triggered",
     "two_body_masses",
     "undefined_in",
+    "undefined_numbers",
 ]
 
 Mask = npt.NDArray[np.bool_]
@@ -343,6 +344,15 @@ def undefined_in(events: Any, branches: Iterable[str]) -> dict[str, int]:
         if affected:
             number[branch] = affected
     return number
+
+
+def undefined_numbers(jets: Any, undefined: Mask) -> int:
+    """Return how many events are undefined, and how many jets of the others have a pT that is NaN or infinite.
+
+    >>> undefined_numbers(ak.Array([[{"pt": 5.0}, {"pt": np.nan}], [{"pt": np.inf}]]), np.array([False, True]))
+    2
+    """
+    return int(undefined.sum() + ak.sum(~np.isfinite(jets["pt"][~undefined])))
 
 
 @np.errstate(invalid="ignore")  # an infinite angle gives NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from coffea_ad import features, files
 from coffea_ad.card import FeatureSpec, ModelCard, feature_spec
@@ -90,15 +92,69 @@ class Skim:
         return self.select(np.isin(self.split, names))
 
 
+_EVENT_IDS = ("event", "luminosityBlock", "run")
+_TOO_MANY = 20  # rows of one event
+
+
+class _Listed(BaseModel):
+    """What a manifest says of a dataset."""
+
+    files: list[StrictStr]
+    sumw: float = Field(allow_inf_nan=False)
+
+
+class _Stored(BaseModel):
+    """What a file says of a feature."""
+
+    columns: list[StrictStr]
+    options: dict[str, Any]
+    version: StrictInt
+
+
+class _Facts(BaseModel):
+    """What a file says of itself."""
+
+    features: dict[str, _Stored]
+    selection: dict[str, Any]
+    flavour: StrictStr
+    is_mc: StrictBool
+    collection: StrictStr = "FatJet"
+
+
+def _checked(kind: Any, content: Any, place: str) -> Any:
+    """Return the content as it is, if it has the form of what a skim writes."""
+    try:
+        TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise SkimError(f"{place}: this is not what a skim writes ({where}: {first['msg']})") from None
+    return content
+
+
 def _manifest(folder: str | Path) -> dict[str, Any]:
     nothing = SkimError(f"{folder}: there is no skim here, or it did not finish (no manifest.json)")
     path = files.join(folder, "manifest.json")
     if not files.exists(path):
         raise nothing
     try:
-        return dict(json.loads(files.read(path))["datasets"])
-    except (ValueError, KeyError):
+        listed = json.loads(files.read(path))["datasets"]
+    except (ValueError, KeyError, TypeError):
         raise nothing from None
+    return dict(_checked(dict[str, _Listed], listed, path))
+
+
+def _conditions(filters: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
+    """Return filters with their numbers; in YAML, 1e9 without a dot is a text."""
+    if not isinstance(filters, (list, tuple)) or any(not isinstance(f, (list, tuple)) or len(f) != 3 for f in filters):
+        raise SkimError(f"filters are lists of a column, an operator and a value, but not {filters!r}")
+    return [(column, operator, _number(value)) for column, operator, value in filters]
+
+
+def _number(value: Any) -> Any:
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -129,7 +185,11 @@ def _metadata(path: str, local: Path) -> tuple[pa.Schema, dict[str, Any]]:
         raise SkimError(f"{path}: not a readable parquet file ({error})") from None
     if not schema.metadata or SKIM_KEY not in schema.metadata:
         raise SkimError(f"{path}: this parquet file was not made by a skim of coffea-ad")
-    return schema, json.loads(schema.metadata[SKIM_KEY])
+    try:
+        facts = json.loads(schema.metadata[SKIM_KEY])
+    except ValueError:
+        raise SkimError(f"{path}: what it says of itself is damaged") from None
+    return schema, _checked(_Facts, facts, path)
 
 
 def _stored_key(path: str, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
@@ -263,7 +323,7 @@ def load_skim(
     simulated: dict[str, bool] = {}
     signals: set[str] = set()
     collections: set[str] = set()
-    manifest = _manifest(folder)
+    manifest, filters = _manifest(folder), _conditions(filters)
     for dataset, addresses in skim_files(folder, datasets).items():
         sumw[dataset] = manifest[dataset]["sumw"]
         for path in addresses:
@@ -283,13 +343,18 @@ def load_skim(
                 hashes[f"{dataset}/{local.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
             features_of = tuple(f"{key}." for key in metadata["features"])
             others = [c for c in schema.names if not c.startswith(features_of)]
+            for column, *_ in filters:
+                if column not in schema.names:
+                    raise SkimError(f"{path}: " + unknown_text("column", str(column), others))
             try:
-                table = pq.read_table(local, columns=others, filters=[tuple(f) for f in filters] or None)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError) as error:
+                table = pq.read_table(local, columns=others, filters=filters or None)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError, TypeError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
             tables.append(table)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
+    if not tables:
+        raise SkimError(f"{folder}: there are no files in this skim")
     if len(collections) > 1:
         raise SkimError(
             f"{folder}: its rows are of several collections: {', '.join(sorted(collections))}; choose datasets"
@@ -302,6 +367,14 @@ def load_skim(
     keys = [(k, "ascending") for k in _KEYS if k in joined.column_names]
     order = pc.sort_indices(joined, sort_keys=keys).to_numpy().astype(np.int64)
     joined = joined.take(order)
+    if "genWeight" not in joined.column_names:
+        raise SkimError(f"{folder}: its files have no column genWeight")
+    ends = [pc.min_max(joined[k]).as_py() for k in _EVENT_IDS if k in joined.column_names]
+    if len(joined) >= _TOO_MANY and all(end["min"] == end["max"] for end in ends):
+        raise SkimError(
+            f"{folder}: all {len(joined)} rows have the same run, luminosityBlock and event, by which training and validation "
+            "rows are told apart; give the events numbers of their own"
+        )
     disk = None if out_of_core is None else Path(out_of_core)
     x, finite = read_rows(stored, spec, filters, order, keep, disk)
     bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}

@@ -119,8 +119,10 @@ class Processor(processor.ProcessorABC):
         c = self.config
         _, nominal = next(self.corrector.jets(events))
         leading, without_pt = cuts.leading_jets(nominal)
-        without_eta = ak.to_numpy(ak.any(~np.isfinite(leading["eta"]), axis=1))
-        undefined = without_pt | without_eta
+        without = {f"{c.collection}_pt": without_pt}
+        for field in ("eta", "phi", "mass"):
+            without[f"{c.collection}_{field}"] = ak.to_numpy(ak.any(~np.isfinite(leading[field]), axis=1))
+        undefined = np.any(list(without.values()), axis=0)
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         if c.jet_id:
             good = good & leading["passes_id"]
@@ -154,9 +156,8 @@ class Processor(processor.ProcessorABC):
         first = np.r_[0, np.cumsum(ak.to_numpy(ak.num(objects.source[c.collection], axis=1)))]
         columns["objectIdx"] = objects.index - first[objects.event]
         out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
-        out["undefined"] = int(undefined.sum())  # such an event passes no cut
-        by_branch = {f"{c.collection}_pt": without_pt, f"{c.collection}_eta": without_eta}
-        out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in by_branch.items() if mask.any()}
+        out["undefined"] = cuts.undefined_numbers(nominal, undefined)  # such an event passes no cut
+        out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in without.items() if mask.any()}
         return columns | self._features(objects)
 
     def _features(self, objects: Any) -> dict[str, Any]:

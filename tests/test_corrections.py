@@ -995,7 +995,7 @@ def test_wrong_inputs_and_words_are_named(mc, tmp_path):
     with pytest.raises(ConfigError, match="Jet_eta and Muon_pt are not of the same objects"):
         corrector(correctionlib={"muon": weight}).weights(mc)
     weight = {"file": file, "name": "ID", "inputs": {**good, "eta": "Pileup_nTrueInt"}, **words}
-    with pytest.raises(ConfigError, match="muons.json: correction ID: Index above bounds"):
+    with pytest.raises(BadFile, match="muons.json: correction ID is not defined for eta = .*Index above bounds"):
         corrector(correctionlib={"muon": weight}).weights(mc)
 
 

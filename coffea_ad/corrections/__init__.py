@@ -127,7 +127,8 @@ class Corrector:
         self.collection, self.jet_scale = collection, jet_scale
         self.lumi_mask = LumiMask(config.lumi_mask) if config.lumi_mask else None
         self.veto_map = JetVetoMap(config.jet_veto_map, files) if config.jet_veto_map else None
-        self.identity = JetIdentification(config.jet_id.file, config.jet_id.name, files) if config.jet_id else None
+        asked = config.jet_id
+        self.identity = JetIdentification(asked.file, asked.name, files, asked.outside) if asked else None
         self.energy = JetEnergy(config.jec, collection, files) if config.jec else None
         self.event_weights = (
             *([pileup_weight(config.pileup, files)] if config.pileup else []),
@@ -224,7 +225,7 @@ class Corrector:
             offsets, jet = flat_columns(events, self.collection, ["eta", *self.identity.fields])
         except MissingBranch as error:
             raise MissingBranch(f"{error} (asked for by jet_id)") from None
-        return ak.unflatten(self.identity(jet), np.diff(offsets))
+        return ak.unflatten(self.identity(jet, where(events)), np.diff(offsets))
 
     def varied(self, events: Any) -> Iterator[tuple[str, Any]]:
         """Yield ("nominal", jets), and of simulated events every variation with its jets."""

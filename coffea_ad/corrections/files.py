@@ -15,20 +15,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import correctionlib
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from coffea_ad.campaigns import say
 from coffea_ad.errors import BadFile, ConfigError, unknown_text
 
-__all__ = ["Correction", "CorrectionFiles", "LumiMask", "Part", "Reads"]
+__all__ = ["OUTSIDE", "Correction", "CorrectionFiles", "LumiMask", "Outside", "Part", "Reads"]
 
 Floats = npt.NDArray[np.float64]
+_NOT_DEFINED = (RuntimeError, IndexError, ValueError)  # what correctionlib raises
 Reads = dict[str, tuple[tuple[str, ...], ...]]
 """{what: alternatives}, the branches for the check before a run; an empty alternative means that they may be absent."""
+
+Outside = Literal["fail", "clamp", "unit"]
+OUTSIDE = (
+    "values outside a correction's bins: fail (the chunk fails), clamp (the nearest bin is taken), or unit (nothing is "
+    "corrected, nothing varied)"
+)
 
 
 class Part(BaseModel):
@@ -59,6 +67,8 @@ class Correction:
         What the file knows of its string inputs; none where any word is taken.
     packed : bytes
         The correction and what it stands on, compressed.
+    outside : "fail", "clamp" or "unit"
+        What becomes of values that it is not defined for.
     """
 
     file: str
@@ -66,8 +76,9 @@ class Correction:
     inputs: Mapping[str, str]
     words: Mapping[str, frozenset[str]]
     packed: bytes
+    outside: Outside = "fail"
 
-    def __call__(self, values: Mapping[str, Any], size: int) -> Floats:
+    def __call__(self, values: Mapping[str, Any], size: int, *, neutral: float = 1.0, place: str = "") -> Floats:
         """Evaluate.
 
         Parameters
@@ -75,23 +86,78 @@ class Correction:
         values : {input: (size,) array or one value}
             More than the inputs does no harm.
         size : int
+        neutral : float
+            What corrects nothing, where `outside` is unit.
+        place : str
+            The file of the values, for messages.
 
         Returns
         -------
         (size,) float64
+            NaN where an input is not finite.
 
         Raises
         ------
+        BadFile
+            The correction is not defined for one of the values, and `outside` is "fail".
         ConfigError
-            The correction is not defined for one of the values.
+            It does not take its own words.
         """
         types = {"real": np.float64, "int": np.int64}
-        arguments = [values[k] if t == "string" else np.asarray(values[k], types[t]) for k, t in self.inputs.items()]
+        whole = {k: np.broadcast_to(values[k], (size,)) for k, t in self.inputs.items() if t != "string"}
+        defined = np.all([np.isfinite(v) for v in whole.values()], axis=0) if whole else np.ones(size, bool)
+        every = bool(defined.all())
+        numbers = {k: (v if every else v[defined]).astype(types[self.inputs[k]]) for k, v in whole.items()}
+        words = {k: str(values[k]) for k, t in self.inputs.items() if t == "string"}
         try:
-            found = _evaluator(self.packed, self.name).evaluate(*arguments)
-        except (RuntimeError, IndexError, ValueError) as error:
-            raise ConfigError(f"{self}: {' '.join(str(error).split())[:200]}") from None
-        return np.broadcast_to(np.asarray(found, np.float64), (size,))
+            found = self._evaluated(numbers, words)
+        except _NOT_DEFINED as error:
+            if not whole:
+                raise ConfigError(f"{self}: {' '.join(str(error).split())[:200]}") from None
+            found = self._patiently(numbers, words, neutral, place)
+        if every:
+            return np.broadcast_to(np.asarray(found, np.float64), (size,))
+        out = np.full(size, np.nan)
+        out[defined] = found
+        return out
+
+    def _evaluated(self, numbers: Mapping[str, Any], words: Mapping[str, str], *, clamped: bool = False) -> Any:
+        arguments = [words[k] if t == "string" else numbers[k] for k, t in self.inputs.items()]
+        return _evaluator(self.packed, self.name, clamped=clamped).evaluate(*arguments)
+
+    def _patiently(self, numbers: dict[str, Any], words: Mapping[str, str], neutral: float, place: str) -> Floats:
+        """Evaluate what can be, and do with the rest what `outside` says."""
+        out = np.full(len(next(iter(numbers.values()))), neutral)
+        parts, lacking, why = [np.arange(len(out))], [], ""
+        while parts:  # halves, until those that fail are alone
+            rows = parts.pop()
+            try:
+                out[rows] = self._evaluated({k: v[rows] for k, v in numbers.items()}, words)
+            except _NOT_DEFINED as error:
+                why = " ".join(str(error).split())[:200]
+                half = len(rows) // 2
+                if half:
+                    parts += [rows[half:], rows[:half]]  # the first half comes first
+                    continue
+                lacking.append(rows[0])
+                if self.outside == "fail":
+                    break
+        rows = np.array(lacking, np.int64)
+        if self.outside == "clamp":
+            try:
+                out[rows] = self._evaluated({k: v[rows] for k, v in numbers.items()}, words, clamped=True)
+            except _NOT_DEFINED as error:
+                raise BadFile(f"{place}{self}: {' '.join(str(error).split())[:200]}") from None
+        elif self.outside == "fail":
+            value = ", ".join(f"{k} = {v[rows[0]]:g}" for k, v in numbers.items())
+            raise BadFile(
+                f"{place}{self} is not defined for {', '.join((value, *(f'{k} = {v}' for k, v in words.items())))} ({why}); say outside: "
+                "clamp or unit where this correction is asked for, if such values may be"
+            )
+        say(
+            f"{self}: values outside its bins are {'taken at the nearest' if self.outside == 'clamp' else 'not corrected'}"
+        )
+        return out
 
     def __str__(self) -> str:
         return f"{self.file}: correction {self.name}"
@@ -113,7 +179,7 @@ class CorrectionFiles:
     def __init__(self) -> None:
         self._contents: dict[str, Any] = {}
 
-    def correction(self, file: str, name: str) -> Correction:
+    def correction(self, file: str, name: str, outside: Outside = "fail") -> Correction:
         """Take one correction out of a file.
 
         Raises
@@ -128,6 +194,8 @@ class CorrectionFiles:
         content = self._contents[file]
         if not isinstance(content, dict) or content.get("schema_version") != 2 or "corrections" not in content:
             raise BadFile(f"{file}: this is not a correctionlib file of schema version 2")
+        if not _has_form(content):
+            raise BadFile(f"{file}: it is damaged: not all of its corrections have a name and inputs with their types")
         simple = {c["name"]: c for c in content["corrections"]}
         compound = {c["name"]: c for c in content.get("compound_corrections") or ()}
         wanted = compound.get(name) or simple.get(name)
@@ -142,7 +210,7 @@ class CorrectionFiles:
             _evaluator(packed, name)
         except RuntimeError as error:
             raise BadFile(f"{file}: correction {name} is damaged ({' '.join(str(error).split())[:200]})") from None
-        return Correction(file, name, inputs, words, packed)
+        return Correction(file, name, inputs, words, packed, outside)
 
 
 class LumiMask:
@@ -194,8 +262,15 @@ def _read_json(file: str) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _evaluator(packed: bytes, name: str) -> Any:
-    found = correctionlib.CorrectionSet.from_string(zlib.decompress(packed).decode())
+def _evaluator(packed: bytes, name: str, *, clamped: bool = False) -> Any:
+    text = zlib.decompress(packed).decode()
+    if clamped:
+        content = json.loads(text)
+        for node in _nodes([part["data"] for part in content["corrections"]]):
+            if node.get("flow") == "error":
+                node["flow"] = "clamp"
+        text = json.dumps(content)
+    found = correctionlib.CorrectionSet.from_string(text)
     return found.compound[name] if name in set(found.compound) else found[name]
 
 
@@ -206,6 +281,30 @@ def _lumi_mask(packed: bytes) -> Any:
     return CoffeaLumiMask("data:application/json;base64," + base64.b64encode(zlib.decompress(packed)).decode())
 
 
+def _has_form(content: Mapping[str, Any]) -> bool:
+    """Say whether corrections have names, inputs and content; the library looks at the content."""
+    simple, compound = content["corrections"], content.get("compound_corrections") or []
+    if not isinstance(simple, list) or not isinstance(compound, list):
+        return False
+    names = {c["name"] for c in simple if isinstance(c, dict) and isinstance(c.get("name"), str)}
+
+    def right(correction: Any, key: str) -> bool:
+        if not isinstance(correction, dict) or not isinstance(correction.get("name"), str) or key not in correction:
+            return False
+        inputs = correction.get("inputs")
+        return isinstance(inputs, list) and all(
+            isinstance(i, dict) and isinstance(i.get("name"), str) and i.get("type") in ("string", "int", "real")
+            for i in inputs
+        )  # fmt: skip
+
+    stacks = (c["stack"] for c in compound if right(c, "stack"))
+    return (
+        all(right(c, "data") for c in simple)
+        and all(right(c, "stack") for c in compound)
+        and all(isinstance(stack, list) and all(isinstance(n, str) and n in names for n in stack) for stack in stacks)
+    )
+
+
 def _unknown(name: str, known: list[str]) -> str:
     """As `unknown_text`, but a file of jet energy corrections has hundreds of names."""
     if len(known) <= 20:
@@ -214,7 +313,7 @@ def _unknown(name: str, known: list[str]) -> str:
     return f"{unknown_text('correction', name, near)}, … ({len(known)} in all)"
 
 
-def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
     if isinstance(node, list):
         for part in node:
             if isinstance(part, (dict, list)):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from coffea_ad.corrections.files import Correction, CorrectionFiles, Part, Reads
+from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part, Reads
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.nanoaod import as_mask, flat_columns, where
 from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc
@@ -54,6 +54,7 @@ class JetVetoMapConfig(Part):
         description="correctionlib jet identification, for NanoAOD v12 to v14, whose jetId is wrong, and v15, which stores none",
     )
     id_name: str = Field("AK4PUPPI_TightLeptonVeto")
+    outside: Outside = Field("fail", description=OUTSIDE)
 
 
 class JetEnergyConfig(Part):
@@ -72,6 +73,7 @@ class JetEnergyConfig(Part):
     )
     resolution_file: str = Field("", description="where the last two are, if not in `file`")
     masses: tuple[str, ...] = Field(("msoftdrop",), description="groomed masses that follow the variations")
+    outside: Outside = Field("fail", description=OUTSIDE)
 
 
 class JetIdConfig(Part):
@@ -79,6 +81,7 @@ class JetIdConfig(Part):
 
     file: str = Field(description="correctionlib, such as jetid.json.gz")
     name: str = Field(description="such as AK8PUPPI_TightLeptonVeto")
+    outside: Outside = Field("fail", description=OUTSIDE)
 
 
 class JetIdentification:
@@ -88,22 +91,24 @@ class JetIdentification:
     ----------
     file, name : str
     files : CorrectionFiles
+    outside : "fail", "clamp" or "unit"
+        What becomes of jets that it is not defined for; with unit they do not pass.
     """
 
-    def __init__(self, file: str, name: str, files: CorrectionFiles) -> None:
-        self.correction = files.correction(file, name)
+    def __init__(self, file: str, name: str, files: CorrectionFiles, outside: Outside = "fail") -> None:
+        self.correction = files.correction(file, name, outside)
 
     @property
     def fields(self) -> list[str]:
         """Fields of jets that it needs."""
         return list(dict.fromkeys(f for name in self.correction.inputs for f in _multiplicities(name)))
 
-    def __call__(self, jets: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-        """Return which of (n,) jets pass, (n,) bool; beyond |η| = 5, where it ends, none does."""
+    def __call__(self, jets: Mapping[str, npt.NDArray[Any]], place: str = "") -> npt.NDArray[np.bool_]:
+        """Return which of (n,) jets of a file pass, (n,) bool; beyond |η| = 5, where it ends, none does."""
         inside: npt.NDArray[np.bool_] = np.asarray(np.abs(jets["eta"]) <= 5, bool)
         used = {f: jets[f][inside].astype(np.float64) for f in self.fields}
         values = {name: sum(used[f] for f in _multiplicities(name)) for name in self.correction.inputs}
-        inside[inside] = self.correction(values, int(inside.sum())) > 0
+        inside[inside] = self.correction(values, int(inside.sum()), neutral=0.0, place=place) > 0
         return inside
 
 
@@ -127,12 +132,14 @@ class JetVetoMap:
 
     def __init__(self, config: JetVetoMapConfig, files: CorrectionFiles) -> None:
         self.config = config
-        self.map = files.correction(config.file, config.name)
+        self.map = files.correction(config.file, config.name, config.outside)
         for name in ("type", "eta", "phi"):
             self.map.check_input(name)
         for word in config.types:
             self.map.check_word("type", word)
-        self.identity = JetIdentification(config.id_file, config.id_name, files) if config.id_file else None
+        self.identity = None
+        if config.id_file:
+            self.identity = JetIdentification(config.id_file, config.id_name, files, config.outside)
 
     def reads(self) -> Reads:
         """Branches, for the check before a run."""
@@ -169,8 +176,10 @@ class JetVetoMap:
             hint = "; give id_file where there is no jetId" if self.identity is None else ""
             raise MissingBranch(f"{error} (asked for by the jet veto map{hint})") from None
         counts = (jet["pt"] > config.pt_min) & (jet["chEmEF"] + jet["neEmEF"] < 0.9)
+        counts &= np.isfinite(jet["eta"]) & np.isfinite(jet["phi"])  # else it is nowhere
         if self.identity is not None:
-            counts[counts] = self.identity({f: values[counts] for f, values in jet.items()})
+            used = {f: values[counts] for f, values in jet.items()}
+            counts[counts] = self.identity(used, place=where(events))
         else:  # bits of jetId: 2 is tight, 4 is tight with lepton veto
             counts &= (jet["jetId"].astype(np.int64) & (4 if config.recipe == "run3" else 2)) > 0
         if muons:
@@ -180,7 +189,7 @@ class JetVetoMap:
         eta, phi = np.clip(jet["eta"][counts], -5.19, 5.19), np.clip(jet["phi"][counts], -3.14159, 3.14159)
         hit = np.zeros(len(eta), bool)
         for word in config.types:
-            hit |= self.map({"type": word, "eta": eta, "phi": phi}, len(eta)) != 0
+            hit |= self.map({"type": word, "eta": eta, "phi": phi}, len(eta), neutral=0.0, place=where(events)) != 0
         event = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[counts]
         return np.asarray(np.bincount(event[hit], minlength=len(offsets) - 1) == 0)
 
@@ -245,10 +254,12 @@ class JetEnergy:
         if config.resolution and collection not in _GEN:
             raise ConfigError(f"jec: generated jets are known for {' and '.join(_GEN)}, but not for {collection}")
         levels = ((True, config.level), (False, config.level_data))
-        self.levels = {mc: files.correction(config.file, name) for mc, name in levels if name not in ("", STORED)}
-        self.sources = {v: files.correction(config.file, name) for v, name in config.uncertainties.items()}
+        outside = config.outside
+        chosen = ((mc, name) for mc, name in levels if name not in ("", STORED))
+        self.levels = {mc: files.correction(config.file, name, outside) for mc, name in chosen}
+        self.sources = {v: files.correction(config.file, name, outside) for v, name in config.uncertainties.items()}
         names = (config.resolution, config.resolution_scale) if config.resolution else ()
-        self.resolution = [files.correction(config.resolution_file or config.file, name) for name in names]
+        self.resolution = [files.correction(config.resolution_file or config.file, name, outside) for name in names]
         for correction in self.resolution[1:]:
             correction.check_input("systematic")
             for word in _RESOLUTION_WORDS.values():
@@ -326,23 +337,23 @@ class JetEnergy:
         stored = pt = jet["pt"].astype(np.float64)
         if mc in self.levels:
             raw = pt * (1 - jet["rawFactor"])
-            pt = raw * self.levels[mc]({**values, "JetPt": raw}, len(raw))
+            pt = raw * self.levels[mc]({**values, "JetPt": raw}, len(raw), place=where(events))
         smeared = dict.fromkeys(_RESOLUTION_WORDS, pt)
         if mc and self.resolution:
             smeared = self._smear(events, offsets, jet, {**values, "JetPt": pt})
         nominal = smeared["nominal"]
         shifted = {"nominal": nominal}
         for source, correction in self.sources.items() if mc else ():
-            delta = correction({**values, "JetPt": nominal}, len(nominal))
+            delta = correction({**values, "JetPt": nominal}, len(nominal), neutral=0.0, place=where(events))
             shifted |= {f"{source}{direction}": nominal * (1 + sign * delta) for direction, sign in _SIGNS.items()}
         if mc and self.resolution:
             shifted |= {f"jer{direction}": smeared[direction] for direction in _SIGNS}
         jets, counts = events[self.collection], np.diff(offsets)
         for variation, values_of in shifted.items():
-            factor = ak.unflatten((values_of / stored).astype(np.float32), counts)
+            factor = ak.unflatten(_ratio(values_of, stored), counts)
             varied = scale_jets(jets, factor, ("pt", "mass"))
             if variation != "nominal":
-                relative = ak.unflatten((values_of / nominal).astype(np.float32), counts)
+                relative = ak.unflatten(_ratio(values_of, nominal), counts)
                 varied = scale_jets(varied, relative, self.config.masses)
             yield variation, varied
 
@@ -356,16 +367,23 @@ class JetEnergy:
         place[(jet[index_name] < 0) | (place >= gen_offsets[event + 1])] = -1  # the last one, which is none
         gen_pt, eta, phi = (np.append(gen[f], np.nan)[place] for f in ("pt", "eta", "phi"))
         distance = np.hypot(jet["eta"] - eta, (jet["phi"] - phi + np.pi) % (2 * np.pi) - np.pi)
-        sigma = self.resolution[0](values, n)
+        sigma = self.resolution[0](values, n, neutral=0.0, place=where(events))
         matched = (distance < radius / 2) & (np.abs(pt - gen_pt) < 3 * sigma * pt)
         run, block, number = (ak.to_numpy(events[name])[event] for name in ("run", "luminosityBlock", "event"))
         random = event_normal("jet energy resolution", run, block, number, np.arange(n) - offsets[event]) * sigma
         out = {}
         for direction, word in _RESOLUTION_WORDS.items():
-            k = self.resolution[1]({**values, "systematic": word}, n)
-            shift = np.where(matched, (k - 1) * (pt - gen_pt) / pt, random * np.sqrt(np.maximum(k**2 - 1, 0)))
-            out[direction] = np.maximum(pt * (1 + shift), _MIN_ENERGY / np.cosh(jet["eta"]))
+            k = self.resolution[1]({**values, "systematic": word}, n, place=where(events))
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a jet of pT 0 does not match
+                shift = np.where(matched, (k - 1) * (pt - gen_pt) / pt, random * np.sqrt(np.maximum(k**2 - 1, 0)))
+                out[direction] = np.maximum(pt * (1 + shift), _MIN_ENERGY / np.cosh(jet["eta"]))
         return out
+
+
+def _ratio(one: Floats, two: Floats) -> npt.NDArray[np.float32]:
+    """Return the factor from one pT to another; a jet of pT 0 stays what it is."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.divide(one, two, out=np.ones(len(one)), where=two != 0).astype(np.float32)
 
 
 def scale_jets(jets: Any, factor: Any, fields: Iterable[str] = ("pt", "mass", "msoftdrop")) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from coffea_ad.corrections.files import Correction, CorrectionFiles, Part
+from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.nanoaod import where
 from coffea_ad.weights import event_branch, has_branch
@@ -81,6 +81,7 @@ class CorrectionWeight(Part):
     up: str = "up"
     down: str = "down"
     ranges: dict[str, tuple[float, float]] = Field({}, description="branch → [from, to); weight 1 outside")
+    outside: Outside = Field("fail", description=OUTSIDE)
 
 
 class Pileup(Part):
@@ -89,6 +90,7 @@ class Pileup(Part):
     file: str
     name: str
     branch: str = "Pileup_nTrueInt"
+    outside: Outside = Field("fail", description=OUTSIDE)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def pileup_weight(config: Pileup, files: CorrectionFiles) -> EventWeight:
     """Return the weight of pile-up."""
     numbers = [n for n, kind in files.correction(config.file, config.name).inputs.items() if kind != "string"]
     inputs: dict[str, float | str] = dict.fromkeys(numbers, config.branch)
-    whole = CorrectionWeight(file=config.file, name=config.name, inputs=inputs)
+    whole = CorrectionWeight(file=config.file, name=config.name, inputs=inputs, outside=config.outside)
     return correctionlib_weight("pileup", whole, files)
 
 
@@ -158,7 +160,7 @@ def correctionlib_weight(name: str, config: CorrectionWeight, files: CorrectionF
     ------
     BadFile, ConfigError
     """
-    correction = files.correction(config.file, config.name)
+    correction = files.correction(config.file, config.name, config.outside)
     for given in config.inputs:
         correction.check_input(given)
     left = [n for n in correction.inputs if n not in config.inputs]
@@ -285,7 +287,7 @@ def _correctionlib(
 
     def weight(word: str) -> Floats:
         factors = np.ones(len(inside))
-        factors[inside] = correction({**values, systematic: word}, int(inside.sum()))
+        factors[inside] = correction({**values, systematic: word}, int(inside.sum()), place=where(events))
         return np.asarray(ak.to_numpy(ak.prod(ak.unflatten(factors, counts), axis=1)), np.float64)
 
     if not systematic:

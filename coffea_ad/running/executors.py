@@ -27,6 +27,7 @@ from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad.progress import chunk_progress
+from coffea_ad.running.adding import added
 from coffea_ad.running.chunks import FAILED_TOPIC, unprocessed
 
 __all__ = ["DaskExecutor", "FuturesExecutor", "IterativeExecutor"]
@@ -52,7 +53,7 @@ def _call(function: Callable[[Any], Any], item: Any, heavy: Any = None) -> bytes
 
 
 def _merge(parts: list[bytes]) -> bytes:
-    return _pack(accumulate(_unpack(part) for part in parts))
+    return _pack(added(_unpack(part) for part in parts))
 
 
 def _same(value: Any) -> Any:
@@ -105,7 +106,7 @@ class IterativeExecutor(coffea_processor.IterativeExecutor):
                 now[:] = [item]
                 result = function(item)
                 advance(_events(item), _failures(result))
-                accumulator = accumulate([result], accumulator)
+                accumulator = added([result], accumulator)
         return _finished(accumulator), 0
 
 
@@ -153,7 +154,7 @@ class FuturesExecutor(coffea_processor.FuturesExecutor):
                         raise error
                     result = _unpack(future.result())
                     advance(_events(item), _failures(result))
-                    accumulator = accumulate([result], accumulator)
+                    accumulator = added([result], accumulator)
                 if dead:
                     dead += running.values()
                     running.clear()
@@ -204,7 +205,7 @@ class DaskExecutor(coffea_processor.DaskExecutor):
             self.client.subscribe_topic(FAILED_TOPIC, lambda _: advance(0, 1, 0))
             try:
                 for part in self._results(waiting, function, advance, under_way):
-                    accumulator = accumulate([part], accumulator)
+                    accumulator = added([part], accumulator)
             finally:
                 self.client.unsubscribe_topic(FAILED_TOPIC)
         return _finished(accumulator), 0
