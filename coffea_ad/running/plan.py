@@ -102,7 +102,7 @@ def _refuse_skimmed_signs(fileset: Fileset, facts: Mapping[tuple[str, str], dict
     for (dataset, path), found in facts.items():
         metadata = fileset[dataset]["metadata"]
         events, generated = found.get("numentries"), found.get("generated")
-        if is_simulation(metadata) is False or not takes_sign(dataset, metadata) or None in (events, generated):
+        if is_simulation(metadata) is False or not takes_sign(dataset, metadata) or events is None or generated is None:
             continue
         if generated > events:
             raise ConfigError(skimmed_signs(dataset, path, {"events": events, "generated": generated}))
