@@ -73,6 +73,7 @@ _MET_FILTERS = (
     "Flag_BadPFMuonFilter", "Flag_BadPFMuonDzFilter", "Flag_eeBadScFilter",
 )  # fmt: skip
 """What all campaigns have."""
+_ULTRA_LEGACY = "Flag_BadPFMuonDzFilter"
 _MET_2016 = (*_MET_FILTERS, "Flag_HBHENoiseFilter", "Flag_HBHENoiseIsoFilter")
 _MET_2017 = (*_MET_2016, "Flag_ecalBadCalibFilter")
 _MET_RUN3 = (*_MET_FILTERS, "Flag_ecalBadCalibFilter", "Flag_hfNoisyHitsFilter")
@@ -256,6 +257,9 @@ def b_tag(events: Any, branch: str | None, threshold: float | None, point: Worki
 def met_filters_of(events: Any) -> tuple[str, ...]:
     """Return the MET filters of the events' campaign; those that all campaigns have, where it is not known.
 
+    Files from before the ultra-legacy processing have no Flag_BadPFMuonDzFilter: where their campaign is not known, it is left
+    out, and the run says so.
+
     References
     ----------
     CMS, "Performance of missing transverse momentum reconstruction in proton-proton collisions at √s = 13 TeV using the CMS
@@ -263,8 +267,15 @@ def met_filters_of(events: Any) -> tuple[str, ...]:
     """
     name = _campaign(events)
     if name is None:
-        say("MET filters that all campaigns have, since that of the dataset is not known")
-        return _MET_FILTERS
+        flags = set(ak.fields(events["Flag"])) if "Flag" in ak.fields(events) else set()
+        if _ULTRA_LEGACY.removeprefix("Flag_") in flags or not flags:
+            say("MET filters that all campaigns have, since that of the dataset is not known")
+            return _MET_FILTERS
+        say(
+            f"MET filters that all campaigns have, since that of the dataset is not known, but for {_ULTRA_LEGACY}, which is not "
+            "there before ultra-legacy"
+        )
+        return tuple(f for f in _MET_FILTERS if f != _ULTRA_LEGACY)
     say(f"MET filters of {name}")
     return CAMPAIGNS[name].met_filters
 

@@ -147,7 +147,8 @@ def _run(args: argparse.Namespace) -> int:
             args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output, force=args.force,
             chunksize=args.chunksize, lumi=args.lumi, test=args.test, limit_files=args.limit_files,
             limit_chunks=args.limit_chunks, checkpoints=args.checkpoints, preflight=args.preflight,
-            providers=args.provider or ("CPUExecutionProvider",), duplicates=args.duplicates, **_execution(args),
+            providers=args.provider or ("CPUExecutionProvider",), duplicates=args.duplicates,
+            generator_weight=args.generator_weight, **_execution(args),
         )  # fmt: skip
     except IncompleteRun as error:
         return _incomplete(args, error)
@@ -187,7 +188,7 @@ def _resubmit(args: argparse.Namespace) -> int:
         name
         for name in (
             "recipe", "overrides", "output", "fileset", "model", "config", "limit_files", "limit_chunks", "checkpoints", "test",
-            "unblind", "provider", "force", "lumi",
+            "unblind", "provider", "force", "lumi", "generator_weight",
         )
         if getattr(args, name)
     ]  # fmt: skip
@@ -745,6 +746,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     g.add_argument("--duplicates", choices=("note", "drop", "ignore"), default="note",
                    help="events that are there twice: said, left out of data, or not looked for")  # fmt: skip
+    g.add_argument("--generator-weight", choices=("stored", "sign"),
+                   help="what simulated events weigh: genWeight, or its sign (default: by the fileset, else stored)")  # fmt: skip
     _forcible(p)
     p.set_defaults(do=_run)
 

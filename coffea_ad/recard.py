@@ -91,7 +91,7 @@ def _luminosity(results: Results, datasets: Sequence[str]) -> float:
 def _in_pb(skim: Skim, lumi: float | None, name: str) -> float:
     """Return the visible cross-section of all rows of a skim, pb."""
     total = float(skim.provenance["total_weight"])
-    if skim.provenance["event_weight"] not in ("genWeight · xsec / sumw", "1 (data)"):
+    if skim.provenance["event_weight"] != "1 (data)" and not skim.provenance["event_weight"].endswith("· xsec / sumw"):
         raise ConfigError(
             f"{name}: the skim has no visible cross-section, since a row weighs {skim.provenance['event_weight']}"
         )

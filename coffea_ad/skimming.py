@@ -189,6 +189,7 @@ def write_chunk(
         "sumw": sumw,
         "events": len(events),
         "is_mc": is_mc(events),
+        "generator_weight": metadata.get("generator_weight", "stored"),
         "flavour": flavours[0] if flavours else "NanoAOD without constituents",
         "features": {f.key: _described(f) for f in described},
         "selection": dict(selection),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -246,8 +246,12 @@ def _event_weights(
     simulated: Mapping[str, bool],
     xsec: Mapping[str, float],
     sumw: Mapping[str, float],
+    signs: Iterable[str] = (),
 ) -> tuple[npt.NDArray[np.float64], str]:
-    """Return genWeight · xsec / sumw, or 1 in data, with what it is in words; 1 where datasets have no common scale."""
+    """Return genWeight · xsec / sumw, or 1 in data, with what it is in words; 1 where datasets have no common scale.
+
+    `signs` are the datasets whose genWeight is that of the skim's metadata, its sign.
+    """
     for name in (d for d, mc in simulated.items() if mc):
         largest = np.abs(generated[dataset == name]).sum(dtype=np.float64)
         if abs(sumw[name]) <= 1e-9 * largest or sumw[name] == 0:
@@ -264,7 +268,11 @@ def _event_weights(
     scale = {d: xsec.get(d, 1.0) / sumw[d] for d in simulated}
     names, place = np.unique(dataset, return_inverse=True)
     factor = np.array([scale[str(d)] for d in names], np.float64)[place]
-    return generated.astype(np.float64) * factor, "genWeight / sumw" if lacking else "genWeight · xsec / sumw"
+    of_signs = sorted(signs)
+    word = "genWeight" if not of_signs else "sign(genWeight)"
+    if of_signs and set(simulated) - set(of_signs):
+        word = f"genWeight (its sign in {', '.join(of_signs)})"
+    return generated.astype(np.float64) * factor, f"{word} / sumw" if lacking else f"{word} · xsec / sumw"
 
 
 def load_skim(
@@ -321,6 +329,7 @@ def load_skim(
     flavours: set[str] = set()
     selection: dict[str, Any] = {}
     simulated: dict[str, bool] = {}
+    generator: dict[str, str] = {}
     signals: set[str] = set()
     collections: set[str] = set()
     manifest, filters = _manifest(folder), _conditions(filters)
@@ -336,6 +345,11 @@ def load_skim(
             selection = metadata["selection"]
             collections.add(metadata.get("collection", selection.get("collection", "FatJet")))
             simulated[dataset] = metadata["is_mc"]
+            sort = metadata.get("generator_weight", "stored")
+            if generator.setdefault(dataset, sort) != sort:
+                raise SkimError(
+                    f"{path}: its genWeight is {sort}, and {generator[dataset]} in the files before it; skim again"
+                )
             signals |= {dataset} if is_signal(metadata) else set()
             if metadata["is_mc"] and (weights != "none" or has_cross_section(metadata)):
                 xsec[dataset] = cross_section(dataset, metadata)
@@ -379,7 +393,14 @@ def load_skim(
     x, finite = read_rows(stored, spec, filters, order, keep, disk)
     bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
-    event_weight, meaning = _event_weights(bystanders["genWeight"], dataset_of, simulated, xsec, sumw)
+    event_weight, meaning = _event_weights(
+        bystanders["genWeight"],
+        dataset_of,
+        simulated,
+        xsec,
+        sumw,
+        {d for d, sort in generator.items() if sort == "sign"},
+    )
     weight = np.ones(len(x)) if weights == "none" else event_weight
     if weights == "flat_pt":
         if "pt" not in bystanders:

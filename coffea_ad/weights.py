@@ -33,6 +33,7 @@ __all__ = [
     "normalisation",
     "split_of",
     "splitmix64",
+    "takes_sign",
     "weight_sums",
 ]
 
@@ -239,14 +240,45 @@ def has_cross_section(metadata: Mapping[str, Any]) -> bool:
     return any(key in metadata for key in _CROSS_SECTION)
 
 
+def takes_sign(dataset: str, metadata: Mapping[str, Any]) -> bool:
+    """Say whether events of a dataset weigh sign(genWeight): `generator_weight` in its metadata is "sign", not "stored".
+
+    Raises
+    ------
+    ConfigError
+        It is something else.
+
+    Examples
+    --------
+    >>> takes_sign("dy", {"generator_weight": "sign"}), takes_sign("dy", {"xsec": 1.0})
+    (True, False)
+    """
+    asked = metadata.get("generator_weight", "stored")
+    if asked not in ("stored", "sign"):
+        raise ConfigError(f"dataset {dataset}: generator_weight is {asked!r}, but must be stored or sign")
+    return bool(asked == "sign")
+
+
 def generator_weight(events: Any) -> npt.NDArray[np.float64]:
-    """Return genWeight of simulated events and 1 for data, (n,) float64."""
+    """Return genWeight of simulated events and 1 for data, (n,) float64.
+
+    Where the metadata have `generator_weight: sign`, it is its sign: −1, 0 or 1. A few events with large weights then do not
+    carry the sum, as is asked for with some generators whose weights differ in size without a physical reason.
+
+    Raises
+    ------
+    BadFile
+        A weight is not finite.
+    ConfigError
+        `generator_weight` is neither stored nor sign.
+    """
     if is_mc(events) and "genWeight" in ak.fields(events):
         weight = np.asarray(ak.to_numpy(events["genWeight"]), np.float64)
         undefined = int((~np.isfinite(weight)).sum())
         if undefined:
             raise BadFile(f"{where(events)}genWeight of {undefined} events is not a finite number")
-        return weight
+        metadata = getattr(events, "metadata", None) or {}
+        return np.sign(weight) if takes_sign(str(metadata.get("dataset", "")), metadata) else weight
     return np.ones(len(events))
 
 
@@ -312,7 +344,7 @@ def normalisation(dataset: str, metadata: Mapping[str, Any], sumw: float, lumi: 
     dataset, metadata : str, mapping
         The dataset's name and metadata from the fileset, with `is_mc`.
     sumw : float
-        Sum of genWeight of all events that were processed, before any cut.
+        Sum of genWeight, or of its signs, of all events that were processed, before any cut.
     lumi : float
         Integrated luminosity, fb⁻¹.
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from coffea_ad.campaigns import energy_in
 from coffea_ad.errors import ConfigError
-from coffea_ad.weights import cross_section
+from coffea_ad.weights import cross_section, takes_sign
 
 __all__ = ["as_json", "settled_metadata"]
 
@@ -51,6 +51,7 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     out = {str(key): as_json(value, f"dataset {dataset}: {key}") for key, value in metadata.items()}
     _settle_kind(dataset, out)
     _settle_cross_section(dataset, out)
+    takes_sign(dataset, out)
     energy = energy_in({k: out[k] for k in ("sqrt_s", "ecm", "eCM") if k in out}, dataset)
     return out if energy is None else {**out, "sqrt_s": energy}
 

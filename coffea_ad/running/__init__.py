@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import hist
 
@@ -62,6 +62,7 @@ def run(
     timeout: float = files.PATIENCE,
     providers: Sequence[str] = ("CPUExecutionProvider",),
     duplicates: Mode = "note",
+    generator_weight: Literal["stored", "sign"] | None = None,
 ) -> RunReport:
     """Run a processor over a fileset.
 
@@ -120,6 +121,9 @@ def run(
     duplicates : "note", "drop" or "ignore"
         Look for events with the same run, luminosity section and number in a dataset, and in all datasets of data together;
         "drop" leaves out all but the first of data, in the order of the fileset, after a first pass over their ids.
+    generator_weight : "stored" or "sign", optional
+        Of all simulated datasets, whose metadata get this key: their events weigh genWeight, or sign(genWeight) and are
+        normalised by the sum of signs. By default, what the metadata of each dataset say, and else stored.
 
     Returns
     -------
@@ -152,6 +156,7 @@ def run(
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
     job = Job.of(processor, models, config, overrides, output, providers=tuple(providers))
     whole = load_fileset(fileset)
+    _weigh_by(whole, generator_weight)
     entries = _limited(whole, limit_files, limit_chunks)
     where = _cluster(executor, cluster, scheduler, workers)
     kept = _checkpoints(checkpoints, where, output)
@@ -353,6 +358,23 @@ def _same_key(then: Mapping[str, Any], now: Mapping[str, Any], folder: str | Pat
             raise ConfigError(
                 f"{folder}: {part} {'(' + ', '.join(names) + ') ' if names else ''}changed since; what is missing would not "
                 "fit what is there, so run all again"
+            )
+
+
+def _weigh_by(fileset: Fileset, generator_weight: str | None) -> None:
+    """Put the generator weight that a run asks for into the metadata of what may be simulation."""
+    if generator_weight is None:
+        return
+    if generator_weight not in ("stored", "sign"):
+        raise ConfigError(f"generator_weight is {generator_weight!r}, but must be stored or sign")
+    for name, entry in fileset.items():
+        metadata = entry["metadata"]
+        if is_simulation(metadata) is False:
+            continue
+        if metadata.setdefault("generator_weight", generator_weight) != generator_weight:
+            raise ConfigError(
+                f"dataset {name}: generator_weight is {metadata['generator_weight']} in its metadata, but the run asks for "
+                f"{generator_weight}; say it in one place"
             )
 
 

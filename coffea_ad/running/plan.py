@@ -29,11 +29,19 @@ from coffea_ad.running.collected import check_storable, needs_normalisation
 from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find, sentences
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
-from coffea_ad.running.reports import RunReport, inputs_seen, measured, per_dataset, sum_of_weights, weighed
+from coffea_ad.running.reports import (
+    RunReport,
+    inputs_seen,
+    measured,
+    per_dataset,
+    skimmed_signs,
+    sum_of_weights,
+    weighed,
+)
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import certified_by, not_applied
-from coffea_ad.weights import cross_section, is_simulation
+from coffea_ad.weights import cross_section, is_simulation, takes_sign
 
 __all__ = ["Executor", "Fileset", "Plan"]
 
@@ -74,6 +82,7 @@ def _open(
         raise ConfigError(f"the fileset cannot be used: {error}") from None
     facts = {(item.dataset, item.filename): dict(found) for item, found in runner.metadata_cache.items()}
     _refuse_twice(facts)
+    _refuse_skimmed_signs(fileset, facts)
     for (dataset, _), told in ((key, f.get("told", {})) for key, f in facts.items()):
         for name in ("campaign", "sqrt_s"):
             if name in told:
@@ -87,6 +96,16 @@ def _open(
     chunks = chunks_in_steps(chunks, fileset, facts, notes=notes, **cut)
     # facts are not the processor's business: its metadata are those of the fileset
     return [replace(c, usermeta=dict(fileset[c.dataset]["metadata"])) for c in chunks], facts
+
+
+def _refuse_skimmed_signs(fileset: Fileset, facts: Mapping[tuple[str, str], dict[str, Any]]) -> None:
+    for (dataset, path), found in facts.items():
+        metadata = fileset[dataset]["metadata"]
+        events, generated = found.get("numentries"), found.get("generated")
+        if is_simulation(metadata) is False or not takes_sign(dataset, metadata) or events is None or generated is None:
+            continue
+        if generated > events:
+            raise ConfigError(skimmed_signs(dataset, path, {"events": events, "generated": generated}))
 
 
 def _refuse_twice(facts: Mapping[tuple[str, str], dict[str, Any]]) -> None:

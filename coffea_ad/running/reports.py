@@ -12,12 +12,14 @@ import numpy as np
 from coffea.processor import column_accumulator, value_accumulator
 
 from coffea_ad.card import ModelCard
+from coffea_ad.errors import ConfigError
 from coffea_ad.monitoring import describe, drift, drifted
 from coffea_ad.running.chunks import SUMS, Failure
+from coffea_ad.weights import takes_sign
 
 __all__ = [
     "COUNTED", "RunReport", "decode", "effective_events", "encode", "inputs_seen", "measured", "missing_files", "per_dataset",
-    "sum_of_weights", "weighed",
+    "skimmed_signs", "sum_of_weights", "weighed",
 ]  # fmt: skip
 
 COUNTED = ("cutflow", "unscored", "undefined", "undefined_in", "rows", "sumw_variations")
@@ -306,8 +308,11 @@ def weighed(dataset: str, entry: dict[str, Any]) -> list[str]:
     return []
 
 
-def _unlike_runs(file: Mapping[str, Any], kept: float) -> str | None:
-    """Compare a simulated file with its `Runs`: None if they agree, "" if it was skimmed before, else what is wrong."""
+def _unlike_runs(file: Mapping[str, Any], kept: float, *, signs: bool = False) -> str | None:
+    """Compare a simulated file with its `Runs`: None if they agree, "" if it was skimmed before, else what is wrong.
+
+    `Runs` have no sums of signs: there only the numbers of events can be compared.
+    """
     generated, events, runs = file["generated"], file["events"], file["runs_sumw"]
     if events is None or (generated is None and runs is None):
         return None
@@ -315,6 +320,8 @@ def _unlike_runs(file: Mapping[str, Any], kept: float) -> str | None:
         return f"holds {events} events, but its Runs count {generated:g} generated ones only, as after a merge that lost some"
     if generated == events:
         return None
+    if signs:
+        return "has Runs that count no events: whether it was skimmed before is not known" if generated is None else ""
     if runs is None or not math.isfinite(runs):
         return "was skimmed before and has no genEventSumw that is a number"
     if generated is not None:
@@ -329,6 +336,14 @@ def _unlike_runs(file: Mapping[str, Any], kept: float) -> str | None:
     if runs < sumw and file.get("sumw_abs") == file["sumw"]:
         return f"has weights that sum to {sumw:g}, but its Runs say {runs:g} only, as after a merge that lost some"
     return ""
+
+
+def skimmed_signs(dataset: str, path: str, file: Mapping[str, Any]) -> str:
+    """Say that a file cannot be normalised by signs, given its numbers of `events` and `generated` ones."""
+    return (
+        f"dataset {dataset}: {path} was skimmed before ({file['events']:g} of {file['generated']:g} events), and its Runs have "
+        "no sum of signs to normalise with; take generator_weight: stored, or the file before that skim"
+    )
 
 
 def sum_of_weights(
@@ -350,13 +365,16 @@ def sum_of_weights(
         Takes a sentence if there are skimmed files.
     """
     total, skimmed, partly = 0.0, 0, 0
+    signs = takes_sign(dataset, entry["metadata"])
     for path, file in entry["files"].items():
-        problem = _unlike_runs(file, kept) if mc else ""
+        problem = _unlike_runs(file, kept, signs=signs) if mc else ""
         if not mc or problem is None:
             total += file["sumw"]
         elif problem:
             notes.append(f"{dataset}: {path} {problem}; it counts by its own events")
             total += file["sumw"]
+        elif signs:
+            raise ConfigError(skimmed_signs(dataset, path, file))
         else:
             skimmed += 1
             partly += 0 < file["processed"] < file["events"]
