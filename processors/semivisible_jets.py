@@ -194,11 +194,11 @@ class Processor(processor.ProcessorABC):
         if "nominal" not in weight:
             return
         jet, without_mt = self.collection, ~np.isfinite(mt)
-        pt = cuts.undefined_numbers(jets, undefined)  # such an event passes no cut, such a jet does not lead
-        out["undefined"] += pt + int(without_mt.sum()) + sum(lost.values())
+        of_pt = cuts.undefined_numbers(jets, undefined)  # such an event passes no cut, such a jet does not lead
+        out["undefined"] += of_pt + int(without_mt.sum()) + sum(lost.values())
         branches = [f"{jet}_{k}" for k in ("phi", "mass")] + [f"{c.met}_{k}" for k in ("pt", "phi")]
         named = {
-            f"{jet}_pt": int(without_pt.sum()) + pt - int(undefined.sum()),
+            f"{jet}_pt": int(without_pt.sum()) + of_pt - int(undefined.sum()),
             f"{jet}_eta": int(without_eta.sum()),
             **cuts.undefined_in(ak.zip({jet: pair, c.met: events[c.met][two]}, depth_limit=1)[without_mt], branches),
             **{f"{jet}_{k}" if k in ak.fields(pair) else k: n for k, n in lost.items()},
