@@ -14,6 +14,7 @@ from typing import Any
 import hist
 import uhi.io.json
 import uproot
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
@@ -215,6 +216,31 @@ def _as_root(results: Results) -> tuple[bytes, list[str]]:
     return content.getvalue(), problems
 
 
+class _Entry(BaseModel):
+    """What a report says of a dataset, as far as results are made with it."""
+
+    model_config = ConfigDict(strict=True)
+    metadata: dict[str, Any]
+    lumi: float | None = None
+    sumw: float | None = None
+    events: int | None = None
+    weighted: bool = True
+    files: dict[str, Any] = {}
+    failed: list[dict[str, Any]] = []
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(strict=True)
+    datasets: dict[str, _Entry]
+    lumi: float | None
+    notes: list[str]
+    throughput: dict[str, Any]
+    key: dict[str, Any]
+    outputs: dict[str, Any] = {}
+    models: list[dict[str, Any]] = []
+    histograms: str = ""
+
+
 def load_results(folder: str | Path) -> Results:
     """Read a results folder.
 
@@ -228,9 +254,11 @@ def load_results(folder: str | Path) -> Results:
         raise BadFile(f"{root}: there is no report.json; this is not a results folder")
     try:
         report = json.loads(files.read(files.join(root, "report.json")))
-        lacking = [k for k in ("datasets", "lumi", "notes", "throughput", "key") if k not in report]
-        if not isinstance(report, dict) or lacking:
+        if not isinstance(report, dict) or any(
+            k not in report for k in ("datasets", "lumi", "notes", "throughput", "key")
+        ):
             raise BadFile(f"{root}: its report.json is none of a run")
+        _check(report, root)
         if not files.exists(files.join(root, "histograms.json")):
             if "histograms" in report:
                 raise BadFile(f"{root}: there is a report, but its histograms.json is not there")
@@ -245,3 +273,18 @@ def load_results(folder: str | Path) -> Results:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None
     return Results(histograms, report)
+
+
+def _check(report: dict[str, Any], folder: str | Path) -> None:
+    """Refuse a report of which a part has another form than a run gives it.
+
+    Raises
+    ------
+    BadFile
+    """
+    try:
+        _Report.model_validate(report)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadFile(f"{folder}: report.json is damaged at {place} ({first['msg'].lower()})") from None
