@@ -144,7 +144,7 @@ def everything(folder):
     """A configuration with all corrections."""
     return {
         "lumi_mask": golden_file(folder, {"1": [[1, 1]]}),
-        "jet_veto_map": {"file": veto_file(folder), "name": "Run3"},
+        "jet_veto_map": {"file": veto_file(folder), "name": "Run3", "stored_id": True},
         "pileup": {"file": pileup_file(folder), "name": "Collisions"},
         "columns": COLUMNS,
         "scale": {},
@@ -450,7 +450,7 @@ def slow_veto(events, *, recipe="run3", regions=((0.2, 1.0, 0.0, 1.5),), good=No
 
 @pytest.mark.parametrize("recipe", ["run3", "run2"])
 def test_the_veto_map_agrees_with_a_loop(mc, data, tmp_path, recipe):
-    own = corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "recipe": recipe})
+    own = corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "stored_id": True, "recipe": recipe})
     for events in (mc, data):
         keep = own.outside_veto(events)
         assert keep.tolist() == slow_veto(events, recipe=recipe)
@@ -463,7 +463,7 @@ def test_several_maps_veto_together_and_jets_may_be_identified_by_a_file(mc, tmp
         eta="real", muEF="real", multiplicity="int",
     )  # fmt: skip
     own = corrector(jet_veto_map={
-        "file": veto_file(tmp_path), "name": "Run3", "types": ["jetvetomap", "jetvetomap_fpix"],
+        "file": veto_file(tmp_path), "name": "Run3", "stored_id": True, "types": ["jetvetomap", "jetvetomap_fpix"],
         "id_file": write(tmp_path / "jetid.json", identity), "id_name": "Tight",
     })  # fmt: skip
     assert own.outside_veto(mc).tolist() == slow_veto(
@@ -489,11 +489,15 @@ def test_jets_at_the_edges_of_the_map_are_looked_up(mc, tmp_path):
     ):
         jets = ak.with_field(jets, ak.full_like(jets["pt"], value), field)
     events = ak.with_field(mc, jets, "Jet")
-    assert corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3"}).outside_veto(events).all()
+    assert (
+        corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "stored_id": True})
+        .outside_veto(events)
+        .all()
+    )
 
 
 def test_events_with_vetoed_jets_leave_data_and_simulation(mc_file, data_file, mc, data, tmp_path):
-    config = {"jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3"}}
+    config = {"jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True}}
     report, histograms = search(
         {"svj": (mc_file, MC), "data": (data_file, DATASET)}, tmp_path, corrections=config, overrides=["unblind=true"]
     )
@@ -888,7 +892,7 @@ def test_primary_datasets_are_told_in_the_configuration(data_file, tmp_path):
 def test_skims_hold_certified_data_without_vetoed_jets(name, data_file, data, tmp_path):
     golden = golden_file(tmp_path, {"355101": [[1, 25]], "355102": [[5, 40]]})
     config = tmp_path / "skim.yaml"
-    veto = {"file": veto_file(tmp_path), "name": "Run3"}
+    veto = {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True}
     loose = {"lepton_pt_min": 1e4} if name == "skim" else {"leading_lepton_pt_min": 0, "n_jets_min": 0}
     fileset = {"data": {"files": {str(data_file): "Events"}, "metadata": DATASET}}
     rows = {}
@@ -910,7 +914,7 @@ def test_skims_read_declared_branches_only(name, data_file, tmp_path):
     module = recipes.load(name)
     config = {
         "lumi_mask": golden_file(tmp_path, {"355101": [[1, 25]]}),
-        "jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3", "recipe": "run2"},
+        "jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True, "recipe": "run2"},
     }
     more = {} if name == "skim" else {"triggers": ["HLT_PFHT1050"], "leading_lepton_pt_min": 0}
     processor = module.Processor(module.Config.model_validate({**config, **more}), (), tmp_path)
@@ -1012,7 +1016,7 @@ def test_what_a_file_lacks_is_named_with_the_weight(mc_file, tmp_path):
         with pytest.raises(MissingBranch, match=match):
             corrector(**config).weights(events)
     with pytest.raises(MissingBranch, match=r"Jet_chEmEF.*\(asked for by the jet veto map; give id_file"):
-        corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3"}).outside_veto(events)
+        corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "stored_id": True}).outside_veto(events)
     with pytest.raises(MissingBranch, match=r"FatJet_area.*\(asked for by jec\)"):
         list(corrector(jec={"file": energy_file(tmp_path), **JEC}).jets(events))
     with pytest.raises(MissingBranch, match="svj_v15.root: there is no branch Pileup_nTrueInt"):
@@ -1059,7 +1063,9 @@ def test_wrong_jet_corrections_are_named(tmp_path):
         with pytest.raises(ConfigError, match=match):
             corrector(collection, jec={"file": file, **JEC, **change})
     with pytest.raises(ConfigError, match="unknown type 'jetvetomapp'; did you mean 'jetvetomap'"):
-        corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "types": ["jetvetomapp"]})
+        corrector(
+            jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "stored_id": True, "types": ["jetvetomapp"]}
+        )
 
 
 def test_wrong_keys_and_names_of_variations_are_refused(mc_file, tmp_path):
@@ -1103,7 +1109,7 @@ def test_real_simulation_has_all_that_is_asked_for(real, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "metadata"), [("nano_tt_v12", MC), ("nano_dimuon", DATASET), ("pfnano", MC)])
 def test_real_files_go_through_the_jet_veto_map(real, name, metadata, tmp_path):
-    own = corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3"})
+    own = corrector(jet_veto_map={"file": veto_file(tmp_path), "name": "Run3", "stored_id": True})
     events = open_events(real / f"{name}.root", metadata=metadata)
     assert own.outside_veto(events).tolist() == slow_veto(events)
 
@@ -1112,7 +1118,7 @@ def test_real_files_go_through_the_jet_veto_map(real, name, metadata, tmp_path):
 def test_the_search_runs_over_real_simulation_and_data_with_corrections(real, tmp_path):
     config = {
         "lumi_mask": golden_file(tmp_path, {"1": [[1, 1]]}), "pileup": {"file": pileup_file(tmp_path), "name": "Collisions"},
-        "jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3"}, "scale": {}, "pdf": {},
+        "jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True}, "scale": {}, "pdf": {},
     }  # fmt: skip
     files = {"tt": (real / "nano_tt_v12.root", MC), "data": (real / "nano_dimuon.root", DATASET)}
     report, histograms = search(

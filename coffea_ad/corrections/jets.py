@@ -46,7 +46,7 @@ class JetVetoMapConfig(Part):
     file: str = Field(description="correctionlib, such as jetvetomaps.json.gz")
     name: str = Field(description="such as Summer22_23Sep2023_RunCD_V1")
     types: tuple[str, ...] = Field(("jetvetomap",), description="maps of the correction; any of them vetoes")
-    recipe: Literal["run3", "run2"] = Field("run3", description="which jets count, see JetVetoMap")
+    recipe: Literal["run3", "run3_v12", "run2"] = Field("run3", description="which jets count, see JetVetoMap")
     collection: str = "Jet"
     pt_min: float = Field(15.0, description="GeV")
     id_file: str = Field(
@@ -54,6 +54,10 @@ class JetVetoMapConfig(Part):
         description="correctionlib jet identification, for NanoAOD v12 to v14, whose jetId is wrong, and v15, which stores none",
     )
     id_name: str = Field("AK4PUPPI_TightLeptonVeto")
+    stored_id: bool = Field(
+        False,
+        description="take jetId as it is, also in NanoAOD v12 to v14, where it is wrong unless a production mended it",
+    )
     outside: Outside = Field("fail", description=OUTSIDE)
 
 
@@ -120,6 +124,10 @@ class JetVetoMap:
     not 0 at one of them. For Run 2 the identification is the tight one, jets below 50 GeV pass the loose pile-up
     identification too, and jets within ΔR < 0.2 of a muon that is a particle-flow candidate do not count.
 
+    The bits of jetId are wrong in NanoAOD v12 to v14. `run3_v12` mends those of v12 as CMS says: tight is the stored bit, with
+    neHEF < 0.99 for 2.7 < |η| ≤ 3 and neEmEF < 0.4 beyond, and the lepton veto is muEF < 0.8 and chEmEF < 0.8 for |η| ≤ 2.7. Later
+    versions need `id_file`.
+
     Parameters
     ----------
     config : JetVetoMapConfig
@@ -155,7 +163,7 @@ class JetVetoMap:
         run2 = self.config.recipe == "run2"
         fields = ["pt", "eta", "phi", "chEmEF", "neEmEF", *(("puId",) if run2 else ())]
         if self.identity is None:
-            fields.append("jetId")
+            fields += ["jetId", *(("neHEF", "muEF") if self.config.recipe == "run3_v12" else ())]
         else:
             fields += [f for f in self.identity.fields if f not in fields]
         return fields, (("eta", "phi", "isPFcand") if run2 else ())
@@ -180,6 +188,8 @@ class JetVetoMap:
         if self.identity is not None:
             used = {f: values[counts] for f, values in jet.items()}
             counts[counts] = self.identity(used, place=where(events))
+        elif config.recipe == "run3_v12":
+            counts &= _mended(jet)
         else:  # bits of jetId: 2 is tight, 4 is tight with lepton veto
             counts &= (jet["jetId"].astype(np.int64) & (4 if config.recipe == "run3" else 2)) > 0
         if muons:
@@ -195,14 +205,22 @@ class JetVetoMap:
 
     def _refuse_wrong_identity(self, events: Any) -> None:
         config = self.config
-        if self.identity is not None or config.recipe != "run3":
+        if self.identity is not None or config.stored_id or config.recipe != "run3":
             return
         newer = [f"{config.collection}_{f}" for f in _WRONG_JET_ID if has_branch(events, f"{config.collection}_{f}")]
         if newer and has_branch(events, f"{config.collection}_jetId"):
             raise MissingBranch(
                 f"{where(events)}{config.collection}_jetId is wrong in NanoAOD v12 to v14, which this file is by its branch "
-                f"{newer[0]}; give id_file (asked for by the jet veto map)"
+                f"{newer[0]}; give id_file, or recipe: run3_v12 if it is v12 (asked for by the jet veto map)"
             )
+
+
+def _mended(jet: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Return which jets of NanoAOD v12 pass the tight identification with lepton veto."""
+    eta, tight = np.abs(jet["eta"]), (jet["jetId"].astype(np.int64) & 2) > 0
+    tight &= np.where(eta > 3.0, jet["neEmEF"] < 0.4, np.where(eta > 2.7, jet["neHEF"] < 0.99, True))
+    no_lepton = (eta > 2.7) | ((jet["muEF"] < 0.8) & (jet["chEmEF"] < 0.8))
+    return np.asarray(tight & no_lepton, bool)
 
 
 def _multiplicities(name: str) -> tuple[str, ...]:
