@@ -155,6 +155,11 @@ def _run(args: argparse.Namespace) -> int:
     except NotNormalisable as error:
         _show(error.report, args.output)
         raise
+    except KeyboardInterrupt:
+        place = args.checkpoints or (f"{args.output}/checkpoints" if args.output else "none")
+        if args.checkpoints not in (None, "none") or Path(place).is_dir():
+            print(f"finished chunks are kept in {place}; the same command goes on from there", file=sys.stderr)
+        raise
     _show(report, args.output)
     return 0
 
@@ -554,7 +559,7 @@ def _left_out(sealed: bytes) -> None:
 def _evaluate(args: argparse.Namespace) -> int:
     from coffea_ad import evaluation
 
-    check_folder(args.output, EVALUATION, force=args.force)
+    check_folder(args.output, ("report.json", "manifest.json", *EVALUATION), force=args.force)  # also of other verbs
     found = evaluation.evaluate_models(
         evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
         signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
@@ -611,6 +616,8 @@ def _combine(args: argparse.Namespace) -> int:
     from coffea_ad.nn import combine
 
     check_file(args.output, suffix=".onnx", force=args.force)
+    if any(Path(model).resolve() == Path(args.output).resolve() for model in args.models):
+        raise ConfigError(f"{args.output}: this is one of the models that are combined; write to another file")
     sealed = combine(
         args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
         efficiencies=args.efficiency,

@@ -13,8 +13,16 @@ from coffea_ad.errors import ConfigError
 
 __all__ = ["EVALUATION", "RESULTS", "TRAINING", "check_file", "check_folder", "clear_figures", "existing", "skimmed"]
 
-RESULTS = ("report.json", "histograms.json", "histograms.root", "manifest.json", "sections", "figures")
-"""What a run leaves in its folder."""
+RESULTS = (
+    "report.json",
+    "histograms.json",
+    "histograms.root",
+    "manifest.json",
+    "sections",
+    "figures",
+    "evaluation.json",
+)
+"""What a run leaves in its folder, and what tells that the folder is an evaluation's."""
 EVALUATION = ("evaluation.json", "evaluation.csv", "table.md", "figures")
 """What an evaluation leaves in its folder."""
 TRAINING = ("metrics.jsonl", "checkpoint.pt")

@@ -271,3 +271,39 @@ def test_an_interrupted_run_says_so_in_one_line(tmp_path):
     assert client.returncode == 130, out
     assert "Traceback" not in out
     assert out.rstrip().endswith("interrupted")
+    if (tmp_path / "r" / "checkpoints").is_dir():
+        assert f"finished chunks are kept in {tmp_path / 'r'}/checkpoints; the same command goes on from there" in out
+
+
+@pytest.mark.parametrize("file", ["report.json", "manifest.json"])
+def test_an_evaluation_does_not_go_into_the_folder_of_a_run(tmp_path, capsys, file):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / file).write_text("{}")
+    assert cli.main(["evaluate", "m.onnx", "--background", "skims", "-o", str(tmp_path / "r")]) == 1
+    assert f"there are results in it already ({file})" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_into_the_folder_of_an_evaluation(tmp_path, capsys):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "evaluation.json").write_text("{}")
+    (tmp_path / "f.json").write_text(json.dumps({"svj": entry()}))
+    words = [
+        "run",
+        str(HERE / "counting_processor.py"),
+        f"folder={tmp_path}",
+        "--fileset",
+        str(tmp_path / "f.json"),
+        "-e",
+        "iterative",
+    ]
+    assert cli.main([*words, "-o", str(tmp_path / "r")]) == 1
+    assert "there are results in it already (evaluation.json)" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_models_are_not_combined_into_one_of_them(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.onnx").write_bytes((DATA / "wnae.onnx").read_bytes())
+    words = ["combine", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "b.onnx"), "--force"]
+    assert cli.main(words) == 1
+    assert "b.onnx: this is one of the models that are combined; write to another file" in capsys.readouterr().err
