@@ -748,7 +748,7 @@ def _gather(objects: Objects) -> Constituents:
         order = np.argsort(jet, kind="stable")
         jet, candidate = jet[order], candidate[order]
 
-    multiply = table.puppi is not None and _unweighted(source, collection, table, jet, candidate)
+    multiply = table.puppi is not None and _unweighted(source, collection, table, jet, candidate, jets_per_event)
     starts = _offsets(np.bincount(jet, minlength=int(jets_per_event.sum())))
     counts = np.diff(starts)[objects.index]
     offsets = _offsets(counts)
@@ -761,7 +761,9 @@ def _gather(objects: Objects) -> Constituents:
     return Constituents(offsets, pt, eta, phi, mass, table, source, rows)
 
 
-def _unweighted(source: Any, collection: str, table: ConstituentTables, jet: Ints, candidate: Ints) -> bool:
+def _unweighted(
+    source: Any, collection: str, table: ConstituentTables, jet: Ints, candidate: Ints, jets_per_event: Ints
+) -> bool:
     """Say whether the stored pT of candidates has to be multiplied by their PUPPI weights.
 
     The metadata of the dataset decide, or else the sums over the jets; where neither of them tells it, PFNano's names do.
@@ -781,7 +783,8 @@ def _unweighted(source: Any, collection: str, table: ConstituentTables, jet: Int
     if np.all(weight == 1):
         return False
     have = ak.fields(jets)
-    if {"pt", "eta", "rawFactor"} <= set(have):
+    # a collection that was masked in place has other jets than the links
+    if {"pt", "eta", "rawFactor"} <= set(have) and np.array_equal(ak.to_numpy(ak.num(jets)), jets_per_event):
         pt, eta, phi = (_flat(candidates[f])[candidate].astype(np.float64) for f in ("pt", "eta", "phi"))
         jet_pt, jet_eta, raw = (_flat(jets[f]).astype(np.float64) for f in ("pt", "eta", "rawFactor"))
         told = weights_missing((pt, eta, phi), weight, jet, jet_pt * (1 - raw), jet_eta)

@@ -359,7 +359,10 @@ def load_skim(
             others = [c for c in schema.names if not c.startswith(features_of)]
             for column, *_ in filters:
                 if column not in schema.names:
-                    raise SkimError(f"{path}: " + unknown_text("column", str(column), others))
+                    raise SkimError(
+                        f"{path}: the filter {list(filters)} cannot be applied: "
+                        + unknown_text("column", str(column), others)
+                    )
             try:
                 table = pq.read_table(local, columns=others, filters=filters or None)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError, TypeError) as error:

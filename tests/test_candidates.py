@@ -141,4 +141,4 @@ def test_real_files_say_what_their_producers_do():
     jet = ak.to_numpy(ak.flatten(links["jetIdx"] + first))
     candidate = ak.to_numpy(ak.flatten(links[table.index] + starts))
     assert len(objects) > 0
-    assert _unweighted(events, "FatJet", table, jet, candidate)
+    assert _unweighted(events, "FatJet", table, jet, candidate, ak.to_numpy(ak.num(events.FatJet)))

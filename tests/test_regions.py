@@ -92,9 +92,9 @@ def test_thresholds_may_depend_on_a_bystander():
 
 
 def test_a_calibration_needs_two_scores_and_positive_weight():
-    with pytest.raises(ConfigError, match="two different"):
+    with pytest.raises(ConfigError, match="since all scores are 1"):
         regions.calibrate(np.ones(5), np.ones(5), "toy")
-    with pytest.raises(ConfigError, match="positive"):
+    with pytest.raises(ConfigError, match="their weights sum to -5"):
         regions.calibrate(np.arange(5.0), -np.ones(5), "toy")
 
 

@@ -153,7 +153,7 @@ def test_the_cache_of_sessions_is_bounded(model_file):
     first = ad.OnnxScorer(data)
     kept = first.session
     for i in range(scoring._CACHE_SIZE + 3):
-        other = read_card(data).model_copy(update={"name": f"model {i}"})
+        other = read_card(data).model_copy(update={"name": f"model_{i}"})
         ad.OnnxScorer(write_card(data, other)).session  # noqa: B018
     assert len(scoring._sessions) == scoring._CACHE_SIZE
     assert first.session is not kept
