@@ -5,7 +5,6 @@ A golden JSON {run: [[first, last], …]} stands for a set of sections, as every
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -87,11 +86,15 @@ def number_of_sections(sections: Mapping[str, Iterable[Iterable[int]]]) -> int:
 
 
 def sections_in(file: Any) -> Golden | None:
-    """Return the sections that a ROOT file lists in `LuminosityBlocks`, or None if it does not say."""
-    with contextlib.suppress(Exception):  # the events are worth more; the report says that it is not known
-        tree = file["LuminosityBlocks"]
-        return golden(np.column_stack([tree[k].array(library="np") for k in ("run", "luminosityBlock")]))
-    return None
+    """Return the sections that a ROOT file lists in `LuminosityBlocks`, or None if it has no such list.
+
+    One that is there and cannot be read is an error, as that of any other part of the file: it may come from the network.
+    """
+    try:
+        columns = [file["LuminosityBlocks"][name] for name in ("run", "luminosityBlock")]
+    except KeyError:
+        return None
+    return golden(np.column_stack([column.array(library="np") for column in columns]))
 
 
 class SectionTable:

@@ -215,3 +215,16 @@ def test_golden_json_and_pairs_are_the_same_sections():
     assert listed(golden(pairs[::-1])).tolist() == pairs
     assert listed({}).shape == (0, 2)
     assert golden([]) == {}
+
+
+def test_a_list_of_sections_that_is_not_there_is_unknown_and_one_that_cannot_be_read_is_an_error():
+    from coffea_ad.luminosity import sections_in
+
+    class Broken:
+        def array(self, library):
+            raise OSError("no answer")
+
+    assert sections_in({}) is None
+    assert sections_in({"LuminosityBlocks": {"run": Broken()}}) is None
+    with pytest.raises(OSError, match="no answer"):
+        sections_in({"LuminosityBlocks": {"run": Broken(), "luminosityBlock": Broken()}})
