@@ -719,8 +719,8 @@ def _parser() -> argparse.ArgumentParser:
     g = p.add_argument_group("processors only: what is processed")
     g.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
     g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")
-    g.add_argument("--lumi", metavar="FB⁻¹|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); or a table of "
-                   "brilcalc by luminosity section: of what was processed")  # fmt: skip
+    g.add_argument("--lumi", metavar="FB⁻¹|ERA=FB⁻¹,…|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); by era; "
+                   "or a table of brilcalc by luminosity section: of what was processed")  # fmt: skip
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     g.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
     g.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 
 from coffea_ad import regions
-from coffea_ad.card import ModelCard, RegionSpec
-from coffea_ad.errors import ConfigError
+from coffea_ad.card import ModelCard
+from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.monitoring import unwatched
 from coffea_ad.selection import cutflow
 from coffea_ad.tagger import Tagger, tag
 
-__all__ = ["RegionFiller", "blinded", "book", "fill", "logp_axis"]
+__all__ = ["RegionFiller", "book", "fill", "hidden", "logp_axis"]
 
 
 def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10) -> hist.axis.Regular:
@@ -36,52 +36,50 @@ def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10)
     return hist.axis.Regular(bins, 0, bins / bins_per_decade, name=name, label=r"$-\log_{10}$ background efficiency")
 
 
-def book(axis: Any, regions: Sequence[str], variations: Sequence[str]) -> hist.Hist:
-    """Return an empty weighted histogram over region, variation and one observable."""
+def book(axes: Sequence[Any], cells: Sequence[str], variations: Sequence[str]) -> hist.Hist:
+    """Return an empty weighted histogram over cell, variation and observables."""
     return hist.Hist(
-        hist.axis.StrCategory(list(regions), name="region", label="region"),
+        hist.axis.StrCategory(list(cells), name="cell", label="cell"),
         hist.axis.StrCategory(list(variations), name="variation", label="variation"),
-        axis,
+        *axes,
         storage=hist.storage.Weight(),
     )
 
 
 def fill(
     histogram: hist.Hist,
-    masks: Mapping[str, npt.NDArray[np.bool_]],
+    cells: npt.NDArray[np.str_],
     variation: str,
-    values: npt.NDArray[Any],
+    values: Mapping[str, npt.NDArray[Any]],
     weight: npt.NDArray[Any],
 ) -> int:
-    """Fill one observable in all regions.
+    """Fill observables of events, each into its cell.
 
     Parameters
     ----------
     histogram : Hist
         As booked.
-    masks : {region: (n_events,) bool}
+    cells : (n_events,) str
     variation : str
-    values : (n_events,) or (n_events, objects)
-        One or more entries per event; NaN lands in no bin.
+    values : {observable: (n_events,) or (n_events, objects)}
+        One or more entries per event; an entry with NaN lands in no bin.
     weight : (n_events,)
 
     Returns
     -------
     int
-        The number of undefined values that were left out.
+        The number of entries that were left out, since a value is undefined.
     """
-    axis = histogram.axes[-1].name
-    table = np.asarray(values)
-    table = table[:, None] if table.ndim == 1 else table
-    weights = np.broadcast_to(weight[:, None], table.shape)
-    finite = np.isfinite(table)
-    for region, mask in masks.items():
-        chosen = finite & mask[:, None]
-        histogram.fill(region=region, variation=variation, weight=weights[chosen], **{axis: table[chosen]})
+    columns = {name: np.asarray(v)[:, None] if np.ndim(v) == 1 else np.asarray(v) for name, v in values.items()}
+    *tables, weights, places = np.broadcast_arrays(*columns.values(), weight[:, None], cells[:, None])
+    finite = np.logical_and.reduce([np.isfinite(table) for table in tables])
+    if finite.any():
+        entries = dict(zip(columns, (table[finite] for table in tables), strict=True))
+        histogram.fill(cell=places[finite], variation=variation, weight=weights[finite], **entries)
     return int((~finite).sum())
 
 
-def blinded(grades: npt.NDArray[Any], regions: Sequence[RegionSpec]) -> npt.NDArray[np.bool_]:
+def hidden(grades: npt.NDArray[Any], n_regions: int) -> npt.NDArray[np.bool_]:
     """Return which events of data must not be looked at: those with a jet in the tightest region.
 
     They are taken out of every histogram, the inclusive ones too: otherwise a subtraction would show them.
@@ -90,15 +88,15 @@ def blinded(grades: npt.NDArray[Any], regions: Sequence[RegionSpec]) -> npt.NDAr
     ----------
     grades : (n_events, jets) integer
         `ad_region` of the jets, −1 if unscored.
-    regions : sequence of RegionSpec
+    n_regions : int
 
     Returns
     -------
     (n_events,) bool
     """
-    if not regions:
+    if n_regions == 0:
         return np.zeros(len(grades), bool)
-    return np.asarray(np.any(grades >= len(regions), axis=1))
+    return np.asarray(np.any(grades >= n_regions, axis=1))
 
 
 class RegionFiller:
@@ -122,47 +120,77 @@ class RegionFiller:
 
     Attributes
     ----------
-    names : list of str
-        All regions.
+    cells : {prefix: list of str}
+        The cells of each model, of which every event is in one.
+    regions : {region: frozenset of str}
+        All named regions as sets of cells.
     """
 
     def __init__(
         self, taggers: Mapping[str, Tagger], steps: Sequence[str], *, unblind: bool = False, cuts: bool = True
     ) -> None:
         self.taggers, self.steps, self.unblind, self.cuts = dict(taggers), tuple(steps), unblind, cuts
-        self.names = [] if self.taggers else ["inclusive"]
+        self.cells = {} if self.taggers else {"": [regions.EVERYTHING]}
+        self.regions: regions.Definitions = {} if self.taggers else {"inclusive": frozenset({regions.EVERYTHING})}
         for prefix, tagger in self.taggers.items():
-            specs = tagger.card.regions
-            events = ["inclusive", *(r.name for r in specs)]
-            self.names += [prefix + n for n in (regions.region_names(specs) if _of_jets(tagger) else events)]
+            specs, jets = tagger.card.regions, _of_jets(tagger)
+            self.cells[prefix] = [prefix + cell for cell in regions.cell_names(len(specs), jets=jets)]
+            for name, cells in regions.definitions(specs, jets=jets).items():
+                self.regions[prefix + name] = frozenset(prefix + cell for cell in cells)
 
     def hides(self, *, mc: bool) -> bool:
         """Say whether events may be hidden: data, where a model has regions."""
         return not mc and not self.unblind and any(t.card.regions for t in self.taggers.values())
 
-    def begin(self, axes: Sequence[Any], variations: Sequence[str], *, mc: bool) -> dict[str, Any]:
+    def begin(
+        self, axes: Sequence[Any], variations: Sequence[str], *, mc: bool, against_score: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Return what a chunk fills, empty: histograms of the observables and of the models, cutflow, and the flag.
+
+        Parameters
+        ----------
+        axes : sequence of axis
+            Of the observables.
+        variations : sequence of str
+        mc : bool
+        against_score : sequence of str
+            Observables that are filled against the score of each model too, without variations. Of a model of jets this is
+            the smaller `ad_logp` of the two: of events above a value both jets would be tagged there.
 
         Raises
         ------
         ConfigError
             Data are blinded, and there is no cut.
+        UnknownName
+            There is no such observable.
         """
         if self.hides(mc=mc) and not self.cuts:
             raise ConfigError(
                 "blinded data need a selection that cuts: without one, the number of hidden events is that of all less those "
                 "that are shown; ask for a cut, or unblind"
             )
-        booked = list(axes)
-        for prefix, tagger in self.taggers.items():
-            booked.append(logp_axis(tagger.card, f"{tagger.name}_logp"))
-            points = [prefix + r.name for r in tagger.card.regions] if _of_jets(tagger) else []
-            booked += [hist.axis.Integer(0, 3, name=f"n_{point}", label=f"{point} jets") for point in points]
+        observables = [axis.name for axis in axes]
+        booked: dict[str, tuple[tuple[Any, ...], Sequence[str]]] = {a.name: ((a,), variations) for a in axes}
+        for tagger in self.taggers.values():
+            axis, score = logp_axis(tagger.card, f"{tagger.name}_logp"), logp_axis(tagger.card, _score(tagger))
+            booked[axis.name] = ((axis,), variations)
+            for name in against_score:
+                if name not in observables:
+                    raise UnknownName.of("observable", name, observables)
+                booked[f"{name}-{score.name}"] = ((*booked[name][0], score), ["nominal"])
+        cells = [cell for of in self.cells.values() for cell in of]
+        top = (
+            {prefix + cell for prefix, tagger in self.taggers.items() for cell in _top(tagger)}
+            if self.hides(mc=mc)
+            else set()
+        )
         return {
-            "histograms": {axis.name: book(axis, self.names, variations) for axis in booked},
+            "histograms": {name: book(of, cells, names) for name, (of, names) in booked.items()},
+            "regions": {name: set(of) for name, of in self.regions.items()},
             "cutflow": {},
             "unscored": 0,
             "blinded": {self.hides(mc=mc)},
+            "hidden_cells": top,
         }
 
     def tag(self, objects: Any, *, mc: bool) -> Any:
@@ -204,32 +232,30 @@ class RegionFiller:
         """
         n = int(passed.sum())
         shown, unscored = np.ones(n, bool), np.zeros(n, bool)
-        masks = {} if self.taggers else {"inclusive": shown}
+        places = {} if self.taggers else {"": np.full(n, regions.EVERYTHING)}
         filled = dict(values)
         for prefix, tagger in self.taggers.items():
-            specs, grade = tagger.card.regions, tagged[f"{tagger.name}_region"]
-            sort = regions.event_regions if _of_jets(tagger) else regions.nested_regions
-            inside, lost = sort(grade, specs)
-            masks |= {prefix + region: mask for region, mask in inside.items()}
-            unscored |= lost
-            shape = (-1, 2) if _of_jets(tagger) else (-1, 1)
-            grades = ak.to_numpy(ak.fill_none(grade, -1)).reshape(shape)
+            specs, jets = tagger.card.regions, _of_jets(tagger)
+            shape = (-1, 2) if jets else (-1, 1)
+            grades = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_region"], -1)).reshape(shape)
+            places[prefix] = np.array(self.cells[prefix])[regions.cells_of(grades, len(specs))]
+            unscored |= places[prefix] == prefix + regions.UNSCORED
             if self.hides(mc=mc):
-                shown = shown & ~blinded(grades, specs)
+                shown = shown & ~hidden(grades, len(specs))
             logp = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_logp"], np.nan))
-            filled[f"{tagger.name}_logp"] = logp.reshape(shape) if _of_jets(tagger) else logp
-            if _of_jets(tagger):
-                filled |= {f"n_{prefix}{r.name}": (grades > i).sum(axis=1) for i, r in enumerate(specs)}
+            filled[f"{tagger.name}_logp"] = logp = logp.reshape(shape) if jets else logp
+            filled[_score(tagger)] = logp.min(axis=1) if jets else logp
         if "nominal" in weight:
             out["cutflow"] = self._cutflow(selection, passed, shown, weight["nominal"], mc=mc)
             out["unscored"] += int((unscored & shown).sum())
         undefined: dict[str, int] = {}
-        masks = {name: mask[shown] for name, mask in masks.items()}
-        for name, column in filled.items():
-            for variation, w in weight.items():
-                lost = fill(out["histograms"][name], masks, variation, column[shown], w[passed][shown])
-                if lost and variation == "nominal":
-                    undefined[name] = lost
+        for name, histogram in out["histograms"].items():
+            columns = {axis.name: filled[axis.name][shown] for axis in histogram.axes[2:]}
+            for variation in set(weight) & set(histogram.axes["variation"]):
+                w = weight[variation]
+                lost = [fill(histogram, at[shown], variation, columns, w[passed][shown]) for at in places.values()]
+                if lost[0] and variation == "nominal":
+                    undefined[name] = lost[0]
         return undefined
 
     def _cutflow(
@@ -245,3 +271,15 @@ class RegionFiller:
 
 def _of_jets(tagger: Tagger) -> bool:
     return tagger.card.level == "jet"
+
+
+def _score(tagger: Tagger) -> str:
+    """Name the observable that says of an event at which threshold it would be in a region, with all jets tagged."""
+    return f"{tagger.name}_logp_min" if _of_jets(tagger) else f"{tagger.name}_logp"
+
+
+def _top(tagger: Tagger) -> list[str]:
+    """Return the cells with an object in the tightest region."""
+    n = len(tagger.card.regions)
+    cells = regions.cell_names(n, jets=_of_jets(tagger))[:-1]
+    return [cell for cell in cells if n and cell.split("-")[0] == str(n)]

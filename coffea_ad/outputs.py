@@ -15,6 +15,7 @@ __all__ = ["EVALUATION", "RESULTS", "TRAINING", "check_file", "check_folder", "c
 
 RESULTS = (
     "report.json",
+    "histograms.zip",
     "histograms.json",
     "histograms.root",
     "manifest.json",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ import numpy.typing as npt
 from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.results import Results
-from coffea_ad.weights import is_signal, is_simulation
+from coffea_ad.sums import sum_of
+from coffea_ad.weights import is_signal, kind_of, process_of
 
 __all__ = [
     "auc_summary",
@@ -89,12 +88,20 @@ def _luminosity(results: Results, drawn: Sequence[str]) -> str:
     return ", ".join(f"{value:g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
 
 
+def _by_process(spectra: Mapping[str, Any], datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the spectra of datasets of the same process."""
+    groups: dict[str, list[Any]] = {}
+    for dataset, spectrum in spectra.items():
+        groups.setdefault(process_of(dataset, datasets[dataset]["metadata"]), []).append(spectrum)
+    return {process: sum_of(several) for process, several in groups.items()}
+
+
 def stack(
     results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] | None = None
 ) -> None:
     """Draw the stacked backgrounds, each signal over them, and the sum of all data, of one region, at the run's luminosity.
 
-    Datasets without the observable or the region are left out, and those that cannot be normalised, which the title names.
+    Datasets of one process are added. Datasets without the observable or the region are left out, and those that cannot be normalised, which the title names.
 
     Parameters
     ----------
@@ -125,21 +132,23 @@ def stack(
         for d, named in results.in_regions.items()
         if d not in left_out and observable in named and region in named[observable].axes["region"]
     }
-    data = [d for d in spectra if is_simulation(datasets[d]["metadata"]) is False]
+    data = [d for d in spectra if kind_of(datasets[d]["metadata"]) == "data"]
     simulated = [d for d in spectra if d not in data]
     marked = [d for d in simulated if is_signal(datasets[d]["metadata"])] if signals is None else signals
-    background = sorted((d for d in simulated if d not in marked), key=lambda d: spectra[d].sum().value)
+    stacked = _by_process({d: spectra[d] for d in simulated if d not in marked}, datasets)
+    background = sorted(stacked, key=lambda process: stacked[process].sum().value)
+    lines = _by_process({d: spectra[d] for d in marked if d in spectra}, datasets)
     with canvas(path) as axes:
         ax = axes[0, 0]
         if background:
-            mplhep.histplot([spectra[d] for d in background], stack=True, histtype="fill", label=background, ax=ax)
+            mplhep.histplot([stacked[p] for p in background], stack=True, histtype="fill", label=background, ax=ax)
         styles = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-        for i, d in enumerate(d for d in marked if d in spectra):
+        for i, (process, line) in enumerate(lines.items()):
             look = {"color": "black", "linestyle": styles[i % len(styles)]}
-            mplhep.histplot(spectra[d], histtype="step", label=d, ax=ax, yerr=False, **look)
+            mplhep.histplot(line, histtype="step", label=process, ax=ax, yerr=False, **look)
         if data:
             label = data[0] if len(data) == 1 else "data"
-            total = functools.reduce(operator.add, (spectra[d] for d in data))
+            total = sum_of([spectra[d] for d in data])
             mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black")
         edges = next(iter(spectra.values())).axes[0].edges
         top = max(float(np.max(h.values())) for h in spectra.values())

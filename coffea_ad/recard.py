@@ -14,7 +14,7 @@ from coffea_ad.calibration import tied, too_few
 from coffea_ad.card import EVENT_ID, ModelCard, RegionSpec, write_card
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.modelfile import network_digest
-from coffea_ad.results import Results, load_results
+from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, background_datasets, rows_in_words
 from coffea_ad.skims import background as background_rows
@@ -203,7 +203,7 @@ def _written(
 
 
 def _has_histograms(source: str | Path) -> bool:
-    return files.exists(files.join(source, "histograms.json"))
+    return any(files.exists(files.join(source, name)) for name in (HISTOGRAMS, FORMER[0]))
 
 
 def _exact_threshold(values: Any, weight: Any, eps: float) -> tuple[float, float, float, float]:

@@ -1,36 +1,44 @@
-"""A results folder: raw histograms as UHI JSON, normalised ones as ROOT TH1, and the report of the run."""
+"""A results folder: raw histograms over cells, regions as sums of them, and the report of the run."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import hist
-import uhi.io.json
-import uproot
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coffea_ad import files
-from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
+from coffea_ad import files, histogram_files
+from coffea_ad.errors import BadFile, ConfigError, NotNormalisable, NotWritten, UnknownName
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import clear_figures
+from coffea_ad.regions import Definitions, add_cells
+from coffea_ad.sums import add_data, add_processes
 from coffea_ad.weights import is_simulation, normalisation
 
-__all__ = ["ALL", "Results", "load_results", "over_regions", "save_results"]
+__all__ = ["ALL", "FORMER", "HISTOGRAMS", "SCHEMA", "Results", "load_results", "over_regions", "save_results"]
+
+SCHEMA = 2
+"""Version of `report.json`: 1 had regions as an axis of the histograms."""
+HISTOGRAMS = "histograms.zip"
+FORMER = ("histograms.json", "histograms.root")
+"""What folders of version 1 hold in its place; the first one is read."""
 
 ALL = "all"
 """The group of histograms that are of no single dataset."""
 
 
 def over_regions(histogram: hist.Hist) -> bool:
-    """Say whether a histogram is over region, variation and observables: the form that is written at luminosity."""
-    return {"region", "variation"} < set(histogram.axes.name)
+    """Say whether a histogram is over cells (or regions), variation and observables: the form that is brought to luminosity."""
+    names = set(histogram.axes.name)
+    return "variation" in names and bool(names & {"cell", "region"})
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,14 +48,17 @@ class Results:
     Attributes
     ----------
     histograms : {dataset: {name: Hist}}
-        Raw: of a search, sums of genWeight over region, variation and the observable. What a processor has filled for all
+        Raw: of a search, sums of weights over cell, variation and the observables. What a processor has filled for all
         datasets together stands under "all".
     report : dict
         The content of `report.json`.
+    named : {region: frozenset of str}
+        Regions that were defined after the run.
     """
 
     histograms: dict[str, dict[str, hist.Hist]]
     report: dict[str, Any]
+    named: Definitions = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return one line: which datasets, and how many histograms."""
@@ -56,12 +67,92 @@ class Results:
         n = sum(len(named) for named in self.histograms.values())
         return f"<Results of {self.report.get('processor', 'a processor')}: {n} histograms of {len(names)} datasets ({listed})>"
 
+    def regions_of(self, dataset: str) -> Definitions:
+        """Return the regions of a dataset as sets of cells: those of its run, and those that were defined later."""
+        stored = self._entry(dataset).get("regions", {})
+        return {name: frozenset(cells) for name, cells in stored.items()} | self.named
+
     @property
+    def regions(self) -> Definitions:
+        """The regions as sets of cells, where all datasets have them alike.
+
+        >>> results = Results({}, {"datasets": {"tt": {"regions": {"loose": ["1", "2"], "tight": ["2"]}}}})
+        >>> sorted(results.regions["loose"] - results.regions["tight"])
+        ['1']
+        """
+        out: Definitions = {}
+        differing = set()
+        for dataset in self.report["datasets"]:
+            for name, cells in self.regions_of(dataset).items():
+                if out.setdefault(name, cells) != cells:
+                    differing.add(name)
+        return {name: cells for name, cells in out.items() if name not in differing}
+
+    def with_regions(self, definitions: Mapping[str, Iterable[str]]) -> Results:
+        """Return the results with more regions, made of the cells that were filled.
+
+        Parameters
+        ----------
+        definitions : {region: cells}
+            Sets of `regions` can be joined (`|`), cut (`&`) and subtracted (`-`).
+
+        Raises
+        ------
+        ConfigError
+            A name is taken, or cannot be that of a file.
+        UnknownName
+            There is no such cell.
+        """
+        cells = {c for named in self.histograms.values() for h in named.values() for c in _cells(h)}
+        new = {name: frozenset(of) for name, of in definitions.items()}
+        for name, of in new.items():
+            if name in self.regions or not files.is_name(name):
+                raise ConfigError(
+                    f"region {name}: "
+                    + ("there is one of this name" if name in self.regions else "letters, digits and _ . + - only")
+                )
+            for cell in of:
+                if cell not in cells:
+                    raise UnknownName(f"region {name}: there is no cell {cell}; there are {', '.join(sorted(cells))}")
+        return Results(self.histograms, self.report, {**self.named, **new})
+
+    @cached_property
     def in_regions(self) -> dict[str, dict[str, hist.Hist]]:
-        """The histograms over region, variation and an observable, {dataset: {observable: Hist}}."""
+        """The raw histograms over region, variation and observables, {dataset: {observable: Hist}}; regions are sums of cells."""
         datasets = self.report["datasets"]
         fits = {d: {o: h for o, h in n.items() if over_regions(h)} for d, n in self.histograms.items() if d in datasets}
-        return {d: named for d, named in fits.items() if named}
+        return {d: {o: self._summed(d, h) for o, h in named.items()} for d, named in fits.items() if named}
+
+    def _summed(self, dataset: str, histogram: hist.Hist) -> hist.Hist:
+        if "cell" not in histogram.axes.name:
+            return histogram  # a processor's own regions, or a folder of before there were cells
+        cells = set(_cells(histogram))
+        fitting = {name: of for name, of in self.regions_of(dataset).items() if of <= cells}
+        return add_cells(histogram, fitting)
+
+    def region(self, name: str) -> dict[str, dict[str, hist.Hist]]:
+        """Return the raw histograms of one region over variation and observables, {dataset: {observable: Hist}}.
+
+        Raises
+        ------
+        UnknownName
+            No dataset has such a region; the message says the nearest name.
+        """
+        found = {
+            d: {o: h[{"region": name}] for o, h in named.items() if name in h.axes["region"]}
+            for d, named in self.in_regions.items()
+        }
+        found = {d: named for d, named in found.items() if named}
+        if not found:
+            known = {r for named in self.in_regions.values() for h in named.values() for r in h.axes["region"]}
+            raise UnknownName.of("region", name, sorted(known))
+        return found
+
+    def _entry(self, dataset: str) -> dict[str, Any]:
+        if dataset not in list(self.report["datasets"]):  # a list: what is no text has no hash perhaps
+            raise UnknownName.of("dataset", str(dataset), self.report["datasets"])
+        entry: dict[str, Any] = self.report["datasets"][dataset]
+        return entry
 
     @property
     def not_normalisable(self) -> dict[str, str]:
@@ -84,9 +175,7 @@ class Results:
         NotNormalisable, ConfigError
             Its weights sum to 0 or were not collected; there is no cross-section or luminosity.
         """
-        if dataset not in self.report["datasets"]:
-            raise UnknownName.of("dataset", dataset, self.report["datasets"])
-        entry = self.report["datasets"][dataset]
+        entry = self._entry(dataset)
         if entry.get("events") == 0:
             return 0.0  # nothing to scale
         lumi = entry.get("lumi", self.report["lumi"])
@@ -99,31 +188,102 @@ class Results:
             )
         return normalisation(dataset, entry["metadata"], entry["sumw"], lumi)
 
-    def scaled(self, dataset: str, observable: str) -> hist.Hist:
+    def scaled(self, dataset: str, observable: str, region: str | None = None) -> hist.Hist:
         """Return a histogram of a dataset at its run's luminosity.
 
-        Of a histogram of all datasets with an axis `dataset`, this is the dataset's part.
+        Of a histogram of all datasets with an axis `dataset`, this is the dataset's part. Variations that are of shape only
+        have the cross-section of the nominal.
+
+        Parameters
+        ----------
+        dataset, observable : str
+        region : str, optional
+            One region; without, all of them, over an axis `region`.
 
         Raises
         ------
         UnknownName
-            There is no such dataset or histogram; the message says the nearest name.
+            There is no such dataset, histogram or region; the message says the nearest name.
         NotNormalisable, ConfigError
             As for `norm`.
         """
         norm = self.norm(dataset)
         named, common = self.histograms.get(dataset, {}), self.histograms.get(ALL, {})
         if observable in named:
-            return named[observable] * norm
+            histogram = self.in_regions.get(dataset, {}).get(observable)
+            if histogram is None:
+                if region is not None:
+                    raise ConfigError(f"histogram {observable} of {dataset} is not over regions")
+                return named[observable] * norm
+            histogram = self._same_cross_section(dataset, histogram * norm)
+            if region is None:
+                return histogram
+            if region not in histogram.axes["region"]:
+                raise UnknownName.of(f"region of {dataset}", region, list(histogram.axes["region"]))
+            return histogram[{"region": region}]
         if observable in common and "dataset" in common[observable].axes.name:
             if dataset in common[observable].axes["dataset"]:
                 return common[observable][{"dataset": dataset}] * norm
             raise UnknownName(f"histogram {observable}: its axis dataset has no {dataset}")
         raise UnknownName.of(f"histogram of {dataset}", observable, named)
 
+    def data(self, observable: str, region: str = "inclusive", *, era: str | None = None) -> hist.Hist:
+        """Return all data of a region added, over the observable.
+
+        Parameters
+        ----------
+        observable, region : str
+        era : str, optional
+            One only; without, all eras are added.
+
+        Raises
+        ------
+        UnknownName
+            There is no such region.
+        ConfigError
+            There are no data; the region is hidden in them; in an era data and simulation do not belong together.
+        """
+        return add_data(self, observable, region, era)
+
+    def background(self, observable: str, region: str = "inclusive", *, era: str | None = None) -> dict[str, hist.Hist]:
+        """Return the simulated background by process at its luminosity, {process: Hist} over variation and observable.
+
+        Datasets of one `process` are added, as are eras. A dataset without a variation counts with its nominal content in it,
+        and variations that are uncorrelated between eras become one of each era.
+
+        Raises
+        ------
+        UnknownName, ConfigError
+            As for `data`.
+        NotNormalisable
+            The weights of a dataset sum to 0.
+        """
+        return add_processes(self, "background", observable, region, era)
+
+    def signals(self, observable: str, region: str = "inclusive", *, era: str | None = None) -> dict[str, hist.Hist]:
+        """Return the simulated signals by process, as `background` does."""
+        return add_processes(self, "signal", observable, region, era)
+
+    def _same_cross_section(self, dataset: str, histogram: hist.Hist) -> hist.Hist:
+        """Scale the variations that are of shape only: sums of weights before any cut tell what they do to the cross-section."""
+        sums = self._entry(dataset).get("sumw_variations") or {}
+        told = self.report.get("variations", {})
+        place = histogram.axes.name.index("variation")
+        for i, name in enumerate(histogram.axes["variation"]):
+            if told.get(name, {}).get("shape_only") and sums.get(name):
+                content = np.moveaxis(histogram.view(flow=True), place, 0)[i]
+                factor = sums["nominal"] / sums[name]
+                content["value"] *= factor
+                content["variance"] *= factor**2
+        return histogram
+
+
+def _cells(histogram: hist.Hist) -> list[str]:
+    return list(histogram.axes["cell"]) if "cell" in histogram.axes.name else []
+
 
 def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, Any], folder: str | Path) -> Results:
-    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.json` and `histograms.root`.
+    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.zip`.
 
     Parameters
     ----------
@@ -135,49 +295,39 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
     Raises
     ------
     NotWritten
-        Results of an earlier run are as they were, unless only the ROOT file, which is the last, could not be written; in a
-        new folder there is the report at least.
+        Results of an earlier run are as they were; in a new folder there is the report at least.
     """
-    results = Results(histograms, _finite(dict(report)))
-    text, root = b"", b""
+    results = Results(histograms, _finite({"schema_version": SCHEMA, **report}))
+    packed = b""
     if any(histograms.values()):
-        text = json.dumps(histograms, default=uhi.io.json.default).encode()
-        results.report["histograms"] = hashlib.sha256(text).hexdigest()
-        root, problems = _as_root(results)
-        results.report["notes"] = [*report.get("notes", ()), *problems]
+        packed = histogram_files.to_bytes(histograms)
+        results.report["histograms"] = histogram_files.digest(packed)
     told = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
     with files.alone(folder):  # files of two runs must not be mixed
-        _write(results, folder, told, text, root)
+        _write(results, folder, told, packed)
     return results
 
 
-def _write(results: Results, folder: str | Path, told: bytes, text: bytes, root: bytes) -> None:
+def _write(results: Results, folder: str | Path, told: bytes, packed: bytes) -> None:
     """Write the files of a results folder, the small and the important ones first."""
-    paths = {name: files.join(folder, name) for name in ("report.json", "histograms.json", "histograms.root")}
+    paths = {name: files.join(folder, name) for name in ("report.json", HISTOGRAMS)}
     try:
         with ExitStack() as together:  # a report must never stand beside another run's histograms
-            names = ["report.json", *(["histograms.json"] if text else [])]  # closed in the other order
+            names = ["report.json", *([HISTOGRAMS] if packed else [])]  # closed in the other order
             opened = {name: together.enter_context(files.replacing(paths[name])) for name in names}
             for name, file in opened.items():
-                file.write(told if name == "report.json" else text)
+                file.write(told if name == "report.json" else packed)
                 file.flush()
     except NotWritten as error:
         if not files.exists(paths["report.json"]):
             files.write(paths["report.json"], told)  # the small one may fit yet
             raise NotWritten(f"{error}; the report alone is in {folder}") from error
         raise
-    for name, content in (("histograms.json", text), ("histograms.root", root)):
-        if not content:
-            files.remove(paths[name])
+    for name in ([] if packed else [HISTOGRAMS]) + [*FORMER]:
+        files.remove(files.join(folder, name))
     clear_figures(folder, "sections/*.json")
     for name, content in golden_files(results.report["datasets"]).items():
         files.write(files.join(folder, "sections", name), content)
-    if root:
-        try:
-            files.write(paths["histograms.root"], root)
-        except NotWritten as error:
-            files.remove(paths["histograms.root"])  # an older one would not be that of the report
-            raise NotWritten(f"{error}; report.json and histograms.json are complete") from error
 
 
 def _finite(value: Any) -> Any:
@@ -187,33 +337,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-class _Memory(io.BytesIO):
-    """Bytes that outlive the file that is written into them."""
-
-    def close(self) -> None:
-        pass
-
-
-def _as_root(results: Results) -> tuple[bytes, list[str]]:
-    """One TH1 per observable/region/dataset/variation, at luminosity, as combine and pyhf take them; say what was not."""
-    problems = []
-    content = _Memory()
-    with uproot.recreate(content) as file:
-        for dataset, observables in results.in_regions.items():
-            try:
-                norm = results.norm(dataset)
-                for observable, histogram in observables.items():
-                    for region in histogram.axes["region"]:
-                        for variation in histogram.axes["variation"]:
-                            name = f"{observable}/{region}/{dataset}/{variation}"
-                            file[name] = histogram[{"region": region, "variation": variation}] * norm
-            except CoffeaADError as error:
-                problems.append(f"{dataset} is not in histograms.root ({error})")
-            except Exception as error:  # noqa: BLE001  the histograms themselves must not be lost for it
-                problems.append(f"{dataset} is not in histograms.root ({type(error).__name__}: {str(error)[:120]})")
-    return content.getvalue(), problems
 
 
 class _Entry(BaseModel):
@@ -227,6 +350,9 @@ class _Entry(BaseModel):
     weighted: bool = True
     files: dict[str, Any] = {}
     failed: list[dict[str, Any]] = []
+    regions: dict[str, list[str]] = {}
+    hidden_cells: list[str] = []
+    sumw_variations: dict[str, float | None] = {}
 
 
 class _Report(BaseModel):
@@ -239,6 +365,9 @@ class _Report(BaseModel):
     outputs: dict[str, Any] = {}
     models: list[dict[str, Any]] = []
     histograms: str = ""
+    schema_version: int = 1
+    regions: dict[str, dict[str, Any]] = {}
+    variations: dict[str, dict[str, Any]] = {}
 
 
 def load_results(folder: str | Path) -> Results:
@@ -259,17 +388,17 @@ def load_results(folder: str | Path) -> Results:
         ):
             raise BadFile(f"{root}: its report.json is none of a run")
         _check(report, root)
-        if not files.exists(files.join(root, "histograms.json")):
+        name = next((n for n in (HISTOGRAMS, FORMER[0]) if files.exists(files.join(root, n))), "")
+        if not name:
             if "histograms" in report:
-                raise BadFile(f"{root}: there is a report, but its histograms.json is not there")
+                raise BadFile(f"{root}: there is a report, but its {HISTOGRAMS} is not there")
             return Results({}, report)
-        text = files.read(files.join(root, "histograms.json"))
-        if report.get("histograms", digest := hashlib.sha256(text).hexdigest()) != digest:
+        data = files.read(files.join(root, name))
+        if report.get("histograms", digest := histogram_files.digest(data)) != digest:
             raise BadFile(
                 f"{root}: the histograms are not those of the report; was the run ended while it was writing?"
             )
-        stored = json.loads(text, object_hook=uhi.io.json.object_hook)
-        histograms = {d: {o: hist.Hist(h) for o, h in observables.items()} for d, observables in stored.items()}
+        histograms = (histogram_files.from_bytes if name == HISTOGRAMS else histogram_files.from_json)(data)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None
     return Results(histograms, report)
@@ -283,8 +412,12 @@ def _check(report: dict[str, Any], folder: str | Path) -> None:
     BadFile
     """
     try:
-        _Report.model_validate(report)
+        version = _Report.model_validate(report).schema_version
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadFile(f"{folder}: report.json is damaged at {place} ({first['msg'].lower()})") from None
+    if version > SCHEMA:
+        raise BadFile(
+            f"{folder}: its report.json has schema version {version}, and this coffea-ad knows those up to {SCHEMA}"
+        )

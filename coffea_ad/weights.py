@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "SPLIT",
     "U64",
     "cross_section",
+    "era_of",
     "event_branch",
     "event_hash",
     "event_normal",
@@ -29,8 +31,10 @@ __all__ = [
     "is_mc",
     "is_signal",
     "is_simulation",
+    "kind_of",
     "n_effective",
     "normalisation",
+    "process_of",
     "split_of",
     "splitmix64",
     "takes_sign",
@@ -43,6 +47,7 @@ _SIMULATION = ("is_mc", "isMC")
 _CROSS_SECTION = ("xsec", "cross_section")
 _SIGNAL = ("is_signal", "isSignal", "signal")
 U64 = npt.NDArray[np.uint64]
+_PERIOD = re.compile(r"(?i)(run)?(20\d\d)?[a-i](-?v\d)?")
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -233,6 +238,38 @@ def is_signal(metadata: Mapping[str, Any]) -> bool:
     (True, True, False)
     """
     return any(metadata.get(key) is True for key in _SIGNAL) or metadata.get("kind") == "signal"
+
+
+def kind_of(metadata: Mapping[str, Any]) -> str:
+    """Return what a dataset is by its metadata: "data", "signal" or "background".
+
+    >>> kind_of({"is_mc": False}), kind_of({"kind": "signal"}), kind_of({"xsec": 1.0})
+    ('data', 'signal', 'background')
+    """
+    if is_simulation(metadata) is False:
+        return "data"
+    return "signal" if is_signal(metadata) else "background"
+
+
+def process_of(dataset: str, metadata: Mapping[str, Any]) -> str:
+    """Return the process of a dataset, under which it is drawn and added: `process` in its metadata, else its name.
+
+    >>> process_of("tt_2022", {"process": "tt"}), process_of("tt_2022", {})
+    ('tt', 'tt_2022')
+    """
+    return str(metadata.get("process", dataset))
+
+
+def era_of(metadata: Mapping[str, Any]) -> str:
+    """Return the era of a dataset, whose data and simulation belong together; empty if its metadata name none.
+
+    It is `era`, or `year` where `era` names a period of data taking, which simulation has not.
+
+    >>> era_of({"era": "2022EE"}), era_of({"year": 2018, "era": "B"}), era_of({"year": 2018}), era_of({})
+    ('2022EE', '2018', '2018', '')
+    """
+    era, year = (str(metadata.get(key) or "") for key in ("era", "year"))
+    return year if year and (not era or _PERIOD.fullmatch(era)) else era
 
 
 def has_cross_section(metadata: Mapping[str, Any]) -> bool:

@@ -63,6 +63,9 @@ class Config(BaseModel):
     mass_min: float = Field(50.0, gt=0, description="GeV, begin of the mass axes")
     mass_max: float = Field(13600.0, gt=0, description="GeV, end of the mass axes")
     mass_bins: int = Field(150, ge=1, description="of equal width in ln m")
+    against_score: tuple[str, ...] = Field(
+        ("mjj",), description="observables that are filled against the score as well, without variations"
+    )
     unblind: bool = Field(False, description="show data in the tightest region")
 
 
@@ -150,12 +153,15 @@ class Processor(processor.ProcessorABC):
         out: dict[str, Any] = {
             **weight_sums(generator_weight(events)),  # before any cut and correction: what normalises
             "sumw_variations": self.corrector.sums(weights) if mc else {},
+            "variations": self.corrector.variations if mc else {},
             "events": n_events,
             "left_out": n_events - len(events),
             "kind": {"mc" if mc else "data"},
             "undefined": 0,
             "undefined_in": {},
-            **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
+            **self.filler.begin(
+                self._axes(), ["nominal", *by_jets, *by_weight], mc=mc, against_score=self.config.against_score
+            ),
         }
         if len(events) > 0:
             c = self.config

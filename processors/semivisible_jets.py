@@ -53,6 +53,9 @@ class Config(BaseModel):
     )
     mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
     splits: tuple[Split, ...] = Field((), description="simulated events of these parts of a training only; none: all")
+    against_score: tuple[str, ...] = Field(
+        ("mt",), description="observables that are filled against the score as well, without variations"
+    )
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
 
 
@@ -110,11 +113,14 @@ class Processor(processor.ProcessorABC):
         out: dict[str, Any] = {
             **weight_sums(generator_weight(events)),  # before any cut and correction: what normalises
             "sumw_variations": self.corrector.sums(weights) if mc else {},
+            "variations": self.corrector.variations if mc else {},
             "events": n_events,
             "kind": {"mc" if mc else "data"},
             "undefined": 0,
             "undefined_in": {},
-            **self.filler.begin(self._axes(), ["nominal", *by_jets, *by_weight], mc=mc),
+            **self.filler.begin(
+                self._axes(), ["nominal", *by_jets, *by_weight], mc=mc, against_score=self.config.against_score
+            ),
         }
         if len(events) > 0:
             kept = self._select_events(events)

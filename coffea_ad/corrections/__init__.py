@@ -43,7 +43,7 @@ from coffea_ad.corrections.weights import (
     pileup_weight,
     scale_weights,
 )
-from coffea_ad.errors import BadFile, MissingBranch
+from coffea_ad.errors import BadFile, MissingBranch, UnknownName
 from coffea_ad.nanoaod import flat_columns, where
 from coffea_ad.weights import generator_weight, is_mc
 
@@ -75,6 +75,12 @@ class Corrections(BaseModel):
     pdf: PdfWeights | None = None
     correctionlib: dict[str, CorrectionWeight] = Field({}, description="weights by the name of their variation")
     jec: JetEnergyConfig | None = None
+    shape_only: tuple[str, ...] = Field(
+        (), description="weight variations, without Up and Down, that keep the cross-section of the nominal"
+    )
+    uncorrelated: tuple[str, ...] = Field(
+        (), description="variations, without Up and Down, that are independent of each other in different eras"
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Corrections:
@@ -107,6 +113,8 @@ class Corrector:
     ----------
     weight_variations, jet_variations : tuple of str
         Names of the variations of simulated events: by weights, and by other jets.
+    variations : {variation: set of str}
+        What is to be known of each: of "weights" or "jets", "shape_only", "uncorrelated".
 
     Raises
     ------
@@ -114,6 +122,8 @@ class Corrector:
         A file is missing or not what it should be.
     ConfigError
         A file lacks a correction, or the correction an input.
+    UnknownName
+        There is no variation that `shape_only` or `uncorrelated` names.
     """
 
     def __init__(
@@ -143,6 +153,22 @@ class Corrector:
         )
         scaled = tuple(f"jet_scale{d}" for d in _DIRECTIONS) if jet_scale else ()
         self.jet_variations = self.energy.variations if self.energy else scaled
+        self.variations = self._described(config)
+
+    def _described(self, config: Corrections) -> dict[str, set[str]]:
+        """Return what is to be known of each variation: of "weights" or "jets", "shape_only", "uncorrelated"."""
+        out = {name: {"weights"} for name in self.weight_variations} | {name: {"jets"} for name in self.jet_variations}
+        sources = {name.removesuffix("Up").removesuffix("Down") for name in out}
+        by_weight = {name.removesuffix("Up").removesuffix("Down") for name in self.weight_variations}
+        for mark, named, known in (
+            ("shape_only", config.shape_only, by_weight), ("uncorrelated", config.uncorrelated, sources)
+        ):  # fmt: skip
+            for source in named:
+                if source not in known:
+                    raise UnknownName.of(f"variation in corrections.{mark}", source, sorted(known))
+                for direction in _DIRECTIONS:
+                    out[source + direction].add(mark)
+        return out
 
     def reads(self) -> Reads:
         """Branches, for the check before a run; those of simulation are optional, and missed only where they are read."""

@@ -16,9 +16,12 @@ import numpy as np
 
 from coffea_ad.campaigns import energy_in
 from coffea_ad.errors import ConfigError
+from coffea_ad.files import is_name
 from coffea_ad.weights import cross_section, takes_sign
 
 __all__ = ["as_json", "settled_metadata"]
+
+_KINDS = ("data", "background", "signal")
 
 
 def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     _settle_kind(dataset, out)
     _settle_cross_section(dataset, out)
     takes_sign(dataset, out)
+    _settle_sample(dataset, out)
     energy = energy_in({k: out[k] for k in ("sqrt_s", "ecm", "eCM") if k in out}, dataset)
     return out if energy is None else {**out, "sqrt_s": energy}
 
@@ -62,11 +66,35 @@ def _settle_kind(dataset: str, out: dict[str, Any]) -> None:
             if not isinstance(out[key], (bool, int, float)) or out[key] not in (0, 1):
                 raise ConfigError(f"dataset {dataset}: {key} is {out[key]!r}, but must be true or false")
             out[key] = bool(out[key])
-    said = {key: out[key] for key in ("is_mc", "isMC") if key in out}
+    kind = out.get("kind")
+    if kind is not None and kind not in _KINDS:
+        raise ConfigError(f"dataset {dataset}: kind is {kind!r}, but must be {', '.join(_KINDS)}")
+    said: dict[str, Any] = {key: out[key] for key in ("is_mc", "isMC") if key in out}
+    if kind is not None:
+        said["kind"] = kind != "data"
     if len({bool(value) for value in said.values()}) > 1:
-        raise ConfigError(f"dataset {dataset}: is_mc and isMC contradict each other")
+        raise ConfigError(f"dataset {dataset}: {' and '.join(said)} contradict each other")
+    marked = [key for key in ("is_signal", "isSignal", "signal") if out.get(key) is not None]
+    if kind is not None and any(out[key] is not (kind == "signal") for key in marked):
+        raise ConfigError(f"dataset {dataset}: kind and {marked[0]} contradict each other")
     if said:
         out["is_mc"] = bool(next(iter(said.values())))
+
+
+def _settle_sample(dataset: str, out: dict[str, Any]) -> None:
+    """Check what groups datasets: `process` and `era` are names, `lumi` (fb⁻¹) and `mass` (GeV, of a signal) positive numbers."""
+    for key in ("process", "era"):
+        if key in out:
+            value = out[key]
+            if isinstance(value, bool) or not isinstance(value, (str, int)) or not is_name(str(value)):
+                raise ConfigError(
+                    f"dataset {dataset}: {key} is {value!r}, but must be a name of letters, digits and _ . + -"
+                )
+            out[key] = str(value)
+    for key, unit in (("lumi", "fb⁻¹"), ("mass", "GeV")):
+        value = out.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+            raise ConfigError(f"dataset {dataset}: {key} is {value!r}, but must be a positive number of {unit}")
 
 
 def _settle_cross_section(dataset: str, out: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from coffea_ad import files, recipes
 from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import CoffeaADError, ConfigError, IncompleteRun, NotNormalisable
 from coffea_ad.filesets import load_fileset
-from coffea_ad.luminosity import SectionTable
+from coffea_ad.luminosity import Given, Luminosities, as_given
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, skimmed
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.checkpoints import digest_of
@@ -50,7 +50,7 @@ def run(
     chunksize: int = 100_000,
     output: str | Path | None = None,
     force: bool = False,
-    lumi: float | str | Path | None = None,
+    lumi: float | str | Path | Mapping[str, float] | None = None,
     test: bool = False,
     limit_files: int | None = None,
     limit_chunks: int | None = None,
@@ -94,9 +94,10 @@ def run(
         Results folder, such as `results/` or `root://host//results`.
     force : bool
         Overwrite what another run has left in the results folder. The same run may always go on in its own.
-    lumi : float or path, optional
+    lumi : float, {era: float} or path, optional
         fb⁻¹, for the normalised histograms; 1 by default. With data there is no default. A table of brilcalc by luminosity
-        section (CSV) stands for the luminosity of the certified sections that were processed.
+        section (CSV) stands for the luminosity of the certified sections that were processed, in each era. `lumi` in the
+        metadata of a dataset goes before.
     test : bool
         One file and one chunk per dataset.
     limit_files, limit_chunks : int, optional
@@ -148,9 +149,7 @@ def run(
     if retries < 0:
         raise ConfigError(f"retries is {retries}, but must be at least 0")
     _positive_timeout(timeout)
-    lumi = _number_or_file(lumi)
-    if isinstance(lumi, float) and not 0 < lumi < float("inf"):
-        raise ConfigError(f"lumi is {lumi}, but must be a positive number of fb⁻¹")
+    lumi = as_given(lumi)
     if test:
         limit_files = limit_chunks = 1
     models = [model] if isinstance(model, (str, Path)) else list(model or ())
@@ -164,7 +163,9 @@ def run(
                 retries, timeout, duplicates)  # fmt: skip
     if output is not None:
         _refuse_other_results(plan, entries, output, lumi, force=force)
-    report = plan.carry_out(entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=lumi, output=output)
+    report = plan.carry_out(
+        entries, chunksize=chunksize, limit_chunks=limit_chunks, lumi=Luminosities(lumi), output=output
+    )
     asked = {
         "chunksize": chunksize,
         "limit_files": limit_files,
@@ -254,14 +255,14 @@ def resubmit(
     _same_key(stored["key"], plan.key(folder), folder)
     files.require_writable(folder, "results")  # as `run` does before its work
     fileset, given, facts = left_over(stored)
+    luminosities = Luminosities(as_given(asked.get("lumi", stored["lumi"])))
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
-                            lumi=asked.get("lumi", stored["lumi"]), output=folder)  # fmt: skip
+                            lumi=luminosities, output=folder)  # fmt: skip
     new = _histograms(report)
     both = added(old, Results(new, report.to_dict()), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
-    lumi = _at_luminosity(plan, report, asked.get("lumi", stored["lumi"]))
-    report = replace(report, lumi=lumi)
+    report = replace(report, lumi=_at_luminosity(plan, report, luminosities))
     save_results(both.histograms, report.to_dict(), folder)
     clear_figures(folder)
     if job.module is not None and hasattr(job.module, "finish"):
@@ -270,9 +271,7 @@ def resubmit(
     return _complete(report, allow_missing=allow_missing, output=folder)
 
 
-def _refuse_other_results(
-    plan: Plan, fileset: Fileset, output: str | Path, lumi: float | str | None, *, force: bool
-) -> None:
+def _refuse_other_results(plan: Plan, fileset: Fileset, output: str | Path, lumi: Given, *, force: bool) -> None:
     """Refuse a folder with results, unless they are of this very run, or of other datasets of a skim."""
     present = existing(output, RESULTS)
     if force or not present:
@@ -282,7 +281,7 @@ def _refuse_other_results(
     check_folder(output, RESULTS, force=adds or _is_the_same(output, plan.key(output), fileset, lumi))
 
 
-def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, lumi: float | str | None) -> bool:
+def _is_the_same(output: str | Path, key: Mapping[str, Any], fileset: Fileset, lumi: Given) -> bool:
     """Say whether the results in a folder are of a run with the same key, files and luminosity."""
     try:
         stored = load_results(output).report
@@ -305,36 +304,15 @@ def _says_the_same(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return bool(now == {k: v for k, v in stored.items() if k in now or k not in _FOUND_IN_FILES})
 
 
-def _number_or_file(lumi: float | str | Path | None) -> float | str | None:
-    """Return a luminosity, or the file that tells it.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if lumi is None or isinstance(lumi, (int, float)):
-        return lumi if lumi is None else float(lumi)
-    try:
-        return float(str(lumi))
-    except ValueError:
-        path = Path(lumi).expanduser()
-        if not path.is_file():
-            raise ConfigError(
-                f"lumi is {lumi}, but must be a positive number of fb⁻¹, or a brilcalc table that is there"
-            ) from None
-        return str(path.resolve())
-
-
-def _at_luminosity(plan: Plan, report: RunReport, lumi: float | str | None) -> float | None:
+def _at_luminosity(plan: Plan, report: RunReport, lumi: Luminosities) -> float | None:
     """Say anew which sections were processed, after a resubmission."""
     datasets = report.datasets
     old = [n for d in datasets for n in report.notes if n.startswith(f"{d}: ") and "luminosity sections" in n]
-    report.notes[:] = [n for n in report.notes if n not in old]
-    table = SectionTable(lumi) if isinstance(lumi, str) else None
-    return plan.at_luminosity(datasets, table, None if isinstance(lumi, str) else report.lumi, report.notes)
+    report.notes[:] = [n for n in report.notes if n not in old and not n.startswith("eras ")]
+    return plan.at_luminosity(datasets, lumi, report.notes)
 
 
-def _limits(whole: Fileset, entries: Fileset, lumi: float | str | None) -> list[str]:
+def _limits(whole: Fileset, entries: Fileset, lumi: Given) -> list[str]:
     """Say of which datasets of data only the first files were looked at, while the luminosity is that of all."""
     names = [
         f"{d} ({len(e['files'])} of {len(whole[d]['files'])})" for d, e in entries.items()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boost_histogram
 import hist
-import uhi.io.json
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.histogram_files import from_bytes, to_bytes
 from coffea_ad.results import ALL, over_regions
-from coffea_ad.running.reports import encode
+from coffea_ad.running.reports import encode, regions_in
 
 __all__ = ["check_storable", "histograms_of", "needs_normalisation", "not_kept"]
 
@@ -93,10 +92,27 @@ def check_storable(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> N
     for group, content in histograms_of(outputs, datasets).items():
         for name, histogram in content.items():
             try:
-                text = json.dumps(histogram, default=uhi.io.json.default)
-                again = hist.Hist(json.loads(text, object_hook=uhi.io.json.object_hook))
+                again = from_bytes(to_bytes({group: {name: histogram}}))[group][name]
                 problem = "" if tuple(again.axes) == tuple(histogram.axes) else "its axes would not be the same"
             except (TypeError, ValueError, KeyError, AttributeError) as error:
                 problem = str(error)[:150]
             if problem:
                 raise ConfigError(f"histogram {name} of {group}: a results folder cannot hold it ({problem})")
+            _check_cells(name, histogram, group, outputs.get(group, {}))
+
+
+def _check_cells(name: str, histogram: hist.Hist, dataset: str, output: Any) -> None:
+    if not {"cell", "variation"} <= set(histogram.axes.name):
+        return
+    if not regions_in(output):
+        raise ConfigError(
+            f"histogram {name} of {dataset} is over cells, and the processor returns no regions, {{name: set of cells}}, beside "
+            "it: coffea_ad.histograms.RegionFiller does both"
+        )
+    cells = set(histogram.axes["cell"])
+    for region, of in output["regions"].items():
+        if not of <= cells and of & cells:
+            raise ConfigError(
+                f"region {region} of {dataset}: histogram {name} has no cell {min(map(str, of - cells))}; it has "
+                f"{', '.join(map(str, cells))}"
+            )

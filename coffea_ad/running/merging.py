@@ -113,6 +113,10 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     for dataset, entry in report["datasets"].items():
         entry.update({k: v for k, v in report["outputs"].get(dataset, {}).items() if k in COUNTED})
     report["notes"] = list(dict.fromkeys([*one.report["notes"], *two.report["notes"]]))
+    for part in ("regions", "variations"):
+        report[part], differing = _agreed(one.report.get(part, {}), two.report.get(part, {}))
+        if differing:
+            report["notes"].append(f"these {part} are not the same in all runs, see `runs`: {', '.join(differing)}")
     report["seconds"] = one.report["seconds"] + two.report["seconds"]
     report["throughput"] = _throughput(one.report["throughput"], two.report["throughput"])
     report["complete"] = not any(d["failed"] for d in report["datasets"].values())
@@ -123,11 +127,26 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
         if one.report["lumi"] != two.report["lumi"]:
             report["lumi"] = None  # each dataset has its own
         report["models"] = [*one.report["models"], *(m for m in two.report["models"] if m not in one.report["models"])]
-        own = ("config", "versions", "models", "processor", "executor", "lumi", "key", "settings")
+        own = (
+            "config", "versions", "models", "processor", "executor", "lumi", "key", "settings", "regions", "variations",
+        )  # fmt: skip
         report["runs"] = [
             run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
         ]  # fmt: skip
     return Results(histograms, report)
+
+
+def _agreed(
+    one: Mapping[str, dict[str, Any]], two: Mapping[str, dict[str, Any]]
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Join what two runs say of their regions or variations; `differing` lists what they say differently of one."""
+    out = {**one, **two}
+    for name in one.keys() & two.keys():
+        keys = {*one[name], *two[name]} - {"differing"}
+        same = {k: two[name][k] for k in sorted(keys) if k in one[name] and two[name].get(k) == one[name][k]}
+        lost = sorted(keys - same.keys() | {*one[name].get("differing", ()), *two[name].get("differing", ())})
+        out[name] = {**same, **({"differing": lost} if lost else {})}
+    return out, sorted(name for name, told in out.items() if "differing" in told)
 
 
 def _same_conditions(dataset: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
@@ -194,6 +213,14 @@ def _dataset(name: str, one: dict[str, Any], two: dict[str, Any], *, resubmissio
             out["lumi"] = one["lumi"] + two["lumi"]
     if "blinded" in one or "blinded" in two:
         out["blinded"] = one.get("blinded", False) or two.get("blinded", False)
+    hidden = sorted({*one.get("hidden_cells", ()), *two.get("hidden_cells", ())})
+    if hidden:
+        out["hidden_cells"] = hidden
+    regions = one.get("regions", {}) | two.get("regions", {})
+    if regions != two.get("regions", regions) or regions != one.get("regions", regions):
+        raise ConfigError(f"{name}: its regions are made of other cells in both; give it another name for each")
+    if regions:
+        out["regions"] = regions
     if is_simulation(one["metadata"]) is not False:
         weighed(name, out)
     return out

@@ -19,7 +19,7 @@ from coffea_ad.clusters import ClusterConfig, connect, describe
 from coffea_ad.corrections import differing_jets, placeholders
 from coffea_ad.corrections.files import LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
-from coffea_ad.luminosity import SectionTable, account, certify
+from coffea_ad.luminosity import Luminosities, SectionTable, certify
 from coffea_ad.nanoaod import NanoAODSchema
 from coffea_ad.reading import EVENT_IDS, Wanted
 from coffea_ad.running import executors
@@ -31,6 +31,8 @@ from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
 from coffea_ad.running.reports import (
     RunReport,
+    described_regions,
+    described_variations,
     inputs_seen,
     measured,
     per_dataset,
@@ -221,7 +223,7 @@ class Plan:
         facts: Mapping[tuple[str, str], dict[str, Any]] | None = None,
         chunksize: int,
         limit_chunks: int | None,
-        lumi: float | str | Path | None,
+        lumi: Luminosities,
         output: str | Path | None,
     ) -> RunReport:
         """Check, open, process, and report.
@@ -247,7 +249,7 @@ class Plan:
         if output is not None and self.preflight:
             normalise = _normalises(fileset, outputs)
         if self.preflight:
-            table, number = _normalisation(fileset, lumi, normalise=normalise)
+            lumi.check({d: e["metadata"] for d, e in fileset.items()}, normalise=normalise)
         key = self.key(output)
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(key))
         if store is None and self.progress:
@@ -270,14 +272,14 @@ class Plan:
                 for dataset, entry in fileset.items():
                     if normalise and _simulated(entry["metadata"]):
                         cross_section(dataset, entry["metadata"])
-                table, number = _normalisation(fileset, lumi, normalise=normalise)
+                lumi.check({d: e["metadata"] for d, e in fileset.items()}, normalise=normalise)
             chunks = _in_order(chunks, fileset)
             data = {dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])}
             identify = self._identifies(sum(map(len, chunks)), notes)
             if identify and hasattr(pool, "rounds"):
                 pool.rounds = 1  # ids are 8 bytes an event: what workers merge would be large
-            if table is not None:
-                _refuse_without_sections(found, table)
+            if lumi.table is not None:
+                _refuse_without_sections(found, lumi.table)
             opened = time.monotonic()
             if self.duplicates == "drop":
                 chunks = self._without_repeated(pool, chunks, data, key, chunksize=chunksize)
@@ -299,7 +301,7 @@ class Plan:
             if unread > 0:
                 notes.append(f"repeated events: the ids could not be read of {unread} events, which were not compared")
         datasets = self._datasets(fileset, found, chunks, done, notes)
-        number = self.at_luminosity(datasets, table, number, notes)
+        number = self.at_luminosity(datasets, lumi, notes)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
         return RunReport(
@@ -315,6 +317,8 @@ class Plan:
             throughput=throughput,
             inputs=inputs,
             placeholders=placeholders(job.config),
+            regions=described_regions(datasets, [(t.name, t.card) for t in job.taggers]),
+            variations=described_variations(done["out"], datasets, placeholders(job.config)),
             duplicates={"mode": self.duplicates, **({} if repeated is None else repeated.to_dict())},
             key=key,
             notes=[*notes, *_noticed(done, datasets), *moved],
@@ -381,23 +385,22 @@ class Plan:
                 notes += weighed(name, entry)
         return datasets
 
-    def at_luminosity(
-        self, datasets: dict[str, dict[str, Any]], table: SectionTable | None, lumi: float | None, notes: list[str]
-    ) -> float | None:
-        """Say at which luminosity every dataset is, and return that of the run: of the processed sections, if there is a table."""
+    def at_luminosity(self, datasets: dict[str, dict[str, Any]], lumi: Luminosities, notes: list[str]) -> float | None:
+        """Say at which luminosity every dataset is, and return the one of all, if there is one."""
         golden = certified_by(self.job.config)
         certify(datasets, LumiMask(golden) if golden else None)
-        lumi, said = account(datasets, table, lumi)
+        number, said = lumi.settle(datasets)
         notes += said
         seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
-        if seen < 1 and lumi is not None:
+        if seen < 1:
             notes[:] = [n for n in notes if _LEFT_OUT not in n]  # of a part of this run
-            notes.append(f"{1 - seen:.3g}{_LEFT_OUT} {seen * lumi:g} of {lumi:g} fb⁻¹")
+            for value in (
+                sorted({entry["lumi"] for entry in datasets.values()} - {None}) if number is None else [number]
+            ):
+                notes.append(f"{1 - seen:.3g}{_LEFT_OUT} {seen * value:g} of {value:g} fb⁻¹")
         for entry in datasets.values():
-            recorded = entry.get("luminosity", {}).get("recorded")
-            mine = lumi if recorded is None else recorded
-            entry["lumi"] = None if mine is None else seen * mine
-        return lumi
+            entry["lumi"] = None if entry["lumi"] is None else seen * entry["lumi"]
+        return number
 
     def _say_first(self, fileset: Fileset, notes: list[str]) -> None:
         """Say in the first lines which configuration this is, and what of a search it does not apply."""
@@ -461,47 +464,6 @@ def _normalises(fileset: Fileset, outputs: Mapping[Any, Any]) -> bool:
                     "**coffea_ad.weights.weight_sums(…) beside them"
                 )
     return bool(wanted)
-
-
-def _luminosity(fileset: Fileset, lumi: float | None, *, normalise: bool) -> float | None:
-    """Return the luminosity, fb⁻¹: 1 for simulation alone; data have one, which nobody can guess.
-
-    Raises
-    ------
-    ConfigError
-    """
-    data = [dataset for dataset, entry in fileset.items() if not _simulated(entry["metadata"])]
-    if lumi is not None or not data:
-        return 1.0 if lumi is None else lumi
-    if normalise:
-        raise ConfigError(f"dataset {data[0]}: these are data; give their luminosity in fb⁻¹ with --lumi (lumi=…)")
-    return None
-
-
-def _normalisation(
-    fileset: Fileset, lumi: float | str | Path | None, *, normalise: bool
-) -> tuple[SectionTable | None, float | None]:
-    """Return the table of brilcalc, if the luminosity is one, and the number, if it is one."""
-    table = _section_table(fileset, lumi)
-    known = lumi if isinstance(lumi, (int, float)) else None
-    return table, None if table is not None else _luminosity(fileset, known, normalise=normalise)
-
-
-def _section_table(fileset: Fileset, lumi: float | str | Path | None) -> SectionTable | None:
-    """Read the table of brilcalc that is given as luminosity.
-
-    Raises
-    ------
-    BadFile, ConfigError
-    """
-    if lumi is None or isinstance(lumi, (int, float)):
-        return None
-    table = SectionTable(lumi)
-    if all(_simulated(entry["metadata"]) for entry in fileset.values()):
-        raise ConfigError(
-            f"{lumi}: the luminosity is that of the data's sections, and there are no data; give it in fb⁻¹"
-        )
-    return table
 
 
 def _refuse_without_sections(facts: Mapping[tuple[str, str], Mapping[str, Any]], table: SectionTable) -> None:

@@ -18,8 +18,8 @@ from coffea_ad.running.chunks import SUMS, Failure
 from coffea_ad.weights import takes_sign
 
 __all__ = [
-    "COUNTED", "RunReport", "decode", "effective_events", "encode", "inputs_seen", "measured", "missing_files", "per_dataset",
-    "skimmed_signs", "sum_of_weights", "weighed",
+    "COUNTED", "RunReport", "decode", "described_regions", "described_variations", "effective_events", "encode", "inputs_seen", "measured", "missing_files", "per_dataset",
+    "regions_in", "skimmed_signs", "sum_of_weights", "weighed",
 ]  # fmt: skip
 
 COUNTED = ("cutflow", "unscored", "undefined", "undefined_in", "rows", "sumw_variations")
@@ -52,6 +52,10 @@ class RunReport:
         The resolved configuration and the versions of the packages.
     placeholders : list of str
         Variations that stand for an uncertainty which nobody has measured.
+    regions : {region: dict}
+        Cells, model, working point, thresholds.
+    variations : {variation: dict}
+        What is varied, and how it is treated.
     key : dict
         Digests of all that the results depend on.
     """
@@ -73,6 +77,8 @@ class RunReport:
     notes: list[str] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
     placeholders: list[str] = field(default_factory=list)
+    regions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variations: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return one line: what ran over how much, and whether all of it was done."""
@@ -106,10 +112,10 @@ class RunReport:
         names = (
             "datasets", "config", "versions", "models", "processor", "executor", "lumi", "seconds", "throughput", "inputs",
             "duplicates",
-            "key", "settings", "notes", "runs", "placeholders",
+            "key", "settings", "notes", "runs", "placeholders", "regions", "variations",
         )  # fmt: skip
         own = {name: getattr(self, name) for name in names}
-        counted = encode(self.outputs)
+        counted = encode({name: _counts(output) for name, output in self.outputs.items()})
         return {
             **own,
             "complete": self.complete,
@@ -117,6 +123,13 @@ class RunReport:
             "events_per_second": self.events_per_second,
             "outputs": counted,
         }
+
+
+def _counts(output: Any) -> Any:
+    """Leave out what the report says elsewhere."""
+    if not regions_in(output):
+        return output
+    return {k: v for k, v in output.items() if k not in ("regions", "hidden_cells", "variations")}
 
 
 def missing_files(failed: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -244,8 +257,96 @@ def per_dataset(
             "n_effective": effective_events(files.values()),
             **{k: v for k, v in numbers.items() if k in COUNTED},
         }
-        if isinstance(output, Mapping) and "blinded" in output:
-            out[dataset]["blinded"] = True in output["blinded"]
+        if isinstance(output, Mapping):
+            out[dataset] |= _cells(output)
+    return out
+
+
+def _cells(output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether events of a dataset are hidden, and in which cells; and its regions as sets of cells."""
+    out: dict[str, Any] = {}
+    if "blinded" in output:
+        out["blinded"] = True in output["blinded"]
+    if output.get("hidden_cells"):
+        out["hidden_cells"] = sorted(output["hidden_cells"])
+    if regions_in(output):
+        out["regions"] = {name: sorted(cells) for name, cells in output["regions"].items()}
+    return out
+
+
+def regions_in(output: Any) -> bool:
+    """Say whether what a processor returned for a dataset defines regions, as {name: set of cells}."""
+    regions = output.get("regions") if isinstance(output, Mapping) else None
+    return (
+        isinstance(regions, Mapping)
+        and bool(regions)
+        and all(isinstance(cells, (set, frozenset)) for cells in regions.values())
+    )
+
+
+def described_regions(
+    datasets: Mapping[str, Mapping[str, Any]], models: Sequence[tuple[str, ModelCard]]
+) -> dict[str, dict[str, Any]]:
+    """Say of every named region which cells it is, and of which model and working point.
+
+    Parameters
+    ----------
+    datasets : {dataset: dict}
+        Of a report, with `regions`.
+    models : sequence of (name of the tagger, card)
+        Regions of the first have plain names, those of others begin with the tagger's name and "_".
+
+    Returns
+    -------
+    {region: dict}
+        `cells`, and where it is a region of a model `tagger`, `model`, `level`, and of a working point `region`, `efficiency`,
+        `thresholds` on `ad_logp`, their `error`, `n_effective`, `derived_from`, and `tags`.
+    """
+    out: dict[str, dict[str, Any]] = {}
+    for entry in datasets.values():
+        for name, cells in entry.get("regions", {}).items():
+            out.setdefault(name, {"cells": cells})
+    for i, (tagger, card) in enumerate(models):
+        prefix = f"{tagger}_" if i else ""
+        of_model = {"tagger": tagger, "model": card.name, "level": card.level}
+        if prefix + "inclusive" in out:
+            out[prefix + "inclusive"] |= of_model
+        for spec in card.regions:
+            point = {"region": spec.name, **spec.model_dump(mode="json", exclude={"name"})}
+            tagged = {f"{prefix}{spec.name}_{n}tag": {"tags": n} for n in range(3)} if card.level == "jet" else {}
+            for name, tags in (tagged or {prefix + spec.name: {}}).items():
+                if name in out:
+                    out[name] |= {**of_model, **point, **tags}
+    return out
+
+
+def described_variations(
+    outputs: Mapping[Any, Any], datasets: Mapping[str, Any], placeholders: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Say of every variation what it varies and how it is treated.
+
+    Returns
+    -------
+    {variation: dict}
+        `source` and `direction`, `of` ("weights" or "jets"), `shape_only` (it has the cross-section of the nominal),
+        `correlated` (between eras), `placeholder` (nobody has measured it).
+    """
+    told: dict[str, set[str]] = {}
+    for dataset in datasets:
+        output = outputs.get(dataset, {})
+        for name, marks in (output.get("variations") or {}).items() if isinstance(output, Mapping) else ():
+            told.setdefault(name, set()).update(marks)
+    out: dict[str, dict[str, Any]] = {}
+    for name, marks in told.items():
+        direction = next((d for d in ("Up", "Down") if name.endswith(d)), "")
+        out[name] = {
+            "source": name.removesuffix(direction),
+            "direction": direction.lower(),
+            "of": "jets" if "jets" in marks else "weights",
+            "shape_only": "shape_only" in marks,
+            "correlated": "uncorrelated" not in marks,
+            "placeholder": name in placeholders,
+        }
     return out
 
 

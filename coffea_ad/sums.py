@@ -1,0 +1,177 @@
+"""Histograms of datasets added: all data, and simulation by process; eras must fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import hist
+import numpy as np
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.weights import era_of, kind_of, process_of
+
+if TYPE_CHECKING:
+    from coffea_ad.results import Results
+
+__all__ = ["add_data", "add_processes", "add_variations", "check_eras", "sum_of"]
+
+_SAME = 1e-6  # luminosities, relative
+
+
+def add_data(results: Results, observable: str, region: str, era: str | None) -> hist.Hist:
+    """Return the sum of all data, over the observable.
+
+    Raises
+    ------
+    ConfigError
+        There are no data, the region is hidden in them, or eras do not fit.
+    """
+    names = _datasets(results, "data", observable, era)
+    for name in names:
+        hidden = set(results.report["datasets"][name].get("hidden_cells", ()))
+        cells = results.regions_of(name).get(region, frozenset())
+        if cells and cells <= hidden:
+            raise ConfigError(f"region {region} is hidden in {name}, which is blinded; run it with --unblind to see it")
+    check_eras(results, era)
+    return sum_of([results.scaled(name, observable, region)[{"variation": "nominal"}] for name in names])
+
+
+def add_processes(results: Results, kind: str, observable: str, region: str, era: str | None) -> dict[str, hist.Hist]:
+    """Return the sum of the datasets of each process, over variation and observable, {process: Hist}.
+
+    A variation that a dataset does not have leaves it as it is: its nominal content is added. A variation that is
+    uncorrelated between eras becomes one of each era, `jes_2022Up`.
+
+    Parameters
+    ----------
+    kind : "background" or "signal"
+
+    Raises
+    ------
+    ConfigError
+        There are none, or eras do not fit.
+    """
+    names = _datasets(results, kind, observable, era)
+    check_eras(results, era)
+    datasets, told = results.report["datasets"], results.report.get("variations", {})
+    eras = {era_of(entry["metadata"]) for entry in datasets.values()}
+    groups: dict[str, list[hist.Hist]] = {}
+    for name in names:
+        metadata = datasets[name]["metadata"]
+        histogram = results.scaled(name, observable, region)
+        if len(eras) > 1:
+            histogram = _by_era(histogram, era_of(metadata), told)
+        groups.setdefault(process_of(name, metadata), []).append(histogram)
+    return {process: add_variations(several) for process, several in groups.items()}
+
+
+def sum_of(several: Sequence[hist.Hist]) -> hist.Hist:
+    """Return the sum of histograms with the same axes.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        return sum(several[1:], start=several[0])
+    except ValueError as error:
+        raise ConfigError(f"these datasets were filled with different axes and cannot be added ({error})") from None
+
+
+def add_variations(several: Sequence[hist.Hist]) -> hist.Hist:
+    """Return the sum of histograms over variation and more, where one that lacks a variation has its nominal content there.
+
+    Examples
+    --------
+    >>> def toy(names, n):
+    ...     h = hist.Hist(hist.axis.StrCategory(names, name="variation"), hist.axis.Regular(1, 0, 1, name="x"))
+    ...     return h.fill(variation=names, x=0.5, weight=n)
+    >>> total = add_variations([toy(["nominal", "jesUp"], [1, 3]), toy(["nominal"], [10])])
+    >>> {v: total[{"variation": v, "x": 0}] for v in total.axes["variation"]}
+    {'nominal': 11.0, 'jesUp': 13.0}
+    """
+    names = list(dict.fromkeys(v for h in several for v in h.axes["variation"]))
+    return sum_of([_with_variations(h, {v: v for v in names}) for h in several])
+
+
+def _with_variations(histogram: hist.Hist, sources: Mapping[str, str]) -> hist.Hist:
+    """Return a histogram over other variations, {new: old}; one that is not there is the nominal."""
+    place = histogram.axes.name.index("variation")
+    known = list(histogram.axes["variation"])
+    axes = list(histogram.axes)
+    axes[place] = hist.axis.StrCategory(list(sources), name="variation", label="variation")
+    out = hist.Hist(*axes, storage=histogram.storage_type())
+    content = np.moveaxis(np.asarray(histogram.view(flow=True)), place, 0)
+    view = np.moveaxis(np.asarray(out.view(flow=True)), place, 0)
+    for i, source in enumerate(sources.values()):
+        view[i] = content[known.index(source if source in known else "nominal")]
+    return out
+
+
+def _by_era(histogram: hist.Hist, era: str, told: Mapping[str, Mapping[str, Any]]) -> hist.Hist:
+    sources = {}
+    for name in histogram.axes["variation"]:
+        about = told.get(name, {})
+        alone = era and about and not about.get("correlated", True)
+        sources[f"{about['source']}_{era}{about['direction'].capitalize()}" if alone else name] = name
+    return _with_variations(histogram, sources)
+
+
+def _datasets(results: Results, kind: str, observable: str, era: str | None) -> list[str]:
+    datasets = results.report["datasets"]
+    of_kind = [
+        d for d, entry in datasets.items()
+        if kind_of(entry["metadata"]) == kind and era in (None, era_of(entry["metadata"]))
+    ]  # fmt: skip
+    names = [d for d in of_kind if observable in results.in_regions.get(d, {})]
+    if not names:
+        of_era = "" if era is None else f" of era {era}"
+        have = f" with a histogram {observable} over regions" if of_kind else ""
+        raise ConfigError(f"the results hold no {kind}{of_era}{have}")
+    return names
+
+
+def check_eras(results: Results, era: str | None = None) -> None:
+    """Refuse sums over eras in which data and simulation do not belong together.
+
+    Raises
+    ------
+    ConfigError
+        Several eras were given one luminosity for all; in an era simulated datasets are at different luminosities, or at another one than the data; or an era has data and no
+        simulated background, or the reverse.
+    """
+    by_era: dict[str, dict[str, dict[str, Any]]] = {}
+    one_for_all = results.report["lumi"]
+    simulated = {
+        era_of(entry["metadata"])
+        for entry in results.report["datasets"].values()
+        if kind_of(entry["metadata"]) != "data"
+    }
+    if era is None and len(simulated) > 1 and one_for_all is not None:
+        names = sorted(name or "no era" for name in simulated)
+        raise ConfigError(
+            f"simulation of {', '.join(names)} is at {one_for_all:g} fb⁻¹ each, so that a sum would count it several times: run "
+            f"with --lumi {names[0]}=…,{names[1]}=…, or take one with era=…"
+        )
+    for name, entry in results.report["datasets"].items():
+        by_era.setdefault(era_of(entry["metadata"]), {})[name] = entry
+    kinds = {e: {kind_of(entry["metadata"]) for entry in entries.values()} for e, entries in by_era.items()}
+    together = {"data", "background"}
+    compare = any("data" in k for k in kinds.values()) and any("background" in k for k in kinds.values())
+    for name, entries in by_era.items():
+        if era not in (None, name):
+            continue
+        label = f"era {name}" if name else "the datasets without an era"
+        if compare and len(together & kinds[name]) == 1:
+            (there,) = together & kinds[name]
+            (lacking,) = together - {there}
+            raise ConfigError(f"{label}: {there}, and no {lacking}; add one era with era=…")
+        lumi = {
+            d: entry.get("lumi", results.report["lumi"]) for d, entry in entries.items()
+            if kind_of(entry["metadata"]) != "data" or entry.get("luminosity", {}).get("recorded") is None
+        }  # fmt: skip
+        known = {d: value for d, value in lumi.items() if value is not None}
+        if known and max(known.values()) > min(known.values()) * (1 + _SAME):
+            low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+            raise ConfigError(f"{label}: {low} is at {known[low]:g} fb⁻¹ and {high} at {known[high]:g} fb⁻¹")
