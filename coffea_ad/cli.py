@@ -300,6 +300,26 @@ def _merge(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from coffea_ad import outputs
+    from coffea_ad.results import load_results
+    from coffea_ad.root_export import write_root
+
+    outputs.check_file(args.output, suffix=".root", force=args.force)
+    paths, notes = write_root(
+        load_results(args.folder), args.output, observables=args.observable, regions=args.region, era=args.era,
+        asimov=args.asimov,
+    )  # fmt: skip
+    for note in notes:
+        _out.print(f"note: {note}", soft_wrap=True, markup=False)
+    names = {part: dict.fromkeys(path.split("/")[part] for path in paths) for part in (0, 1)}
+    _out.print(
+        f"{len(paths)} histograms of {', '.join(names[0])} in {len(names[1])} regions", soft_wrap=True, markup=False
+    )
+    _out.print(args.output, soft_wrap=True, markup=False)
+    return 0
+
+
 def _draw(folder: str) -> int:
     """Draw every observable in every region; nothing without histograms or without the plot extra."""
     import importlib.util
@@ -763,6 +783,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("-o", "--output", required=True, help="a new folder")
     _forcible(p)
     p.set_defaults(do=_merge)
+
+    p = verbs.add_parser("export", help="results as ROOT histograms with the names of combine")
+    p.add_argument("folder", help="results folder")
+    p.add_argument("-o", "--output", required=True, help="a .root file")
+    p.add_argument("--observable", action="append", default=[], help="may be repeated (default: all)")
+    p.add_argument("--region", action="append", default=[], help="may be repeated (default: all)")
+    p.add_argument("--era", help="one only (default: all are added)")
+    p.add_argument("--asimov", action="store_true", help="data_obs is the sum of the backgrounds")
+    _forcible(p)
+    p.set_defaults(do=_export)
 
     p = verbs.add_parser("fileset", help="make a fileset from globs, folders, lists and addresses, and check its files")
     p.add_argument("sources", nargs="*", metavar="NAME=SOURCE | OLD.json", help="file, 'glob', folder, @list, address")

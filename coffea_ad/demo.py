@@ -172,8 +172,8 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
 def _yields(results: Results) -> dict[str, dict[str, float]]:
     """Return the expected events per region and dataset, at luminosity."""
     out: dict[str, dict[str, float]] = {}
-    for dataset, observables in results.histograms.items():
-        histogram = observables["met"] * results.norm(dataset)
+    for dataset in results.in_regions:
+        histogram = results.scaled(dataset, "met")
         for region in histogram.axes["region"]:
             total = histogram[{"region": region, "variation": "nominal"}].sum(flow=True)
             out.setdefault(region, {})[dataset] = float(total.value)

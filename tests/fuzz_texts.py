@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import hashlib
+import io
 import json
 import shutil
 import string
+import zipfile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -239,15 +242,42 @@ def results_folder(folder):
     return target
 
 
+def mutate_archive(rng, folder):
+    """Change bytes of the histograms, or one of their descriptions together with the digest in the report."""
+    path = folder / "histograms.zip"
+    data = bytearray(path.read_bytes())
+    if rng.random() < 0.4:
+        for _ in range(rng.integers(1, 4)):
+            data[rng.integers(len(data))] = rng.integers(256)
+    else:
+        with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        name = sorted(n for n in members if n.endswith(".json"))[
+            rng.integers(sum(n.endswith(".json") for n in members))
+        ]
+        members[name] = json.dumps(mutated(rng, json.loads(members[name]))).encode()
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w") as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+        data = memory.getvalue()
+        report = json.loads((folder / "report.json").read_text())
+        report["histograms"] = hashlib.sha256(data).hexdigest()
+        (folder / "report.json").write_text(json.dumps(report))
+    path.write_bytes(bytes(data))
+
+
 def results(rng, folder):
     """A results folder with another report or other histograms: refused, or norms and histograms as they were."""
     copied = folder / "copied"
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(results_folder(folder.parent), copied)
-    name = ("report.json", "histograms.json")[rng.integers(2)]
-    content = (copied / name).read_text()
-    wrong = mutated_text(rng, content) if rng.random() < 0.3 else json.dumps(mutated(rng, json.loads(content)))
-    (copied / name).write_text(wrong)
+    if rng.random() < 0.5:
+        content = (copied / "report.json").read_text()
+        wrong = mutated_text(rng, content) if rng.random() < 0.3 else json.dumps(mutated(rng, json.loads(content)))
+        (copied / "report.json").write_text(wrong)
+    else:
+        mutate_archive(rng, copied)
     try:
         loaded = load_results(copied)
         for dataset in loaded.report["datasets"]:

@@ -43,7 +43,7 @@ def test_run_writes_a_results_folder_with_figures(fileset_file, model_file, tmp_
     )  # fmt: skip
     assert code == 0
     names = {p.name for p in (tmp_path / "r").iterdir()}
-    assert {"report.json", "histograms.json", "histograms.root", "figures"} <= names
+    assert {"report.json", "histograms.zip", "figures"} <= names
     assert (tmp_path / "r" / "figures" / "mt_inclusive.png").stat().st_size > 5000
     assert "150" in capsys.readouterr().out
     assert ad.load_results(tmp_path / "r").report["lumi"] == 10
@@ -223,7 +223,7 @@ def test_regions_from_results_use_the_inclusive_histogram(fileset, model_file, t
     )
     assert code == 0
     region = ad.Tagger(new).card.regions[0]
-    h = ad.load_results(tmp_path / "r").histograms["svj"]["ad_logp"][{"region": "inclusive", "variation": "nominal"}]
+    h = ad.load_results(tmp_path / "r").in_regions["svj"]["ad_logp"][{"region": "inclusive", "variation": "nominal"}]
     above = h.values()[h.axes[0].edges[:-1] >= region.thresholds[0]].sum() / h.values().sum()
     assert abs(above - 0.3) < 0.1
     assert region.derived_from == "results of svj"

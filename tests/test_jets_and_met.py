@@ -101,7 +101,7 @@ def test_both_searches_follow_their_jets_by_the_same_function(files, tmp_path):
         for k in ("met_min", "rt_min", "dphi_max", "delta_eta_max", "lepton_pt_min", "jet_pt_min", "jet_eta_max")
     ]
     report = go("semivisible_jets", {"svj": entry(files["svj_v15"])}, config=config, overrides=loose)
-    met = report.outputs["svj"]["histograms"]["met"][{"region": "inclusive", "variation": "nominal"}]
+    met = report.outputs["svj"]["histograms"]["met"][{"cell": "all", "variation": "nominal"}]
     events = open_events(files["svj_v15"])
     jets = events.FatJet
     first = jets[ak.num(jets) >= 2][:, 0]

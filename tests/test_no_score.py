@@ -112,27 +112,21 @@ def test_a_jet_with_an_undefined_input_has_region_minus_one_and_the_others_keep_
     assert seen["unscored"] == ak.sum(after["ad_region"] == -1)
 
 
-def test_regions_of_events_take_minus_one_and_none_for_unscored():
+def test_events_with_an_unscored_jet_have_a_cell_that_is_in_no_region():
     wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
-    for grades in (ak.Array([[1, -1], [1, 1]]), ak.Array([[1, None], [1, 1]])):
-        masks, unscored = regions.event_regions(grades, [wp])
-        assert unscored.tolist() == [True, False]
-        assert {name: mask.tolist() for name, mask in masks.items() if mask.any()} == {
-            "inclusive": [False, True], "a_2tag": [False, True],
-        }  # fmt: skip
-    for grades in (ak.Array([-1, 1]), ak.Array([None, 1]), np.array([-1, 1], np.int8)):
-        masks, unscored = regions.nested_regions(grades, [wp])
-        assert unscored.tolist() == [True, False]
-        assert masks["inclusive"].tolist() == masks["a"].tolist() == [False, True]
+    for jets, grades in ((True, [[1, -1], [-1, 1], [-1, -1], [1, 1]]), (False, [[-1], [1]])):
+        names = np.array(regions.cell_names(1, jets=jets))[regions.cells_of(np.array(grades, np.int8), 1)]
+        assert names.tolist() == ["unscored"] * (len(grades) - 1) + ["1-1" if jets else "1"]
+        assert all("unscored" not in cells for cells in regions.definitions([wp], jets=jets).values())
 
 
 def test_what_has_no_score_is_in_no_bin_and_no_flow_bin():
     events = open_events(DATA / "svj_v15.root")
     tagger = ad.Tagger(DATA / "wnae.onnx")
     jets = ak.flatten(tagger(events))
-    h = histograms.book(histograms.logp_axis(tagger.card), ["all"], ["nominal"])
-    everything = {"all": np.ones(len(jets), bool)}
-    left_out = histograms.fill(h, everything, "nominal", ak.to_numpy(jets["ad_logp"]), np.ones(len(jets)))
+    h = histograms.book([histograms.logp_axis(tagger.card)], ["all"], ["nominal"])
+    logp = {"ad_logp": ak.to_numpy(jets["ad_logp"])}
+    left_out = histograms.fill(h, np.full(len(jets), "all"), "nominal", logp, np.ones(len(jets)))
     assert left_out == ak.sum(jets["ad_region"] == -1) > 0
     assert h.sum(flow=True).value == h.sum().value == len(jets) - left_out
 

@@ -74,7 +74,7 @@ def test_all_selected_jets_of_real_events_get_scores(real, model_file, tmp_path)
     cutflow = report.datasets["mc"]["cutflow"]
     assert cutflow["dphi"]["events"] > 0
     assert report.datasets["mc"]["unscored"] == 0
-    mt = ad.load_results(tmp_path / "results").histograms["mc"]["mt"]
+    mt = ad.load_results(tmp_path / "results").in_regions["mc"]["mt"]
     assert mt[{"region": "inclusive", "variation": "nominal"}].sum(flow=True).value == pytest.approx(
         cutflow["dphi"]["weight"]
     )

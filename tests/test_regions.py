@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import awkward as ak
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,23 +104,23 @@ def two_regions():
     ]
 
 
-def test_event_regions_are_exclusive_in_tags_and_leave_unscored_events_out():
-    grades = ak.Array([[0, 0], [1, 0], [1, 2], [2, 2], [None, 2]])
-    masks, unscored = regions.event_regions(grades, two_regions())
-    assert unscored.tolist() == [False] * 4 + [True]
-    assert masks["inclusive"].tolist() == [True] * 4 + [False]
-    assert masks["loose_0tag"].tolist() == [True, False, False, False, False]
-    assert masks["loose_1tag"].tolist() == [False, True, False, False, False]
-    assert masks["loose_2tag"].tolist() == [False, False, True, True, False]
-    assert masks["tight_1tag"].tolist() == [False, False, True, False, False]
-    assert masks["tight_2tag"].tolist() == [False, False, False, True, False]
-    assert list(masks) == regions.region_names(two_regions())
+def test_regions_are_exclusive_in_tags_and_leave_unscored_events_out():
+    grades = np.array([[0, 0], [1, 0], [1, 2], [2, 2], [-1, 2]])
+    cells = np.array(regions.cell_names(2, jets=True))[regions.cells_of(grades, 2)]
+    assert cells.tolist() == ["0-0", "1-0", "2-1", "2-2", "unscored"]
+    inside = {name: [c in of for c in cells] for name, of in regions.definitions(two_regions(), jets=True).items()}
+    assert inside["inclusive"] == [True] * 4 + [False]
+    assert inside["loose_0tag"] == [True, False, False, False, False]
+    assert inside["loose_1tag"] == [False, True, False, False, False]
+    assert inside["loose_2tag"] == [False, False, True, True, False]
+    assert inside["tight_1tag"] == [False, False, True, False, False]
+    assert inside["tight_2tag"] == [False, False, False, True, False]
 
 
 def test_blinding_takes_out_every_event_with_a_jet_in_the_tightest_region():
     grades = np.array([[1, 0], [1, 2], [2, 2], [2, -1], [-1, 0]])
-    assert histograms.blinded(grades, two_regions()).tolist() == [False, True, True, True, False]
-    assert not histograms.blinded(grades, []).any()
+    assert histograms.hidden(grades, 2).tolist() == [False, True, True, True, False]
+    assert not histograms.hidden(grades, 0).any()
 
 
 def test_tied_scores_make_no_region_of_an_efficiency_that_they_do_not_have():
@@ -140,9 +139,9 @@ def test_the_logp_axis_closes_above_the_largest_possible_value():
     )
     axis = histograms.logp_axis(card)
     assert axis.edges[-1] > table.max_logp
-    filled = histograms.book(axis, ["inclusive"], ["nominal"])
-    values = regions.logp(table, np.array([1e9, np.nan]))
-    left_out = histograms.fill(filled, {"inclusive": np.ones(2, bool)}, "nominal", values, np.ones(2))
+    filled = histograms.book([axis], ["all"], ["nominal"])
+    values = {axis.name: regions.logp(table, np.array([1e9, np.nan]))}
+    left_out = histograms.fill(filled, np.full(2, "all"), "nominal", values, np.ones(2))
     assert left_out == 1
     assert filled.sum().value == 1  # in a bin, not in overflow
     assert filled.sum(flow=True).value == 1

@@ -133,7 +133,7 @@ def test_results_and_checkpoints_at_a_url_are_those_of_a_local_folder(tmp_path, 
     assert_identical(local.histograms, remote.histograms)
     assert_identical(local.histograms, ad.load_results("memory://more/results").histograms)
     assert sorted(p.rpartition("/")[2] for p in memory.find("/results")) == [
-        "histograms.json", "histograms.root", "report.json",
+        "histograms.zip", "report.json",
     ]  # fmt: skip
     assert len(memory.find("/kept")) == 2
 

@@ -11,6 +11,7 @@ from toys import DATA, assert_identical, bare_events, copy_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
+from coffea_ad.root_export import write_root
 
 SEARCH = "semivisible_jets"
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_min=1e4"]
@@ -39,7 +40,7 @@ def test_a_run_fills_every_region_and_says_what_it_did(reference):
     assert report.complete
     assert {d: e["events"] for d, e in report.datasets.items()} == {"svj": 150, "qcd": 200}
     assert report.datasets["svj"]["sumw"] == 150
-    mt = results.histograms["svj"]["mt"]
+    mt = results.in_regions["svj"]["mt"]
     assert list(mt.axes["variation"]) == ["nominal", "jet_scaleUp", "jet_scaleDown"]
     nominal = {r: mt[{"region": r, "variation": "nominal"}].sum(flow=True).value for r in mt.axes["region"]}
     assert nominal["inclusive"] > 50
@@ -54,7 +55,7 @@ def test_a_run_fills_every_region_and_says_what_it_did(reference):
 
 def test_jet_scale_variations_move_the_selection(reference):
     _, _, results = reference
-    ht = results.histograms["qcd"]["ht"]
+    ht = results.in_regions["qcd"]["ht"]
     mean = {}
     for v in ("jet_scaleDown", "nominal", "jet_scaleUp"):
         h = ht[{"region": "inclusive", "variation": v}]
@@ -78,21 +79,22 @@ def test_chunk_size_does_not_matter(reference, chunksize, tmp_path):
     assert again.datasets["svj"]["cutflow"] == report.datasets["svj"]["cutflow"]
 
 
-def test_results_fold_out_as_normalised_root_histograms(reference, tmp_path):
+def test_results_are_exported_as_normalised_root_histograms(reference, tmp_path):
     fileset, _, _ = reference
     search(fileset, DATA / "wnae.onnx", tmp_path, lumi=2.0)
     results = ad.load_results(tmp_path / "results")
     norm = 1000.0 * 1000.0 * 2.0 / results.report["datasets"]["qcd"]["sumw"]
-    raw = results.histograms["qcd"]["met"][{"region": "inclusive", "variation": "nominal"}]
-    with uproot.open(tmp_path / "results" / "histograms.root") as file:
-        stored = file["met/inclusive/qcd/nominal"].to_hist()
+    raw = results.in_regions["qcd"]["met"][{"region": "inclusive", "variation": "nominal"}]
+    write_root(results, tmp_path / "shapes.root")
+    with uproot.open(tmp_path / "shapes.root") as file:
+        stored = file["met/inclusive/qcd"].to_hist()
     np.testing.assert_allclose(stored.values(), raw.values() * norm)
     np.testing.assert_allclose(stored.variances(), raw.variances() * norm**2)
     np.testing.assert_allclose(results.scaled("qcd", "met").sum().value, raw_total(results, norm))
 
 
 def raw_total(results, norm):
-    return results.histograms["qcd"]["met"].sum().value * norm
+    return results.in_regions["qcd"]["met"].sum().value * norm
 
 
 def as_data(source, path):
@@ -108,13 +110,13 @@ def test_data_in_the_tightest_region_is_written_nowhere_without_unblinding(tmp_p
         for name, flag in (("open", "true"), ("blind", "false"))
     )
     assert "taken as data" in hidden.notes[0]
-    full, blind = (ad.load_results(tmp_path / name / "results").histograms["data"] for name in ("open", "blind"))
+    full, blind = (ad.load_results(tmp_path / name / "results").in_regions["data"] for name in ("open", "blind"))
     tight = sum(full["mt"][{"region": f"medium_{n}tag"}].sum(flow=True).value for n in (1, 2))
     assert tight > 0
     for name, h in blind.items():
         for n in (1, 2):
             assert h[{"region": f"medium_{n}tag"}].sum(flow=True).value == 0
-        if not name.startswith(("n_", "msoftdrop", "ad_")):
+        if not name.startswith(("msoftdrop", "ad_")):
             missing = (
                 full[name][{"region": "inclusive"}].sum(flow=True).value
                 - h[{"region": "inclusive"}].sum(flow=True).value

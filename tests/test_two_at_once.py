@@ -54,7 +54,7 @@ def test_results_are_those_of_one_run(tmp_path):
     results = load_results(tmp_path)
     expected = {"one": 10, "two": 20}[results.report["processor"]]
     assert results.histograms["all"]["x"].sum() == expected
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["histograms.json", "histograms.root", "report.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["histograms.zip", "report.json"]
 
 
 def test_a_manifest_has_the_datasets_of_all_runs(tmp_path):
