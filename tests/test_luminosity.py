@@ -205,7 +205,7 @@ def test_what_is_no_luminosity_is_refused(four, tmp_path, capsys):
     words = ["run", "skim", "--fileset", str(tmp_path / "f.json"), "-o", str(tmp_path / "s"), "--lumi", "138/fb"]
     assert cli.main(words) == 1
     assert (
-        "lumi is 138/fb, but must be a positive number of fb⁻¹, or a brilcalc table that is there"
+        "lumi is 138/fb, but must be a positive number of fb⁻¹, numbers of eras as in 2022=8.0,2023=17.8, or a brilcalc table that is there"
         in capsys.readouterr().err
     )
 

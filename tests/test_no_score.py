@@ -67,7 +67,7 @@ def test_a_search_with_a_model_that_gives_nan_counts_every_event_as_unscored(nan
         preflight=False, overrides=["met_min=0", "rt_min=0"],
     )  # fmt: skip
     assert report.datasets["svj"]["unscored"] > 10
-    for h in ad.load_results(tmp_path / "r").histograms["svj"].values():
+    for h in ad.load_results(tmp_path / "r").in_regions["svj"].values():
         assert h.sum(flow=True).value == 0
 
 

@@ -109,10 +109,10 @@ def _check_cells(name: str, histogram: hist.Hist, dataset: str, output: Any) -> 
             f"histogram {name} of {dataset} is over cells, and the processor returns no regions, {{name: set of cells}}, beside "
             "it: coffea_ad.histograms.RegionFiller does both"
         )
-    cells = set(histogram.axes["cell"])
+    cells = list(histogram.axes["cell"])
     for region, of in output["regions"].items():
-        if not of <= cells and of & cells:
+        if not of <= set(cells) and of & set(cells):
             raise ConfigError(
-                f"region {region} of {dataset}: histogram {name} has no cell {min(map(str, of - cells))}; it has "
+                f"region {region} of {dataset}: histogram {name} has no cell {min(map(str, of - set(cells)))}; it has "
                 f"{', '.join(map(str, cells))}"
             )
