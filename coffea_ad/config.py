@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from coffea_ad.errors import ConfigError
 
-__all__ = ["Key", "keys_of", "load_config", "parse_overrides"]
+__all__ = ["Key", "keys_of", "load_config", "load_eras", "parse_overrides"]
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -317,12 +317,63 @@ def load_config(model: type[Config], path: str | Path | None = None, overrides: 
     >>> load_config(Config, overrides=["datasets=qcd"]).datasets
     ('qcd',)
     """
-    items = list(overrides or ())
-    content: Mapping[str, Any] = _merge(_read(Path(path)) if path is not None else {}, parse_overrides(items))
+    return _validated(model, _content(path, overrides), path, overrides)
+
+
+def load_eras(
+    model: type[Config], path: str | Path | None = None, overrides: Iterable[str] | None = None
+) -> dict[str, Config]:
+    """Read a configuration that has some keys by era, `eras: {2022: {…}, 2022EE: {…}}`, which go over the others.
+
+    Parameters
+    ----------
+    model, path, overrides
+        As `load_config` takes them.
+
+    Returns
+    -------
+    {era: Config}
+        With the name "" where there are no eras.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> class Config(BaseModel):
+    ...     triggers: tuple[str, ...] = ()
+    ...     met_min: float = 0.0
+    >>> found = load_eras(Config, overrides=["met_min=100", "eras.2022.triggers=HT1050", "eras.2016.triggers=HT900"])
+    >>> {era: (config.triggers, config.met_min) for era, config in found.items()}
+    {'2022': (('HT1050',), 100.0), '2016': (('HT900',), 100.0)}
+    """
+    content = _content(path, overrides)
+    if "eras" in model.model_fields or "eras" not in content:
+        return {"": _validated(model, content, path, overrides)}
+    eras = content.pop("eras")
+    if not isinstance(eras, dict) or not eras or not all(isinstance(changes, dict) for changes in eras.values()):
+        raise ConfigError(f"{path or 'command line'}: eras must hold an era and its keys, {{2022: {{key: value}}}}")
+    return {
+        str(era): _validated(model, _merge(content, changes), path, overrides, under=("eras", str(era)))
+        for era, changes in eras.items()
+    }
+
+
+def _content(path: str | Path | None, overrides: Iterable[str] | None) -> dict[str, Any]:
+    content: dict[str, Any] = _merge(_read(Path(path)) if path is not None else {}, parse_overrides(overrides or ()))
     for key in content:
         if not isinstance(key, str):
             raise ConfigError(f"{path}: the key {key!r} is no text")
+    return content
+
+
+def _validated(
+    model: type[Config], content: Mapping[str, Any], path: str | Path | None, overrides: Iterable[str] | None,
+    *, under: Sequence[str] = (),
+) -> Config:  # fmt: skip
     try:
         return model.model_validate(_over_defaults(model, _with_lists(model, dict(content))))
     except ValidationError as error:
-        raise ConfigError(_sentence(model, error, path, items, settable=overrides is not None)) from None
+        sentence = _sentence(model, error, path, list(overrides or ()), settable=overrides is not None)
+        raise ConfigError(sentence + (f" (in {'.'.join(under)})" if under else "")) from None

@@ -10,7 +10,7 @@ from toys import DATA, copy_events
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.errors import ConfigError, MissingBranch, UnknownName
 from coffea_ad.filesets.metadata import settled_metadata
 from coffea_ad.luminosity import as_given
 from coffea_ad.results import Results, load_results, save_results
@@ -343,3 +343,85 @@ def test_without_data_there_is_a_note(two_eras, tmp_path):
     empty = load_results(tmp_path)
     with pytest.raises(ConfigError, match="no histogram over regions"):
         shapes(empty)
+
+
+def test_one_configuration_has_options_by_era(fileset, tmp_path):
+    only = {d: e for d, e in fileset.items() if d.startswith("qcd")}
+    by_era = ["eras.2022.met_min=50", "eras.2022EE.jet_pt_min=300", "eras.2022EE.unblind=true"]
+    (tmp_path / "c.yaml").write_text(
+        "rt_min: null\ndphi_max: null\ndelta_eta_max: null\nlepton_pt_min: null\nmet_min: null\n"
+    )
+
+    def events(overrides, output=None, entries=only):
+        report = ad.run(
+            entries, "semivisible_jets", config=tmp_path / "c.yaml", overrides=overrides, executor="iterative", progress=False,
+            duplicates="ignore", output=output,
+        )  # fmt: skip
+        return report, {d: list(e["cutflow"].values())[-1]["events"] for d, e in report.datasets.items()}
+
+    report, both = events(by_era, tmp_path / "r")
+    _, low = events(["met_min=50"])
+    _, high = events(["jet_pt_min=300"])
+    assert both == {"qcd_2022": low["qcd_2022"], "qcd_2022EE": high["qcd_2022EE"]}
+    assert low["qcd_2022"] != high["qcd_2022"]
+    assert {era: (c["met_min"], c["jet_pt_min"]) for era, c in report.config["eras"].items()} == {
+        "2022": (50.0, 200.0), "2022EE": (None, 300.0),
+    }  # fmt: skip
+    assert load_results(tmp_path / "r").report["config"]["eras"]["2022"]["met_min"] == 50.0
+    assert "MET" in report.datasets["qcd_2022"]["cutflow"]
+    assert "MET" not in report.datasets["qcd_2022EE"]["cutflow"]
+
+
+def test_branches_are_asked_for_in_their_era_only(fileset, tmp_path):
+    """A trigger that one era has and the other has not, before the run and on the workers."""
+    path = copy_events(DATA / "qcd_v15.root", tmp_path / "late.root", drop=("HLT_PFHT1050",))
+    only = {
+        "early": fileset["qcd_2022"],
+        "late": {"files": {str(path): "Events"}, "metadata": fileset["qcd_2022EE"]["metadata"]},
+    }
+    words = [*WORDS, "eras.2022.triggers=[PFHT1050]", "eras.2022EE.triggers=[]"]
+    for preflight in (True, False):
+        report = ad.run(
+            only, "semivisible_jets", config="none", overrides=words, executor="iterative", progress=False, preflight=preflight,
+            duplicates="ignore",
+        )  # fmt: skip
+        assert report.complete
+    with pytest.raises(MissingBranch, match=r"late.root: .*HLT_PFHT1050"):
+        ad.run(
+            only,
+            "semivisible_jets",
+            config="none",
+            overrides=[*WORDS, "triggers=[PFHT1050]"],
+            executor="iterative",
+            progress=False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "sentence"),
+    [
+        (["eras.2022.met_min=1"], UnknownName, "unknown era of qcd_2022EE in the configuration '2022EE'"),
+        (["eras.2022.met_mim=1"], ConfigError, r"unknown key 'met_mim'; did you mean 'met_min'\?.*\(in eras.2022\)"),
+        (["eras=2022"], ConfigError, "eras must hold an era and its keys"),
+        (["eras.2022=5"], ConfigError, "eras must hold an era and its keys"),
+    ],
+)
+def test_wrong_eras_in_a_configuration_are_one_sentence(fileset, words, error, sentence):
+    only = {"qcd_2022EE": fileset["qcd_2022EE"]}
+    with pytest.raises(error, match=sentence):
+        ad.run(only, "semivisible_jets", config="none", overrides=words, executor="iterative", progress=False)
+
+
+def test_a_dataset_without_an_era_has_no_configuration_by_era(fileset):
+    plain = {"qcd": {**fileset["qcd_2022"], "metadata": {"xsec": 1.0, "is_mc": True}}}
+    with pytest.raises(
+        ConfigError, match=r"dataset qcd: the configuration is by era \(2022\), and its metadata name none"
+    ):
+        ad.run(
+            plain,
+            "semivisible_jets",
+            config="none",
+            overrides=["eras.2022.met_min=1"],
+            executor="iterative",
+            progress=False,
+        )

@@ -49,6 +49,7 @@ from coffea_ad.reading import (
     unreadable_column,
 )
 from coffea_ad.running.duplicates import hashes
+from coffea_ad.running.eras import needs_of
 from coffea_ad.running.sources import Sources
 from coffea_ad.weights import is_simulation
 
@@ -350,7 +351,7 @@ class _Chunk:
         if changed:
             raise Unreadable("BadFile", f"{path}: it is another file than when the run began; run all again")
         if len(self.item) > 0:
-            needs = self.guarded.processor.reads() if hasattr(self.guarded.processor, "reads") else {}
+            needs = needs_of(self.guarded.processor, self.metadata, self.item.dataset)
             lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")

@@ -9,7 +9,7 @@ import typing
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -20,11 +20,13 @@ from pydantic import BaseModel, ConfigDict, create_model
 from pydantic_core import PydanticSerializationError
 
 from coffea_ad import recipes
-from coffea_ad.config import load_config
+from coffea_ad.config import load_config, load_eras
 from coffea_ad.errors import CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.modelfile import network_digest
 from coffea_ad.running.chunks import own_lines
+from coffea_ad.running.eras import ByEra, needs_of
 from coffea_ad.tagger import Tagger
+from coffea_ad.weights import era_of
 
 __all__ = ["Job"]
 
@@ -47,6 +49,8 @@ class Job:
         Makes the processor of a recipe, given where it may write.
     source : path or None
         The YAML file of the configuration.
+    eras : {era: pydantic model}
+        The configurations of eras, if it has some; `config` is then that of the first.
     """
 
     name: str
@@ -57,6 +61,7 @@ class Job:
     taggers: list[Tagger]
     make: Callable[[Any], Any] | None = None
     source: Path | None = None
+    eras: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -82,18 +87,20 @@ class Job:
             raise ConfigError(f"{processor}: this is a training recipe; it takes no fileset")
         factory, config_model = recipes.parts_of(module)
         path = recipes.configuration(processor, config)
+        eras: dict[str, Any] = {}
         if config_model is None:
             resolved, make = _by_arguments(str(processor), factory, path, overrides, names, taggers)
         else:
-            resolved = load_config(config_model, path, overrides)
-            make = partial(factory, resolved, taggers)
+            eras = load_eras(config_model, path, overrides)
+            resolved, make = next(iter(eras.values())), partial(_made, factory, eras, taggers)
+        by_era = "" not in eras and bool(eras)
         try:
             instance = make(output)
         except CoffeaADError:
             raise
         except Exception as error:
             raise ProcessorFailed(f"{processor}: it cannot be made: {own_lines(error)}") from error
-        return cls(str(processor), module, instance, resolved, names, taggers, make, path)
+        return cls(str(processor), module, instance, resolved, names, taggers, make, path, eras if by_era else {})
 
     @property
     def fills_histograms(self) -> bool:
@@ -101,10 +108,18 @@ class Job:
         return bool(getattr(self.instance, "fills_histograms", True))
 
     @property
-    def needs(self) -> Mapping[str, Any]:
-        """Branches that it declares, as alternatives."""
+    def configs(self) -> list[Any]:
+        """The configurations, one of each era; one where it is the same for all."""
+        return list(self.eras.values()) or [self.config]
+
+    def config_of(self, metadata: Mapping[str, Any]) -> Any:
+        """Return the configuration of a dataset."""
+        return self.eras.get(era_of(metadata), self.config)
+
+    def needs(self, dataset: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the branches that it declares for a dataset, as alternatives."""
         try:
-            return self.instance.reads() if hasattr(self.instance, "reads") else {}
+            return needs_of(self.instance, metadata, dataset)
         except CoffeaADError:
             raise
         except Exception as error:
@@ -112,13 +127,10 @@ class Job:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The configuration with all defaults."""
-        if self.config is None:
-            return {}
-        try:
-            return dict(self.config.model_dump(mode="json"))
-        except PydanticSerializationError:  # an argument of a class of one's own may be anything
-            return dict(json.loads(json.dumps(self.config.model_dump(), default=_plain)))
+        """The configuration with all defaults; by era under `eras`, if it is."""
+        if self.eras:
+            return {"eras": {era: _dumped(config) for era, config in self.eras.items()}}
+        return {} if self.config is None else _dumped(self.config)
 
     @contextmanager
     def rehearsal(self) -> Iterator[Any]:
@@ -145,6 +157,20 @@ class Job:
             }
             for file, t in zip(self.models, self.taggers, strict=True)
         ]
+
+
+def _dumped(config: Any) -> dict[str, Any]:
+    try:
+        return dict(config.model_dump(mode="json"))
+    except PydanticSerializationError:  # an argument of a class of one's own may be anything
+        return dict(json.loads(json.dumps(config.model_dump(), default=_plain)))
+
+
+def _made(factory: Any, configs: Mapping[str, Any], taggers: Sequence[Tagger], output: Any) -> Any:
+    """Make the processor, or one of each era."""
+    if "" in configs:
+        return factory(configs[""], taggers, output)
+    return ByEra({era: factory(config, taggers, output) for era, config in configs.items()})
 
 
 def _plain(value: Any) -> Any:

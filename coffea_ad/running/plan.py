@@ -43,7 +43,7 @@ from coffea_ad.running.reports import (
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import certified_by, not_applied
-from coffea_ad.weights import cross_section, is_simulation, takes_sign
+from coffea_ad.weights import cross_section, era_of, is_simulation, takes_sign
 
 __all__ = ["Executor", "Fileset", "Plan"]
 
@@ -238,6 +238,8 @@ class Plan:
         """
         job, notes = self.job, []  # type: ignore[var-annotated]
         files.limit_waiting(self.timeout)
+        for dataset, entry in fileset.items() if job.eras else ():
+            job.instance.of(entry["metadata"], dataset)  # refuses an era that the configuration does not have
         # what is missing still must not keep the rest from being done
         tolerant = self.allow_missing or facts is not None
         # without a look at what the processor returns, it is taken to fill histograms that are normalised
@@ -316,9 +318,9 @@ class Plan:
             seconds=finished - started,
             throughput=throughput,
             inputs=inputs,
-            placeholders=placeholders(job.config),
+            placeholders=self._placeholders(),
             regions=described_regions(datasets, [(t.name, t.card) for t in job.taggers]),
-            variations=described_variations(done["out"], datasets, placeholders(job.config)),
+            variations=described_variations(done["out"], datasets, self._placeholders()),
             duplicates={"mode": self.duplicates, **({} if repeated is None else repeated.to_dict())},
             key=key,
             notes=[*notes, *_noticed(done, datasets), *moved],
@@ -387,8 +389,9 @@ class Plan:
 
     def at_luminosity(self, datasets: dict[str, dict[str, Any]], lumi: Luminosities, notes: list[str]) -> float | None:
         """Say at which luminosity every dataset is, and return the one of all, if there is one."""
-        golden = certified_by(self.job.config)
-        certify(datasets, LumiMask(golden) if golden else None)
+        for part in _alike(datasets, by_era=bool(self.job.eras)):
+            golden = certified_by(self.job.config_of(next(iter(part.values()))["metadata"]))
+            certify(part, LumiMask(golden) if golden else None)
         number, said = lumi.settle(datasets)
         notes += said
         seen = float(getattr(self.job.instance, "luminosity_fraction", 1.0))
@@ -402,17 +405,21 @@ class Plan:
             entry["lumi"] = None if entry["lumi"] is None else seen * entry["lumi"]
         return number
 
+    def _placeholders(self) -> list[str]:
+        return list(dict.fromkeys(name for config in self.job.configs for name in placeholders(config)))
+
     def _say_first(self, fileset: Fileset, notes: list[str]) -> None:
         """Say in the first lines which configuration this is, and what of a search it does not apply."""
         job = self.job
         data = not all(_simulated(entry["metadata"]) for entry in fileset.values())
-        lacking = not_applied(job.config, data=data)
+        lacking = list(dict.fromkeys(what for config in job.configs for what in not_applied(config, data=data)))
         if lacking:
             notes.append(f"not applied, since the configuration asks for none: {', '.join(lacking)}")
-        notes += differing_jets(job.config, {t.name: t.card for t in job.taggers})
-        if placeholders(job.config) and any(_simulated(entry["metadata"]) for entry in fileset.values()):
+        for config in job.configs:
+            notes += [n for n in differing_jets(config, {t.name: t.card for t in job.taggers}) if n not in notes]
+        if self._placeholders() and any(_simulated(entry["metadata"]) for entry in fileset.values()):
             notes.append(
-                f"{' and '.join(placeholders(job.config))} are placeholders, a shift of {job.config.jet_scale:.2g} that nobody has "
+                f"{' and '.join(self._placeholders())} are placeholders, a shift of {job.config.jet_scale:.2g} that nobody has "
                 "measured: give corrections.jec for systematic uncertainties, or jet_scale=0"
             )
         if self.progress and job.module is not None:
@@ -428,7 +435,14 @@ class Plan:
         """Return a file of a dataset of each kind, and which dataset each is like; without the check before the run none."""
         if not self.preflight:
             return {}, {}
-        return check_files(fileset, self.job.needs, notes, tolerant=tolerant, retries=self.retries)
+        first: dict[str, str] = {}
+        like: dict[str, str] = {}
+        for part in _alike(fileset, by_era=bool(self.job.eras)):
+            name = next(iter(part))
+            needs = self.job.needs(name, part[name]["metadata"])
+            some = check_files(part, needs, notes, tolerant=tolerant, retries=self.retries)
+            first, like = first | some[0], like | some[1]
+        return first, like
 
     def _rehearse(
         self, fileset: Fileset, first: Mapping[str, str], notes: list[str], *, tolerant: bool
@@ -441,7 +455,16 @@ class Plan:
             return wanted, outputs
         if not hasattr(job.instance, "reads"):
             return None, outputs
-        return Wanted(frozenset(b for ways in job.needs.values() for way in ways for b in way)), outputs
+        needs = job.instance.reads()
+        return Wanted(frozenset(b for ways in needs.values() for way in ways for b in way)), outputs
+
+
+def _alike(datasets: Mapping[str, Any], *, by_era: bool) -> list[dict[str, Any]]:
+    """Part datasets by their era, if that makes a difference."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, entry in datasets.items():
+        parts.setdefault(era_of(entry["metadata"]) if by_era else "", {})[name] = entry
+    return list(parts.values())
 
 
 def _normalises(fileset: Fileset, outputs: Mapping[Any, Any]) -> bool:
