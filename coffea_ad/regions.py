@@ -54,11 +54,10 @@ def assign(
 ) -> npt.NDArray[np.int8]:
     """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` or a bystander is undefined.
 
-        >>> from coffea_ad.card import RegionSpec
-    from coffea_ad.errors import ConfigError, UnknownName
-        >>> wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
-        >>> assign(np.array([0.5, 1.0, np.nan]), [wp])
-        array([ 0,  1, -1], dtype=int8)
+    >>> from coffea_ad.card import RegionSpec
+    >>> wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
+    >>> assign(np.array([0.5, 1.0, np.nan]), [wp])
+    array([ 0,  1, -1], dtype=int8)
     """
     passed = np.zeros(len(values), np.int8)
     nested = np.ones(len(values), bool)

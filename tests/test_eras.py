@@ -379,7 +379,7 @@ def test_branches_are_asked_for_in_their_era_only(fileset, tmp_path):
         "early": fileset["qcd_2022"],
         "late": {"files": {str(path): "Events"}, "metadata": fileset["qcd_2022EE"]["metadata"]},
     }
-    words = [*WORDS, "eras.2022.triggers=[PFHT1050]", "eras.2022EE.triggers=[]"]
+    words = [*WORDS, "eras.2022.triggers=[HLT_PFHT1050]", "eras.2022EE.triggers=[]"]
     for preflight in (True, False):
         report = ad.run(
             only, "semivisible_jets", config="none", overrides=words, executor="iterative", progress=False, preflight=preflight,
@@ -391,7 +391,7 @@ def test_branches_are_asked_for_in_their_era_only(fileset, tmp_path):
             only,
             "semivisible_jets",
             config="none",
-            overrides=[*WORDS, "triggers=[PFHT1050]"],
+            overrides=[*WORDS, "triggers=[HLT_PFHT1050]"],
             executor="iterative",
             progress=False,
         )
