@@ -19,6 +19,7 @@ RESULTS = (
     "histograms.root",
     "manifest.json",
     "sections",
+    "events",
     "figures",
     "evaluation.json",
 )

@@ -6,11 +6,13 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import hist
 import uhi.io.json
 import uproot
@@ -18,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, NotNormalisable, NotWritten, UnknownName
+from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.storage import Lists, encoded, load_lists, stale_files
+from coffea_ad.event_lists.table import table_of
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import clear_figures
 from coffea_ad.weights import is_simulation, normalisation
@@ -44,10 +49,13 @@ class Results:
         datasets together stands under "all".
     report : dict
         The content of `report.json`.
+    event_lists : {dataset: {name: TopEvents}}
+        The most anomalous events, where the processor has listed them.
     """
 
     histograms: dict[str, dict[str, hist.Hist]]
     report: dict[str, Any]
+    event_lists: dict[str, dict[str, TopEvents]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return one line: which datasets, and how many histograms."""
@@ -121,9 +129,37 @@ class Results:
             raise UnknownName(f"histogram {observable}: its axis dataset has no {dataset}")
         raise UnknownName.of(f"histogram of {dataset}", observable, named)
 
+    def events(self, dataset: str, name: str | None = None) -> ak.Array:
+        """Return the most anomalous events of a dataset, best first: a record with file, entry, ids, scores and observables.
 
-def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, Any], folder: str | Path) -> Results:
-    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.json` and `histograms.root`.
+        Parameters
+        ----------
+        dataset : str
+            Or "all", where the processor has one list for all.
+        name : str, optional
+            One of its lists; all by default, one after the other. The field `list` tells them apart, and what a list does not
+            say of its events is NaN.
+
+        Raises
+        ------
+        UnknownName
+            There is no list of that dataset, or none of that name.
+        """
+        if dataset not in self.event_lists:
+            raise UnknownName.of("dataset with a list of events", dataset, self.event_lists)
+        lists = self.event_lists[dataset]
+        if name is not None and name not in lists:
+            raise UnknownName.of(f"list of events of {dataset}", name, lists)
+        return table_of({n: top for n, top in lists.items() if name in (None, n)})
+
+
+def save_results(
+    histograms: dict[str, dict[str, hist.Hist]],
+    report: dict[str, Any],
+    folder: str | Path,
+    event_lists: Lists | None = None,
+) -> Results:
+    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.json` and `.root` and lists of events.
 
     Parameters
     ----------
@@ -131,6 +167,7 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         Raw.
     report : dict
     folder : path or fsspec URL
+    event_lists : {dataset: {name: TopEvents}}, optional
 
     Raises
     ------
@@ -138,7 +175,9 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         Results of an earlier run are as they were, unless only the ROOT file, which is the last, could not be written; in a
         new folder there is the report at least.
     """
-    results = Results(histograms, _finite(dict(report)))
+    lists, said = encoded(event_lists or {})
+    named = {dataset: dict(of_dataset) for dataset, of_dataset in (event_lists or {}).items()}
+    results = Results(histograms, _finite({**report, "event_lists": said}), named)
     text, root = b"", b""
     if any(histograms.values()):
         text = json.dumps(histograms, default=uhi.io.json.default).encode()
@@ -147,19 +186,22 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         results.report["notes"] = [*report.get("notes", ()), *problems]
     told = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
     with files.alone(folder):  # files of two runs must not be mixed
-        _write(results, folder, told, text, root)
+        _write(results, folder, told, text, root, lists)
     return results
 
 
-def _write(results: Results, folder: str | Path, told: bytes, text: bytes, root: bytes) -> None:
+def _write(
+    results: Results, folder: str | Path, told: bytes, text: bytes, root: bytes, lists: Mapping[str, bytes]
+) -> None:
     """Write the files of a results folder, the small and the important ones first."""
+    stale = stale_files(folder, lists)
     paths = {name: files.join(folder, name) for name in ("report.json", "histograms.json", "histograms.root")}
     try:
         with ExitStack() as together:  # a report must never stand beside another run's histograms
-            names = ["report.json", *(["histograms.json"] if text else [])]  # closed in the other order
-            opened = {name: together.enter_context(files.replacing(paths[name])) for name in names}
-            for name, file in opened.items():
-                file.write(told if name == "report.json" else text)
+            content = {"report.json": told, **({"histograms.json": text} if text else {}), **lists}
+            opened = {n: together.enter_context(files.replacing(files.join(folder, n))) for n in content}
+            for name, file in opened.items():  # closed in the other order
+                file.write(content[name])
                 file.flush()
     except NotWritten as error:
         if not files.exists(paths["report.json"]):
@@ -169,6 +211,8 @@ def _write(results: Results, folder: str | Path, told: bytes, text: bytes, root:
     for name, content in (("histograms.json", text), ("histograms.root", root)):
         if not content:
             files.remove(paths[name])
+    for path in stale:
+        files.remove(path)
     clear_figures(folder, "sections/*.json")
     for name, content in golden_files(results.report["datasets"]).items():
         files.write(files.join(folder, "sections", name), content)
@@ -229,6 +273,15 @@ class _Entry(BaseModel):
     failed: list[dict[str, Any]] = []
 
 
+class _Listed(BaseModel):
+    """What a report says of the lists of events of a dataset."""
+
+    model_config = ConfigDict(strict=True)
+    file: str
+    digest: str
+    lists: dict[str, dict[str, Any]]
+
+
 class _Report(BaseModel):
     model_config = ConfigDict(strict=True)
     datasets: dict[str, _Entry]
@@ -239,6 +292,7 @@ class _Report(BaseModel):
     outputs: dict[str, Any] = {}
     models: list[dict[str, Any]] = []
     histograms: str = ""
+    event_lists: dict[str, _Listed] = {}
 
 
 def load_results(folder: str | Path) -> Results:
@@ -262,7 +316,7 @@ def load_results(folder: str | Path) -> Results:
         if not files.exists(files.join(root, "histograms.json")):
             if "histograms" in report:
                 raise BadFile(f"{root}: there is a report, but its histograms.json is not there")
-            return Results({}, report)
+            return Results({}, report, load_lists(root, report))
         text = files.read(files.join(root, "histograms.json"))
         if report.get("histograms", digest := hashlib.sha256(text).hexdigest()) != digest:
             raise BadFile(
@@ -272,7 +326,7 @@ def load_results(folder: str | Path) -> Results:
         histograms = {d: {o: hist.Hist(h) for o, h in observables.items()} for d, observables in stored.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None
-    return Results(histograms, report)
+    return Results(histograms, report, load_lists(root, report))
 
 
 def _check(report: dict[str, Any], folder: str | Path) -> None:

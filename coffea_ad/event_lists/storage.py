@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError
 from coffea_ad.event_lists.top import IDENTITY, TopEvents
-from coffea_ad.files import as_name
 
-__all__ = ["FOLDER", "described", "file_names", "from_parquet", "to_parquet"]
+__all__ = ["FOLDER", "Lists", "encoded", "file_names", "from_parquet", "load_lists", "stale_files", "to_parquet"]
+
+Lists = Mapping[str, Mapping[str, TopEvents]]
+"""{dataset: {name: TopEvents}}"""
 
 FOLDER = "events"
 """Where lists of events are in a results folder."""
@@ -88,7 +93,7 @@ def file_names(datasets: Mapping[str, Any]) -> dict[str, str]:
     out: dict[str, str] = {}
     taken: set[str] = set()
     for name in datasets:
-        stem, n = as_name(name), 1
+        stem, n = files.as_name(name), 1
         while (label := stem if n == 1 else f"{stem}_{n}").lower() in taken:
             n += 1
         taken.add(label.lower())
@@ -96,10 +101,63 @@ def file_names(datasets: Mapping[str, Any]) -> dict[str, str]:
     return out
 
 
-def described(lists: Mapping[str, TopEvents]) -> dict[str, dict[str, Any]]:
-    """Return what a report says of the lists of a dataset: how many events of how many, by which score.
+def encoded(lists: Lists) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
+    """Return the files of all lists, and what the report says of them: how many events of how many, by which score.
 
-    >>> described({"ad": TopEvents(5, "ad_logp")})
-    {'ad': {'k': 5, 'listed': 0, 'ranked': 0, 'by': ['ad_logp']}}
+    >>> content, said = encoded({"qcd": {"ad": TopEvents(5, "ad_logp")}})
+    >>> list(content), said["qcd"]["file"], said["qcd"]["lists"]
+    (['events/qcd.parquet'], 'events/qcd.parquet', {'ad': {'k': 5, 'listed': 0, 'ranked': 0, 'by': ['ad_logp']}})
     """
-    return {n: {"k": top.k, "listed": len(top), "ranked": top.ranked, "by": list(top.by)} for n, top in lists.items()}
+    content: dict[str, bytes] = {}
+    said: dict[str, dict[str, Any]] = {}
+    lists = {dataset: named for dataset, named in lists.items() if named}
+    for dataset, name in file_names(lists).items():
+        path = f"{FOLDER}/{name}"
+        content[path] = to_parquet(lists[dataset])
+        said[dataset] = {
+            "file": path,
+            "digest": hashlib.sha256(content[path]).hexdigest(),
+            "lists": {
+                n: {"k": top.k, "listed": len(top), "ranked": top.ranked, "by": list(top.by)}
+                for n, top in lists[dataset].items()
+            },
+        }
+    return content, said
+
+
+def load_lists(folder: str | Path, report: Mapping[str, Any]) -> dict[str, dict[str, TopEvents]]:
+    """Read the lists that a report names.
+
+    Raises
+    ------
+    BadFile
+        A file is not there, damaged, or not that of the report.
+    """
+    out = {}
+    for dataset, entry in report.get("event_lists", {}).items():
+        path = _path(folder, entry["file"])
+        content = files.read(path)
+        if hashlib.sha256(content).hexdigest() != entry["digest"]:
+            raise BadFile(
+                f"{path}: this list of events is not that of the report; was the run ended while it was writing?"
+            )
+        out[dataset] = from_parquet(content, path)
+    return out
+
+
+def stale_files(folder: str | Path, new: Mapping[str, Any]) -> list[str]:
+    """Return the lists that an earlier report in the folder names and that a new one does not write again."""
+    path = files.join(folder, "report.json")
+    try:
+        before = json.loads(files.read(path))["event_lists"] if files.exists(path) else {}
+        return [_path(folder, entry["file"]) for entry in before.values() if entry["file"] not in new]
+    except (BadFile, ValueError, KeyError, TypeError, AttributeError):
+        return []  # what no report names is nobody's list
+
+
+def _path(folder: str | Path, file: str) -> str:
+    """Return where a list is; a report that was edited must not lead out of its folder."""
+    place, _, name = str(file).rpartition("/")
+    if place != FOLDER or not files.is_name(name):
+        raise BadFile(f"{folder}: report.json is damaged (a list of events cannot be in {file!r})")
+    return files.join(folder, FOLDER, name)

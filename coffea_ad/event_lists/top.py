@@ -210,9 +210,11 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
         ------
         ValueError
             The two are ordered by other scores, or say other things of their events.
+        TypeError
+            The other one is none.
         """
         if not isinstance(other, TopEvents):
-            raise ValueError(f"a list of events and {type(other).__name__} cannot be added")
+            raise TypeError(f"a list of events and {type(other).__name__} cannot be added")
         problem = self.unlike(other)
         if problem:
             raise ValueError(f"two lists of events cannot be added: {problem}")
@@ -226,18 +228,17 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
         """Return the list of the k best of its events, or itself if k is not smaller."""
         return self if k >= self.k else self + TopEvents(k, self.by)
 
-    def to_awkward(self) -> ak.Array:
-        """Return a record for each event, best first."""
-        return ak.Array({n: c.tolist() if c.dtype == _TEXT else c for n, c in self.columns.items()} or [])
-
 
 def _numbers(n: int, scores: Mapping[str, Any], observables: Mapping[str, Any]) -> Columns:
     """Return scores and observables as one column for each number."""
     out: Columns = {}
-    for name, values in [*scores.items(), *observables.items()]:
-        column = _column(name, values, n, wide=name not in scores)
+    for wide, name, values in [
+        *((False, *item) for item in scores.items()),
+        *((True, *item) for item in observables.items()),
+    ]:
+        column = _column(name, values, n, wide=wide)
         parts = {name: column} if column.ndim == 1 else {f"{name}_{i + 1}": c for i, c in enumerate(column.T)}
-        twice = [part for part in parts if part in out or part in IDENTITY]
+        twice = [part for part in parts if part in out or part in IDENTITY or part == "list"]
         if twice:
             raise ConfigError(f"a list of events has {twice[0]} already; give this column another name")
         out |= parts
