@@ -14,12 +14,14 @@ from coffea.nanoevents.util import concat, key_to_tuple
 
 from coffea_ad.errors import MissingIndex
 
-__all__ = ["CHUNK", "POSITION", "Source", "chunk_mark", "position_form", "source", "with_entries"]
+__all__ = ["CHUNK", "POSITION", "Source", "chunk_mark", "entries_of", "position_form", "source", "with_entries"]
 
 POSITION = "chunkIdx"
 """The field of events that holds their position in the chunk."""
 CHUNK = "chunk"
 """The parameter of events that is lost where events of two chunks are joined: records keep what they have in common."""
+
+_OPEN = "open the file with schemaclass=coffea_ad.NanoAODSchema"
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def source(events: Any) -> Source:
         tree = _without_cycle(str(metadata.get("treename", "Events")))
         return Source(str(metadata["filename"]), str(metadata.get("fileuuid", "")), tree, int(metadata["entrystart"]))
     raise MissingIndex(
-        "these events do not say which entries of which file they are: open the file with "
-        "schemaclass=coffea_ad.NanoAODSchema, and take the entries before events of several chunks are joined"
+        f"these events do not say which entries of which file they are: {_OPEN}, and take the entries before events of "
+        "several chunks are joined"
     )
 
 
@@ -99,32 +101,41 @@ def _without_cycle(tree: str) -> str:
     return tree.partition(";")[0].lstrip("/")
 
 
+def entries_of(events: Any) -> Any:
+    """Return the number of each event in the tree of its file, from 0: (n_events,) int64, or int of one event.
+
+    Raises
+    ------
+    MissingIndex
+        As `source`, or the file was opened with another schema.
+    """
+    if POSITION not in ak.fields(events):
+        if isinstance(events, ak.Array) and len(events) == 0:
+            return ak.Array(np.zeros(0, np.int64))
+        raise MissingIndex(
+            f"these events have no {POSITION}, their position in the chunk: {_OPEN}, and keep this field"
+        )
+    return events[POSITION] + source(events).start
+
+
 class _Entry:
     """What events have beside what coffea gives them."""
 
     @property
     def entry(self) -> Any:
-        """Number of the event in the tree of its file, from 0: (n_events,) int64, or int of one event.
-
-        Raises
-        ------
-        MissingIndex
-            As `source`.
-        """
-        events: Any = self
-        start = source(events).start
-        if POSITION not in ak.fields(events):
-            if isinstance(events, ak.Array) and len(events) == 0:
-                return ak.Array(np.zeros(0, np.int64))
-            raise MissingIndex(f"these events have lost {POSITION}, their position in the chunk: keep this field")
-        return events[POSITION] + start
+        """Number of the event in the tree of its file, as `entries_of`."""
+        return entries_of(self)
 
 
-class NanoEvent(_Entry, nanoaod.behavior["NanoEvents"]):  # type: ignore[misc]
+_EVENT: Any = nanoaod.behavior["NanoEvents"]
+_EVENTS: Any = nanoaod.behavior["*", "NanoEvents"]
+
+
+class NanoEvent(_Entry, _EVENT):  # type: ignore[misc]
     """One event, with its entry."""
 
 
-class NanoEventsArray(_Entry, nanoaod.behavior["*", "NanoEvents"]):  # type: ignore[misc]
+class NanoEventsArray(_Entry, _EVENTS):  # type: ignore[misc]
     """Events, with their entries."""
 
 

@@ -198,10 +198,10 @@ def _write(
     paths = {name: files.join(folder, name) for name in ("report.json", "histograms.json", "histograms.root")}
     try:
         with ExitStack() as together:  # a report must never stand beside another run's histograms
-            content = {"report.json": told, **({"histograms.json": text} if text else {}), **lists}
-            opened = {n: together.enter_context(files.replacing(files.join(folder, n))) for n in content}
+            together_written = {"report.json": told, **({"histograms.json": text} if text else {}), **lists}
+            opened = {n: together.enter_context(files.replacing(files.join(folder, n))) for n in together_written}
             for name, file in opened.items():  # closed in the other order
-                file.write(content[name])
+                file.write(together_written[name])
                 file.flush()
     except NotWritten as error:
         if not files.exists(paths["report.json"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -26,7 +27,7 @@ def table_of(lists: Mapping[str, TopEvents]) -> ak.Array:
     """
     names = dict.fromkeys([*IDENTITY, *(n for top in lists.values() for n in top.columns)])
     filled = [top for top in lists.values() if len(top)]
-    columns = {"list": [name for name, top in lists.items() for _ in range(len(top))]}
+    columns: dict[str, Any] = {"list": [name for name, top in lists.items() for _ in range(len(top))]}
     for name in names:
         parts = [top.columns[name] if name in top.columns else np.full(len(top), np.nan) for top in filled]
         column = np.concatenate(parts) if parts else np.zeros(0, IDENTITY.get(name, np.float64))

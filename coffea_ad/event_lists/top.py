@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from coffea.processor import AccumulatorABC
 
-from coffea_ad.entries import source
+from coffea_ad.entries import entries_of, source
 from coffea_ad.errors import ConfigError
 
 __all__ = ["IDENTITY", "TopEvents"]
@@ -120,7 +120,7 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
         first = numbers[top.by[0]]
         top.ranked = int((~np.isnan(first)).sum())
         rows = _candidates(first, k)
-        entry = np.asarray(ak.to_numpy(events.entry), np.int64)[rows] if len(rows) else np.zeros(0, np.int64)
+        entry = np.asarray(ak.to_numpy(entries_of(events)), np.int64)[rows] if len(rows) else np.zeros(0, np.int64)
         order = np.lexsort([entry, *(-numbers[name][rows] for name in reversed(top.by))])[:k]
         rows, entry = rows[order], entry[order]
         if not len(rows):
@@ -262,7 +262,7 @@ def _candidates(score: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     if k == 0 or len(rows) <= k:
         return rows[: len(rows) if k else 0]
     least = np.partition(score[rows], len(rows) - k)[len(rows) - k]
-    return rows[score[rows] >= least]
+    return np.asarray(rows[score[rows] >= least])
 
 
 def _best(columns: Columns, by: Sequence[str], k: int) -> Columns:
