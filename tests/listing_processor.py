@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from coffea import processor
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +19,7 @@ class Config(BaseModel):
     flat: bool = False
     blinded: bool = False
     differ: bool = False
+    only: str = ""
 
 
 class Processor(processor.ProcessorABC):
@@ -32,6 +35,8 @@ class Processor(processor.ProcessorABC):
             shown = {}
         top = TopEvents.of(events, c.top_events, {c.by: met}, observables=shown)
         out = {"events": len(events), "blinded": {c.blinded}}
+        if not Path(events.metadata["filename"]).name.startswith(c.only):
+            return {dataset: out}
         if c.flat:
             return {dataset: out, "best": top}
         return {dataset: out | ({"of": {"mine": {"met": top}}} if c.deep else {"event_lists": {"met": top}})}

@@ -254,6 +254,17 @@ def test_a_resubmission_adds_its_events(both, tmp_path):
     assert set(results.events("qcd")["file"]) == {str(SVJ), str(later)}
 
 
+def test_a_resubmission_without_a_list_leaves_the_one_that_is_there(tmp_path):
+    fileset = {"svj": entry(SVJ, tmp_path / "qcd.root")}
+    with pytest.raises(IncompleteRun):
+        run(fileset, tmp_path / "r", "only=svj")
+    before = ad.load_results(tmp_path / "r")
+    shutil.copy(DATA / "qcd_v15.root", tmp_path / "qcd.root")
+    ad.resubmit(tmp_path / "r", executor="iterative", progress=False)
+    assert ad.load_results(tmp_path / "r").event_lists == before.event_lists
+    assert len(before.events("svj")) == 7
+
+
 @pytest.fixture(scope="module")
 def halves(tmp_path_factory):
     """Two files of one dataset, each run by itself and both together."""

@@ -258,7 +258,7 @@ def resubmit(
                             lumi=asked.get("lumi", stored["lumi"]), output=folder)  # fmt: skip
     new = _histograms(report)
     lists = event_lists_of(report.outputs, report.datasets)
-    both = added(old, Results(new, report.to_dict(), lists), resubmission=True)
+    both = added(old, Results(new, {**report.to_dict(), "event_lists": {}}, lists), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
     lumi = _at_luminosity(plan, report, asked.get("lumi", stored["lumi"]))
