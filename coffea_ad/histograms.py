@@ -246,7 +246,7 @@ class RegionFiller:
     ) -> dict[str, TopEvents]:
         """Return the k most anomalous of the selected events by each model; none at all where events may be hidden.
 
-        A list of the shown ones would end where the hidden ones begin, and say how many there are by what it lacks.
+        What a list of the shown ones lacks would be the hidden ones.
 
         Parameters
         ----------

@@ -211,6 +211,9 @@ def test_a_run_lists_events_that_are_in_the_files_at_these_entries(reference):
         candidates = np.flatnonzero(ids % 3 > 0)
         best = candidates[np.lexsort([candidates, -met[candidates]])][:7]
         assert events["entry"].to_list() == best.tolist()
+        first = events[0]
+        again = uproot.open(first.file)[first.tree]["event"].array(entry_start=first.entry, entry_stop=first.entry + 1)
+        assert again[0] == first.event
 
 
 def test_the_report_says_how_many_are_listed_of_how_many_and_by_what(reference):
