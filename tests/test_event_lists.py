@@ -25,7 +25,7 @@ from toys import DATA, HERE, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.attach import attach
-from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingIndex, UnknownName
+from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingIndex, NotWritten, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.storage import from_parquet, to_parquet
 from coffea_ad.running.adding import not_addable
@@ -485,3 +485,14 @@ def test_events_of_a_real_file_are_found_again(real, tmp_path):
     events = results.events("tt")
     assert len(events) == 7
     assert all(np.array_equal(ak.to_numpy(events[n]), c) for n, c in ids_of(path, events["entry"]).items())
+
+
+def test_a_list_that_cannot_be_written_leaves_all_as_it_was(both, tmp_path):
+    folder = tmp_path / "r"
+    before = run({"svj": both["svj"]}, folder)
+    (folder / "events" / "qcd.parquet").mkdir()
+    with pytest.raises(NotWritten, match=r"qcd.parquet: cannot be written"):
+        run(both, folder, force=True)
+    results = ad.load_results(folder)
+    assert results.report == before.report
+    assert results.event_lists == before.event_lists
