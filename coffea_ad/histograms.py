@@ -15,6 +15,8 @@ from coffea.analysis_tools import PackedSelection
 from coffea_ad import regions
 from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.ranking import most_anomalous
 from coffea_ad.monitoring import unwatched
 from coffea_ad.selection import cutflow
 from coffea_ad.tagger import Tagger, tag
@@ -257,6 +259,37 @@ class RegionFiller:
                 if lost[0] and variation == "nominal":
                     undefined[name] = lost[0]
         return undefined
+
+    def rank(
+        self,
+        k: int,
+        events: Any,
+        tagged: Any,
+        values: Mapping[str, npt.NDArray[Any]],
+        weight: npt.NDArray[Any],
+        *,
+        mc: bool,
+    ) -> dict[str, TopEvents]:
+        """Return the k most anomalous of the selected events by each model; none at all where events may be hidden.
+
+        What a list of the shown ones lacks would be the hidden ones.
+
+        Parameters
+        ----------
+        k : int
+        events, tagged : ak.Array, (n_passed,)
+            The events that passed, and what `tag` returned.
+        values : {observable: (n_passed,) or (n_passed, objects)}
+            What is listed beside the scores.
+        weight : (n_passed,)
+
+        Returns
+        -------
+        {tagger: TopEvents}
+        """
+        if k == 0 or self.hides(mc=mc):
+            return {}
+        return {t.name: most_anomalous(k, events, tagged, t, values, weight) for t in self.taggers.values()}
 
     def _cutflow(
         self, selection: PackedSelection, passed: Any, shown: Any, weight: npt.NDArray[Any], *, mc: bool

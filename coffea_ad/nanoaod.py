@@ -15,7 +15,7 @@ from coffea.nanoevents import NanoAODSchema as CoffeaNanoAODSchema
 from coffea.nanoevents import transforms
 from coffea.nanoevents.util import concat
 
-from coffea_ad import provenance
+from coffea_ad import entries, provenance
 from coffea_ad.candidates import PUPPI_WEIGHTED, said_weighted, usual_name, weights_missing
 from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
 from coffea_ad.records import record_offsets, unfold_forms
@@ -39,7 +39,10 @@ Floats = npt.NDArray[np.float64]
 
 
 class NanoAODSchema(CoffeaNanoAODSchema):
-    """coffea's NanoAOD schema, for v9 to v15 and PFNano, with two more fields on every jagged collection.
+    """coffea's NanoAOD schema, for v9 to v15 and PFNano, with the entries of events and two more fields on every jagged collection.
+
+    `events.entry` is the number of each event in the tree of its file, also of a chunk that does not begin at 0 and of
+    events that were masked, sliced or sorted.
 
     `eventIdxG` is the position of the object's event in the chunk and `objectIdxG` the object's own position in the
     whole collection of the chunk. They survive every mask, slice and sort, so that event ids and jet constituents are
@@ -53,6 +56,8 @@ class NanoAODSchema(CoffeaNanoAODSchema):
     >>> jets = events.FatJet[events.FatJet["pt"] > 300]
     >>> "eventIdxG" in jets.fields
     True
+    >>> events[[7, 3]].entry.to_list()
+    [7, 3]
     """
 
     warn_missing_crossrefs = False
@@ -63,8 +68,19 @@ class NanoAODSchema(CoffeaNanoAODSchema):
         "PFCands": "PtEtaPhiMCollection",
     }
 
+    def __init__(self, base_form: dict[str, Any], version: str = "latest") -> None:
+        super().__init__(base_form, version)
+        self._form["parameters"][entries.CHUNK] = entries.chunk_mark()
+
+    @classmethod
+    def behavior(cls) -> dict[Any, Any]:
+        """Return coffea's behavior of NanoAOD, in which events have entries."""
+        return entries.with_entries(super().behavior())
+
     def _build_collections(self, field_names: list[str], input_contents: list[Any]) -> Any:
         forms, records = unfold_forms(dict(zip(field_names, input_contents, strict=True)))
+        if forms.get("run", {}).get("class") == "NumpyArray":
+            forms[entries.POSITION] = entries.position_form(forms["run"])
         forms |= {f"o{name}": record_offsets(key) for name, key in records.items()}
         # coffea fills in what four-vectors lack, such as Photon_mass; where a file has the branch, it stays.
         missing = {k: v for k, v in CoffeaNanoAODSchema.full_like_items.items() if k not in forms}

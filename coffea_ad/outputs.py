@@ -20,6 +20,7 @@ RESULTS = (
     "histograms.root",
     "manifest.json",
     "sections",
+    "events",
     "figures",
     "evaluation.json",
 )

@@ -6,17 +6,21 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import hist
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coffea_ad import files, histogram_files
 from coffea_ad.errors import BadFile, ConfigError, NotNormalisable, NotWritten, UnknownName
+from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.storage import Lists, encoded, load_lists, stale_files
+from coffea_ad.event_lists.table import table_of
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import clear_figures
 from coffea_ad.regions import Definitions, add_cells
@@ -52,12 +56,15 @@ class Results:
         datasets together stands under "all".
     report : dict
         The content of `report.json`.
+    event_lists : {dataset: {name: TopEvents}}
+        The most anomalous events, where the processor has listed them.
     named : {region: frozenset of str}
         Regions that were defined after the run.
     """
 
     histograms: dict[str, dict[str, hist.Hist]]
     report: dict[str, Any]
+    event_lists: dict[str, dict[str, TopEvents]] = field(default_factory=dict)
     named: Definitions = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -114,7 +121,7 @@ class Results:
             for cell in of:
                 if cell not in cells:
                     raise UnknownName(f"region {name}: there is no cell {cell}; there are {', '.join(sorted(cells))}")
-        return Results(self.histograms, self.report, {**self.named, **new})
+        return replace(self, named={**self.named, **new})
 
     @cached_property
     def in_regions(self) -> dict[str, dict[str, hist.Hist]]:
@@ -264,6 +271,29 @@ class Results:
         """Return the simulated signals by process, as `background` does."""
         return add_processes(self, "signal", observable, region, era)
 
+    def events(self, dataset: str, name: str | None = None) -> ak.Array:
+        """Return the most anomalous events of a dataset, best first: a record with file, entry, ids, scores and observables.
+
+        Parameters
+        ----------
+        dataset : str
+            Or "all", where the processor has one list for all.
+        name : str, optional
+            One of its lists; all by default, one after the other. The field `list` tells them apart, and what a list does not
+            say of its events is NaN.
+
+        Raises
+        ------
+        UnknownName
+            There is no list of that dataset, or none of that name.
+        """
+        if dataset not in self.event_lists:
+            raise UnknownName.of("dataset with a list of events", dataset, self.event_lists)
+        lists = self.event_lists[dataset]
+        if name is not None and name not in lists:
+            raise UnknownName.of(f"list of events of {dataset}", name, lists)
+        return table_of({n: top for n, top in lists.items() if name in (None, n)})
+
     def _same_cross_section(self, dataset: str, histogram: hist.Hist) -> hist.Hist:
         """Scale the variations that are of shape only: sums of weights before any cut tell what they do to the cross-section."""
         sums = self._entry(dataset).get("sumw_variations") or {}
@@ -282,8 +312,13 @@ def _cells(histogram: hist.Hist) -> list[str]:
     return list(histogram.axes["cell"]) if "cell" in histogram.axes.name else []
 
 
-def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, Any], folder: str | Path) -> Results:
-    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.zip`.
+def save_results(
+    histograms: dict[str, dict[str, hist.Hist]],
+    report: dict[str, Any],
+    folder: str | Path,
+    event_lists: Lists | None = None,
+) -> Results:
+    """Write `report.json`, the golden JSON of data, and, if there are any, `histograms.zip` and lists of events.
 
     Parameters
     ----------
@@ -291,40 +326,46 @@ def save_results(histograms: dict[str, dict[str, hist.Hist]], report: dict[str, 
         Raw.
     report : dict
     folder : path or fsspec URL
+    event_lists : {dataset: {name: TopEvents}}, optional
 
     Raises
     ------
     NotWritten
         Results of an earlier run are as they were; in a new folder there is the report at least.
     """
-    results = Results(histograms, _finite({"schema_version": SCHEMA, **report}))
+    lists, said = encoded(event_lists or {})
+    named = {dataset: dict(of_dataset) for dataset, of_dataset in (event_lists or {}).items()}
+    results = Results(histograms, _finite({"schema_version": SCHEMA, **report, "event_lists": said}), named)
     packed = b""
     if any(histograms.values()):
         packed = histogram_files.to_bytes(histograms)
         results.report["histograms"] = histogram_files.digest(packed)
     told = json.dumps(results.report, indent=1, default=str, allow_nan=False).encode()
     with files.alone(folder):  # files of two runs must not be mixed
-        _write(results, folder, told, packed)
+        _write(results, folder, told, packed, lists)
     return results
 
 
-def _write(results: Results, folder: str | Path, told: bytes, packed: bytes) -> None:
+def _write(results: Results, folder: str | Path, told: bytes, packed: bytes, lists: Mapping[str, bytes]) -> None:
     """Write the files of a results folder, the small and the important ones first."""
-    paths = {name: files.join(folder, name) for name in ("report.json", HISTOGRAMS)}
+    stale = stale_files(folder, lists)
+    report_file = files.join(folder, "report.json")
     try:
         with ExitStack() as together:  # a report must never stand beside another run's histograms
-            names = ["report.json", *([HISTOGRAMS] if packed else [])]  # closed in the other order
-            opened = {name: together.enter_context(files.replacing(paths[name])) for name in names}
-            for name, file in opened.items():
-                file.write(told if name == "report.json" else packed)
+            together_written = {"report.json": told, **({HISTOGRAMS: packed} if packed else {}), **lists}
+            opened = {n: together.enter_context(files.replacing(files.join(folder, n))) for n in together_written}
+            for name, file in opened.items():  # closed in the other order
+                file.write(together_written[name])
                 file.flush()
     except NotWritten as error:
-        if not files.exists(paths["report.json"]):
-            files.write(paths["report.json"], told)  # the small one may fit yet
+        if not files.exists(report_file):
+            files.write(report_file, told)  # the small one may fit yet
             raise NotWritten(f"{error}; the report alone is in {folder}") from error
         raise
     for name in ([] if packed else [HISTOGRAMS]) + [*FORMER]:
         files.remove(files.join(folder, name))
+    for path in stale:
+        files.remove(path)
     clear_figures(folder, "sections/*.json")
     for name, content in golden_files(results.report["datasets"]).items():
         files.write(files.join(folder, "sections", name), content)
@@ -355,6 +396,15 @@ class _Entry(BaseModel):
     sumw_variations: dict[str, float | None] = {}
 
 
+class _Listed(BaseModel):
+    """What a report says of the lists of events of a dataset."""
+
+    model_config = ConfigDict(strict=True)
+    file: str
+    digest: str
+    lists: dict[str, dict[str, Any]]
+
+
 class _Report(BaseModel):
     model_config = ConfigDict(strict=True)
     datasets: dict[str, _Entry]
@@ -368,6 +418,7 @@ class _Report(BaseModel):
     schema_version: int = 1
     regions: dict[str, dict[str, Any]] = {}
     variations: dict[str, dict[str, Any]] = {}
+    event_lists: dict[str, _Listed] = {}
 
 
 def load_results(folder: str | Path) -> Results:
@@ -392,7 +443,7 @@ def load_results(folder: str | Path) -> Results:
         if not name:
             if "histograms" in report:
                 raise BadFile(f"{root}: there is a report, but its {HISTOGRAMS} is not there")
-            return Results({}, report)
+            return Results({}, report, load_lists(root, report))
         data = files.read(files.join(root, name))
         if report.get("histograms", digest := histogram_files.digest(data)) != digest:
             raise BadFile(
@@ -401,7 +452,7 @@ def load_results(folder: str | Path) -> Results:
         histograms = (histogram_files.from_bytes if name == HISTOGRAMS else histogram_files.from_json)(data)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadFile(f"{root}: the results are damaged ({type(error).__name__}: {str(error)[:100]})") from None
-    return Results(histograms, report)
+    return Results(histograms, report, load_lists(root, report))
 
 
 def _check(report: dict[str, Any], folder: str | Path) -> None:

@@ -67,6 +67,9 @@ class Config(BaseModel):
         ("mjj",), description="observables that are filled against the score as well, without variations"
     )
     unblind: bool = Field(False, description="show data in the tightest region")
+    top_events: int = Field(
+        100, ge=0, description="so many of the most anomalous events are listed, by each model; none of blinded data"
+    )
 
 
 class Processor(processor.ProcessorABC):
@@ -210,7 +213,13 @@ class Processor(processor.ProcessorABC):
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
             out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
-        self.filler.fill(out, self.filler.tag(events[mask], mc=mc), values, weight, chosen, mask, mc=mc)
+        selected = events[mask]
+        tagged = self.filler.tag(selected, mc=mc)
+        self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
+        if "nominal" in weight and c.top_events:
+            out["event_lists"] = self.filler.rank(
+                c.top_events, selected, tagged, values, weight["nominal"][mask], mc=mc
+            )
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""

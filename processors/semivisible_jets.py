@@ -57,6 +57,9 @@ class Config(BaseModel):
         ("mt",), description="observables that are filled against the score as well, without variations"
     )
     unblind: bool = Field(False, description="show data with a jet in the tightest region")
+    top_events: int = Field(
+        100, ge=0, description="so many of the most anomalous events are listed, by each model; none of blinded data"
+    )
 
 
 class Processor(processor.ProcessorABC):
@@ -199,6 +202,10 @@ class Processor(processor.ProcessorABC):
         lost = self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
         if "nominal" not in weight:
             return
+        if c.top_events:
+            out["event_lists"] = self.filler.rank(
+                c.top_events, events[mask], tagged, values, weight["nominal"][mask], mc=mc
+            )
         jet, without_mt = self.collection, ~np.isfinite(mt)
         of_pt = cuts.undefined_numbers(jets, undefined)  # such an event passes no cut, such a jet does not lead
         out["undefined"] += of_pt + int(without_mt.sum()) + sum(lost.values())

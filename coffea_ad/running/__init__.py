@@ -20,7 +20,7 @@ from coffea_ad.luminosity import Given, Luminosities, as_given
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, skimmed
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.checkpoints import digest_of
-from coffea_ad.running.collected import histograms_of, needs_normalisation, not_kept
+from coffea_ad.running.collected import event_lists_of, histograms_of, needs_normalisation, not_kept
 from coffea_ad.running.duplicates import Mode
 from coffea_ad.running.job import Job
 from coffea_ad.running.merging import added, as_report, left_over
@@ -259,11 +259,12 @@ def resubmit(
     report = plan.carry_out(fileset, given=given, facts=facts, chunksize=asked["chunksize"], limit_chunks=None,
                             lumi=luminosities, output=folder)  # fmt: skip
     new = _histograms(report)
-    both = added(old, Results(new, report.to_dict()), resubmission=True)
+    lists = event_lists_of(report.outputs, report.datasets)
+    both = added(old, Results(new, {**report.to_dict(), "event_lists": {}}, lists), resubmission=True)
     kept = float(getattr(job.instance, "fraction", 1.0))
     report = as_report(both.report, kept)
     report = replace(report, lumi=_at_luminosity(plan, report, luminosities))
-    save_results(both.histograms, report.to_dict(), folder)
+    save_results(both.histograms, report.to_dict(), folder, both.event_lists)
     clear_figures(folder)
     if job.module is not None and hasattr(job.module, "finish"):
         job.module.finish(report, _place(folder))
@@ -449,7 +450,7 @@ def _histograms(report: RunReport) -> dict[str, dict[str, hist.Hist]]:
 
 def _save(report: RunReport, module: ModuleType | None, output: str | Path) -> None:
     found = _histograms(report)
-    save_results(found, report.to_dict(), output)
+    save_results(found, report.to_dict(), output, event_lists_of(report.outputs, report.datasets))
     clear_figures(output)  # those of what was there before
     if module is not None and hasattr(module, "finish"):
         module.finish(report, _place(output))

@@ -11,6 +11,7 @@ import hist
 import numpy as np
 from coffea.processor import accumulate
 
+from coffea_ad.event_lists import TopEvents
 from coffea_ad.running.chunks import unprocessed
 
 __all__ = ["added", "not_addable"]
@@ -49,6 +50,9 @@ def not_addable(one: Any, two: Any, place: str = "") -> str:
         return next(filter(None, parts), "")
     if isinstance(one, hist.BaseHist) and isinstance(two, hist.BaseHist):
         return _histograms(one, two, place)
+    if isinstance(one, TopEvents) and isinstance(two, TopEvents):
+        problem = one.unlike(two)
+        return f"list of events {place}: {problem}" if problem else ""
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
         return "" if one.shape == two.shape else f"{place} has the shapes {one.shape} and {two.shape}"
     for kind in (Mapping, hist.BaseHist, Number, str, AbstractSet, list):

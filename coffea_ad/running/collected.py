@@ -1,4 +1,4 @@
-"""The histograms among what a processor has returned, wherever they stand in it: which are kept, and under which names."""
+"""Histograms and lists of events among what a processor has returned, wherever they stand in it, and under which names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import boost_histogram
 import hist
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.event_lists import TopEvents
 from coffea_ad.histogram_files import from_bytes, to_bytes
 from coffea_ad.results import ALL, over_regions
 from coffea_ad.running.reports import encode, regions_in
 
-__all__ = ["check_storable", "histograms_of", "needs_normalisation", "not_kept"]
+__all__ = ["check_storable", "event_lists_of", "histograms_of", "needs_normalisation", "not_kept", "without_hidden"]
 
 Path = tuple[str, ...]
 
@@ -50,15 +51,84 @@ def histograms_of(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> di
     >>> {group: list(named) for group, named in out.items()}
     {'all': ['mass'], 'tt': ['x', 'jets/pt']}
     """
-    out: dict[str, dict[str, hist.Hist]] = {}
+    named = _grouped(outputs, datasets, boost_histogram.Histogram, "histograms")
+    return {g: {n: h if isinstance(h, hist.Hist) else hist.Hist(h) for n, h in of.items()} for g, of in named.items()}
+
+
+def event_lists_of(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> dict[str, dict[str, TopEvents]]:
+    """Return the lists of events of an accumulator by dataset and name, as `histograms_of`; a first key `event_lists` is left out.
+
+    Examples
+    --------
+    >>> event_lists_of({"tt": {"event_lists": {"ad": TopEvents(5)}, "mine": TopEvents(3)}}, {"tt": {}})["tt"]["ad"]
+    <TopEvents: 0 of 0 events by no score, at most 5>
+    """
+    return _grouped(outputs, datasets, TopEvents, "event_lists")
+
+
+def _grouped(
+    outputs: Mapping[Any, Any], datasets: Mapping[str, Any], kind: type, usual: str
+) -> dict[str, dict[str, Any]]:
+    """Return what is of a kind by dataset and name; the usual place of the kind is no part of the name."""
+    out: dict[str, dict[str, Any]] = {}
     for path, value in _leaves(outputs):
-        if not isinstance(value, boost_histogram.Histogram):
+        if not isinstance(value, kind):
             continue
         group, name = (path[0], path[1:]) if path[0] in datasets and len(path) > 1 else (ALL, path)
-        short = name[1:] if group != ALL and name[0] == "histograms" and len(name) > 1 else name
+        short = name[1:] if group != ALL and name[0] == usual and len(name) > 1 else name
         label = "/".join(name if "/".join(short) in out.get(group, {}) else short)
-        out.setdefault(group, {})[label] = value if isinstance(value, hist.Hist) else hist.Hist(value)
+        out.setdefault(group, {})[label] = value
     return dict(sorted(out.items()))
+
+
+def without_hidden(outputs: Mapping[Any, Any], datasets: Mapping[str, Any]) -> tuple[dict[Any, Any], list[str]]:
+    """Take lists of events of blinded datasets out: what is missing from the best ones would tell how many are hidden.
+
+    Parameters
+    ----------
+    outputs : mapping
+        What `process` returned, merged.
+    datasets : {dataset: {"blinded": bool, …}}
+
+    Returns
+    -------
+    outputs : dict
+        Also without lists of all datasets together, if any is blinded.
+    notes : list of str
+
+    Examples
+    --------
+    >>> without_hidden({"met": {"n": 1, "best": TopEvents(5)}}, {"met": {"blinded": True}})[0]
+    {'met': {'n': 1}}
+    """
+    hidden = {name for name, entry in datasets.items() if entry.get("blinded")}
+    shown: dict[Any, Any] = {}
+    asked: set[str] = set()
+    for key, value in outputs.items():
+        of_all = key not in datasets
+        if not hidden or not (of_all or key in hidden):
+            shown[key] = value
+            continue
+        if any(isinstance(leaf, TopEvents) or "event_lists" in path for path, leaf in _branches({key: value})):
+            asked |= hidden if of_all else {key}
+        if not isinstance(value, TopEvents):
+            shown[key] = _without_lists(value)
+    names = ", ".join(name for name in datasets if name in asked)
+    return shown, [f"{names}: blinded, so there is no list of the most anomalous events"] if names else []
+
+
+def _branches(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield all that stands in nested dictionaries, themselves too."""
+    yield path, value
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _branches(inner, (*path, str(key)))
+
+
+def _without_lists(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _without_lists(v) for k, v in value.items() if not isinstance(v, TopEvents)}
 
 
 def not_kept(outputs: Mapping[Any, Any]) -> list[str]:
@@ -70,7 +140,7 @@ def not_kept(outputs: Mapping[Any, Any]) -> list[str]:
     lost = []
     for path, value in _leaves(outputs):
         inside = isinstance(value, (list, tuple, set, frozenset)) and any(encode(v) is None for v in value)
-        if inside or (encode(value) is None and not isinstance(value, boost_histogram.Histogram)):
+        if inside or (encode(value) is None and not isinstance(value, (boost_histogram.Histogram, TopEvents))):
             lost.append(": ".join(filter(None, (path[0], "/".join(path[1:])))))
     return sorted(lost)
 

@@ -16,6 +16,7 @@ from coffea_ad.luminosity import account
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures
 from coffea_ad.results import ALL, Results, load_results, save_results
 from coffea_ad.running.chunks import SUMS
+from coffea_ad.running.event_lists import added_lists, without_option
 from coffea_ad.running.reports import COUNTED, RunReport, decode, effective_events, encode, sum_of_weights, weighed
 from coffea_ad.weights import is_simulation
 
@@ -54,7 +55,7 @@ def merge(folders: Sequence[str | Path], output: str | Path, *, force: bool = Fa
         except ConfigError as error:
             raise ConfigError(f"{folder}: {error}") from None
     both.report["notes"] = [*both.report["notes"], *_not_compared(loaded)]
-    save_results(both.histograms, both.report, output)
+    save_results(both.histograms, both.report, output, both.event_lists)
     clear_figures(output)
     return both
 
@@ -112,7 +113,8 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     report["outputs"] = encode(outputs)
     for dataset, entry in report["datasets"].items():
         entry.update({k: v for k, v in report["outputs"].get(dataset, {}).items() if k in COUNTED})
-    report["notes"] = list(dict.fromkeys([*one.report["notes"], *two.report["notes"]]))
+    lists, said = added_lists(one, two)
+    report["notes"] = list(dict.fromkeys([*one.report["notes"], *two.report["notes"], *said]))
     for part in ("regions", "variations"):
         report[part], differing = _agreed(one.report.get(part, {}), two.report.get(part, {}))
         if differing:
@@ -129,11 +131,12 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
         report["models"] = [*one.report["models"], *(m for m in two.report["models"] if m not in one.report["models"])]
         own = (
             "config", "versions", "models", "processor", "executor", "lumi", "key", "settings", "regions", "variations",
+            "event_lists",
         )  # fmt: skip
         report["runs"] = [
             run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
         ]  # fmt: skip
-    return Results(histograms, report)
+    return Results(histograms, report, lists)
 
 
 def _agreed(
@@ -152,7 +155,7 @@ def _agreed(
 def _same_conditions(dataset: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> None:
     """Refuse to add a dataset to itself under other cuts: axes may fit, and the sum mean nothing."""
     for part in ("models", "config", "code", "inputs"):
-        if one["key"].get(part) != two["key"].get(part):
+        if without_option(one["key"].get(part)) != without_option(two["key"].get(part)):
             raise ConfigError(f"{dataset}: it was made with different {part} in both; give it another name for each")
 
 

@@ -25,7 +25,7 @@ from coffea_ad.reading import EVENT_IDS, Wanted
 from coffea_ad.running import executors
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, home_of, run_key
 from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class
-from coffea_ad.running.collected import check_storable, needs_normalisation
+from coffea_ad.running.collected import check_storable, needs_normalisation, without_hidden
 from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find, sentences
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
@@ -306,8 +306,9 @@ class Plan:
         number = self.at_luminosity(datasets, lumi, notes)
         cards = {t.scorer.digest: (t.name, t.card) for t in job.taggers}
         inputs, moved = inputs_seen(cards, done, _groups(datasets))
+        outputs, withheld = without_hidden(done["out"], datasets)
         return RunReport(
-            outputs=dict(done["out"]),
+            outputs=outputs,
             datasets=datasets,
             config=job.resolved,
             versions=versions(),
@@ -323,7 +324,7 @@ class Plan:
             variations=described_variations(done["out"], datasets, self._placeholders()),
             duplicates={"mode": self.duplicates, **({} if repeated is None else repeated.to_dict())},
             key=key,
-            notes=[*notes, *_noticed(done, datasets), *moved],
+            notes=[*notes, *_noticed(done, datasets), *withheld, *moved],
         )
 
     def _identifies(self, n_events: int, notes: list[str]) -> bool:

@@ -13,6 +13,7 @@ from coffea.processor import column_accumulator, value_accumulator
 
 from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError
+from coffea_ad.event_lists import TopEvents
 from coffea_ad.monitoring import describe, drift, drifted
 from coffea_ad.running.chunks import SUMS, Failure
 from coffea_ad.weights import takes_sign
@@ -149,13 +150,13 @@ def missing_files(failed: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def encode(output: Any) -> Any:
-    """Turn what a processor counted into what JSON holds; histograms are left out, they have files of their own.
+    """Turn what a processor counted into what JSON holds, without histograms and lists of events, which have their own files.
 
     >>> encode({"files": {"b", "a"}, "n": 3, "x": np.ones(2)})
     {'files': {'set': ['a', 'b']}, 'n': 3, 'x': {'array': [1.0, 1.0]}}
     """
     if isinstance(output, Mapping):
-        found = {str(k): encode(v) for k, v in output.items() if not _is_histogram(v)}
+        found = {str(k): encode(v) for k, v in output.items() if not _has_a_file(v)}
         return {k: v for k, v in found.items() if v is not None}
     if isinstance(output, column_accumulator):
         return {"column": output.value.tolist()}
@@ -172,9 +173,9 @@ def encode(output: Any) -> Any:
     return output.item() if isinstance(output, np.generic) else None
 
 
-def _is_histogram(value: Any) -> bool:
-    return isinstance(value, boost_histogram.Histogram) or (
-        isinstance(value, Mapping) and bool(value) and all(_is_histogram(v) for v in value.values())
+def _has_a_file(value: Any) -> bool:
+    return isinstance(value, (boost_histogram.Histogram, TopEvents)) or (
+        isinstance(value, Mapping) and bool(value) and all(_has_a_file(v) for v in value.values())
     )
 
 
