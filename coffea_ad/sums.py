@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import hist
 import numpy as np
@@ -11,15 +11,23 @@ import numpy as np
 from coffea_ad.errors import ConfigError
 from coffea_ad.weights import era_of, kind_of, process_of
 
-if TYPE_CHECKING:
-    from coffea_ad.results import Results
-
 __all__ = ["add_data", "add_processes", "add_variations", "check_eras", "sum_of"]
 
 _SAME = 1e-6  # luminosities, relative
 
 
-def add_data(results: Results, observable: str, region: str, era: str | None) -> hist.Hist:
+class Filled(Protocol):
+    """What is asked of results."""
+
+    @property
+    def report(self) -> dict[str, Any]: ...
+    @property
+    def in_regions(self) -> Mapping[str, Mapping[str, hist.Hist]]: ...
+    def regions_of(self, dataset: str) -> Mapping[str, frozenset[str]]: ...
+    def scaled(self, dataset: str, observable: str, region: str) -> hist.Hist: ...
+
+
+def add_data(results: Filled, observable: str, region: str, era: str | None) -> hist.Hist:
     """Return the sum of all data, over the observable.
 
     Raises
@@ -37,7 +45,7 @@ def add_data(results: Results, observable: str, region: str, era: str | None) ->
     return sum_of([results.scaled(name, observable, region)[{"variation": "nominal"}] for name in names])
 
 
-def add_processes(results: Results, kind: str, observable: str, region: str, era: str | None) -> dict[str, hist.Hist]:
+def add_processes(results: Filled, kind: str, observable: str, region: str, era: str | None) -> dict[str, hist.Hist]:
     """Return the sum of the datasets of each process, over variation and observable, {process: Hist}.
 
     A variation that a dataset does not have leaves it as it is: its nominal content is added. A variation that is
@@ -118,7 +126,7 @@ def _by_era(histogram: hist.Hist, era: str, told: Mapping[str, Mapping[str, Any]
     return _with_variations(histogram, sources)
 
 
-def _datasets(results: Results, kind: str, observable: str, era: str | None) -> list[str]:
+def _datasets(results: Filled, kind: str, observable: str, era: str | None) -> list[str]:
     datasets = results.report["datasets"]
     of_kind = [
         d for d, entry in datasets.items()
@@ -132,7 +140,7 @@ def _datasets(results: Results, kind: str, observable: str, era: str | None) -> 
     return names
 
 
-def check_eras(results: Results, era: str | None = None) -> None:
+def check_eras(results: Filled, era: str | None = None) -> None:
     """Refuse sums over eras in which data and simulation do not belong together.
 
     Raises

@@ -418,7 +418,7 @@ def test_the_jet_search_lists_the_most_anomalous_events_of_each_model(tmp_path):
     whole = search({"svj": entry(SVJ)}, tmp_path / "whole", "top_events=500", model=models)
     lists = whole.event_lists["svj"]
     assert set(lists) == {"ad", "ad2"}
-    mt = whole.histograms["svj"]["mt"][{"region": "inclusive", "variation": "nominal"}]
+    mt = whole.in_regions["svj"]["mt"][{"region": "inclusive", "variation": "nominal"}]
     assert len(lists["ad"]) == lists["ad"].ranked == round(mt.sum(flow=True).value / lists["ad"]["weight"][0])
     tagger = ad.Tagger(models[0])
     events = open_events(SVJ)[lists["ad"]["entry"]]
