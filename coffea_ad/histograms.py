@@ -21,7 +21,7 @@ from coffea_ad.monitoring import unwatched
 from coffea_ad.selection import cutflow
 from coffea_ad.tagger import Tagger, tag
 
-__all__ = ["RegionFiller", "book", "fill", "hidden", "logp_axis"]
+__all__ = ["RegionFiller", "book", "fill", "hidden", "logp_axis", "mass_edges"]
 
 
 def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10) -> hist.axis.Regular:
@@ -36,6 +36,48 @@ def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10)
     top = max((c.max_logp for c in card.calibrations), default=1.0)
     bins = int(np.floor(top * bins_per_decade)) + 1
     return hist.axis.Regular(bins, 0, bins / bins_per_decade, name=name, label=r"$-\log_{10}$ background efficiency")
+
+
+def mass_edges(
+    low: float, high: float, bins: int, *, resolution: float | None = None, edges: Sequence[float] = ()
+) -> npt.NDArray[np.float64]:
+    """Return the edges of a mass axis: given ones, ones as wide as the resolution, or of equal width.
+
+    With a relative resolution r, neighbouring edges differ by the factor 1 + r, so that every bin is as wide as r times its
+    lower edge; the last one is the first at or above `high`.
+
+    Parameters
+    ----------
+    low, high : float, GeV
+    bins : int
+        Of equal width, where neither of the others is given.
+    resolution : float, optional
+        σ(m)/m.
+    edges : sequence of float, GeV
+        Rising; the other arguments then do not matter.
+
+    Raises
+    ------
+    ConfigError
+
+    Examples
+    --------
+    >>> mass_edges(1000, 1300, 3), mass_edges(1000, 1200, 3, resolution=0.1).round()
+    (array([1000., 1100., 1200., 1300.]), array([1000., 1100., 1210.]))
+    """
+    if len(edges):
+        given = np.asarray(edges, np.float64)
+        if len(given) < 2 or not np.all(np.diff(given) > 0):
+            raise ConfigError("mass_edges must be two numbers or more that rise")
+        return given
+    if not low < high:
+        raise ConfigError(f"mass_min {low:g} is not below mass_max {high:g}")
+    if resolution is None:
+        return np.linspace(low, high, bins + 1)
+    if low <= 0:
+        raise ConfigError("bins as wide as the resolution begin above 0: give mass_min")
+    n = int(np.ceil(np.log(high / low) / np.log1p(resolution) - 1e-9))
+    return np.asarray(low * (1 + resolution) ** np.arange(n + 1))
 
 
 def book(axes: Sequence[Any], cells: Sequence[str], variations: Sequence[str]) -> hist.Hist:

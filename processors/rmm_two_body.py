@@ -63,6 +63,7 @@ class Config(BaseModel):
     mass_min: float = Field(50.0, gt=0, description="GeV, begin of the mass axes")
     mass_max: float = Field(13600.0, gt=0, description="GeV, end of the mass axes")
     mass_bins: int = Field(150, ge=1, description="of equal width in ln m")
+    mass_edges: tuple[float, ...] = Field((), description="GeV, in the place of all of these")
     against_score: tuple[str, ...] = Field(
         ("mjj",), description="observables that are filled against the score as well, without variations"
     )
@@ -184,7 +185,8 @@ class Processor(processor.ProcessorABC):
 
     def _axes(self) -> list[Any]:
         c = self.config
-        edges = np.geomspace(c.mass_min, c.mass_max, c.mass_bins + 1)
+        equal = np.geomspace(c.mass_min, c.mass_max, c.mass_bins + 1)
+        edges = histograms.mass_edges(c.mass_min, c.mass_max, c.mass_bins, edges=c.mass_edges or tuple(equal))
         return [
             *(hist.axis.Variable(edges, name=m, label=rf"$m_{{{k}}}$ [GeV]") for m, k in _LABELS.items()),
             hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),

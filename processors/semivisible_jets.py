@@ -51,7 +51,11 @@ class Config(BaseModel):
     jet_scale: float = Field(
         0.02, ge=0, lt=1, description="placeholder, where there is no jec: relative shift of jet pT and masses"
     )
+    mass_min: float = Field(0.0, ge=0, description="GeV, begin of the m_T and m_JJ axes")
     mass_max: float = Field(5000.0, gt=0, description="GeV, end of the m_T and m_JJ axes")
+    mass_bins: int = Field(50, ge=1, description="of equal width")
+    mass_resolution: float | None = Field(None, gt=0, lt=1, description="relative; bins as wide as it from mass_min on")
+    mass_edges: tuple[float, ...] = Field((), description="GeV, in the place of all of these")
     splits: tuple[Split, ...] = Field((), description="simulated events of these parts of a training only; none: all")
     against_score: tuple[str, ...] = Field(
         ("mt",), description="observables that are filled against the score as well, without variations"
@@ -72,6 +76,10 @@ class Processor(processor.ProcessorABC):
                 raise ConfigError(
                     f"semivisible_jets: {tagger.card.name} is a model of whole events, and jets are tagged here"
                 )
+        c = config
+        self.edges = histograms.mass_edges(
+            c.mass_min, c.mass_max, c.mass_bins, resolution=c.mass_resolution, edges=c.mass_edges
+        )
         # regions of the first model have plain names, those of others begin with their tagger's
         self.taggers = {"" if i == 0 else f"{t.name}_": t for i, t in enumerate(taggers)}
         collections = list(dict.fromkeys(t.collection for t in taggers)) or ["FatJet"]
@@ -135,14 +143,19 @@ class Processor(processor.ProcessorABC):
         return {events.metadata["dataset"]: out}
 
     def _axes(self) -> list[Any]:
-        mass = (50, 0, self.config.mass_max)
         return [
-            hist.axis.Regular(*mass, name="mt", label="$m_T$ [GeV]"),
-            hist.axis.Regular(*mass, name="mjj", label="$m_{JJ}$ [GeV]"),
+            self._mass("mt", "$m_T$ [GeV]"),
+            self._mass("mjj", "$m_{JJ}$ [GeV]"),
             hist.axis.Regular(50, 0, 1500, name="met", label="missing momentum [GeV]"),
             hist.axis.Regular(50, 0, 4000, name="ht", label="$p_T$ of both leading jets, summed [GeV]"),
             hist.axis.Regular(50, 0, 400, name="msoftdrop", label="$m_{SD}$ [GeV]"),
         ]
+
+    def _mass(self, name: str, label: str) -> Any:
+        c = self.config
+        if c.mass_resolution is None and not c.mass_edges:
+            return hist.axis.Regular(c.mass_bins, c.mass_min, c.mass_max, name=name, label=label)
+        return hist.axis.Variable(self.edges, name=name, label=label)
 
     def _select_events(self, events: Any) -> dict[str, Any]:
         """Cuts that no variation of the jets touches."""

@@ -334,3 +334,34 @@ def test_one_dataset_with_other_cells_is_not_added(run):
     other["datasets"]["svj"]["regions"]["medium_2tag"] = ["2-1"]
     with pytest.raises(ConfigError, match="svj: its regions are made of other cells in both"):
         added(one, Results({}, other), resubmission=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "edges"),
+    [
+        ([], np.linspace(0, 5000, 51)),
+        (["mass_min=1000", "mass_max=2000", "mass_bins=4"], [1000, 1250, 1500, 1750, 2000]),
+        (["mass_min=1000", "mass_max=1500", "mass_resolution=0.2"], [1000, 1200, 1440, 1728]),
+        (["mass_edges=[900, 1000, 4000]"], [900, 1000, 4000]),
+    ],
+)
+def test_masses_have_the_edges_that_are_asked_for(words, edges):
+    fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    report = ad.run(
+        fileset, "semivisible_jets", config="none", overrides=[*OPEN, *words], executor="iterative", progress=False
+    )
+    for name in ("mt", "mjj"):
+        np.testing.assert_allclose(report.outputs["svj"]["histograms"][name].axes[name].edges, edges)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["mass_edges=[2, 1]"], "mass_edges must be two numbers or more that rise"),
+        (["mass_resolution=0.1"], "bins as wide as the resolution begin above 0: give mass_min"),
+        (["mass_min=6000"], "mass_min 6000 is not below mass_max 5000"),
+    ],
+)
+def test_edges_that_are_none_are_one_sentence(words, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        ad.run({"svj": {"files": {"x.root": "Events"}}}, "semivisible_jets", config="none", overrides=words)
