@@ -263,13 +263,15 @@ def process_of(dataset: str, metadata: Mapping[str, Any]) -> str:
 def era_of(metadata: Mapping[str, Any]) -> str:
     """Return the era of a dataset, whose data and simulation belong together; empty if its metadata name none.
 
-    It is `era`, or `year` where `era` names a period of data taking, which simulation has not.
+    It is `era`, with the `year` before it, or `year` alone where `era` names a period of data taking, which simulation has not.
 
-    >>> era_of({"era": "2022EE"}), era_of({"year": 2018, "era": "B"}), era_of({"year": 2018}), era_of({})
-    ('2022EE', '2018', '2018', '')
+    >>> era_of({"era": "2022EE"}), era_of({"year": 2022, "era": "preEE"}), era_of({"year": 2018, "era": "B"}), era_of({})
+    ('2022EE', '2022preEE', '2018', '')
     """
     era, year = (str(metadata.get(key) or "") for key in ("era", "year"))
-    return year if year and (not era or _PERIOD.fullmatch(era)) else era
+    if _PERIOD.fullmatch(era) and year:
+        return year
+    return era if year in era else year + era
 
 
 def has_cross_section(metadata: Mapping[str, Any]) -> bool:
