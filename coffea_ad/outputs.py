@@ -37,7 +37,7 @@ def existing(folder: str | Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if fs.exists(f"{root}/{name}")]
 
 
-def check_file(path: str | Path, *, suffix: str = "", force: bool = False) -> None:
+def check_file(path: str | Path, *, suffix: str = "", force: bool = False, sources: Iterable[str | Path] = ()) -> None:
     """Refuse a file that cannot be written, or that is there already.
 
     Parameters
@@ -48,11 +48,15 @@ def check_file(path: str | Path, *, suffix: str = "", force: bool = False) -> No
         How its name must end.
     force : bool
         Overwrite what is there.
+    sources : iterable of path
+        What the file is made from, which it must not overwrite.
 
     Raises
     ------
     ConfigError
     """
+    if any(Path(source).resolve() == Path(path).resolve() for source in sources):
+        raise ConfigError(f"{path}: this is the file that the new one is made from; write to another")
     if suffix and not str(path).endswith(suffix):
         raise ConfigError(f"{path}: this must be a file whose name ends in {suffix}")
     fs, place = files.located(path)

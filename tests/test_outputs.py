@@ -301,9 +301,19 @@ def test_a_run_does_not_go_into_the_folder_of_an_evaluation(tmp_path, capsys):
 
 
 @pytest.mark.torch
-def test_models_are_not_combined_into_one_of_them(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["combine", "a.onnx", "b.onnx", "-o", "b.onnx"],
+        ["regions", "b.onnx", "--from", "skims", "--efficiency", "0.1", "-o", "b.onnx"],
+        ["quantise", "b.onnx", "--fold-linear", "-o", "b.onnx"],
+    ],
+)
+def test_a_model_is_not_overwritten_by_what_is_made_from_it(words, tmp_path, capsys, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / f"{name}.onnx").write_bytes((DATA / "wnae.onnx").read_bytes())
-    words = ["combine", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "b.onnx"), "--force"]
-    assert cli.main(words) == 1
-    assert "b.onnx: this is one of the models that are combined; write to another file" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*words, "--force"]) == 1
+    said = "b.onnx: this is the file that the new one is made from; write to another"
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "b.onnx").read_bytes() == (DATA / "wnae.onnx").read_bytes()
