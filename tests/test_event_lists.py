@@ -117,6 +117,7 @@ def test_what_cannot_be_added_is_named():
         _ = one + other
     assert not_addable({"qcd": one}, {"qcd": other}).startswith("list of events qcd: only one of the lists says")
     assert not not_addable({"qcd": one}, {"qcd": one})
+    assert not_addable({"qcd": one}, {"qcd": np.zeros(2)}) == "qcd is TopEvents and ndarray"
     with pytest.raises(TypeError, match="a list of events and int cannot be added"):
         one.add(3)
 

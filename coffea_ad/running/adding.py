@@ -55,7 +55,7 @@ def not_addable(one: Any, two: Any, place: str = "") -> str:
         return f"list of events {place}: {problem}" if problem else ""
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
         return "" if one.shape == two.shape else f"{place} has the shapes {one.shape} and {two.shape}"
-    for kind in (Mapping, hist.BaseHist, Number, str, AbstractSet, list):
+    for kind in (Mapping, hist.BaseHist, TopEvents, Number, str, AbstractSet, list):
         if isinstance(one, kind) != isinstance(two, kind) and not _adds(one, two):
             return f"{place} is {type(one).__name__} and {type(two).__name__}"
     return ""
