@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def _gap(scores: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.abs(scores - expected) / (1 + np.abs(expected))
+    return np.asarray(np.abs(scores - expected) / (1 + np.abs(expected)))
 
 
 class OnnxScorer:
