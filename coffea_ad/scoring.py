@@ -17,7 +17,7 @@ import onnxruntime as ort
 from coffea_ad import files
 from coffea_ad.card import ModelCard, read_card
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfile import check_graph, output_names, part_for, verify
+from coffea_ad.modelfile import check_graph, output_names, part_for, runtime_reason, verify
 from coffea_ad.neighbours import LARGEST, depends, rescored
 
 __all__ = ["OnnxScorer"]
@@ -156,7 +156,7 @@ class OnnxScorer:
         try:
             session = ort.InferenceSession(data, options, providers=list(self.providers))
         except Exception as error:  # noqa: BLE001  onnxruntime has a dozen exception types without a common base
-            raise BadModel(f"{self.name}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+            raise BadModel(f"{self.name}: onnxruntime cannot load it: {runtime_reason(error)}") from None
         if self.providers and self.providers[0] not in session.get_providers():
             raise ConfigError(
                 f"{self.name}: {self.providers[0]} was asked for, but could not start here, and the model would run on "
@@ -324,9 +324,7 @@ class OnnxScorer:
                 part = np.asarray(session.run([output], rows)[0], np.float32)
             except Exception as error:  # noqa: BLE001  as above
                 many = f"{len(next(iter(rows.values())))} rows"
-                raise BadModel(
-                    f"{self.name}: onnxruntime cannot run it on {many}: {str(error).splitlines()[0]}"
-                ) from None
+                raise BadModel(f"{self.name}: onnxruntime cannot run it on {many}: {runtime_reason(error)}") from None
             if part.size != min(self.batch, n - start):
                 raise CardMismatch(
                     f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "
