@@ -14,6 +14,7 @@ from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, read_texts
+from coffea_ad.neighbours import depends, rescored
 from coffea_ad.reconstruction import Comparison, adapted
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skimming import FeatureConfig
@@ -176,10 +177,12 @@ def _check_collection(card: ModelCard, skim: Skim, folder: str | Path, name: str
 
 
 def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.NDArray[Any]) -> None:
-    """Check that the score of a row is the same each time, alone, among others, and in another order.
+    """Check that the score of a row is the same each time, alone, among others, in another order and in a full batch.
 
-    It is not with dropout, batch normalisation in training mode, a softmax over rows, or what subtracts a mean over the batch; in a
-    run, where a batch is what a chunk left of the events, such scores would mean nothing.
+    It is not with dropout, batch normalisation in training mode, a softmax, ranks or a maximum over rows, the number of rows, or
+    what subtracts a mean over the batch; in a run, where a batch is what a chunk left of the events, such scores would mean
+    nothing. The full batch has as many rows as in a run, `OnnxScorer.batch`, so that what begins with many rows is seen; what
+    begins beyond, or depends on other rows by less than is allowed, is not.
 
     Parameters
     ----------
@@ -197,30 +200,25 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
     >>> check_rows(OnnxScorer(model_file), np.random.default_rng(1).random((5, 8), np.float32))
     """
     batch = rows if isinstance(rows, Mapping) else {scorer.card.inputs[0].name: rows}
-    n = len(next(iter(batch.values())))
     for member in range(scorer.card.folds.k) if scorer.card.folds else (None,):
+        _check_member(scorer, batch, member)
 
-        def score(places: Any, member: int | None = member) -> npt.NDArray[np.float64]:
-            some = {key: value[places] for key, value in batch.items()}
-            folds = None if member is None else np.full(len(next(iter(some.values()))), member)
-            return np.asarray(scorer(some, folds), np.float64)
 
-        together, again = score(slice(None)), score(slice(None))
-        if not np.array_equal(together, again, equal_nan=True):
-            raise BadModel(
-                f"{scorer.name}: the same rows get other scores each time, as with dropout or batch normalisation in training "
-                "mode, or a latent vector that is drawn; export the network for inference, with means in place of draws"
-            )
-        backwards = score(slice(None, None, -1))[::-1]
-        alone = np.concatenate([np.zeros(0), *(score(slice(i, i + 1)) for i in range(n))])
-        finite = together[np.isfinite(together)]
-        allowed = 1e-3 * (finite.std() if len(finite) else 0.0) + 1e-5 * np.abs(together)
-        for other, how in ((alone, "scored by itself"), (backwards, "scored in another order")):
-            same = (np.abs(other - together) <= allowed) | (np.isnan(other) & np.isnan(together))
-            if not same.all():
-                worst = int(np.argmin(same))
-                raise BadModel(
-                    f"{scorer.name}: the score of a row depends on the other rows of its batch: {together[worst]:.6g} among "
-                    f"{n} rows is {other[worst]:.6g} {how}, as with batch normalisation in training mode; export the "
-                    "network for inference"
-                )
+def _check_member(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]], member: int | None) -> None:
+    def score(some: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+        folds = None if member is None else np.full(len(next(iter(some.values()))), member)
+        return np.asarray(scorer(some, folds), np.float64)
+
+    together = score(rows)
+    if not np.array_equal(together, score(rows), equal_nan=True):
+        raise BadModel(
+            f"{scorer.name}: the same rows get other scores each time, as with dropout or batch normalisation in training "
+            "mode, or a latent vector that is drawn; export the network for inference, with means in place of draws"
+        )
+    finite = together[np.isfinite(together)]
+    allowed = 1e-3 * (finite.std() if len(finite) else 0.0) + 1e-5 * np.abs(together)
+    for other, how in rescored(score, rows, scorer.batch, extremes=True):
+        same = (np.abs(other - together) <= allowed) | (np.isnan(other) & np.isnan(together))
+        if not same.all():
+            worst = int(np.argmin(same))
+            raise BadModel(depends(scorer.name, together[worst], len(together), other[worst], how))

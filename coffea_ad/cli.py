@@ -535,7 +535,7 @@ def _attach(args: argparse.Namespace) -> int:
         raise ConfigError("card attach takes a model file and a YAML file")
     model, described = args.words[1:]
     output = args.output or _beside(model, "card")
-    check_file(output, suffix=".onnx", force=args.force)
+    check_file(output, suffix=".onnx", force=args.force, read=[model])
     config = load_config(AttachConfig, described)
     sealed = attach(_read(model), config, background=args.background, datasets=args.datasets, name=model)
     card = read_card(sealed, model)
@@ -558,7 +558,7 @@ def _regions(args: argparse.Namespace) -> int:
     from coffea_ad.recard import new_regions
 
     output = args.output or str(Path(args.model).with_name(Path(args.model).stem + "-regions.onnx"))
-    check_file(output, suffix=".onnx", force=args.force, sources=[args.model])
+    check_file(output, suffix=".onnx", force=args.force, read=[args.model])
     sealed = new_regions(
         _read(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
@@ -603,7 +603,7 @@ def _quantise(args: argparse.Namespace) -> int:
     output = args.output or _beside(args.model, "folded" if args.fold_linear else "int8")
     if args.calibration is None and not args.fold_linear:
         raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
-    check_file(output, suffix=".onnx", force=args.force, sources=[args.model])
+    check_file(output, suffix=".onnx", force=args.force, read=[args.model])
     if args.fold_linear:
         from coffea_ad.nn.folding import fold_linear
 
@@ -635,7 +635,7 @@ def _quantise(args: argparse.Namespace) -> int:
 def _combine(args: argparse.Namespace) -> int:
     from coffea_ad.nn import combine
 
-    check_file(args.output, suffix=".onnx", force=args.force, sources=args.models)
+    check_file(args.output, suffix=".onnx", force=args.force, read=args.models)
     sealed = combine(
         args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
         efficiencies=args.efficiency,

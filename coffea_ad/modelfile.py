@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterator
 
 from coffea_ad.errors import BadModel
@@ -19,6 +20,7 @@ __all__ = [
     "output_names",
     "part_for",
     "read_texts",
+    "runtime_reason",
     "seal",
     "verify",
     "with_texts",
@@ -46,6 +48,39 @@ _MESSAGES = {
 }
 _DOMAIN_FIELD = {"opset": 1, "node": 7, "function": 10}
 _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+
+
+_NEWER = "; export it for an older one, or install a newer onnxruntime"
+
+
+def runtime_reason(error: BaseException) -> str:
+    """Return what onnxruntime says, in one line and without the place in its source.
+
+    >>> runtime_reason(ValueError("[ONNXRuntimeError] : 1 : FAIL : /src/onnxruntime/model.cc:256 ort::Model(const X&) No such thing"))
+    'No such thing'
+    """
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", str(error).strip().partition("\n")[0])
+    place = re.search(r"\S+\.(?:cc|h):\d+ ", text)
+    if place:
+        text = text[: place.start()] + _behind_signature(text[place.end() :])
+    opset = re.search(r"Opset (\d+) is under development.* domain (\S+) is till opset (\d+)", text)
+    if opset:
+        number, domain, last = opset.groups()
+        return f"it is of opset {number} of {domain}, but this onnxruntime knows those up to {last}{_NEWER}"
+    version = re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", text)
+    if version:
+        return f"it is of IR version {version[1]}, but this onnxruntime knows those up to {version[2]}{_NEWER}"
+    return text
+
+
+def _behind_signature(text: str) -> str:
+    """Leave out the signature of a C++ function, which ends with the parenthesis of its arguments."""
+    depth = 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0 and text[i + 1 : i + 2] == " ":
+            return text[i + 1 :].removeprefix(" const").strip() or text
+    return text
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -37,8 +37,8 @@ def existing(folder: str | Path, names: Iterable[str]) -> list[str]:
     return [name for name in names if fs.exists(f"{root}/{name}")]
 
 
-def check_file(path: str | Path, *, suffix: str = "", force: bool = False, sources: Iterable[str | Path] = ()) -> None:
-    """Refuse a file that cannot be written, or that is there already.
+def check_file(path: str | Path, *, suffix: str = "", force: bool = False, read: Iterable[str | Path] = ()) -> None:
+    """Refuse a file that cannot be written, that is there already, or that is read to make it.
 
     Parameters
     ----------
@@ -48,23 +48,33 @@ def check_file(path: str | Path, *, suffix: str = "", force: bool = False, sourc
         How its name must end.
     force : bool
         Overwrite what is there.
-    sources : iterable of path
-        What the file is made from, which it must not overwrite.
+    read : iterable of path
+        What the file is made from, which it does not replace, even by force and under another spelling of its path.
 
     Raises
     ------
     ConfigError
     """
-    if any(Path(source).resolve() == Path(path).resolve() for source in sources):
-        raise ConfigError(f"{path}: this is the file that the new one is made from; write to another")
     if suffix and not str(path).endswith(suffix):
         raise ConfigError(f"{path}: this must be a file whose name ends in {suffix}")
     fs, place = files.located(path)
     if fs.isdir(place):
         raise ConfigError(f"{path}: this is a folder, but a file is to be written")
+    for source in read:
+        if _same_file(path, source):
+            raise ConfigError(f"{path}: this is {source}, from which it would be made; write to another file")
     if fs.exists(place) and not force:
         raise ConfigError(f"{path} exists already; choose another name, or overwrite it with --force")
     files.require_writable(*files.parted(path))
+
+
+def _same_file(one: str | Path, two: str | Path) -> bool:
+    if files.is_url(one) or files.is_url(two):
+        return files.absolute(one) == files.absolute(two)
+    first, second = (Path(files.located(path)[1]) for path in (one, two))
+    with contextlib.suppress(OSError):
+        return first.samefile(second)
+    return first.resolve() == second.resolve()
 
 
 def check_folder(path: str | Path, names: Iterable[str], *, force: bool = False) -> None:

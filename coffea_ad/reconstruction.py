@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfile import check_graph, part_for
+from coffea_ad.modelfile import check_graph, part_for, runtime_reason
 
 __all__ = ["Comparison", "adapted"]
 
@@ -98,7 +98,7 @@ def _session(data: bytes, name: str) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001  onnxruntime has a dozen exception types without a common base
-        raise BadModel(f"{name}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+        raise BadModel(f"{name}: onnxruntime cannot load it: {runtime_reason(error)}") from None
 
 
 def _tensors(
@@ -127,7 +127,7 @@ def _tensors(
         values = session.run(asked, {input_name: rows})
     except Exception as error:  # noqa: BLE001  as above
         raise CardMismatch(
-            f"{name}: it cannot be run on {input_name} of rows of shape {shape}: {str(error).splitlines()[0]}"
+            f"{name}: it cannot be run on {input_name} of rows of shape {shape}: {runtime_reason(error)}"
         ) from None
     return {input_name: rows, **dict(zip(asked, map(np.asarray, values), strict=True))}
 

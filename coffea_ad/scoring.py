@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -16,11 +17,13 @@ import onnxruntime as ort
 from coffea_ad import files
 from coffea_ad.card import ModelCard, read_card
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfile import check_graph, output_names, part_for, verify
+from coffea_ad.modelfile import check_graph, output_names, part_for, runtime_reason, verify
+from coffea_ad.neighbours import LARGEST, depends, rescored
 
 __all__ = ["OnnxScorer"]
 
 _GOLDEN_TOLERANCE = 1e-4
+_ALONE = 16  # golden rows that are scored by themselves as well
 _CACHE_SIZE = 16
 _Key = tuple[str, tuple[str, ...], int]
 _sessions: OrderedDict[_Key, tuple[ort.InferenceSession, ...]] = OrderedDict()
@@ -29,6 +32,10 @@ _lock = threading.Lock()
 
 Batch = Mapping[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
+
+
+def _gap(scores: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(np.abs(scores - expected) / (1 + np.abs(expected)))
 
 
 class OnnxScorer:
@@ -55,7 +62,7 @@ class OnnxScorer:
     ------
     BadModel
         Damaged, edited, without card, with foreign operators, with weights in another file, or its golden rows do not
-        come out.
+        come out, or not one by one, backwards and in a full batch.
     ConfigError
         This onnxruntime has not these providers, found when the session is made.
 
@@ -149,7 +156,7 @@ class OnnxScorer:
         try:
             session = ort.InferenceSession(data, options, providers=list(self.providers))
         except Exception as error:  # noqa: BLE001  onnxruntime has a dozen exception types without a common base
-            raise BadModel(f"{self.name}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+            raise BadModel(f"{self.name}: onnxruntime cannot load it: {runtime_reason(error)}") from None
         if self.providers and self.providers[0] not in session.get_providers():
             raise ConfigError(
                 f"{self.name}: {self.providers[0]} was asked for, but could not start here, and the model would run on "
@@ -187,9 +194,20 @@ class OnnxScorer:
             except (KeyError, ValueError):
                 raise BadModel(f"{self.name}: its golden rows are not rows of input {spec.name}") from None
         scores = np.concatenate([self._run(*member, rows) for member in zip(sessions, self.card.outputs, strict=True)])
-        worst = np.max(np.abs(scores - golden.scores) / (1 + np.abs(golden.scores)))
+        worst = np.max(_gap(scores, np.asarray(golden.scores)))
         if not worst <= _GOLDEN_TOLERANCE:
             raise BadModel(f"{self.name}: its golden rows do not give their scores (off by {worst:.2g})")
+        for session, output, expected in zip(sessions, self.card.outputs, np.split(scores, len(sessions)), strict=True):
+            self._check_neighbours(session, output, rows, expected)
+
+    def _check_neighbours(self, session: ort.InferenceSession, output: str, rows: Batch, expected: Floats) -> None:
+        """Check that the first golden rows keep their scores in other batches."""
+        some, expected = {name: array[:_ALONE] for name, array in rows.items()}, expected[:_ALONE]
+        for scores, how in rescored(functools.partial(self._run, session, output), some, min(self.batch, LARGEST)):
+            gap = _gap(scores, expected)
+            if not np.max(gap) <= _GOLDEN_TOLERANCE:
+                at = int(np.argmax(gap))  # the first NaN, if there is one
+                raise BadModel(depends(self.name, expected[at], len(expected), scores[at], how))
 
     def __call__(
         self, rows: Batch | npt.NDArray[Any] | ak.Array, folds: npt.ArrayLike | None = None
@@ -305,7 +323,8 @@ class OnnxScorer:
             try:
                 part = np.asarray(session.run([output], rows)[0], np.float32)
             except Exception as error:  # noqa: BLE001  as above
-                raise BadModel(f"{self.name}: onnxruntime cannot run it: {str(error).splitlines()[0]}") from None
+                many = f"{len(next(iter(rows.values())))} rows"
+                raise BadModel(f"{self.name}: onnxruntime cannot run it on {many}: {runtime_reason(error)}") from None
             if part.size != min(self.batch, n - start):
                 raise CardMismatch(
                     f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "

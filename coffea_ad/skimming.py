@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from coffea_ad import features, files
-from coffea_ad.card import feature_spec
+from coffea_ad.card import EVENT_ID, feature_spec
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.skims import SKIM_KEY
-from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal
+from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal, numbers
 
 __all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
 
@@ -175,6 +175,8 @@ def write_chunk(
     Raises
     ------
     NotWritten
+    BadFile
+        The events have no numbers of their own.
     """
     metadata = events.metadata
     described = tuple(described)
@@ -182,6 +184,8 @@ def write_chunk(
     if twice:
         raise ConfigError(f"feature {twice[0]} is asked for twice; name all of its columns in one")
     fields = ak.fields(events)
+    if set(EVENT_ID).issubset(fields):
+        numbers(events, "training and validation rows are told apart")
     flavours = [t.flavour for t in CONSTITUENT_TABLES if t.links.format(collection) in fields]
     record = {
         "dataset": metadata["dataset"],

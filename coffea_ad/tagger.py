@@ -26,7 +26,7 @@ from coffea_ad.files import is_name
 from coffea_ad.monitoring import watch
 from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.weights import fold_of
+from coffea_ad.weights import fold_of, numbers
 
 __all__ = ["Tagger", "tag"]
 
@@ -371,7 +371,7 @@ def _folds(objects: Objects, card: ModelCard) -> Ints | None:
     missing = [name for name in EVENT_ID if name not in ak.fields(source)]
     if missing:
         raise MissingBranch(f"{where(source)}the folds of {card.name} need {', '.join(missing)}")
-    ids = (np.asarray(ak.to_numpy(source[name])) for name in EVENT_ID)
+    ids = numbers(source, f"the folds of {card.name} are told apart")
     return fold_of(card.folds.salt, card.folds.k, *ids)[objects.proven.event]
 
 

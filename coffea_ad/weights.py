@@ -32,8 +32,10 @@ __all__ = [
     "is_signal",
     "is_simulation",
     "kind_of",
+    "lack_numbers",
     "n_effective",
     "normalisation",
+    "numbers",
     "process_of",
     "split_of",
     "splitmix64",
@@ -43,6 +45,7 @@ __all__ = [
 
 SPLIT = {"train": 0.5, "validation": 0.25, "test": 0.25}
 """How training divides events: by a hash of their ids with the salt "train"."""
+_ONE_EVENT = 10  # events that can be one and the same only by mistake
 _SIMULATION = ("is_mc", "isMC")
 _CROSS_SECTION = ("xsec", "cross_section")
 _SIGNAL = ("is_signal", "isSignal", "signal")
@@ -133,6 +136,45 @@ def event_hash(salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, e
     ['a525eae744fd800a', '5fbdd6ae699c2199']
     """
     return _hash(salt, (run, luminosity_block, event))
+
+
+def lack_numbers(*ids: npt.NDArray[Any]) -> bool:
+    """Say whether many events have one number, the same ids or hashes: then nothing that goes by it can tell them apart.
+
+    >>> lack_numbers(np.ones(40), np.ones(40)), lack_numbers(np.ones(40), np.arange(40)), lack_numbers(np.ones(3))
+    (True, False, False)
+    """
+    return len(ids[0]) >= _ONE_EVENT and all(bool((one == one[0]).all()) for one in ids)
+
+
+def numbers(events: Any, purpose: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return run, luminosity section and number of events, (n_events,) each, by which they can be told apart.
+
+    Parameters
+    ----------
+    events : NanoEvents
+    purpose : str
+        What goes by them, for the message.
+
+    Raises
+    ------
+    BadFile
+        All of ten events or more have the same.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> run, block, number = numbers(ak.Array({"run": [1, 1], "luminosityBlock": [1, 1], "event": [7, 8]}), "…")
+    >>> number
+    array([7, 8])
+    """
+    ids = tuple(np.asarray(ak.to_numpy(events[name])) for name in ("run", "luminosityBlock", "event"))
+    if lack_numbers(*ids):
+        raise BadFile(
+            f"{where(events)}all {len(ids[0])} events have the same run, luminosityBlock and event, by which {purpose}; give the "
+            "events numbers of their own"
+        )
+    return ids[0], ids[1], ids[2]
 
 
 def _hash(salt: str, ids: Iterable[npt.ArrayLike]) -> U64:

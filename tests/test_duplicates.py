@@ -74,7 +74,7 @@ def met(report, dataset):
 def by_hand(ids, order, data):
     seen, counts, entries = {}, {}, {}
     for dataset, path, start in order:
-        group = "" if dataset in data else dataset
+        group = "" if dataset in data else "simulation"
         for i, key in enumerate(ids[dataset, path, start].tolist()):
             if (group, key) in seen:
                 pair = (seen[group, key], dataset)

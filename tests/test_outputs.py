@@ -298,22 +298,3 @@ def test_a_run_does_not_go_into_the_folder_of_an_evaluation(tmp_path, capsys):
     ]
     assert cli.main([*words, "-o", str(tmp_path / "r")]) == 1
     assert "there are results in it already (evaluation.json)" in capsys.readouterr().err
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["combine", "a.onnx", "b.onnx", "-o", "b.onnx"],
-        ["regions", "b.onnx", "--from", "skims", "--efficiency", "0.1", "-o", "b.onnx"],
-        ["quantise", "b.onnx", "--fold-linear", "-o", "b.onnx"],
-    ],
-)
-def test_a_model_is_not_overwritten_by_what_is_made_from_it(words, tmp_path, capsys, monkeypatch):
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.onnx").write_bytes((DATA / "wnae.onnx").read_bytes())
-    monkeypatch.chdir(tmp_path)
-    assert cli.main([*words, "--force"]) == 1
-    said = "b.onnx: this is the file that the new one is made from; write to another"
-    assert said in capsys.readouterr().err
-    assert (tmp_path / "b.onnx").read_bytes() == (DATA / "wnae.onnx").read_bytes()

@@ -13,7 +13,7 @@ from pydantic import Field
 from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part, Reads
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.nanoaod import as_mask, flat_columns, where
-from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc
+from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc, numbers
 
 __all__ = [
     "JetEnergy",
@@ -387,7 +387,7 @@ class JetEnergy:
         distance = np.hypot(jet["eta"] - eta, (jet["phi"] - phi + np.pi) % (2 * np.pi) - np.pi)
         sigma = self.resolution[0](values, n, neutral=0.0, place=where(events))
         matched = (distance < radius / 2) & (np.abs(pt - gen_pt) < 3 * sigma * pt)
-        run, block, number = (ak.to_numpy(events[name])[event] for name in ("run", "luminosityBlock", "event"))
+        run, block, number = (one[event] for one in numbers(events, "jets are smeared at random"))
         random = event_normal("jet energy resolution", run, block, number, np.arange(n) - offsets[event]) * sigma
         out = {}
         for direction, word in _RESOLUTION_WORDS.items():

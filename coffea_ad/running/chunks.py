@@ -48,10 +48,10 @@ from coffea_ad.reading import (
     uncounted_in,
     unreadable_column,
 )
-from coffea_ad.running.duplicates import hashes
+from coffea_ad.running.duplicates import hashes, of_content
 from coffea_ad.running.eras import needs_of
 from coffea_ad.running.sources import Sources
-from coffea_ad.weights import is_simulation
+from coffea_ad.weights import is_simulation, lack_numbers
 
 __all__ = [
     "FAILED_TOPIC", "REPEATED", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
@@ -388,8 +388,20 @@ class _Chunk:
         columns = {opened.branch(item.treename, entry.branch) for entry in log}
         if self.guarded.identify:
             with contextlib.suppress(Exception):  # the events without ids are counted; they are processed all the same
-                ids = {"ids": {(item.dataset, item.filename, item.entrystart): hashes(events)}}
+                ids = {"ids": {(item.dataset, item.filename, item.entrystart): self._hashes(events, opened, said)}}
         return out, seen, columns, ids
+
+    def _hashes(self, events: Any, opened: Open, said: set[str]) -> Any:
+        item, ids = self.item, hashes(events)
+        if lack_numbers(ids):
+            said.add(
+                "all events of a chunk have the same run, luminosityBlock and event, by which repeated events, folds and smearing "
+                "tell them apart"
+            )
+        if is_simulation(self.metadata) is False:
+            return ids
+        tree, names = opened.tree(item.treename)
+        return of_content(ids, tree, names, item.dataset, item.entrystart, item.entrystop)
 
     def _blame(self, error: Exception) -> NoReturn:
         if isinstance(error, CoffeaADError):

@@ -1,6 +1,9 @@
-"""Events that are there twice: in one dataset, or in several datasets of data.
+"""Events that are there twice: in one dataset, or in several.
 
-Every chunk sends a 64-bit hash of run, luminosity section and event number of each of its events, 8 bytes an event. The client
+Of data, an event is known by run, luminosity section and event number. Simulated samples number their events alike, and so their
+missing transverse momentum, to the last bit, has to be the same as well.
+
+Every chunk sends a 64-bit hash of each of its events, 8 bytes an event. The client
 sorts them, a part of the range at a time, so that it needs little more than the hashes themselves: 0.8 GB for 10⁸ events. Two
 different events have one hash with a probability of n² / 2⁶⁵: 0.0003 for n = 10⁸.
 """
@@ -18,7 +21,7 @@ import numpy.typing as npt
 
 from coffea_ad.weights import U64, event_hash
 
-__all__ = ["LIMIT", "Duplicates", "Identify", "Mode", "find", "hashes", "sentences"]
+__all__ = ["LIMIT", "Duplicates", "Identify", "Mode", "find", "hashes", "of_content", "sentences"]
 
 Mode = Literal["note", "drop", "ignore"]
 Chunk = tuple[str, str, int]
@@ -26,12 +29,36 @@ Chunk = tuple[str, str, int]
 LIMIT = 2 * 10**8
 """Up to so many events are looked at unasked."""
 _PART = 2**24  # events that are sorted at once
+_CONTENT = ("PuppiMET", "MET", "PFMET", "GenMET")
 
 
 def hashes(events: Any) -> U64:
     """Return the hash of every event's ids, (n_events,) uint64."""
     ids = (ak.to_numpy(events[k]) for k in ("run", "luminosityBlock", "event"))
     return event_hash("duplicates", *ids)
+
+
+def of_content(ids: U64, tree: Any, names: Sequence[str], dataset: str, start: int, stop: int) -> U64:
+    """Return the hash of simulated events by their ids and their missing transverse momentum, (n_events,) uint64.
+
+    A file that has none is compared within its dataset only.
+
+    Parameters
+    ----------
+    ids : (n_events,) uint64
+        `hashes` of the events.
+    tree : uproot tree or RNTuple
+    names : sequence of str
+        Its branches.
+    dataset : str
+    start, stop : int
+        Entries of the events.
+    """
+    met = next((name for name in _CONTENT if {f"{name}_pt", f"{name}_phi"}.issubset(names)), None)
+    if met is None:
+        return event_hash(f"duplicates of {dataset}", ids, 0, 0)
+    values = (tree[f"{met}_{c}"].array(entry_start=start, entry_stop=stop, library="np") for c in ("pt", "phi"))
+    return event_hash("duplicates", ids, *(np.asarray(v).astype(np.float32).view(np.uint32) for v in values))
 
 
 class Identify:
@@ -72,7 +99,7 @@ class Duplicates:
 
 
 def find(ids: Mapping[Chunk, U64], order: Sequence[Chunk], data: set[str]) -> Duplicates:
-    """Find repeated events: among all datasets of data together, and in each simulated one by itself.
+    """Find repeated events: among all datasets of data together, and among all simulated ones.
 
     The first of several is the one that comes first in `order`, so nothing depends on which chunk was ready first.
 
@@ -91,13 +118,13 @@ def find(ids: Mapping[Chunk, U64], order: Sequence[Chunk], data: set[str]) -> Du
     >>> found.counts, found.entries
     ({('a', 'b'): 1}, {('b', 'y'): [0]})
     """
-    groups: dict[str, list[Chunk]] = {}
+    groups: dict[bool, list[Chunk]] = {}
     for chunk in order:
         if chunk in ids:
-            groups.setdefault("" if chunk[0] in data else chunk[0], []).append(chunk)
+            groups.setdefault(chunk[0] in data, []).append(chunk)
     out = Duplicates(looked_at=sum(len(array) for array in ids.values()))
-    for group, chunks in groups.items():
-        _add(out, [ids[chunk] for chunk in chunks], chunks, with_entries=group == "")
+    for of_data, chunks in groups.items():
+        _add(out, [ids[chunk] for chunk in chunks], chunks, with_entries=of_data)
     out.entries = {place: sorted(entries) for place, entries in out.entries.items()}
     return out
 
@@ -156,9 +183,9 @@ def sentences(found: Duplicates, *, dropped: bool, data: set[str]) -> list[str]:
         (_, path, entry), (_, other, place) = found.examples[one, two]
         example = f", such as entry {entry} of {path} and entry {place} of {other}"
         inside = f"{one}: {n} events are there twice" if one == two else f"{two}: {n} events are in {one} as well"
-        if two not in data:
-            left = "; those of simulation are counted only, since their numbers need not be unique"
+        if two in data:
+            same, left = "", "; they were left out" if dropped else "; --duplicates drop leaves them out"
         else:
-            left = "; they were left out" if dropped else "; --duplicates drop leaves them out"
-        out.append(f"{inside} (run, luminosity section, event){example}{left}")
+            same, left = ", missing pT", "; those of simulation are counted only, since sums of weights count them too"
+        out.append(f"{inside} (run, luminosity section, event{same}){example}{left}")
     return out

@@ -43,7 +43,7 @@ from coffea_ad.running.reports import (
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import certified_by, not_applied
-from coffea_ad.weights import cross_section, era_of, is_simulation, takes_sign
+from coffea_ad.weights import cross_section, era_of, is_simulation, lack_numbers, takes_sign
 
 __all__ = ["Executor", "Fileset", "Plan"]
 
@@ -349,6 +349,12 @@ class Plan:
         runner = self._runner(pool, store, [], chunksize=chunksize, limit_chunks=None)
         first = Guarded(Identify(), Wanted(frozenset(EVENT_IDS)), self.retries, identify=True)
         done = _process(runner, [c for c in chunks if c.dataset in data], first)
+        for (_, path, _), ids in sorted(done.get("ids", {}).items()):
+            if lack_numbers(ids):
+                raise ConfigError(
+                    f"{path}: {len(ids)} events have the same run, luminosityBlock and event, and --duplicates drop would leave out "
+                    "all but one; run without it"
+                )
         entries = find(done.get("ids", {}), [_place(c) for c in chunks], data).entries
         out = []
         for chunk in chunks:
