@@ -95,12 +95,12 @@ def summary(report):
     """What must not change: yields, sums, and the histograms of kinematics."""
     out = report.outputs["svj"]
     kinematics = {n: out["histograms"][n].project(n).values(flow=True) for n in ("mt", "mjj", "met", "ht", "msoftdrop")}
-    regions = out["histograms"]["mt"].project("cell").values()
+    cells = out["histograms"]["mt"].project("cell").values()
     return {
         "selected": [step["events"] for step in out["cutflow"].values()],
         "sumw": report.datasets["svj"]["sumw"],
         "events": report.datasets["svj"]["events"],
-        "regions": regions.tolist(),
+        "cells": cells.tolist(),
         "undefined": out["undefined"],
         "unscored": out["unscored"],
         "kinematics": {k: v.tolist() for k, v in kinematics.items()},
