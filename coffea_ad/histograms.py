@@ -298,7 +298,7 @@ class RegionFiller:
             for variation in set(weight) & set(histogram.axes["variation"]):
                 w = weight[variation]
                 lost = [fill(histogram, at[shown], variation, columns, w[passed][shown]) for at in places.values()]
-                if lost[0] and variation == "nominal":
+                if lost[0] and variation == "nominal" and len(columns) == 1:  # those of a plane are counted already
                     undefined[name] = lost[0]
         return undefined
 

@@ -67,7 +67,7 @@ def test_every_codec_and_both_formats_are_read_alike(where, tmp_path):
     got, right = summary(search(paths, where, chunksize=100)), reference(tmp_path)
     assert got["sumw"] == len(paths) * right["sumw"]
     assert got["selected"] == [len(paths) * n for n in right["selected"]]
-    assert got["regions"] == [len(paths) * n for n in right["regions"]]
+    assert got["cells"] == [len(paths) * n for n in right["cells"]]
     for name, values in right["kinematics"].items():
         np.testing.assert_allclose(got["kinematics"][name], len(paths) * np.array(values), atol=1e-9)
 
