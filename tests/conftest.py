@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -13,6 +14,11 @@ NEEDS = {
     "simulate": ("pythia8mc", "fastjet"),
     "plot": ("mplhep",),
 }
+
+
+@functools.cache
+def _missing(modules):
+    return [m for m in modules if importlib.util.find_spec(m) is None]
 
 
 def _lacking(*what):
@@ -31,8 +37,7 @@ SERVERS = {
 def pytest_collection_modifyitems(items):
     for item in items:
         for marker, modules in NEEDS.items():
-            missing = [m for m in modules if importlib.util.find_spec(m) is None]
-            if item.get_closest_marker(marker) and missing:
+            if item.get_closest_marker(marker) and (missing := _missing(modules)):
                 item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
         for marker, needs in SERVERS.items():
             if item.get_closest_marker(marker) and (lacking := needs()):
