@@ -86,3 +86,22 @@ def fileset(tmp_path):
         shutil.copy(DATA / f"{name}_v15.root", path)
         out[name] = {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": xsec}}
     return out
+
+
+@pytest.fixture(scope="session")
+def client():
+    """One dask cluster for all tests of a process that do not ask how a cluster starts or ends."""
+    from coffea_ad.clusters import ClusterConfig, connect
+
+    with connect(ClusterConfig(workers=1)) as client:
+        yield client
+
+
+@pytest.fixture
+def on(request):
+    """Options of a run on an executor; `dask` is the cluster that all tests share."""
+
+    def options(executor):
+        return {"executor": executor} | ({"cluster": request.getfixturevalue("client")} if executor == "dask" else {})
+
+    return options

@@ -765,7 +765,7 @@ def test_only_what_is_asked_for_travels(tmp_path):
 
 
 @pytest.mark.dask
-def test_a_cluster_gives_the_same(mc_file, tmp_path):
+def test_a_cluster_gives_the_same(mc_file, tmp_path, on):
     runs = []
     for executor in ("iterative", "dask"):
         folder = tmp_path / executor
@@ -774,7 +774,7 @@ def test_a_cluster_gives_the_same(mc_file, tmp_path):
         config.write_text(json.dumps({"corrections": everything(folder)}))
         fileset = {"svj": {"files": {str(mc_file): "Events"}, "metadata": MC}}
         ad.run(
-            fileset, "semivisible_jets", model=DATA / "wnae.onnx", config=config, overrides=LOOSE, executor=executor,
+            fileset, "semivisible_jets", model=DATA / "wnae.onnx", config=config, overrides=LOOSE, **on(executor),
             chunksize=80, output=folder / "results",
         )  # fmt: skip
         runs.append(ad.load_results(folder / "results").histograms)

@@ -77,7 +77,7 @@ def reference(zoo, tmp_path_factory):
 
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, reference, executor, tmp_path):
+def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, reference, executor, tmp_path, on):
     import re
 
     bad, good = zoo
@@ -86,7 +86,7 @@ def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, ref
         "qcd": entry(DATA / "qcd_v15.root", xsec=1000.0),
         "dead": entry(next(iter(bad))),
     }
-    report = run(fileset, tmp_path, executor, allow_missing=True, chunksize=60)
+    report = run(fileset, tmp_path, **on(executor), allow_missing=True, chunksize=60)
     assert not report.complete
     found = {f["file"]: f for f in report.datasets["svj"]["failed"]}
     assert found.keys() == bad.keys()

@@ -303,11 +303,11 @@ class Processor(processor.ProcessorABC):
 
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_a_bug_in_a_processor_shows_the_users_own_line(fileset, tmp_path, executor):
+def test_a_bug_in_a_processor_shows_the_users_own_line(fileset, tmp_path, executor, on):
     path = tmp_path / "buggy.py"
     path.write_text(BUGGY)
     with pytest.raises(ProcessorFailed, match=r"KeyError: 'key'(.|\n)*the user's own line"):
-        ad.run(fileset, path, executor=executor)
+        ad.run(fileset, path, **on(executor))
 
 
 def test_coffeas_preprocessed_filesets_are_taken(fileset, model_file, tmp_path):

@@ -43,8 +43,8 @@ def run(fileset, recipe="semivisible_jets", executor="iterative", **kwargs):
 
 
 @pytest.mark.parametrize("asked", ["metadata", "run", pytest.param("dask", marks=pytest.mark.dask)])
-def test_yields_are_those_of_the_signs(asked, path, tmp_path):
-    more = {"executor": "dask", "workers": 1} if asked == "dask" else {"chunksize": 25}
+def test_yields_are_those_of_the_signs(asked, path, tmp_path, on):
+    more = on("dask") if asked == "dask" else {"chunksize": 25}
     if asked == "run":
         report = run(entry(path), output=tmp_path, generator_weight="sign", **more)
     else:
