@@ -5,6 +5,10 @@ import importlib.util
 import os
 import shutil
 
+# Before torch is imported, here and in processes that tests start: networks this small are slower with two threads
+# than with one, and much slower where other tests have the other core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import loopback
 import pytest
 from toys import DATA, REAL, open_events
