@@ -109,3 +109,11 @@ def on(request):
         return {"executor": executor} | ({"cluster": request.getfixturevalue("client")} if executor == "dask" else {})
 
     return options
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs of the command line without their figures, which take longer than such a run."""
+    from coffea_ad import cli
+
+    monkeypatch.setattr(cli, "_draw", lambda _: 0)

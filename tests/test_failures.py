@@ -128,6 +128,7 @@ def test_only_the_chunks_of_a_damaged_basket_are_lost(tmp_path):
     assert ad.load_results(tmp_path / "r").norm("svj") == pytest.approx(1000 / 100)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_incomplete_run_keeps_what_it_has_done_and_exits_with_one(tmp_path, capsys):
     bad = tmp_path / "bad.root"
     bad.write_text("hello" * 200)

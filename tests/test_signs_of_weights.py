@@ -121,6 +121,7 @@ def test_data_weigh_1_in_any_case(path):
     assert "generator_weight" not in report.datasets["data"]["metadata"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_and_filesets_take_it(path, tmp_path):
     fileset = build_fileset({"svj": [str(path)]}, metadata={"svj": {"xsec": 1.0, "generator_weight": "sign"}})
     assert fileset["svj"]["metadata"]["generator_weight"] == "sign"
