@@ -16,6 +16,8 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.running import duplicates
 from coffea_ad.weights import event_hash, weight_sums
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SVJ, QCD = DATA / "svj_v15.root", DATA / "qcd_v15.root"
 GENERATED = ("gen", "Gen")
 
