@@ -54,6 +54,7 @@ _DEFAULTS = {"htcondor": {"memory": "2GB", "disk": "2GB"}, "slurm": {"memory": "
 _ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "0", "XRD_RUNFORKHANDLER": "1"}
 _PEM = {"ca_file": "dask-ca.pem", "cert": "dask-cert.pem", "key": "dask-key.pem"}
 _PROXY = "x509-proxy"
+_LOOK = 5  # s, between looks for workers that are gone
 
 
 class _Part(BaseModel):
@@ -302,12 +303,32 @@ def _local(config: ClusterConfig) -> Any:
     if config.encrypted:
         arguments |= {"protocol": "tls://", "security": _temporary()}
     try:
-        return LocalCluster(**arguments | config.options)
+        cluster = LocalCluster(**arguments | config.options)
     except RuntimeError as error:
         raise ConfigError(
             f"the dask cluster cannot start ({_reason(error)}); in a script, call ad.run under "
             'if __name__ == "__main__":, or choose executor="iterative"'
         ) from None
+    _complete(cluster)
+    return cluster
+
+
+def _complete(cluster: Any) -> None:
+    """Have a cluster start workers again that dask has given up.
+
+    A worker that has died and is not back in 15 s, as on a busy machine, is closed for good, though it is still counted
+    (`distributed.deploy.lost-worker-timeout`): without any worker, the run would wait for ever.
+    """
+    from tornado.ioloop import PeriodicCallback
+
+    def look() -> None:
+        if cluster.status.name == "running":
+            cluster.scale(len(cluster.worker_spec))
+        else:
+            again.stop()
+
+    again = PeriodicCallback(look, 1000 * _LOOK)
+    cluster.loop.add_callback(again.start)
 
 
 def _batch(config: ClusterConfig, stack: ExitStack) -> Any:

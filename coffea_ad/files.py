@@ -240,10 +240,13 @@ def exists(path: str | Path) -> bool:
     Raises
     ------
     BadFile
-        A server does not answer.
+        A server does not answer, a folder must not be read, or a disk knows no such name.
     """
     if not is_url(path):
-        return Path(str(path).removeprefix("file://")).is_file()
+        try:
+            return Path(str(path).removeprefix("file://")).is_file()
+        except OSError as error:
+            raise BadFile(f"{path}: cannot be reached ({why(error)})") from None
     filesystem, inner = located(path)
     try:
         _forget_listings(filesystem)

@@ -189,11 +189,11 @@ class Results:
         mc = is_simulation(entry["metadata"]) is not False
         if mc and lumi is None:
             raise ConfigError(f"dataset {dataset}: its run was given no luminosity; run it with --lumi")
-        if mc and not entry.get("weighted", True):
+        if mc and not (entry.get("weighted", True) and entry.get("sumw") is not None):
             raise NotNormalisable(
                 f"dataset {dataset}: its processor returned no sumw, the sum of weights, to normalise with"
             )
-        return normalisation(dataset, entry["metadata"], entry["sumw"], lumi)
+        return normalisation(dataset, entry["metadata"], entry.get("sumw", 0.0), lumi)
 
     def scaled(self, dataset: str, observable: str, region: str | None = None) -> hist.Hist:
         """Return a histogram of a dataset at its run's luminosity.

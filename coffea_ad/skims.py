@@ -100,7 +100,7 @@ class _Listed(BaseModel):
     """What a manifest says of a dataset."""
 
     files: list[StrictStr]
-    sumw: float = Field(allow_inf_nan=False)
+    sumw: float = Field(strict=True, allow_inf_nan=False)
 
 
 class _Stored(BaseModel):
@@ -189,7 +189,31 @@ def _metadata(path: str, local: Path) -> tuple[pa.Schema, dict[str, Any]]:
         facts = json.loads(schema.metadata[SKIM_KEY])
     except ValueError:
         raise SkimError(f"{path}: what it says of itself is damaged") from None
+    _check_columns(path, schema)
     return schema, _checked(_Facts, facts, path)
+
+
+def _check_columns(path: str, schema: pa.Schema) -> None:
+    """Refuse a file without weights or ids of its events, or with something else than numbers."""
+    needed = (*reversed(_EVENT_IDS), "genWeight")
+    lacking = [name for name in needed if name not in schema.names]
+    if lacking:
+        raise SkimError(f"{path}: it has no column {', '.join(lacking)}; skim again")
+    for column in schema:
+        sort = column.type.value_type if pa.types.is_list(column.type) else column.type
+        number = pa.types.is_integer(sort) or (column.name not in _EVENT_IDS and pa.types.is_floating(sort))
+        if not number and not (column.name not in needed and pa.types.is_boolean(sort)):
+            raise SkimError(f"{path}: its column {column.name} holds {column.type}; skim again")
+
+
+def _refuse_other_columns(path: str, table: pa.Table, first: pa.Table) -> None:
+    """Refuse a file whose columns beside the features are not those of the file before it."""
+    here, before = ({c.name: str(c.type) for c in t.schema} for t in (table, first))
+    for name in (n for n in {**before, **here} if here.get(n) != before.get(n)):
+        raise SkimError(
+            f"{path}: its column {name} is {here.get(name, 'not there')}, but {before.get(name, 'not there')} in the files "
+            "before it; skim them alike"
+        )
 
 
 def _stored_key(path: str, metadata: Mapping[str, Any], spec: FeatureSpec) -> str:
@@ -367,6 +391,7 @@ def load_skim(
                 table = pq.read_table(local, columns=others, filters=filters or None)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError, TypeError) as error:
                 raise SkimError(f"{path}: the filter {list(filters)} cannot be applied ({error})") from None
+            _refuse_other_columns(path, table, tables[0] if tables else table)
             tables.append(table)
             names += [dataset] * len(table)
             counts[dataset] = counts.get(dataset, 0) + len(table)
@@ -378,15 +403,13 @@ def load_skim(
         )
     if len(set(simulated.values())) > 1 and weights != "none":
         raise SkimError(f"{folder}: data and simulation have no common weights; choose datasets, or weights=none")
-    joined = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    joined = pa.concat_tables([t.replace_schema_metadata(None).select(tables[0].column_names) for t in tables])
     joined = joined.append_column("dataset", pa.array(names, pa.string()))
     # File names carry the inputs' random ids: sorted by event, the same events give the same training.
     keys = [(k, "ascending") for k in _KEYS if k in joined.column_names]
     order = pc.sort_indices(joined, sort_keys=keys).to_numpy().astype(np.int64)
     joined = joined.take(order)
-    if "genWeight" not in joined.column_names:
-        raise SkimError(f"{folder}: its files have no column genWeight")
-    ends = [pc.min_max(joined[k]).as_py() for k in _EVENT_IDS if k in joined.column_names]
+    ends = [pc.min_max(joined[k]).as_py() for k in _EVENT_IDS]
     if len(joined) >= _TOO_MANY and all(end["min"] == end["max"] for end in ends):
         raise SkimError(
             f"{folder}: all {len(joined)} rows have the same run, luminosityBlock and event, by which training and validation "

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
+
+# Before torch is imported, here and in processes that tests start: networks this small are slower with two threads
+# than with one, and much slower where other tests have the other core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import loopback
 import pytest
@@ -13,6 +18,11 @@ NEEDS = {
     "simulate": ("pythia8mc", "fastjet"),
     "plot": ("mplhep",),
 }
+
+
+@functools.cache
+def _missing(modules):
+    return [m for m in modules if importlib.util.find_spec(m) is None]
 
 
 def _lacking(*what):
@@ -31,8 +41,7 @@ SERVERS = {
 def pytest_collection_modifyitems(items):
     for item in items:
         for marker, modules in NEEDS.items():
-            missing = [m for m in modules if importlib.util.find_spec(m) is None]
-            if item.get_closest_marker(marker) and missing:
+            if item.get_closest_marker(marker) and (missing := _missing(modules)):
                 item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
         for marker, needs in SERVERS.items():
             if item.get_closest_marker(marker) and (lacking := needs()):
@@ -81,3 +90,30 @@ def fileset(tmp_path):
         shutil.copy(DATA / f"{name}_v15.root", path)
         out[name] = {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": xsec}}
     return out
+
+
+@pytest.fixture(scope="session")
+def client():
+    """One dask cluster for all tests of a process that do not ask how a cluster starts or ends."""
+    from coffea_ad.clusters import ClusterConfig, connect
+
+    with connect(ClusterConfig(workers=1)) as client:
+        yield client
+
+
+@pytest.fixture
+def on(request):
+    """Options of a run on an executor; `dask` is the cluster that all tests share."""
+
+    def options(executor):
+        return {"executor": executor} | ({"cluster": request.getfixturevalue("client")} if executor == "dask" else {})
+
+    return options
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Runs of the command line without their figures, which take longer than such a run."""
+    from coffea_ad import cli
+
+    monkeypatch.setattr(cli, "_draw", lambda _: 0)

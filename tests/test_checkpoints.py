@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import dask
 import pytest
 from toys import DATA, HERE, assert_identical
 
@@ -171,14 +172,14 @@ import coffea_ad as ad
 if __name__ == "__main__":
     mine, folder, kept, out = sys.argv[1:]
     fileset = {fileset!r}
-    ad.run(fileset, mine, executor="dask", workers=2, chunksize=10, overrides=["folder=" + folder, "pause=0.15"], output=out,
+    ad.run(fileset, mine, executor="dask", workers=2, chunksize=10, overrides=["folder=" + folder, "pause=0.1"], output=out,
            checkpoints=kept, progress=False, preflight=False)
 """
 
 
 @pytest.mark.dask
 def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_path):
-    """Killed at ten random moments; no chunk is begun twice but those that were under way."""
+    """Killed at four random moments; no chunk is begun twice but those that were under way."""
     (tmp_path / "whole").mkdir()
     _, expected = run(mine, tmp_path / "whole", kept=False, preflight=False)
     script = tmp_path / "client.py"
@@ -190,7 +191,7 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_
         return len(log.read_text().split()) if log.exists() else 0
 
     kills = 0
-    while kills < 10:
+    while kills < 4:
         before = lines()
         client = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         while client.poll() is None and lines() == before:
@@ -201,15 +202,14 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_
         os.kill(client.pid, signal.SIGKILL)
         client.wait()
         kills += 1
-        patience = time.monotonic() + 60
+        patience = time.monotonic() + 3
         while alive(client.pid):  # its workers notice that it is gone, and go
             if time.monotonic() > patience:
                 os.killpg(client.pid, signal.SIGKILL)
             time.sleep(0.05)
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert kills == 10 or lines() >= CHUNKS
-    assert kills >= 5
+    assert kills == 4
     assert_identical(expected, ad.load_results(tmp_path / "out").histograms)
     counts = Counter(log.read_text().split())
     assert len(counts) == CHUNKS
@@ -229,7 +229,10 @@ def test_a_worker_that_dies_in_the_middle_changes_nothing(mine, tmp_path):
 @pytest.mark.parametrize("executor", ["futures", pytest.param("dask", marks=pytest.mark.dask)])
 def test_a_chunk_that_kills_every_worker_is_a_failed_chunk(mine, tmp_path, executor):
     one = {"svj": FILESET["svj"]}
-    with pytest.raises(IncompleteRun, match="1 files or chunks are missing: .*it ends the (workers|process)") as caught:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),  # instead of 3 workers of each chunk
+        pytest.raises(IncompleteRun, match="1 files or chunks are missing: .*it ends the (workers|process)") as caught,
+    ):
         run(mine, tmp_path, "deadly=50", "once=false", executor=executor, kept=False, preflight=False, fileset=one)
     report = caught.value.report
     assert [(f["start"], f["stop"], f["error"]) for f in report.failed] == [(50, 60, "KilledWorker")]
@@ -344,11 +347,11 @@ ONE = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is
 
 
 @pytest.mark.parametrize("executor", ["iterative", pytest.param("dask", marks=pytest.mark.dask)])
-def test_a_bug_names_the_chunk_and_is_not_tried_again_and_again(tmp_path, executor):
+def test_a_bug_names_the_chunk_and_is_not_tried_again_and_again(tmp_path, executor, on):
     with pytest.raises(
         ProcessorFailed, match=r"svj_v15.root, events 100 to 150 of svj: .*ZeroDivisionError: one event"
     ):
-        ad.run(ONE, bad_event(tmp_path, 120), executor=executor, workers=1, chunksize=50, progress=False)
+        ad.run(ONE, bad_event(tmp_path, 120), **on(executor), chunksize=50, progress=False)
     starts = (tmp_path / "log").read_text().split()
     assert starts.count("100") == 2  # with the branches that were seen to be read, and with all
 

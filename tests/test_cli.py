@@ -49,6 +49,7 @@ def test_run_writes_a_results_folder_with_figures(fileset_file, model_file, tmp_
     assert ad.load_results(tmp_path / "r").report["lumi"] == 10
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_copied_recipe_runs_by_its_path(fileset_file, model_file, tmp_path, capsys):
     mine = tmp_path / "mine.py"
     assert main(["cp", "semivisible_jets", str(mine)]) == 0

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
+from coffea_ad import clusters
 from coffea_ad.clusters import ClusterConfig, TLSFiles, connect, describe, job_script, load_cluster
 from coffea_ad.errors import ConfigError
 
@@ -143,7 +145,7 @@ def test_wrong_words_and_keys_fail_with_the_nearest_right_one(tmp_path):
 @pytest.mark.dask
 def test_a_local_cluster_listens_on_the_loopback_address_only():
     me = psutil.Process()
-    before = listening(me)
+    before, others = listening(me), set(me.children(recursive=True))
     with connect(ClusterConfig(workers=2)) as client:
         opened = listening(me) - before
         info = client.scheduler_info(n_workers=-1)
@@ -155,7 +157,7 @@ def test_a_local_cluster_listens_on_the_loopback_address_only():
         assert {address for _, address, _ in opened} <= set(LOOPBACK)
         sentence = describe(client)
         assert re.fullmatch(r"2 of 2 workers are there; dashboard http://127.0.0.1:\d+/status", sentence)
-        children = me.children(recursive=True)
+        children = set(me.children(recursive=True)) - others
     assert listening(me) <= before
     assert not [c for c in children if c.is_running() and "spawn_main" in " ".join(c.cmdline())]
 
@@ -194,6 +196,20 @@ def test_a_cluster_scales_within_its_bounds():
         del futures
         eventually(lambda: workers() == 0, "no worker is left")
     assert seen <= {0, 1, 2}
+
+
+@pytest.mark.dask
+def test_a_worker_that_dies_and_is_given_up_is_started_again(monkeypatch):
+    """dask gives up who is not back in 15 s, as on a busy machine; here at once."""
+    monkeypatch.setattr(clusters, "_LOOK", 0.1)
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}),
+        connect(ClusterConfig(workers=1)) as client,
+    ):
+        first = client.submit(os.getpid, pure=False).result(timeout=120)
+        os.kill(first, signal.SIGKILL)
+        assert client.submit(os.getpid, pure=False).result(timeout=120) != first
+        assert len(client.cluster.worker_spec) == 1
 
 
 @pytest.mark.dask

@@ -13,6 +13,8 @@ from coffea_ad.config import keys_of, load_config
 from coffea_ad.errors import ConfigError
 from coffea_ad.recipe_help import described
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -22,7 +22,6 @@ from coffea.jetmet_tools import (
     CorrectionLibJERSF,
     CorrectionLibJUNC,
 )
-from coffea.lumi_tools import LumiMask as CoffeaLumiMask
 from coffea.nanoevents import NanoEventsFactory
 from pydantic import ValidationError
 from toys import DATA, assert_identical, copy_events, listed, open_events
@@ -265,6 +264,8 @@ def selected(events, factor=1.0):
 
 
 def test_the_lumi_mask_agrees_with_sets(tmp_path):
+    from coffea.lumi_tools import LumiMask as CoffeaLumiMask  # compiles for seconds when it is imported
+
     ranges = {"355100": [[1, 3], [5, 5], [6, 9]], "355102": [[20, 40]]}
     sections = {(int(r), b) for r, pairs in ranges.items() for low, high in pairs for b in range(low, high + 1)}
     run = np.repeat(np.arange(355099, 355104), 50).astype(np.uint32)
@@ -764,7 +765,7 @@ def test_only_what_is_asked_for_travels(tmp_path):
 
 
 @pytest.mark.dask
-def test_a_cluster_gives_the_same(mc_file, tmp_path):
+def test_a_cluster_gives_the_same(mc_file, tmp_path, on):
     runs = []
     for executor in ("iterative", "dask"):
         folder = tmp_path / executor
@@ -773,7 +774,7 @@ def test_a_cluster_gives_the_same(mc_file, tmp_path):
         config.write_text(json.dumps({"corrections": everything(folder)}))
         fileset = {"svj": {"files": {str(mc_file): "Events"}, "metadata": MC}}
         ad.run(
-            fileset, "semivisible_jets", model=DATA / "wnae.onnx", config=config, overrides=LOOSE, executor=executor,
+            fileset, "semivisible_jets", model=DATA / "wnae.onnx", config=config, overrides=LOOSE, **on(executor),
             chunksize=80, output=folder / "results",
         )  # fmt: skip
         runs.append(ad.load_results(folder / "results").in_regions)

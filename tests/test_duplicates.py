@@ -16,6 +16,8 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.running import duplicates
 from coffea_ad.weights import event_hash, weight_sums
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SVJ, QCD = DATA / "svj_v15.root", DATA / "qcd_v15.root"
 GENERATED = ("gen", "Gen")
 
@@ -164,10 +166,10 @@ def test_dropping_leaves_every_event_of_data_once(files, tmp_path):
 
 
 @pytest.mark.parametrize("executor", ["futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_executors_and_chunks_drop_the_same(files, executor):
+def test_executors_and_chunks_drop_the_same(files, executor, on):
     fileset = {"one": entry(files["b"], files["a"]), "two": entry(files["c"], files["a"])}
     one = run(fileset, duplicates="drop", chunksize=1000)
-    two = run(fileset, duplicates="drop", chunksize=30, executor=executor, workers=2)
+    two = run(fileset, duplicates="drop", chunksize=30, **on(executor))
     assert_identical(*({d: r.outputs[d]["histograms"] for d in fileset} for r in (one, two)))
     assert one.outputs["one"]["ids"] == two.outputs["one"]["ids"]
     assert counted(one) == counted(two)

@@ -77,7 +77,7 @@ def reference(zoo, tmp_path_factory):
 
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, reference, executor, tmp_path):
+def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, reference, executor, tmp_path, on):
     import re
 
     bad, good = zoo
@@ -86,7 +86,7 @@ def test_each_bad_file_is_named_with_its_cause_and_all_else_is_complete(zoo, ref
         "qcd": entry(DATA / "qcd_v15.root", xsec=1000.0),
         "dead": entry(next(iter(bad))),
     }
-    report = run(fileset, tmp_path, executor, allow_missing=True, chunksize=60)
+    report = run(fileset, tmp_path, **on(executor), allow_missing=True, chunksize=60)
     assert not report.complete
     found = {f["file"]: f for f in report.datasets["svj"]["failed"]}
     assert found.keys() == bad.keys()
@@ -128,6 +128,7 @@ def test_only_the_chunks_of_a_damaged_basket_are_lost(tmp_path):
     assert ad.load_results(tmp_path / "r").norm("svj") == pytest.approx(1000 / 100)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_incomplete_run_keeps_what_it_has_done_and_exits_with_one(tmp_path, capsys):
     bad = tmp_path / "bad.root"
     bad.write_text("hello" * 200)

@@ -251,6 +251,7 @@ def test_metadata_become_what_json_has_under_one_name():
         ({2022: "x"}, "dataset tt: 2022 in the metadata is no text"),
         ({"f": print}, "dataset tt: f is a builtin_function_or_method, which JSON has not"),
         ([1], "dataset tt: metadata must be keys and values"),
+        ({"filename": None, "uuid": 1}, "dataset tt: coffea sets filename, uuid itself; take another key"),
     ],
 )
 def test_metadata_that_cannot_be_right_get_one_sentence(metadata, match):

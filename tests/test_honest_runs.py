@@ -52,16 +52,16 @@ class Processor:
 
 @pytest.mark.parametrize("where", ["top", "inside"])
 @pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_a_constant_of_a_module_beside_the_recipe_is_never_stale(where, executor, tmp_path):
+def test_a_constant_of_a_module_beside_the_recipe_is_never_stale(where, executor, tmp_path, on):
     name = f"cuts_{where}_{executor}"
     helper, path = tmp_path / f"{name}.py", tmp_path / "mine.py"
     line = f"from {name} import MET_MIN"
     path.write_text(RECIPE.format(top=line if where == "top" else "", inside=line if where == "inside" else "pass"))
-    found = []
+    found, more = [], {"workers": 1} if executor == "futures" else {}
     for cut in (0, 200, 0):
         helper.write_text(f"MET_MIN = {cut}\n")
         report = ad.run(
-            {"svj": entry(SVJ)}, path, executor=executor, checkpoints=str(tmp_path / "kept"), progress=False, workers=1
+            {"svj": entry(SVJ)}, path, **on(executor), checkpoints=str(tmp_path / "kept"), progress=False, **more
         )
         found.append((report.outputs["svj"]["n"], report.throughput["resumed_chunks"]))
     assert found[0] == (150, 0)

@@ -62,8 +62,8 @@ WRAPPED = {
 
 @pytest.mark.parametrize("counter", WRAPPED)
 @pytest.mark.parametrize("executor", ["iterative", pytest.param("dask", marks=pytest.mark.dask)])
-def test_a_wrapped_counter_is_one_sentence(counter, executor, columns, tmp_path):
+def test_a_wrapped_counter_is_one_sentence(counter, executor, columns, tmp_path, on):
     path = write(tmp_path / "x.root", {**columns, counter: WRAPPED[counter](columns[counter])})
-    more = {"preflight": False, "workers": 1} if executor == "dask" else {}
+    more = {"preflight": False} if executor == "dask" else {}
     with pytest.raises(CoffeaADError, match=rf"x.root: {counter} is \d+ in event \d+ .*holds \d+ numbers"):
-        run(path, executor, **more)
+        run(path, **on(executor), **more)

@@ -144,12 +144,13 @@ def test_a_card_without_golden_rows_is_accepted(model):
             "not rows of input features",
         ),
         (lambda g: g.update(inputs={"jets": g["inputs"]["features"]}), "not rows of input features"),
+        (lambda g: g["inputs"]["features"][0].__setitem__(0, 1e300), "not rows of input features"),
         (lambda g: g["scores"].pop(), r"8 golden rows of features need 8 scores \(1 a row\), not 7"),
         (lambda g: g["scores"].clear(), "golden.scores"),
         (lambda g: g["inputs"]["features"].reverse(), "do not give their scores"),
         (lambda g: [row.reverse() for row in g["inputs"]["features"]], "do not give their scores"),
     ],
-    ids=["narrow", "other input", "score missing", "no scores", "rows in another order", "columns in another order"],
+    ids=["narrow", "other input", "beyond float32", "score missing", "no scores", "other rows", "other columns"],
 )
 def test_golden_rows_that_do_not_fit_are_refused(model, change, match):
     with pytest.raises(BadModel, match=match):

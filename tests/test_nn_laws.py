@@ -172,6 +172,7 @@ def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained
     assert set(card.quantiles.values) == set(card.inputs[0].columns)
 
 
+@pytest.mark.parametrize("trained", [MODELS[0], MODELS[-1]], ids=[NAMES[0], NAMES[-1]], indirect=True)
 def test_an_export_that_disagrees_is_not_written(trained, data, tmp_path, monkeypatch):
     _, model, history = trained
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])

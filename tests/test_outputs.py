@@ -18,6 +18,8 @@ from coffea_ad import cli, recipes
 from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import RESULTS, check_file, check_folder, clear_figures, existing, skimmed
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SVJ = str(DATA / "svj_v15.root")
 
 

@@ -213,9 +213,9 @@ def test_what_would_be_refused_later_is_refused_before_the_run(out, error, match
 
 
 @pytest.mark.dask
-def test_executors_give_the_same(tmp_path):
+def test_executors_give_the_same(tmp_path, on):
     run(Flat(), tmp_path / "one")
-    ad.run(fileset(), Flat(), executor="dask", workers=2, chunksize=40, output=tmp_path / "two", progress=False)
+    ad.run(fileset(), Flat(), **on("dask"), chunksize=40, output=tmp_path / "two", progress=False)
     one, two = (ad.load_results(tmp_path / n).histograms["all"]["table"] for n in ("one", "two"))
     for dataset in FILES:
         assert one[{"dataset": dataset}] == two[{"dataset": dataset}]

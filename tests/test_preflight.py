@@ -16,14 +16,6 @@ FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": 
 MODEL = (DATA / "wnae.onnx").read_bytes()
 
 
-@pytest.fixture(scope="module")
-def client():
-    from coffea_ad.clusters import ClusterConfig, connect
-
-    with connect(ClusterConfig(workers=1)) as client:
-        yield client
-
-
 @pytest.mark.dask
 def test_sound_workers_pass(client):
     notes = []

@@ -53,10 +53,9 @@ def run(path, output, recipe="semivisible_jets", executor="iterative", **kwargs)
     ("flavour", "executor"),
     [("v15", "iterative"), ("pfnano", "iterative"), pytest.param("v15", "dask", marks=pytest.mark.dask)],
 )
-def test_a_run_gives_the_histograms_of_the_same_events_in_a_ttree(flavour, executor, made, tmp_path):
-    more = {"workers": 1} if executor == "dask" else {}
+def test_a_run_gives_the_histograms_of_the_same_events_in_a_ttree(flavour, executor, made, tmp_path, on):
     reports = [
-        run(path, tmp_path / name, executor=executor if name == "new" else "iterative", chunksize=70, **more)
+        run(path, tmp_path / name, **on(executor if name == "new" else "iterative"), chunksize=70)
         for name, path in (("old", MADE[flavour]), ("new", made[flavour]))
     ]
     one, two = (report.datasets["svj"] for report in reports)

@@ -70,13 +70,21 @@ def test_executors_give_identical_histograms(reference, executor, tmp_path):
     assert_identical(results.histograms, ad.load_results(tmp_path / "results").histograms)
 
 
-@pytest.mark.parametrize("chunksize", [1, 33])
-def test_chunk_size_does_not_matter(reference, chunksize, tmp_path):
+def test_chunk_size_does_not_matter(reference, tmp_path):
     fileset, report, results = reference
     few = {d: {**e} for d, e in fileset.items() if d == "svj"}
-    again = search(few, DATA / "wnae.onnx", tmp_path, chunksize=chunksize)
+    again = search(few, DATA / "wnae.onnx", tmp_path, chunksize=33)
     assert_identical({"svj": results.histograms["svj"]}, ad.load_results(tmp_path / "results").histograms)
     assert again.datasets["svj"]["cutflow"] == report.datasets["svj"]["cutflow"]
+
+
+def test_chunks_may_be_single_events(tmp_path):
+    path = copy_events(DATA / "svj_v15.root", tmp_path / "few.root", stop=15)
+    fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    whole, single = (search(fileset, DATA / "wnae.onnx", tmp_path / str(n), chunksize=n) for n in (15, 1))
+    assert_identical(*(ad.load_results(tmp_path / str(n) / "results").histograms for n in (15, 1)))
+    assert whole.datasets["svj"]["cutflow"] == single.datasets["svj"]["cutflow"]
+    assert whole.datasets["svj"]["cutflow"]["all"]["events"] == 15
 
 
 def test_results_are_exported_as_normalised_root_histograms(reference, tmp_path):
@@ -305,11 +313,11 @@ class Processor(processor.ProcessorABC):
 
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
-def test_a_bug_in_a_processor_shows_the_users_own_line(fileset, tmp_path, executor):
+def test_a_bug_in_a_processor_shows_the_users_own_line(fileset, tmp_path, executor, on):
     path = tmp_path / "buggy.py"
     path.write_text(BUGGY)
     with pytest.raises(ProcessorFailed, match=r"KeyError: 'key'(.|\n)*the user's own line"):
-        ad.run(fileset, path, executor=executor)
+        ad.run(fileset, path, **on(executor))
 
 
 def test_coffeas_preprocessed_filesets_are_taken(fileset, model_file, tmp_path):

@@ -43,8 +43,8 @@ def run(fileset, recipe="semivisible_jets", executor="iterative", **kwargs):
 
 
 @pytest.mark.parametrize("asked", ["metadata", "run", pytest.param("dask", marks=pytest.mark.dask)])
-def test_yields_are_those_of_the_signs(asked, path, tmp_path):
-    more = {"executor": "dask", "workers": 1} if asked == "dask" else {"chunksize": 25}
+def test_yields_are_those_of_the_signs(asked, path, tmp_path, on):
+    more = on("dask") if asked == "dask" else {"chunksize": 25}
     if asked == "run":
         report = run(entry(path), output=tmp_path, generator_weight="sign", **more)
     else:
@@ -121,6 +121,7 @@ def test_data_weigh_1_in_any_case(path):
     assert "generator_weight" not in report.datasets["data"]["metadata"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_and_filesets_take_it(path, tmp_path):
     fileset = build_fileset({"svj": [str(path)]}, metadata={"svj": {"xsec": 1.0, "generator_weight": "sign"}})
     assert fileset["svj"]["metadata"]["generator_weight"] == "sign"

@@ -142,18 +142,20 @@ def test_semivisible_jets_carry_missing_momentum_and_many_particles():
 
 
 @pytest.mark.simulate
-def test_a_sample_depends_on_its_seed_and_not_on_the_number_of_processes(tmp_path):
+def test_a_sample_depends_on_its_seed_and_not_on_the_number_of_processes(tmp_path, monkeypatch):
+    from coffea_ad import simulation
     from coffea_ad.simulation import simulate
 
+    monkeypatch.setattr(simulation, "BLOCK", 30)
     files = {}
     for name, workers, seed in (("one", 1, 5), ("two", 2, 5), ("other", 2, 6)):
-        simulate("ttbar", 520, tmp_path / f"{name}.root", seed=seed, workers=workers)  # two blocks
+        simulate("ttbar", 50, tmp_path / f"{name}.root", seed=seed, workers=workers)  # two blocks
         files[name] = columns(tmp_path / f"{name}.root")
     assert files["one"].keys() == files["two"].keys()
     for key, value in files["one"].items():
         assert ak.array_equal(value, files["two"][key]), key
     assert not ak.array_equal(files["one"]["FatJet_pt"], files["other"]["FatJet_pt"])
-    assert len(files["one"]["run"]) == 520
+    assert len(files["one"]["run"]) == 50
 
 
 @pytest.mark.simulate

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from toy_skims import toy_rows, write_skim
 
-from coffea_ad.errors import SkimError
+from coffea_ad.errors import CoffeaADError, SkimError
 from coffea_ad.skims import load_skim
 
 
@@ -69,9 +70,70 @@ def test_events_without_ids_of_their_own_are_refused(tmp_path):
         load_skim(folder, "jet_substructure")
 
 
-def test_files_without_weights_are_refused(skim):
+@pytest.mark.parametrize("column", ["genWeight", "run", "luminosityBlock", "event"])
+def test_files_without_weights_or_ids_are_refused(column, skim):
     path = skim / "qcd" / "toy.parquet"
     table = pq.read_table(path)
-    pq.write_table(table.drop_columns(["genWeight"]), path)
-    with pytest.raises(SkimError, match="no column genWeight"):
+    pq.write_table(table.drop_columns([column]), path)
+    with pytest.raises(SkimError, match=f"toy.parquet: it has no column {column}; skim again"):
+        load_skim(skim, "jet_substructure")
+
+
+@pytest.mark.parametrize("column", ["run", "pt", "genWeight", "jet_substructure.ptd"])
+def test_columns_of_texts_are_refused(column, skim):
+    path = skim / "qcd" / "toy.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(["x"] * len(table))), path)
+    with pytest.raises(SkimError, match=f"toy.parquet: its column {column} holds string; skim again"):
+        load_skim(skim, "jet_substructure")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            lambda t: t.drop_columns(["pt"]),
+            "svj/toy.parquet: its column pt is float, but not there in the files before it",
+        ),
+        (lambda t: t.append_column("met", t["pt"]), "svj/toy.parquet: its column met is not there, but float in the"),
+        (lambda t: t.set_column(0, "run", t["event"]), "svj/toy.parquet: its column run is uint32, but uint64 in the"),
+    ],
+)
+def test_files_with_other_columns_than_those_before_are_refused(change, match, tmp_path):
+    x, _ = toy_rows(60)
+    entry = {"x": x, "weight": np.ones(60), "xsec": 1.0}
+    folder = write_skim(tmp_path / "skim", {"qcd": entry, "svj": entry})
+    path = folder / "qcd" / "toy.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    with pytest.raises(SkimError, match=match):
+        load_skim(folder, "jet_substructure")
+
+
+def test_another_order_of_columns_changes_nothing(tmp_path):
+    x, _ = toy_rows(60)
+    entry = {"x": x, "weight": np.ones(60), "xsec": 1.0}
+    folder = write_skim(tmp_path / "skim", {"qcd": entry, "svj": entry})
+    before = load_skim(folder, "jet_substructure")
+    path = folder / "qcd" / "toy.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.select(table.column_names[::-1]), path)
+    after = load_skim(folder, "jet_substructure")
+    np.testing.assert_array_equal(after.x, before.x)
+    np.testing.assert_array_equal(after.bystanders["event"], before.bystanders["event"])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda entry: entry.update(sumw="60"), r"qcd.sumw: Input should be a valid number"),
+        (lambda entry: entry.update(files=["a" * 3000]), "cannot be reached .File name too long"),
+    ],
+)
+def test_a_manifest_that_is_wrong_gets_one_sentence(change, match, skim):
+    path = skim / "manifest.json"
+    content = json.loads(path.read_text())
+    change(content["datasets"]["qcd"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(CoffeaADError, match=match):
         load_skim(skim, "jet_substructure")

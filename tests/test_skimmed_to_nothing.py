@@ -77,10 +77,10 @@ def test_a_dataset_of_nothing_counts_what_was_generated(kind, emptied, tmp_path)
     ("executor", "first"),
     [("iterative", True), ("iterative", False), pytest.param("dask", True, marks=pytest.mark.dask)],
 )
-def test_empty_files_change_nothing_but_the_sum_of_weights(executor, first, alone, emptied, tmp_path):
+def test_empty_files_change_nothing_but_the_sum_of_weights(executor, first, alone, emptied, tmp_path, on):
     whole, histograms = alone
     files = [*emptied.values(), SVJ] if first else [SVJ, *emptied.values()]
-    report = run(files, output=tmp_path, executor=executor, **({"workers": 1} if executor == "dask" else {}))
+    report = run(files, output=tmp_path, **on(executor))
     assert report.complete
     assert report.datasets["svj"]["sumw"] == whole.datasets["svj"]["sumw"] + 80 * (len(emptied) - 1)
     assert report.datasets["svj"]["cutflow"] == whole.datasets["svj"]["cutflow"]

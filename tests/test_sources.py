@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -51,21 +52,27 @@ class Mine(processor.ProcessorABC):
 WAYS = ("top", "through", "inside", "made_up")
 """Imported at the top, through another module, in a function, by a name that is made up at run time."""
 CLIENT = """
-import os, sys
+import json, os, sys
 PLACE = {place!r}
 {hook}
 import coffea_ad as ad
+import coffea_ad.running, coffea_ad.clusters, coffea_ad.results  # once, for all runs
+
+def run(executor, output, **where):
+    fileset = {{"svj": {{"files": {{{data!r}: "Events"}}, "metadata": {{"is_mc": True, "xsec": 1.0}}}}}}
+    report = ad.run(fileset, PLACE + "/mine.py", executor=executor, chunksize=60, checkpoints=PLACE + "/kept", progress=False,
+                    output=output, force=True, **where)
+    h = ad.load_results(output).histograms["svj"]["h"]
+    print("RESULT", report.throughput["resumed_chunks"], *(int(v) for v in h.values()), flush=True)
 
 if __name__ == "__main__":
-    fileset = {{"svj": {{"files": {{{data!r}: "Events"}}, "metadata": {{"is_mc": True, "xsec": 1.0}}}}}}
-    kwargs = dict(chunksize=60, checkpoints={place!r} + "/kept", progress=False, output=sys.argv[2], force=True)
-    mine = {place!r} + "/mine.py"
-    if sys.argv[1] == "dask":
-        report = ad.run(fileset, mine, executor="dask", scheduler=sys.argv[3], **kwargs)
-    else:
-        report = ad.run(fileset, mine, executor="iterative", **kwargs)
-    h = ad.load_results(sys.argv[2]).histograms["svj"]["h"]
-    print("RESULT", report.throughput["resumed_chunks"], *(int(v) for v in h.values()))
+    for line in sys.stdin:  # each in a process that has imported nothing of the project
+        child = os.fork()
+        if child == 0:
+            run(**json.loads(line))
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            sys.exit(1)
 """
 
 
@@ -84,26 +91,36 @@ def project(tmp_path):
     return tmp_path
 
 
-def results(folder, *arguments):
+@pytest.fixture
+def results(project):
+    """What a run in a new process resumes and counts."""
+    command = [sys.executable, str(project / "client.py")]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, str(folder / "client.py"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
-    line = [s for s in done.stdout.splitlines() if s.startswith("RESULT")]
-    assert line, done.stderr[-2000:]
-    resumed, *counts = (int(v) for v in line[0].split()[1:])
-    (number,) = (n for n, count in enumerate(counts) if count)
-    return resumed, number
+    with (project / "errors").open("w+") as errors, subprocess.Popen(
+        command, cwd=project, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+    ) as client:  # fmt: skip
+
+        def of(**words):
+            client.stdin.write(json.dumps({"output": str(project / "out"), **words}) + "\n")
+            client.stdin.flush()
+            line = next((s for s in iter(client.stdout.readline, "") if s.startswith("RESULT")), None)
+            assert line, (project / "errors").read_text()[-2000:]
+            resumed, *counts = (int(v) for v in line.split()[1:])
+            (number,) = (n for n, count in enumerate(counts) if count)
+            return resumed, number
+
+        yield of
+        client.stdin.close()
 
 
-def test_an_edit_of_a_module_that_an_import_hook_finds_makes_checkpoints_stale(project):
-    out = str(project / "out")
-    assert results(project, "iterative", out) == (0, 4)
-    resumed, number = results(project, "iterative", out)  # nothing has changed
+def test_an_edit_of_a_module_that_an_import_hook_finds_makes_checkpoints_stale(project, results):
+    assert results(executor="iterative") == (0, 4)
+    resumed, number = results(executor="iterative")  # nothing has changed
     assert resumed > 0
     assert number == 4
     for i, way in enumerate(WAYS):
         write(project, way, 2)
-        assert results(project, "iterative", out) == (0, 5 + i), way
+        assert results(executor="iterative") == (0, 5 + i), way
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +145,11 @@ def foreign_cluster(tmp_path_factory):
 
 
 @pytest.mark.dask
-def test_modules_travel_to_workers_that_do_not_have_them(project, foreign_cluster):
-    out = str(project / "out")
-    assert results(project, "dask", out, foreign_cluster) == (0, 4)
+def test_modules_travel_to_workers_that_do_not_have_them(project, results, foreign_cluster):
+    assert results(executor="dask", scheduler=foreign_cluster) == (0, 4)
     for way in WAYS:
         write(project, way, 3)
-    assert results(project, "dask", out, foreign_cluster) == (0, 12)  # the worker had loaded the former texts
+    assert results(executor="dask", scheduler=foreign_cluster) == (0, 12)  # the worker had loaded the former texts
 
 
 def test_libraries_do_not_count_wherever_they_were_installed(tmp_path, monkeypatch):

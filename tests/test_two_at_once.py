@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,26 +12,26 @@ from coffea_ad import files
 from coffea_ad.results import load_results
 
 SAVE = """
-import sys, time
+import sys
 import hist
 from coffea_ad.results import save_results
 
-name, folder, start = sys.argv[1:]
+name, folder = sys.argv[1:]
 h = hist.Hist.new.Reg(50000, 0, 1, name="x").Double().fill([0.5] * (10 if name == "one" else 20))
 report = {"datasets": {}, "lumi": None, "notes": [], "throughput": {}, "key": {}, "processor": name}
-while time.time() < float(start):
-    time.sleep(0.001)
+print("ready", flush=True)
+sys.stdin.readline()
 for _ in range(15):
     save_results({"all": {"x": h}}, report, folder)
 """
 MANIFEST = """
-import sys, time
+import sys
 from types import SimpleNamespace
 from coffea_ad.skimming import write_manifest
 
-name, folder, start = sys.argv[1:]
-while time.time() < float(start):
-    time.sleep(0.001)
+name, folder = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
 for i in range(40):
     key = f"{name}_{i}"
     write_manifest(SimpleNamespace(
@@ -40,10 +40,22 @@ for i in range(40):
 """
 
 
+def started(script, *arguments):
+    """A process that has said that it is ready."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    )
+    assert process.stdout.readline() == "ready\n", process.communicate(timeout=60)[1][-1000:]
+    return process
+
+
 def together(script, folder):
-    start = str(time.time() + 8)
-    commands = [[sys.executable, "-c", script, name, str(folder), start] for name in ("one", "two")]
-    running = [subprocess.Popen(c, stderr=subprocess.PIPE, text=True) for c in commands]
+    """Two processes that begin to write at the same moment."""
+    running = [started(script, name, folder) for name in ("one", "two")]
+    for process in running:
+        process.stdin.write("go\n")
+        process.stdin.flush()
     for process in running:
         _, error = process.communicate(timeout=240)
         assert process.returncode == 0, error[-1000:]
@@ -58,17 +70,15 @@ def test_results_are_those_of_one_run(tmp_path):
 
 
 def test_a_manifest_has_the_datasets_of_all_runs(tmp_path):
-    import json
-
     together(MANIFEST, tmp_path)
     datasets = json.loads((tmp_path / "manifest.json").read_text())["datasets"]
     assert set(datasets) == {f"{name}_{i}" for name in ("one", "two") for i in range(40)}
 
 
 def test_who_comes_later_waits(tmp_path):
-    script = f"from coffea_ad import files\nwith files.alone({str(tmp_path)!r}): print('in', flush=True)"
+    script = f"from coffea_ad import files\nprint('ready', flush=True)\nwith files.alone({str(tmp_path)!r}): print('in', flush=True)"
     with files.alone(tmp_path):
-        other = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        other = started(script)
         with pytest.raises(subprocess.TimeoutExpired):
-            other.wait(6)
+            other.wait(1)
     assert other.communicate(timeout=60)[0] == "in\n"

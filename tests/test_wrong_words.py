@@ -11,6 +11,8 @@ from toys import DATA
 from coffea_ad import cli
 from coffea_ad.cli import main
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QCD = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
 
 

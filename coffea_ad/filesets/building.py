@@ -14,7 +14,6 @@ import yaml
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.files import write
 from coffea_ad.filesets import load_fileset
-from coffea_ad.filesets.metadata import settled_metadata
 from coffea_ad.filesets.names import DAS_NAME, dataset_name, file_and_tree
 from coffea_ad.filesets.sources import absolute, expand_source
 from coffea_ad.outputs import check_file
@@ -22,9 +21,6 @@ from coffea_ad.weights import cross_section
 
 __all__ = ["build_fileset", "parse_metadata", "refuse_output", "write_fileset"]
 
-# coffea gives these to the metadata of a chunk itself, and stops where a user has done so
-_RESERVED = {"dataset", "filename", "treename", "metadata", "entrystart", "entrystop", "fileuuid", "numentries", "uuid",
-             "clusters", "preload"}  # fmt: skip
 _SPELLINGS = ({"is_mc", "isMC"}, {"xsec", "cross_section"}, {"sqrt_s", "ecm", "eCM"})
 
 
@@ -81,7 +77,6 @@ def build_fileset(
             described[dataset][key] = value
     out = {}
     for dataset in sorted(files):
-        _refuse_metadata(dataset, described[dataset])
         out[dataset] = {"files": dict(sorted(files[dataset].items())), "metadata": described[dataset]}
     return load_fileset(out)  # the checks of everybody who reads it
 
@@ -125,13 +120,6 @@ def _refuse_duplicates(places: Mapping[str, Sequence[str]]) -> None:
     if twice:
         more = f"; {len(twice) - 5} more" if len(twice) > 5 else ""
         raise ConfigError("events would count twice: " + "; ".join(twice[:5]) + more)
-
-
-def _refuse_metadata(dataset: str, metadata: Mapping[str, Any]) -> None:
-    reserved = sorted(_RESERVED & metadata.keys())
-    if reserved:
-        raise ConfigError(f"dataset {dataset}: coffea sets {', '.join(reserved)} itself; take another key")
-    settled_metadata(dataset, metadata)
 
 
 def parse_metadata(

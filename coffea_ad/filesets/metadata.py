@@ -22,6 +22,9 @@ from coffea_ad.weights import cross_section, takes_sign
 __all__ = ["as_json", "settled_metadata"]
 
 _KINDS = ("data", "background", "signal")
+# coffea gives these to the metadata of a chunk itself, and stops where a user has done so
+_RESERVED = {"dataset", "filename", "treename", "metadata", "entrystart", "entrystop", "fileuuid", "numentries", "uuid",
+             "clusters", "preload"}  # fmt: skip
 
 
 def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        A value cannot be what its key says, or two spellings contradict each other.
+        A value cannot be what its key says, two spellings contradict each other, or a key is one that coffea sets.
 
     Examples
     --------
@@ -51,6 +54,9 @@ def settled_metadata(dataset: str, metadata: Any) -> dict[str, Any]:
     for key in metadata:
         if not isinstance(key, str):
             raise ConfigError(f"dataset {dataset}: {key!r} in the metadata is no text, which a key must be")
+    reserved = sorted(_RESERVED & metadata.keys())
+    if reserved:
+        raise ConfigError(f"dataset {dataset}: coffea sets {', '.join(reserved)} itself; take another key")
     out = {str(key): as_json(value, f"dataset {dataset}: {key}") for key, value in metadata.items()}
     _settle_kind(dataset, out)
     _settle_cross_section(dataset, out)
