@@ -153,14 +153,14 @@ def _run(args: argparse.Namespace) -> int:
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
-        _show(error.report, args.output)
+        _show(error.report, args.output, figures=args.figures)
         raise
     except KeyboardInterrupt:
         place = args.checkpoints or (f"{args.output}/checkpoints" if args.output else "none")
         if args.checkpoints not in (None, "none") or Path(place).is_dir():
             print(f"finished chunks are kept in {place}; the same command goes on from there", file=sys.stderr)
         raise
-    _show(report, args.output)
+    _show(report, args.output, figures=args.figures)
     return 0
 
 
@@ -209,9 +209,9 @@ def _resubmit(args: argparse.Namespace) -> int:
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
-        _show(error.report, args.resubmit)
+        _show(error.report, args.resubmit, figures=args.figures)
         raise
-    _show(report, args.resubmit)
+    _show(report, args.resubmit, figures=args.figures)
     return 0
 
 
@@ -238,14 +238,14 @@ def _execution(args: argparse.Namespace) -> dict[str, Any]:
 def _incomplete(args: argparse.Namespace, error: Any) -> int:
     """Show what an incomplete run has done, and how to do the rest."""
     folder = args.resubmit or args.output
-    _show(error.report, folder)
+    _show(error.report, folder, figures=args.figures)
     print(f"error: {error}", file=sys.stderr)
     if folder is not None:
         print(f"what is missing can be run again with: coffea-ad run --resubmit {folder}", file=sys.stderr)
     return 1
 
 
-def _show(report: Any, output: str | None) -> None:
+def _show(report: Any, output: str | None, *, figures: bool = True) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
     from coffea_ad.running.reports import missing_files
 
@@ -272,7 +272,7 @@ def _show(report: Any, output: str | None) -> None:
     if output is None:
         _out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
     else:
-        drawn = _draw(output)
+        drawn = _draw(output) if figures else 0
         _out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
@@ -330,14 +330,15 @@ def _draw(folder: str) -> int:
     if not results.in_regions or importlib.util.find_spec("mplhep") is None:
         return 0
     from coffea_ad import plotting
+    from coffea_ad.progress import progress
 
-    drawn = 0
-    for observable, regions in plotting.drawable(results).items():
-        for region in regions:
+    wanted = [(observable, region) for observable, of in plotting.drawable(results).items() for region in of]
+    with progress("Drawing", len(wanted)) as advance:
+        for observable, region in wanted:
             path = files.join(folder, "figures", files.as_name(f"{observable}_{region}") + ".png")
             plotting.stack(results, observable, region, path)
-            drawn += 1
-    return drawn
+            advance()
+    return len(wanted)
 
 
 def _fileset(args: argparse.Namespace) -> int:
@@ -764,6 +765,8 @@ def _parser() -> argparse.ArgumentParser:
         "results folder until all is done, where no other machines work; none: keep none)",
     )
     g.add_argument("--resubmit", metavar="DIR", help="run what is missing in a results folder, and add it there")
+    g.add_argument("--figures", action=argparse.BooleanOptionalAction, default=True,
+                   help="draw every observable in every region")  # fmt: skip
     g.add_argument("--allow-missing", action="store_true", help="take an incomplete run for a good one")
     g.add_argument("--retries", type=int, default=2, help="how often a remote file is tried again")
     g.add_argument(
