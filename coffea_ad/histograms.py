@@ -215,7 +215,7 @@ class RegionFiller:
             )
         observables = [axis.name for axis in axes]
         booked: dict[str, tuple[tuple[Any, ...], Sequence[str]]] = {a.name: ((a,), variations) for a in axes}
-        for tagger in self.taggers.values():
+        for tagger in self._calibrated():
             axis, score = logp_axis(tagger.card, f"{tagger.name}_logp"), logp_axis(tagger.card, _score(tagger))
             booked[axis.name] = ((axis,), variations)
             for name in against_score:
@@ -281,7 +281,7 @@ class RegionFiller:
         for prefix, tagger in self.taggers.items():
             specs, jets = tagger.card.regions, _of_jets(tagger)
             shape = (-1, 2) if jets else (-1, 1)
-            grades = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_region"], -1)).reshape(shape)
+            grades = self._grades(tagger, tagged).reshape(shape)
             places[prefix] = np.array(self.cells[prefix])[regions.cells_of(grades, len(specs))]
             unscored |= places[prefix] == prefix + regions.UNSCORED
             if self.hides(mc=mc):
@@ -301,6 +301,16 @@ class RegionFiller:
                 if lost[0] and variation == "nominal" and len(columns) == 1:  # those of a plane are counted already
                     undefined[name] = lost[0]
         return undefined
+
+    def _calibrated(self) -> list[Tagger]:
+        return [tagger for tagger in self.taggers.values() if tagger.card.calibrations]
+
+    def _grades(self, tagger: Tagger, tagged: Any) -> npt.NDArray[Any]:
+        """Return `ad_region`; of a model without a calibration, which has none, 0 for what has a score."""
+        if tagger.card.calibrations:
+            return np.asarray(ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_region"], -1)))
+        score = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_score"], np.nan))
+        return np.where(np.isfinite(score), 0, -1)
 
     def rank(
         self,

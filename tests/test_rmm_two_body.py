@@ -163,7 +163,13 @@ def test_a_card_without_regions_fills_the_inclusive_one(ttbar, tmp_path):
     data, config = cell_sum()
     (tmp_path / "m.onnx").write_bytes(attach(data, config))
     go(ttbar, tmp_path / "r", *LOOSE, model=tmp_path / "m.onnx")
-    assert list(ad.load_results(tmp_path / "r").in_regions["ttbar"]["mjj"].axes["region"]) == ["inclusive"]
+    named = ad.load_results(tmp_path / "r").in_regions["ttbar"]
+    assert list(named["mjj"].axes["region"]) == ["inclusive"]
+    report = go(ttbar, tmp_path / "none", *LOOSE)
+    assert named["met"].sum(flow=True) == report.outputs["ttbar"]["histograms"]["met"].sum(
+        flow=True
+    )  # all have a score
+    assert "ad_logp" not in named  # nor has it a calibration
 
 
 def test_jet_energies_move_masses_missing_momentum_and_scores(ttbar, model, tmp_path):
