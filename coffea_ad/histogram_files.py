@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from typing import Any
 
 import hist
@@ -79,7 +80,9 @@ def from_bytes(data: bytes) -> Named:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for group, name, entry in json.loads(archive.read(_INDEX)):
                 out.setdefault(group, {})[name] = hist.Hist(uhi.io.zip.read(archive, entry))
-    except (zipfile.BadZipFile, KeyError, AttributeError, TypeError, EOFError, OSError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, LookupError, AttributeError, TypeError, EOFError, OSError, RuntimeError, MemoryError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return out
 

@@ -6,7 +6,7 @@ import hist
 import numpy as np
 import pytest
 import uproot
-from toys import DATA, copy_events
+from toys import DATA, assert_identical, copy_events
 
 import coffea_ad as ad
 from coffea_ad import cli
@@ -425,3 +425,21 @@ def test_a_dataset_without_an_era_has_no_configuration_by_era(fileset):
             executor="iterative",
             progress=False,
         )
+
+
+@pytest.mark.dask
+def test_workers_process_each_era_by_its_own_configuration(fileset, on, tmp_path):
+    words = [*WORDS, "eras.2022.jet_pt_min=250", "eras.2022EE.corrections.shape_only=[]"]
+    for executor in ("iterative", "dask"):
+        ad.run(
+            fileset, "semivisible_jets", model=DATA / "wnae.onnx", config="none", overrides=words, output=tmp_path / executor,
+            lumi="2022=2,2022EE=3", progress=False, duplicates="ignore", chunksize=60, **on(executor),
+        )  # fmt: skip
+    one, two = (load_results(tmp_path / executor) for executor in ("iterative", "dask"))
+    assert_identical(one.histograms, two.histograms)
+    assert one.regions == two.regions != {}
+    for part in ("regions", "variations", "config"):
+        assert one.report[part] == two.report[part], part
+    assert (
+        one.report["datasets"]["met_2022"]["hidden_cells"] == two.report["datasets"]["met_2022"]["hidden_cells"] != []
+    )
