@@ -210,7 +210,9 @@ class Processor(processor.ProcessorABC):
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
             out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
-        self.filler.fill(out, self.filler.tag(events[mask], mc=mc), values, weight, chosen, mask, mc=mc)
+        known = values | {name: found[name][mask] for name in ("n_jets", "leading_lepton_pt")}
+        tagged = self.filler.tag(events[mask], mc=mc, spectators=known)
+        self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""
