@@ -492,7 +492,7 @@ def background(
         It is not clear what the background is, or the skim does not hold it.
     """
     names = background_datasets(card, datasets, sorted(skim_files(folder)))
-    every = _valid_rows(card, model_rows(card, folder, names), folder)
+    every = model_rows(card, folder, names)
     if card.folds is not None or "rows" not in card.provenance:
         return every
     some = every.part(*splits)
@@ -502,7 +502,7 @@ def background(
 
 
 def model_rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> Skim:
-    """Return the inputs of a model, of one input, for all rows of datasets that it could have been trained on.
+    """Return the inputs of a model, of one input, for all rows of datasets that it could have been trained on, where it is valid.
 
     Raises
     ------
@@ -520,7 +520,8 @@ def model_rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> 
     if len({len(p.x) for p in parts}) != 1:
         raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
     first = parts[0]
-    return first if len(parts) == 1 else replace(first, x=np.concatenate([np.asarray(p.x) for p in parts], axis=1))
+    rows = first if len(parts) == 1 else replace(first, x=np.concatenate([np.asarray(p.x) for p in parts], axis=1))
+    return _valid_rows(card, rows, folder)
 
 
 def spectator(card: ModelCard, skim: Skim, name: str, folder: str | Path) -> npt.NDArray[Any]:

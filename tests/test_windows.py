@@ -669,3 +669,24 @@ def test_a_domain_in_what_the_event_processor_knows(tmp_path):
     assert scored[(edges[1:] <= 200) | (edges[:-1] >= 600)].sum() == 0
     np.testing.assert_array_equal(counts[{"cell": "unscored"}].values()[(edges[:-1] >= 200) & (edges[1:] <= 600)], 0)
     assert "ad_logp" not in out["undefined_in"]
+
+
+def test_a_run_that_lacks_a_spectator_ends_in_one_sentence(fileset, tmp_path, capsys):
+    path = saved(tmp_path, model(1, within(0, 1, "mass_of_all")))[0]
+    (tmp_path / "f.json").write_text(json.dumps(fileset))
+    words = ["run", "semivisible_jets", "--fileset", str(tmp_path / "f.json"), "--model", str(path), "--lumi", "1"]
+    assert cli.main([*words, "-o", str(tmp_path / "r"), *LOOSE]) == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    assert JETS in shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "r" / "report.json").exists()
+
+
+def test_jets_outside_of_a_domain_of_theirs_are_not_counted_as_undefined(fileset, tmp_path):
+    path = saved(tmp_path, model(1, within(0, 400, "pt")))[0]
+    settings = {"lumi": 1.0, "overrides": LOOSE, "executor": "iterative", "output": tmp_path / "r"}
+    report = ad.run({"qcd": fileset["qcd"]}, "semivisible_jets", model=path, **settings)
+    out = report.outputs["qcd"]
+    bare = ad.run({"qcd": fileset["qcd"]}, "semivisible_jets", **settings | {"output": tmp_path / "s"}).outputs["qcd"]
+    assert out["undefined"] == bare["undefined"]
+    assert out["unscored"] > 0

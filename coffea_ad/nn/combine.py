@@ -29,7 +29,7 @@ _METHODS: dict[By, str] = {"rank": "rank average", "mean-logp": "mean logp", "ma
 _OPSET = 13  # the least that has all operators used here
 
 
-def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
+def read_members(models: Sequence[str | Path]) -> list[OnnxScorer]:
     """Read the members, and refuse what cannot stand together."""
     if len(models) < 2:
         raise ConfigError("a combination needs two models or more")
@@ -84,7 +84,7 @@ def _features(card: ModelCard) -> str:
     return " and ".join(", ".join(f.key for f in spec.features) for spec in card.inputs)
 
 
-def _folds(members: Sequence[OnnxScorer]) -> Folds | None:
+def shared_folds(members: Sequence[OnnxScorer]) -> Folds | None:
     """Return the folds of the members that have some; those without score all folds."""
     folded = [m for m in members if m.card.folds is not None]
     for member in folded:
@@ -116,7 +116,7 @@ def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
     def rule(add: Nodes) -> None:
         for f, output in enumerate(card.outputs):
             scores = [add("Cast", flat_score(add, i, m, f), to=onnx.TensorProto.DOUBLE) for i, m in enumerate(members)]
-            values = [add_logp(add, s, _calibration(m, f)) for s, m in zip(scores, members, strict=True)]
+            values = [add_logp(add, s, calibration_of(m, f)) for s, m in zip(scores, members, strict=True)]
             total = add("Sum", *scores)
             zero = add("Sub", total, total)  # or NaN, if any member has no score: minima and maxima may lose a NaN
             result = add("Where", add("IsNaN", zero), zero, RULES[by](add, values))
@@ -169,7 +169,7 @@ def side_by_side(members: Sequence[OnnxScorer], card: ModelCard, behind: Callabl
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _calibration(member: OnnxScorer, fold: int) -> Calibration:
+def calibration_of(member: OnnxScorer, fold: int) -> Calibration:
     """Return the calibration of a member's score: the only one, or that of a fold."""
     calibrations = member.card.calibrations
     return calibrations[fold if len(calibrations) > 1 else 0]
@@ -194,11 +194,11 @@ def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | 
             }
             folds = np.full(n, f) if m.card.folds is not None else None
             values.append(np.asarray(m(batch, folds)))
-        scores += combined_logp([_calibration(m, f) for m in members], values, by).tolist()
+        scores += combined_logp([calibration_of(m, f) for m in members], values, by).tolist()
     return Golden(inputs=rows, scores=tuple(scores))
 
 
-def _provenance(members: Sequence[OnnxScorer], by: str, windows_in: str | None = None) -> dict[str, Any]:
+def provenance_of(members: Sequence[OnnxScorer], by: str, windows_in: str | None = None) -> dict[str, Any]:
     """Say who the members are; `rows` and `filters` keep training rows out of later calibrations.
 
     Filters on the spectator of windows are left out: the windows say which rows count.
@@ -211,7 +211,7 @@ def _provenance(members: Sequence[OnnxScorer], by: str, windows_in: str | None =
                 "name": m.card.name,
                 "method": m.card.method,
                 "digest": m.digest,
-                "calibration": _calibration(m, 0).derived_from.removesuffix(", fold 0"),
+                "calibration": calibration_of(m, 0).derived_from.removesuffix(", fold 0"),
                 "selection": m.card.selection,
             }
             for m in members
@@ -283,7 +283,7 @@ def combine(
     Traceback (most recent call last):
     coffea_ad.errors.ConfigError: a combination needs two models or more
     """
-    members = _read(models)
+    members = read_members(models)
     _valid_together(members)
     first = members[0].card
     card = ModelCard(
@@ -294,10 +294,10 @@ def combine(
         inputs=first.inputs,
         quantiles=next((m.card.quantiles for m in members if m.card.quantiles is not None), None),
         selection=first.selection if all(m.card.selection == first.selection for m in members) else {},
-        folds=_folds(members),
+        folds=shared_folds(members),
         domain=first.domain,
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
-        provenance=_provenance(members, by),
+        provenance=provenance_of(members, by),
     )
     card = card.model_copy(update={"golden": _golden(members, card, by)})
     sealed = write_card(_graph(members, card, by), card, name)

@@ -12,7 +12,7 @@ import numpy as np
 from coffea_ad.card import Golden, ModelCard, RegionSpec, write_card
 from coffea_ad.domains import Domain, Windows
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.nn.combine import _calibration, _folds, _provenance, _read, flat_score, side_by_side
+from coffea_ad.nn.combine import calibration_of, flat_score, provenance_of, read_members, shared_folds, side_by_side
 from coffea_ad.nn.export import input_quantiles
 from coffea_ad.nn.ranks import Nodes
 from coffea_ad.recard import new_regions
@@ -70,7 +70,7 @@ def bundle(
     Traceback (most recent call last):
     coffea_ad.errors.ConfigError: a combination needs two models or more
     """
-    members = _read(models)
+    members = read_members(models)
     spectator = _window_spectator(members)
     members.sort(key=lambda m: _window(m, spectator).low)
     _refuse_overlaps(members, spectator)
@@ -83,19 +83,19 @@ def bundle(
         collection=first.collection,
         inputs=first.inputs,
         selection=_selection(members),
-        folds=_folds(members),
+        folds=shared_folds(members),
         domain=tuple(d for d in first.domain if d.spectator != spectator),
         windows=Windows(
             spectator=spectator, bounds=tuple((w.low, w.high) for w in (_window(m, spectator) for m in members))
         ),
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
-        provenance={**_provenance(members, "window", spectator), "regions_left_out": left_out},
+        provenance={**provenance_of(members, "window", spectator), "regions_left_out": left_out},
     )
     folds = range(card.folds.k if card.folds is not None else 1)
     card = ModelCard.model_validate(
         {
             **card.model_dump(),
-            "calibrations": tuple(_calibration(m, f) for m in members for f in folds),
+            "calibrations": tuple(calibration_of(m, f) for m in members for f in folds),
             "regions": written,
             "golden": _golden(members, card),
         }
