@@ -210,8 +210,10 @@ class Processor(processor.ProcessorABC):
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
             out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
-        known = values | {name: found[name][mask] for name in ("n_jets", "leading_lepton_pt")}
-        tagged = self.filler.tag(events[mask], mc=mc, spectators=known)
+        # by the names of a skim's columns, and with their values: mjj of any two jets, where the histogram has light ones
+        numbers = cuts.event_numbers(objects, leptons=c.leading_lepton_pt_min is not None)
+        spectators = values | {name: column[mask] for name, column in numbers.items()}
+        tagged = self.filler.tag(events[mask], mc=mc, spectators=spectators)
         self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
 
     def postprocess(self, accumulator: Any) -> Any:

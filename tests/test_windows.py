@@ -32,6 +32,7 @@ from coffea_ad.card import (
     write_card,
 )
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
+from coffea_ad.histograms import RegionFiller
 from coffea_ad.members import member_of
 from coffea_ad.monitoring import monitoring
 from coffea_ad.recard import new_regions
@@ -655,20 +656,46 @@ def test_a_bundle_is_one_model_of_a_run_of_jets(fileset, tmp_path, executor):
 
 
 def test_a_domain_in_what_the_event_processor_knows(tmp_path):
-    path = saved(tmp_path, model(1, within(200, 600) + within(0, 1e4, "met"), feature="rmm"))[0]
+    path = saved(tmp_path, model(1, within(60, 120, "met") + within(0, 1e4), feature="rmm"))[0]
     fileset = {"ttbar": {"files": {str(DATA / "ttbar_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     report = ad.run(
         fileset, "rmm_two_body", model=path, output=tmp_path / "r", executor="iterative", lumi=1.0,
         overrides=["leading_lepton_pt_min=0", "mass_bins=40"],
     )  # fmt: skip
     out = report.outputs["ttbar"]
-    counts = out["histograms"]["mjj"][{"variation": "nominal"}]
+    counts = out["histograms"]["met"][{"variation": "nominal"}]
     scored = sum(counts[{"cell": n}].values() for n in counts.axes["cell"] if n != "unscored")
-    edges = counts.axes["mjj"].edges
-    assert scored[(edges[:-1] >= 200) & (edges[1:] <= 600)].sum() > 0
-    assert scored[(edges[1:] <= 200) | (edges[:-1] >= 600)].sum() == 0
-    np.testing.assert_array_equal(counts[{"cell": "unscored"}].values()[(edges[:-1] >= 200) & (edges[1:] <= 600)], 0)
+    edges = counts.axes["met"].edges
+    inside = (edges[:-1] >= 60) & (edges[1:] <= 120)
+    assert scored[inside].sum() > 0
+    assert scored[~inside].sum() == 0
+    assert counts[{"cell": "unscored"}].values()[inside].sum() == 0
+    assert counts[{"cell": "unscored"}].values()[~inside].sum() > 0
     assert "ad_logp" not in out["undefined_in"]
+
+
+def test_spectators_of_events_have_the_values_that_a_skim_stores(tmp_path, monkeypatch):
+    """Although the search tells b jets from light ones, and the skim does not."""
+    fileset = {"ttbar": {"files": {str(DATA / "ttbar_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    overrides = ["leading_lepton_pt_min=0"]
+    ad.run(fileset, "skim_events", executor="iterative", output=tmp_path / "s", overrides=overrides)
+    skim = load_skim(tmp_path / "s", "rmm", filters=[]).bystanders
+    seen = {}
+    tag = RegionFiller.tag
+
+    def spy(self, events, *, mc, spectators):
+        seen.update(spectators, event=np.asarray(events.event))
+        return tag(self, events, mc=mc, spectators=spectators)
+
+    monkeypatch.setattr(RegionFiller, "tag", spy)
+    overrides += ["jet_scale=0"]
+    ad.run(fileset, "rmm_two_body", executor="iterative", output=tmp_path / "r", lumi=1.0, overrides=overrides)
+    one, two = np.argsort(skim["event"]), np.argsort(seen["event"])
+    both, i, j = np.intersect1d(skim["event"][one], seen["event"][two], return_indices=True)
+    assert len(both) > 50
+    for name in ("met", "ht", "mjj", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt"):
+        np.testing.assert_array_equal(seen[name][two][j], skim[name][one][i], err_msg=name)
+    assert (seen["mjj"] > 0).sum() > np.isfinite(seen["mbb"]).sum() > 0
 
 
 def test_a_run_that_lacks_a_spectator_ends_in_one_sentence(fileset, tmp_path, capsys):
