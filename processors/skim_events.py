@@ -10,7 +10,7 @@ chosen by their ids; `rmm_two_body` leaves the same events out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ class Processor(processor.ProcessorABC):
         out["undefined_in"] = cuts.undefined_in(events[~valid], dict.fromkeys(branches))
         return columns
 
-    def _bystanders(self, events: Any) -> tuple[Mapping[str, Any], Any]:
+    def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
         """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
         chosen = select_objects(Objects.events(events), self.config.objects, self.slots)
         return cuts.event_numbers(chosen, leptons=self.config.leading_lepton_pt_min is not None), chosen.valid
