@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from coffea_ad import features, regions
 from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
+from coffea_ad.domains import Domain
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import CARD_KEY, read_texts
 from coffea_ad.neighbours import depends, rescored
@@ -42,6 +43,7 @@ class AttachConfig(BaseModel):
         None, description="what is reconstructed: a tensor of the graph; else the input as it is"
     )
     collection: str = "FatJet"
+    domain: tuple[Domain, ...] = Field((), description="where the model is valid: {spectator, low, high}, all of them")
     provenance: dict[str, Any] = {}
 
     @model_validator(mode="after")
@@ -105,6 +107,7 @@ def attach(
         collection=config.collection,
         inputs=(InputSpec(name=into, features=specs),),
         output=output,
+        domain=config.domain,
         provenance=_provenance(config),
     )
     card.check()

@@ -17,6 +17,7 @@ __all__ = [
     "binned_threshold",
     "calibrate",
     "calibrate_folds",
+    "calibrate_members",
     "card_logp",
     "derive",
     "efficiency",
@@ -105,7 +106,7 @@ def calibrate_folds(
     folds: npt.NDArray[np.int64] | None = None,
     k: int = 1,
 ) -> tuple[Calibration, ...]:
-    """Tabulate one calibration, or one for each member of a cross-training, from the rows of its own fold.
+    """Tabulate one calibration, or one for each member of a cross-training, from the rows of its fold.
 
     Parameters
     ----------
@@ -128,39 +129,75 @@ def calibrate_folds(
     return tuple(calibrate(s[folds == f], w[folds == f], f"{derived_from}, fold {f}") for f in range(k))
 
 
+def calibrate_members(
+    card: ModelCard,
+    score: npt.ArrayLike,
+    weight: npt.ArrayLike,
+    derived_from: str,
+    members: npt.NDArray[np.int64] | None = None,
+) -> tuple[Calibration, ...]:
+    """Tabulate one calibration for every member of a model, from the rows that it scores.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Says what the members are.
+    score, weight : (n,)
+        Background objects.
+    derived_from : str
+    members : (n,) int64, optional
+        Which member scores each row (`members.member_of`); needed if there are several.
+
+    Raises
+    ------
+    ConfigError
+        The rows, or those of a member, make no calibration.
+    """
+    if members is None or card.members == 1:
+        return (calibrate(score, weight, derived_from),)
+    s, w = np.asarray(score), np.asarray(weight)
+    return tuple(
+        calibrate(s[members == i], w[members == i], f"{derived_from}, {name}")
+        for i, name in enumerate(card.member_names())
+    )
+
+
 def card_logp(
-    card: ModelCard, score: npt.NDArray[Any], folds: npt.NDArray[np.int64] | None = None
+    card: ModelCard, score: npt.NDArray[Any], members: npt.NDArray[np.int64] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Return `ad_logp` by the calibrations of a card, (n,) float32: of every row by that of its fold, if each has one.
+    """Return `ad_logp` by the calibrations of a card, (n,) float32: of every row by that of its member, if each has one.
 
     Parameters
     ----------
     card : ModelCard
     score : (n,)
-    folds : (n,) int64, optional
-        The fold of each row's event (`weights.fold_of`); needed where every fold has a calibration of its own.
+    members : (n,) int64, optional
+        Which member scores each row, such as the fold of its event (`weights.fold_of`) or `members.member_of`; needed
+        where every member has a calibration of its own. A row of none, −1, gets NaN.
 
     Raises
     ------
     CardMismatch
-        The folds are needed and not given.
+        The members are needed and not given.
     """
-    return _logp(card.calibrations, score, folds, card.name)
+    member = "fold" if card.windows is None else "member"
+    return _logp(card.calibrations, score, members, card.name, member)
 
 
 def _logp(
     calibrations: Sequence[Calibration],
     score: npt.NDArray[Any],
-    folds: npt.NDArray[np.int64] | None,
+    members: npt.NDArray[np.int64] | None,
     name: str = "card",
+    member: str = "fold",
 ) -> npt.NDArray[np.float32]:
     if len(calibrations) < 2:
         return logp(calibrations[0] if calibrations else None, score)
-    if folds is None or len(folds) != len(score):
-        raise CardMismatch(f"{name}: every fold has a calibration of its own; give the fold of every row")
+    if members is None or len(members) != len(score):
+        raise CardMismatch(f"{name}: every {member} has a calibration of its own; give the {member} of every row")
     out = np.full(len(score), np.nan, np.float32)
-    for f, calibration in enumerate(calibrations):
-        out[folds == f] = logp(calibration, np.asarray(score)[folds == f])
+    for i, calibration in enumerate(calibrations):
+        out[members == i] = logp(calibration, np.asarray(score)[members == i])
     return out
 
 

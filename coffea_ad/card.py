@@ -12,9 +12,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coffea_ad import features
+from coffea_ad.domains import Column, Domain, Ints, Windows, in_words
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.files import is_name
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
@@ -24,6 +26,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Calibration",
     "ColumnSpec",
+    "Domain",
     "FeatureSpec",
     "Folds",
     "Golden",
@@ -31,6 +34,7 @@ __all__ = [
     "ModelCard",
     "Quantiles",
     "RegionSpec",
+    "Windows",
     "feature_spec",
     "read_card",
     "write_card",
@@ -165,7 +169,10 @@ Name = Annotated[str, AfterValidator(_is_name)]
 
 
 class RegionSpec(_Part):
-    """Objects with `ad_logp` of at least the threshold; with a bystander, one threshold per bin of it."""
+    """Objects with `ad_logp` of at least the threshold; with a spectator, one threshold per bin of it.
+
+    A spectator is a number of the jet or of the event that the network does not see, such as `pt` or `mjj`.
+    """
 
     name: Name
     efficiency: Finite
@@ -173,15 +180,27 @@ class RegionSpec(_Part):
     error: Finite
     n_effective: Finite
     derived_from: str
-    bystander: str | None = None
+    spectator: str | None = None
     edges: tuple[Finite, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, data: Any) -> Any:
+        """Read cards that call the spectator a bystander."""
+        if not isinstance(data, dict) or "bystander" not in data:
+            return data
+        if "spectator" in data:
+            raise ValueError("spectator and bystander, its former name, are given at once")
+        return {("spectator" if key == "bystander" else key): value for key, value in data.items()}
 
     @model_validator(mode="after")
     def _one_threshold_per_bin(self) -> RegionSpec:
         if len(self.thresholds) != len(self.edges) + 1:
             raise ValueError("there must be one threshold more than inner edges")
-        if self.edges and self.bystander is None:
-            raise ValueError("edges need a bystander")
+        if self.edges and self.spectator is None:
+            raise ValueError("edges need a spectator")
+        if any(b <= a for a, b in itertools.pairwise(self.edges)):
+            raise ValueError(f"the edges in {self.spectator} must rise")
         return self
 
 
@@ -219,7 +238,7 @@ class Folds(_Part):
 class Golden(_Part):
     """Rows, flattened, with their scores, re-evaluated whenever a session is made.
 
-    With folds, every member scores all rows: first the scores of member 0, then those of member 1, ….
+    With folds or windows, every member scores all rows: first the scores of member 0, then those of member 1, ….
     """
 
     inputs: dict[str, tuple[tuple[Finite, ...], ...]]
@@ -229,9 +248,12 @@ class Golden(_Part):
 class ModelCard(_Part):
     """All that is needed to apply a model, and to know where it came from.
 
-    `calibrations` holds the table of the score, or with folds one for each member: members rank the background differently,
-    so that a threshold on their common scores would have another efficiency in every fold. `calibration=` gives the only
-    one when a card is made or copied, and reads it.
+    `calibrations` holds the table of the score, or with folds or windows one for each member: members rank the background
+    differently, so that a threshold on their common scores would have another efficiency in every one. `calibration=` gives
+    the only one when a card is made or copied, and reads it.
+
+    A row has no score where it is outside `domain`, whose conditions all have to hold, or outside all `windows`. Each window
+    has a member, or with folds k: member window · k + fold scores the row.
     """
 
     schema_version: Literal[2] = 2
@@ -246,6 +268,8 @@ class ModelCard(_Part):
     quantiles: Quantiles | None = None
     selection: dict[str, Any] = {}
     folds: Folds | None = None
+    domain: tuple[Domain, ...] = ()
+    windows: Windows | None = None
     flavours: tuple[str, ...] = ()
     provenance: dict[str, Any] = {}
     golden: Golden | None = None
@@ -261,10 +285,17 @@ class ModelCard(_Part):
         return super().model_copy(update=None if update is None else _with_calibrations(update), deep=deep)
 
     @model_validator(mode="after")
-    def _one_calibration_or_one_a_fold(self) -> ModelCard:
-        allowed = {0, 1, 1 if self.folds is None else self.folds.k}
-        if len(self.calibrations) not in allowed:
-            raise ValueError(f"{len(self.calibrations)} calibrations; there must be one, or one for every fold")
+    def _one_calibration_or_one_a_member(self) -> ModelCard:
+        if len(self.calibrations) not in {0, 1, self.members}:
+            what = "fold" if self.windows is None else "window" if self.folds is None else "fold of every window"
+            raise ValueError(f"{len(self.calibrations)} calibrations; there must be one, or one for every {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_condition_a_spectator(self) -> ModelCard:
+        names = [d.spectator for d in self.domain] + ([] if self.windows is None else [self.windows.spectator])
+        if len(set(names)) != len(names):
+            raise ValueError(f"two conditions of the domain are on the same spectator: {', '.join(names)}")
         return self
 
     @model_validator(mode="after")
@@ -296,16 +327,62 @@ class ModelCard(_Part):
         what = "whole events" if self.level == "event" else self.collection
         columns = sum(len(spec.columns) for spec in self.inputs)
         regions = ", ".join(region.name for region in self.regions) or "none"
-        return f"ModelCard({self.name!r}, {self.method} of {what}, {columns} columns, regions: {regions})"
+        where = f", where {self.validity}" if self.validity else ""
+        return f"ModelCard({self.name!r}, {self.method} of {what}{where}, {columns} columns, regions: {regions})"
 
     __str__ = __repr__
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Outputs of the graph that are scores: one, or one for every fold."""
-        if self.folds is None:
+        """Outputs of the graph that are scores: one, or one for every fold, window, or fold of every window."""
+        if self.folds is None and self.windows is None:
             return (self.output,)
-        return tuple(f"{self.output}_{f}" for f in range(self.folds.k))
+        return tuple(f"{self.output}_{member}" for member in range(self.members))
+
+    @property
+    def members(self) -> int:
+        """How many networks there are, of which one scores a row: number of windows times number of folds."""
+        return (1 if self.windows is None else len(self.windows.bounds)) * (1 if self.folds is None else self.folds.k)
+
+    @property
+    def validity(self) -> str:
+        """Where rows have a score, in words; empty if everywhere."""
+        return in_words(self.domain, self.windows)
+
+    @property
+    def spectators(self) -> tuple[str, ...]:
+        """Names of the spectators that the domain, the windows and the thresholds need."""
+        names = [d.spectator for d in self.domain] + ([] if self.windows is None else [self.windows.spectator])
+        return tuple(dict.fromkeys(names + [r.spectator for r in self.regions if r.spectator is not None]))
+
+    def window_of(self, column: Column) -> Ints | None:
+        """Return the window of every row, 0 without windows, and −1 where it has no score; None if all may have one.
+
+        Parameters
+        ----------
+        column : callable
+            Gives a spectator by its name, (n,), NaN where undefined.
+        """
+        if not self.validity:
+            return None
+        masks = [d.contains(column(d.spectator)) for d in self.domain]
+        inside = np.logical_and.reduce(masks) if masks else np.True_
+        window = np.int64(0) if self.windows is None else self.windows.index(column(self.windows.spectator))
+        return np.asarray(np.where(inside, window, -1), np.int64)
+
+    def member_names(self) -> list[str]:
+        """Say of every member which rows it scores, for messages and calibrations: empty for the only one.
+
+        >>> card = ModelCard.model_validate({
+        ...     "name": "toy", "method": "AE", "folds": {"k": 2, "salt": "s"},
+        ...     "inputs": [{"features": [{"name": "f", "version": 1, "columns": [{"name": "x"}]}]}],
+        ... })
+        >>> card.member_names()
+        ['fold 0', 'fold 1']
+        """
+        windows = [""] if self.windows is None else [str(w) for w in self.windows.parts]
+        folds = [""] if self.folds is None else [f"fold {f}" for f in range(self.folds.k)]
+        return [", ".join(filter(None, pair)) for pair in itertools.product(windows, folds)]
 
     def check(self) -> None:
         """Compare all features with the table of this installation.
@@ -330,10 +407,11 @@ class ModelCard(_Part):
         Raises
         ------
         CardMismatch
-            Every fold has its own.
+            Every member has its own.
         """
         if len(self.calibrations) > 1:
-            raise CardMismatch(f"{self.name}: every fold has a calibration of its own; see `calibrations`")
+            member = "fold" if self.windows is None else "window"
+            raise CardMismatch(f"{self.name}: every {member} has a calibration of its own; see `calibrations`")
         return self.calibrations[0] if self.calibrations else None
 
     @property

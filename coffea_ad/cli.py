@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,9 @@ from rich.table import Table
 from coffea_ad import files
 from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
 from coffea_ad.outputs import EVALUATION, TRAINING, check_file, check_folder, clear_figures, existing
+
+if TYPE_CHECKING:
+    from coffea_ad.domains import Domain
 
 __all__ = ["main"]
 
@@ -486,12 +489,20 @@ def _card(args: argparse.Namespace) -> int:
         table.add_row(
             "folds", f"{card.folds.k} members, salt {card.folds.salt!r}; each event by the one that never saw it"
         )
+    for condition in card.domain:
+        table.add_row("domain", f"{condition}; no score elsewhere")
+    for i, window in enumerate(card.windows.parts if card.windows else ()):
+        folds = len(card.outputs) // len(card.windows.bounds) if card.windows else 1
+        outputs = ", ".join(card.outputs[folds * i : folds * (i + 1)])
+        table.add_row(f"window {i}", f"{window} by output {outputs}; no score outside of all windows")
     for calibration in card.calibrations:
         table.add_row("calibration", f"{calibration.derived_from}; N_eff {calibration.n_effective:.0f}")
     for r in card.regions:
         where = ", ".join(f"{t:.3f}" for t in r.thresholds)
+        bins = f" in bins of {r.spectator} with edges {', '.join(f'{e:g}' for e in r.edges)}" if r.edges else ""
         table.add_row(
-            f"region {r.name}", f"ad_logp ≥ {where} ± {r.error:.3f}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}"
+            f"region {r.name}",
+            f"ad_logp ≥ {where} ± {r.error:.3f}{bins}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}",
         )
     for sentence in card.provenance.get("regions_left_out", ()):
         table.add_row("left out", sentence)
@@ -563,10 +574,33 @@ def _regions(args: argparse.Namespace) -> int:
     sealed = new_regions(
         _read(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
+        domain=[_interval(text) for text in args.domain], bins=args.in_bins and _named_numbers("--in-bins", args.in_bins),
     )  # fmt: skip
     _left_out(sealed)
     _write(output, sealed)
     return 0
+
+
+def _named_numbers(option: str, text: str) -> tuple[str, list[float]]:
+    """Read a name and numbers, as in `mjj=1500,2500`."""
+    name, _, numbers = text.partition("=")
+    try:
+        values = [float(number) for number in numbers.split(",")]
+    except ValueError:
+        values = []
+    if not name or not values:
+        raise ConfigError(f"{option} {text}: write a spectator and numbers, such as mjj=1500,2500")
+    return name, values
+
+
+def _interval(text: str) -> Domain:
+    """Read a name and two numbers, as in `mjj=1500,2500`."""
+    from coffea_ad.domains import Domain
+
+    name, values = _named_numbers("--domain", text)
+    if len(values) != 2 or not values[0] < values[1] or not all(map(math.isfinite, values)):
+        raise ConfigError(f"--domain {text}: write a spectator, its lower and its upper end, such as mjj=1500,2500")
+    return Domain(spectator=name, low=values[0], high=values[1])
 
 
 def _left_out(sealed: bytes) -> None:
@@ -634,13 +668,17 @@ def _quantise(args: argparse.Namespace) -> int:
 
 
 def _combine(args: argparse.Namespace) -> int:
-    from coffea_ad.nn import combine
+    from coffea_ad import nn
 
     check_file(args.output, suffix=".onnx", force=args.force, read=args.models)
-    sealed = combine(
-        args.models, by=args.by, name=Path(args.output).stem, background=args.background, datasets=args.datasets,
-        efficiencies=args.efficiency,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "name": Path(args.output).stem, "background": args.background, "datasets": args.datasets,
+        "efficiencies": args.efficiency,
+    }  # fmt: skip
+    if args.by == "window":
+        sealed = nn.bundle(args.models, **options)
+    else:
+        sealed = nn.combine(args.models, by=args.by, **options)
     _left_out(sealed)
     _write(args.output, sealed)
     return 0
@@ -831,13 +869,25 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("-o", "--output")
     p.add_argument("--lumi", type=float, help="fb⁻¹, of all the data that a skim was made from")
+    p.add_argument(
+        "--in-bins",
+        metavar="NAME=EDGE,…",
+        help="a threshold for each bin of a spectator, by its inner edges: mjj=1500,2500",
+    )
+    p.add_argument(
+        "--domain", nargs="+", default=(), metavar="NAME=LOW,HIGH",
+        help="where the model is valid from now on: mjj=1500,2500; its calibration is derived anew",
+    )  # fmt: skip
     _forcible(p)
     p.set_defaults(do=_regions)
 
-    p = verbs.add_parser("combine", help="one model from several: the average of their ranks in the background")
+    p = verbs.add_parser("combine", help="one model from several: the average of their ranks, or one for each window")
     p.add_argument("models", nargs="+", metavar="MODEL")
     p.add_argument("-o", "--output", required=True)
-    p.add_argument("--by", choices=("rank", "mean-logp", "max"), default="rank")
+    p.add_argument(
+        "--by", choices=("rank", "mean-logp", "max", "window"), default="rank",
+        help="window: each member in its domain, such as a window of mjj",
+    )  # fmt: skip
     p.add_argument("--background", metavar="SKIM", help="skim that calibrates the combination")
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("--efficiency", type=float, nargs="+", default=(1e-1, 1e-2, 1e-3), help="of its regions")

@@ -237,10 +237,23 @@ class RegionFiller:
             "hidden_cells": top,
         }
 
-    def tag(self, objects: Any, *, mc: bool) -> Any:
-        """Score the selected events, or their two leading jets; what may be hidden is not monitored."""
+    def tag(self, objects: Any, *, mc: bool, spectators: Mapping[str, npt.NDArray[Any]] | None = None) -> Any:
+        """Score the selected events, or their two leading jets; what may be hidden is not monitored.
+
+        Parameters
+        ----------
+        objects : ak.Array
+        mc : bool
+        spectators : {name: (n_events,)}, optional
+            What the processor knows of the events, such as `mjj`: models may have a domain, windows or thresholds in it.
+            What no model asks for is left aside, and what jets have themselves, such as `pt`, is theirs.
+        """
         if not self.taggers:
             return objects
+        asked = {name for tagger in self.taggers.values() for name in tagger.card.spectators}
+        for name, values in (spectators or {}).items():
+            if name in asked and name not in ak.fields(objects):
+                objects = ak.with_field(objects, values, name)
         with unwatched() if self.hides(mc=mc) else nullcontext():
             return tag(objects, list(self.taggers.values()))
 
@@ -278,6 +291,7 @@ class RegionFiller:
         shown, unscored = np.ones(n, bool), np.zeros(n, bool)
         places = {} if self.taggers else {"": np.full(n, regions.EVERYTHING)}
         filled = dict(values)
+        outside: dict[str, npt.NDArray[np.bool_]] = {}  # without a score, but nothing there is undefined
         for prefix, tagger in self.taggers.items():
             specs, jets = tagger.card.regions, _of_jets(tagger)
             shape = (-1, 2) if jets else (-1, 1)
@@ -289,6 +303,9 @@ class RegionFiller:
             logp = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_logp"], np.nan))
             filled[f"{tagger.name}_logp"] = logp = logp.reshape(shape) if jets else logp
             filled[_score(tagger)] = logp.min(axis=1) if jets else logp
+            if (not_valid := tagger.outside(tagged)) is not None:
+                mask = ak.to_numpy(ak.fill_none(not_valid, True)).reshape(shape)
+                outside |= {_score(tagger): mask.any(axis=1), f"{tagger.name}_logp": mask if jets else mask[:, 0]}
         if "nominal" in weight:
             out["cutflow"] = self._cutflow(selection, passed, shown, weight["nominal"], mc=mc)
             out["unscored"] += int((unscored & shown).sum())
@@ -298,8 +315,10 @@ class RegionFiller:
             for variation in set(weight) & set(histogram.axes["variation"]):
                 w = weight[variation]
                 lost = [fill(histogram, at[shown], variation, columns, w[passed][shown]) for at in places.values()]
-                if lost[0] and variation == "nominal" and len(columns) == 1:  # those of a plane are counted already
-                    undefined[name] = lost[0]
+                expected = sum(int(outside[column][shown].sum()) for column in columns if column in outside)
+                # those of a plane are counted already
+                if lost[0] > expected and variation == "nominal" and len(columns) == 1:
+                    undefined[name] = lost[0] - expected
         return undefined
 
     def _calibrated(self) -> list[Tagger]:

@@ -17,7 +17,7 @@ from coffea.nanoevents.util import concat
 
 from coffea_ad import entries, provenance
 from coffea_ad.candidates import PUPPI_WEIGHTED, said_weighted, usual_name, weights_missing
-from coffea_ad.errors import BadFile, MissingBranch, MissingIndex
+from coffea_ad.errors import BadFile, ConfigError, MissingBranch, MissingIndex
 from coffea_ad.records import record_offsets, unfold_forms
 
 __all__ = [
@@ -374,6 +374,40 @@ class Objects:
         if self._indexed and _options(column) > _options(self.array["objectIdxG"]):
             raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
         return _leaf(column)[0]
+
+    def spectator(self, name: str) -> npt.NDArray[np.float64] | None:
+        """Return a number of each object that no feature has to know: its field, or else one of its event.
+
+        Parameters
+        ----------
+        name : str
+            A field of the objects, such as `pt`; or of the events, such as `mjj`, that all objects of an event share. The
+            events that were passed come before those of the chunk.
+
+        Returns
+        -------
+        (n,) float64, or None
+            NaN where missing. None if there is no such field.
+
+        Raises
+        ------
+        ConfigError
+            The field is no number of each.
+        """
+        if len(self) == 0:
+            return np.zeros(0)
+        if self.collection != "events" and name in ak.fields(self.array):
+            return np.asarray(self.field(name), np.float64)
+        events = self.source if self.passed is None or name not in ak.fields(self.passed) else self.passed
+        if name not in ak.fields(events):
+            return None
+        column = events[name]
+        if column.ndim != 1 or ak.fields(column):
+            raise ConfigError(f"{where(events)}the spectator {name} is not one number of each event, but {column.type}")
+        values = np.asarray(ak.to_numpy(ak.fill_none(ak.values_astype(column, np.float64), np.nan)))
+        if events is self.source:
+            return values[self.event]
+        return np.repeat(values, self.counts)
 
     def restore(self, values: npt.NDArray[Any]) -> Any:
         """Give a flat array (one value per object) the shape of what was passed in."""

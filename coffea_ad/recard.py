@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from coffea_ad import files, regions
 from coffea_ad.calibration import tied, too_few
-from coffea_ad.card import EVENT_ID, ModelCard, RegionSpec, write_card
+from coffea_ad.card import ModelCard, RegionSpec, write_card
+from coffea_ad.domains import Domain, binned
 from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.members import member_of
 from coffea_ad.modelfile import network_digest
 from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, background_datasets, rows_in_words
+from coffea_ad.skims import Skim, background_datasets, rows_in_words, spectator
 from coffea_ad.skims import background as background_rows
-from coffea_ad.weights import fold_of, is_simulation, n_effective
+from coffea_ad.weights import is_simulation, n_effective
 
 __all__ = ["new_regions"]
 
 _BLOCK = 4096
+Bins = tuple[str, Sequence[float]]
+"""A spectator, and inner edges of bins in it."""
 
 
-def _background(model: OnnxScorer, folder: str | Path, datasets: Sequence[str]) -> tuple[npt.NDArray[np.float32], Skim]:
+def _background(
+    model: OnnxScorer, card: ModelCard, folder: str | Path, datasets: Sequence[str]
+) -> tuple[npt.NDArray[np.float32], Skim]:
     """Score the background of a model in a skim: `skims.background` says which rows that are."""
-    skim = background_rows(model.card, folder, datasets)
-    return _scored(model, skim.x, _folds(model.card, skim)), skim
+    skim = background_rows(card, folder, datasets)
+    return _scored(model, skim.x, _members(card, skim)), skim
 
 
-def _folds(card: ModelCard, skim: Skim) -> npt.NDArray[np.int64] | None:
-    """Return the fold of every row's event: no member scores a row that it has seen."""
-    if card.folds is None:
-        return None
-    return fold_of(card.folds.salt, card.folds.k, *(skim.bystanders[name] for name in EVENT_ID))
+def _members(card: ModelCard, skim: Skim) -> npt.NDArray[np.int64] | None:
+    """Return which member scores every row: that of its window, and none that has seen its event."""
+    return member_of(card, lambda name: skim.bystanders[name]) if card.members > 1 else None
 
 
-def _scored(model: OnnxScorer, rows: Any, folds: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
+def _scored(model: OnnxScorer, rows: Any, members: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
     """Score rows, which may be sparse or in files, block by block."""
     blocks = (slice(start, start + _BLOCK) for start in range(0, len(rows), _BLOCK))
-    parts = [np.asarray(model(np.asarray(rows[b]), None if folds is None else folds[b])) for b in blocks]
+    parts = [np.asarray(model(np.asarray(rows[b]), None if members is None else members[b])) for b in blocks]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -111,6 +117,8 @@ def new_regions(
     datasets: Sequence[str] = (),
     lumi: float | None = None,
     name: str = "model",
+    domain: Sequence[Domain] = (),
+    bins: Bins | None = None,
 ) -> bytes:
     """Write new thresholds on the same network and the same calibration.
 
@@ -130,18 +138,30 @@ def new_regions(
         fb⁻¹, of all the data that a skim was made from; its training fraction is taken into account.
     name : str
         For messages.
+    domain : sequence of Domain
+        Where the model is valid from now on, in place of the card's domain. The calibration is then derived anew, from the
+        rows of a skim that lie inside.
+    bins : (name, inner edges), optional
+        A spectator, a column of the skim, in bins of which there are thresholds of their own, so that each bin keeps the
+        same fraction of the background.
 
     Raises
     ------
     ConfigError
         Nothing was asked for, or the background cannot carry any of the regions.
+    SkimError
+        The skim has not the spectators.
 
     Notes
     -----
     `provenance["regions_left_out"]` of the new card says of regions that are not written why.
     """
     scorer = OnnxScorer(data, name=name)
-    card = scorer.card
+    card = _with_domain(scorer.card, domain, name)
+    if (domain or bins) and _has_histograms(source):
+        raise ConfigError(
+            f"{name}: a domain and thresholds in bins of a spectator are derived from a skim, not from results"
+        )
     if not card.calibrations and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
@@ -152,24 +172,33 @@ def new_regions(
         total = float(contents.sum()) / (1000.0 * _luminosity(results, chosen))
         specs = _specs(efficiencies, visible_cross_sections, total)
         n_all = float(contents.sum()) ** 2 / float(variances.sum())
-        points = [(label, eps, *regions.binned_threshold(edges, contents, variances, eps), eps) for label, eps in specs]
         origin = f"results of {', '.join(chosen)}"
+        written, left_out = _written(
+            [
+                (label, eps, [_Point("", n_all, *regions.binned_threshold(edges, contents, variances, eps), eps)])
+                for label, eps in specs
+            ],
+            origin,
+        )
     else:
-        score, skim = _background(scorer, source, datasets)
-        origin, folds, weight = rows_in_words(card, skim), _folds(card, skim), skim.event_weight
-        k = 1 if card.folds is None else card.folds.k
+        score, skim = _background(scorer, card, source, datasets)
+        origin, members, weight = rows_in_words(card, skim), _members(card, skim), skim.event_weight
         try:
-            calibrations = card.calibrations or regions.calibrate_folds(score, weight, origin, folds, k)
+            calibrations = card.calibrations or regions.calibrate_members(card, score, weight, origin, members)
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
         card = card.model_copy(update={"calibrations": calibrations})
         total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
         specs = _specs(efficiencies, visible_cross_sections, total)
-        values = regions.card_logp(card, score, folds)
-        defined = np.isfinite(values)  # rows without a score are in no region, and in no calibration
-        n_all = n_effective(weight[defined])
-        points = [(label, eps, *_exact_threshold(values[defined], weight[defined], eps)) for label, eps in specs]
-    written, left_out = _written(points, n_all, origin)
+        values = regions.card_logp(card, score, members)
+        place = np.zeros(len(values), np.int64) if bins is None else _binned(card, skim, source, bins)
+        values = np.where(place < 0, np.nan, values)  # rows without a score are in no region, and in no calibration
+        parts = {where: np.isfinite(values) & (place == i) for i, where in enumerate(_bin_names(bins))}
+        points = [
+            (label, eps, [_point(where, values[rows], weight[rows], eps) for where, rows in parts.items()])
+            for label, eps in specs
+        ]
+        written, left_out = _written(points, origin, bins)
     if not written:
         raise ConfigError("; ".join(left_out))
     provenance = {**card.provenance, "regions_left_out": left_out}
@@ -178,28 +207,84 @@ def new_regions(
     )
 
 
+class _Point(NamedTuple):
+    """A threshold, in a bin of a spectator or for all rows, and what it rests on."""
+
+    where: str
+    n_all: float
+    threshold: float
+    error: float
+    n_effective: float
+    achieved: float
+
+
 def _written(
-    points: Sequence[tuple[str, float, float, float, float, float]], n_all: float, origin: str
+    points: Sequence[tuple[str, float, Sequence[_Point]]], origin: str, bins: Bins | None = None
 ) -> tuple[list[RegionSpec], list[str]]:
-    """Make regions of (name, efficiency, threshold, error, effective number, efficiency achieved), or say why not."""
+    """Make regions of (name, efficiency, threshold of each bin), or say why not; every bin has to carry a region."""
     written, left_out = [], []
-    for label, eps, threshold, error, n_eff, achieved in points:
-        if n_eff < regions.MIN_EFFECTIVE * (1 - 1e-9):
-            left_out.append(f"region {label} is not written: {too_few(n_eff, n_all, eps)}")
-        elif abs(achieved - eps) > 3 * error * eps * np.log(10):
-            left_out.append(f"region {label} is not written: {tied(achieved, eps)}")
-        else:
-            written.append(
-                RegionSpec(
-                    name=label,
-                    efficiency=eps,
-                    thresholds=(threshold,),
-                    error=error,
-                    n_effective=n_eff,
-                    derived_from=origin,
-                )
+    for label, eps, of in points:
+        reasons = [reason for point in of if (reason := _unfit(point, eps))]
+        if reasons:
+            left_out.append(f"region {label} is not written: {reasons[0]}")
+            continue
+        spectator, edges = (None, ()) if bins is None else bins
+        written.append(
+            RegionSpec(
+                name=label,
+                efficiency=eps,
+                thresholds=tuple(point.threshold for point in of),
+                error=max(point.error for point in of),
+                n_effective=min(point.n_effective for point in of),
+                derived_from=origin,
+                spectator=spectator,
+                edges=tuple(edges),
             )
+        )
     return written, left_out
+
+
+def _unfit(point: _Point, eps: float) -> str:
+    """Say why a threshold makes no region of an efficiency; nothing if it does."""
+    if point.n_effective < regions.MIN_EFFECTIVE * (1 - 1e-9):
+        return too_few(point.n_effective, point.n_all, eps, point.where)
+    if abs(point.achieved - eps) > 3 * point.error * eps * np.log(10):
+        return tied(point.achieved, eps, point.where)
+    return ""
+
+
+def _with_domain(card: ModelCard, domain: Sequence[Domain], name: str) -> ModelCard:
+    """Return the card with another domain, and without the calibration of the former one."""
+    if not domain:
+        return card
+    changes = {"domain": [d.model_dump() for d in domain], "calibrations": (), "regions": ()}
+    try:
+        return ModelCard.model_validate({**card.model_dump(), **changes})
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def _binned(card: ModelCard, skim: Skim, folder: str | Path, bins: Bins) -> npt.NDArray[np.int64]:
+    """Return the bin of every row, −1 where the spectator is undefined."""
+    name, edges = bins
+    if not edges or any(b <= a for a, b in itertools.pairwise(edges)) or not np.isfinite(edges).all():
+        raise ConfigError(f"the edges in {name} must be numbers that rise, one or more, not {list(edges)}")
+    return binned(spectator(card, skim, name, folder), edges)
+
+
+def _bin_names(bins: Bins | None) -> list[str]:
+    """Say which rows a bin has, for messages."""
+    if bins is None:
+        return [""]
+    name, edges = bins
+    inner = [f" with {Domain(spectator=name, low=low, high=high)}" for low, high in itertools.pairwise(edges)]
+    return [f" with {name} < {edges[0]:g}", *inner, f" with {name} ≥ {edges[-1]:g}"]
+
+
+def _point(where: str, values: Any, weight: Any, eps: float) -> _Point:
+    if not len(values):
+        return _Point(where, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return _Point(where, n_effective(weight), *_exact_threshold(values, weight, eps))
 
 
 def _has_histograms(source: str | Path) -> bool:

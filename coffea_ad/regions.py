@@ -15,6 +15,7 @@ from coffea_ad.calibration import (
     binned_threshold,
     calibrate,
     calibrate_folds,
+    calibrate_members,
     card_logp,
     derive,
     efficiency,
@@ -24,6 +25,7 @@ from coffea_ad.calibration import (
     working_points,
 )
 from coffea_ad.card import RegionSpec
+from coffea_ad.domains import binned
 from coffea_ad.errors import ConfigError, UnknownName
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "binned_threshold",
     "calibrate",
     "calibrate_folds",
+    "calibrate_members",
     "card_logp",
     "cell_names",
     "cells_of",
@@ -50,9 +53,9 @@ __all__ = [
 
 
 def assign(
-    values: npt.NDArray[Any], regions: Sequence[RegionSpec], bystanders: Mapping[str, npt.NDArray[Any]] | None = None
+    values: npt.NDArray[Any], regions: Sequence[RegionSpec], spectators: Mapping[str, npt.NDArray[Any]] | None = None
 ) -> npt.NDArray[np.int8]:
-    """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` or a bystander is undefined.
+    """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` or a spectator is undefined.
 
     >>> from coffea_ad.card import RegionSpec
     >>> wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
@@ -64,12 +67,12 @@ def assign(
     defined = np.isfinite(values)
     for region in regions:
         thresholds = np.asarray(region.thresholds)
-        if region.bystander is None:
+        if region.spectator is None:
             cut = np.full(len(values), thresholds[0])
         else:
-            bystander = (bystanders or {})[region.bystander]
-            cut = thresholds[np.digitize(bystander, region.edges)]
-            defined &= np.isfinite(bystander)
+            place = binned((spectators or {})[region.spectator], region.edges)
+            cut = thresholds[place]
+            defined &= place >= 0
         nested &= np.asarray(values) >= cut
         passed += nested
     return np.where(defined, passed, -1).astype(np.int8)

@@ -134,19 +134,25 @@ class OnnxScorer:
         lacking = [p for p in self.providers if p not in there]
         if lacking:
             raise ConfigError(f"this onnxruntime has no {', '.join(lacking)}; it has {', '.join(there)}")
-        if self.card.folds is None:
+        if self.card.outputs == (self.card.output,):
             made: tuple[ort.InferenceSession, ...] = (self._load(self.data),)
         else:
             outputs = output_names(self.data, self.name)
             if sorted(outputs) != sorted(self.card.outputs):
                 raise CardMismatch(
-                    f"{self.name}: the card has {self.card.folds.k} folds, but the graph the outputs {', '.join(outputs)}"
+                    f"{self.name}: the card has {self._parts()}, but the graph the outputs {', '.join(outputs)}"
                 )
             made = tuple(self._load(part_for(self.data, output, self.name)) for output in self.card.outputs)
         for session, output in zip(made, self.card.outputs, strict=True):
             self._check_signature(session, output)
         self._check_golden(made)
         return made
+
+    def _parts(self) -> str:
+        """Say what the members are."""
+        windows = [] if self.card.windows is None else [f"{len(self.card.windows.bounds)} windows"]
+        folds = [] if self.card.folds is None else [f"{self.card.folds.k} folds"]
+        return " with ".join(windows + folds)
 
     def _load(self, data: bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -211,7 +217,7 @@ class OnnxScorer:
                 raise BadModel(depends(self.name, expected[at], len(expected), scores[at], how))
 
     def __call__(
-        self, rows: Batch | npt.NDArray[Any] | ak.Array, folds: npt.ArrayLike | None = None
+        self, rows: Batch | npt.NDArray[Any] | ak.Array, members: npt.ArrayLike | None = None
     ) -> Floats | ak.Array:
         """Score rows.
 
@@ -219,24 +225,27 @@ class OnnxScorer:
         ----------
         rows : {input: (n, columns) float32}, or (n, columns) float32, or ak.Array of records
             Records are matched with the card's columns by name.
-        folds : (n,) integers, optional
-            The fold of every row's event (`weights.fold_of`), for a model whose card has folds.
+        members : (n,) integers, optional
+            Which member scores each row, for a model whose card has folds or windows: `members.member_of(card, column)`,
+            which for folds alone is the fold of the row's event (`weights.fold_of`). −1 for a row outside of the windows,
+            or of the domain; without members, the rows given to a model with a domain are taken to lie in it.
 
         Returns
         -------
         (n,) float32
-            NaN for a row with a NaN or infinite value. An awkward array for awkward input.
+            NaN for a row with a NaN or infinite value, and for one that no member scores. An awkward array for awkward
+            input.
 
         Raises
         ------
         CardMismatch
-            Names, number of columns or dtype are not the card's; folds are missing, or there are none in the card.
+            Names, number of columns or dtype are not the card's; members are missing, or the card has only one.
         """
         if isinstance(rows, ak.Array):
-            return self.postprocess_awkward(self.numpy_call(self.prepare_awkward(rows), folds), rows)
+            return self.postprocess_awkward(self.numpy_call(self.prepare_awkward(rows), members), rows)
         batch: Batch = rows if isinstance(rows, Mapping) else {self.card.inputs[0].name: rows}
         self.validate_numpy_input(batch)
-        return self.numpy_call(batch, folds)
+        return self.numpy_call(batch, members)
 
     def prepare_awkward(self, rows: ak.Array) -> dict[str, Floats]:
         """Collect the card's columns from flat records by name; None becomes NaN."""
@@ -283,10 +292,10 @@ class OnnxScorer:
         """Rows that are worked on at a time: so many that every member has about a batch of them."""
         return self.batch * len(self.card.outputs)
 
-    def numpy_call(self, batch: Batch, folds: npt.ArrayLike | None = None) -> Floats:
-        """Score validated rows; undefined rows and empty input never reach the runtime."""
+    def numpy_call(self, batch: Batch, members: npt.ArrayLike | None = None) -> Floats:
+        """Score validated rows; undefined rows, rows of no member and empty input never reach the runtime."""
         n = len(next(iter(batch.values())))
-        members = self._members(folds, n)
+        of = self._members(members, n)
         scores = np.full(n, np.nan, np.float32)
         for start in range(0, n, self.step):
             part = {name: array[start : start + self.step] for name, array in batch.items()}
@@ -294,27 +303,30 @@ class OnnxScorer:
             defined = np.ones(len(mine), bool)
             for array in part.values():
                 defined &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
-            for f, output in enumerate(self.card.outputs):
-                chosen = defined if members is None else defined & (members[start : start + self.step] == f)
-                if chosen.any():
-                    rows = part if chosen.all() else {name: array[chosen] for name, array in part.items()}
-                    got = self._run(self.sessions[f], output, rows)
-                    mine[chosen] = np.where(np.isfinite(got), got, np.float32(np.nan))
+            for member, output in enumerate(self.card.outputs):
+                scored = defined if of is None else defined & (of[start : start + self.step] == member)
+                if scored.any():
+                    rows = part if scored.all() else {name: array[scored] for name, array in part.items()}
+                    got = self._run(self.sessions[member], output, rows)
+                    mine[scored] = np.where(np.isfinite(got), got, np.float32(np.nan))
         return scores
 
-    def _members(self, folds: npt.ArrayLike | None, n: int) -> npt.NDArray[Any] | None:
-        """Check the folds of rows: each says which member scores the row."""
-        if self.card.folds is None:
-            if folds is not None:
-                raise CardMismatch(f"{self.name}: the card has no folds, and one network scores all rows")
-            return None
-        k = self.card.folds.k
-        if folds is None:
-            raise CardMismatch(f"{self.name}: the model has {k} members; give the fold of every row (weights.fold_of)")
-        members = np.asarray(folds)
-        if members.shape != (n,) or members.dtype.kind not in "iu" or np.any((members < 0) | (members >= k)):
-            raise CardMismatch(f"{self.name}: folds must be {n} integers from 0 to {k - 1}, one for every row")
-        return members
+    def _members(self, members: npt.ArrayLike | None, n: int) -> npt.NDArray[Any] | None:
+        """Check which member scores each row."""
+        k, somewhere = self.card.members, bool(self.card.validity)
+        if members is None:
+            if k == 1:
+                return None
+            how = "member of every row (members.member_of)" if somewhere else "fold of every row (weights.fold_of)"
+            raise CardMismatch(f"{self.name}: the model has {k} members; give the {how}")
+        if k == 1 and not somewhere:
+            raise CardMismatch(f"{self.name}: the card has no folds, and one network scores all rows")
+        of = np.asarray(members)
+        least = -1 if somewhere else 0
+        if of.shape != (n,) or of.dtype.kind not in "iu" or np.any((of < least) | (of >= k)):
+            what = "members" if somewhere else "folds"
+            raise CardMismatch(f"{self.name}: {what} must be {n} integers from {least} to {k - 1}, one for every row")
+        return of
 
     def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Floats:
         n = len(next(iter(batch.values())))

@@ -491,12 +491,12 @@ def background(
 
     Validation rows do, as in the training: the model has not learned from training rows that way, and test rows are for
     evaluation alone. Of a cross-trained model all rows do, since the member that scores a row has not seen it, and of a model
-    from elsewhere too, since nothing is known of its training.
+    from elsewhere too, since nothing is known of its training. Only rows inside the model's domain or windows count.
 
     Parameters
     ----------
     card : ModelCard
-        Of one input; says features, filters and datasets.
+        Of one input; says features, filters, datasets and domain.
     folder : path
         A skim.
     datasets : sequence of str
@@ -525,7 +525,7 @@ def background(
 
 
 def model_rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> Skim:
-    """Return the inputs of a model, of one input, for all rows of datasets that it could have been trained on.
+    """Return the inputs of a model, of one input, for all rows of datasets that it could have been trained on, where it is valid.
 
     Raises
     ------
@@ -543,11 +543,42 @@ def model_rows(card: ModelCard, folder: str | Path, datasets: Sequence[str]) -> 
     if len({len(p.x) for p in parts}) != 1:
         raise ConfigError(f"{folder}: the features of {card.name} are not defined on the same rows")
     first = parts[0]
-    return first if len(parts) == 1 else replace(first, x=np.concatenate([np.asarray(p.x) for p in parts], axis=1))
+    rows = first if len(parts) == 1 else replace(first, x=np.concatenate([np.asarray(p.x) for p in parts], axis=1))
+    return _valid_rows(card, rows, folder)
+
+
+def spectator(card: ModelCard, skim: Skim, name: str, folder: str | Path) -> npt.NDArray[Any]:
+    """Return a column of a skim that a model's domain, windows, thresholds or folds need.
+
+    Raises
+    ------
+    SkimError
+        There is no such column.
+    """
+    if name not in skim.bystanders:
+        raise SkimError(
+            f"{folder}: {card.name} needs the spectator {name!r}, but " + unknown_text("column", name, skim.bystanders)
+        )
+    return skim.bystanders[name]
+
+
+def _valid_rows(card: ModelCard, skim: Skim, folder: str | Path) -> Skim:
+    """Return the rows inside a model's domain or windows."""
+    window = card.window_of(lambda name: spectator(card, skim, name, folder))
+    if window is None:
+        return skim
+    if not (window >= 0).any():
+        raise SkimError(f"{folder}: no row lies where {card.name} is valid: {card.validity}")
+    inside = skim.select(window >= 0)
+    if "total_weight" not in skim.provenance:
+        return inside
+    part = float(inside.event_weight.sum() / skim.event_weight.sum())
+    return replace(inside, provenance={**skim.provenance, "total_weight": part * skim.provenance["total_weight"]})
 
 
 def rows_in_words(card: ModelCard, skim: Skim, splits: Sequence[str] = ("validation",)) -> str:
     """Say which rows `background` returned and how they are weighted, for the card."""
     which = "out-of-fold" if card.folds is not None else " and ".join(splits) if "rows" in card.provenance else "all"
     weighted = skim.provenance.get("event_weight", "their own weights")
-    return f"{which} rows of {', '.join(sorted(set(skim.dataset.tolist())))}, each weighing {weighted}"
+    where = f" with {card.validity}" if card.validity else ""
+    return f"{which} rows of {', '.join(sorted(set(skim.dataset.tolist())))}{where}, each weighing {weighted}"

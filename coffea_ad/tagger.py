@@ -23,6 +23,7 @@ from coffea_ad import features, regions
 from coffea_ad.card import EVENT_ID, ModelCard
 from coffea_ad.errors import BadFeature, CoffeaADError, ConfigError, MissingBranch
 from coffea_ad.files import is_name
+from coffea_ad.members import join
 from coffea_ad.monitoring import watch
 from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
@@ -127,13 +128,35 @@ class Tagger:
         ak.Array
             The objects (the events, for an event-level model) with `{name}_score` (float32, higher = more anomalous; NaN
             where undefined), `{name}_logp` (float32; NaN where undefined, or without a calibration) and `{name}_region`
-            (int8, number of thresholds passed; −1 where undefined).
+            (int8, number of thresholds passed; −1 where undefined). Outside of the card's domain or windows all are
+            undefined.
 
         Raises
         ------
         MissingBranch, MissingIndex
+        ConfigError
+            A spectator of the card is neither a field of the objects nor of the events.
         """
         return tag(events, [self])
+
+    def outside(self, events: Any) -> Any:
+        """Say which objects have no score because the model is not valid there, by its domain or windows.
+
+        Parameters
+        ----------
+        events : ak.Array
+            What is tagged.
+
+        Returns
+        -------
+        ak.Array of bool, or None
+            In the shape of the objects, with an undefined spectator among those outside. None for a model without a domain.
+        """
+        if not self.card.validity:
+            return None
+        objects = _objects(events, self.card)
+        window = _windows(objects, self.card)
+        return objects.restore(np.asarray(window) < 0)
 
     @property
     def keys(self) -> list[Key]:
@@ -158,10 +181,12 @@ class Tagger:
 
         There are no option types: None would pass a mask such as `ad_region >= 1` as an object.
         """
-        bystanders = {r.bystander: objects.field(r.bystander) for r in self.card.regions if r.bystander}
-        folds = _folds(objects, self.card) if len(self.card.calibrations) > 1 else None
-        values = regions.card_logp(self.card, score, folds)
-        grade = regions.assign(values, self.card.regions, bystanders)
+        card = self.card
+        spectators = {r.spectator: _spectator(objects, card, r.spectator) for r in card.regions if r.spectator}
+        several = len(card.calibrations) > 1
+        members = join(card, _windows(objects, card), _folds(objects, card)) if several else None
+        values = regions.card_logp(card, score, members)
+        grade = regions.assign(values, card.regions, spectators)
         return {f"{self.name}_score": score, f"{self.name}_logp": values, f"{self.name}_region": grade}
 
 
@@ -311,7 +336,10 @@ def _prepare(objects: Objects, taggers: Sequence[Tagger]) -> dict[Key, features.
 
 
 class _Kept:
-    """Scores of a chunk's objects by one model, by the places of the objects in the whole collection."""
+    """Scores of a chunk's objects by one model, by the places of the objects in the whole collection.
+
+    With windows an object has a place for each: a variation may move it from one to another.
+    """
 
     def __init__(self, tables: Sequence[Any]) -> None:
         self.tables: list[ReferenceType[Any]] = [ref(table) for table in tables]
@@ -322,18 +350,17 @@ class _Kept:
         """Say whether the collections are still those that the scores were computed from."""
         return len(tables) == len(self.tables) and all(r() is t for r, t in zip(self.tables, tables, strict=True))
 
-    def missing(self, index: Ints) -> Ints:
+    def missing(self, place: Ints) -> Ints:
         """Return which of the objects have no score yet, each place once."""
-        more = int(index.max(initial=-1)) + 1 - len(self.done)
+        more = int(place.max(initial=-1)) + 1 - len(self.done)
         if more > 0:
             self.score, self.done = np.pad(self.score, (0, more)), np.pad(self.done, (0, more))
-        rows = np.flatnonzero(~self.done[index])
-        return rows[np.sort(np.unique(index[rows], return_index=True)[1])]
+        rows = np.flatnonzero(~self.done[place])
+        return rows[np.sort(np.unique(place[rows], return_index=True)[1])]
 
-    def put(self, index: Ints, rows: Ints, score: Floats) -> Floats:
-        """Keep the scores of some of the objects, and return those of all."""
-        self.score[index[rows]], self.done[index[rows]] = score, True
-        return self.score[index]
+    def put(self, place: Ints, score: Floats) -> None:
+        """Keep the scores of some of the objects."""
+        self.score[place], self.done[place] = score, True
 
 
 # A chunk is its events factory: scores live exactly as long.
@@ -375,40 +402,84 @@ def _folds(objects: Objects, card: ModelCard) -> Ints | None:
     return fold_of(card.folds.salt, card.folds.k, *ids)[objects.proven.event]
 
 
+def _spectator(objects: Objects, card: ModelCard, name: str) -> npt.NDArray[np.float64]:
+    """Return a spectator of every object.
+
+    Raises
+    ------
+    ConfigError
+        There is none of this name.
+    """
+    values = objects.spectator(name)
+    if values is not None:
+        return values
+    if card.level == "event":
+        who, how = "the events have no such field", f"events = ak.with_field(events, …, {name!r})"
+    else:
+        who = f"neither the {card.collection} objects nor their events have such a field"
+        how = f"jets = ak.with_field(jets, …, {name!r}), one number of each event"
+    raise ConfigError(
+        f"{where(objects.source)}{card.name} needs the spectator {name!r}, but {who}; give it before tagging: {how}"
+    )
+
+
+def _windows(objects: Objects, card: ModelCard) -> Ints | None:
+    """Return the window of every object, −1 where it has no score; None if all may have one."""
+    return card.window_of(lambda name: _spectator(objects, card, name))
+
+
 def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
     """Score all objects with all taggers, those apart for which fewer objects are left to score."""
     kept = [_keep(objects, tagger) for tagger in taggers]
-    out: list[Floats] = [np.empty(0, np.float32)] * len(taggers)
+    windows = [_windows(objects, tagger.card) for tagger in taggers]
+    out = [np.full(len(objects), np.nan, np.float32) for _ in taggers]
+    inside, places = [], []
     groups: dict[bytes, tuple[Ints, list[int]]] = {}
-    for i, mine in enumerate(kept):
-        rows = np.arange(len(objects)) if mine is None else mine.missing(objects.index)
+    for i, (mine, window) in enumerate(zip(kept, windows, strict=True)):
+        scored = np.arange(len(objects)) if window is None else np.flatnonzero(window >= 0)
+        n_outputs = len(taggers[i].card.outputs)
+        place = objects.index if window is None else objects.index[scored] * n_outputs + window[scored]
+        inside.append(scored)
+        places.append(place)
+        # objects with fields that vary are taken as a whole, whatever their window: some of them would lose the fields
+        rows = np.arange(len(objects)) if mine is None else scored[mine.missing(place)]
         groups.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     for rows, members in groups.values():
         part = objects if len(rows) == len(objects) else objects.at(rows)
-        for i, score in zip(members, _stream(part, [taggers[i] for i in members]), strict=True):
+        some = [None if (w := windows[i]) is None else w[rows] for i in members]
+        for i, score in zip(members, _stream(part, [taggers[i] for i in members], some), strict=True):
             mine = kept[i]
-            out[i] = score if mine is None else mine.put(objects.index, rows, score)
+            if mine is None:
+                out[i] = score
+            else:
+                mine.put(places[i][np.searchsorted(inside[i], rows)], score)
+                out[i][inside[i]] = mine.score[places[i]]
     return out
 
 
-def _stream(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
+def _stream(objects: Objects, taggers: Sequence[Tagger], windows: Sequence[Ints | None]) -> list[Floats]:
     """Stream the rows into the scorers, block by block; every feature is made once for a block."""
     prepared, n = _prepare(objects, taggers), len(objects)
     widest = max(math.prod(spec.shape) for t in taggers for spec in t.card.inputs)
     step = max(t.scorer.step for t in taggers)
     block = max(_BLOCK_BYTES // (4 * widest) // step, 1) * step
     scores = [np.empty(n, np.float32) for _ in taggers]
-    folds = [_folds(objects, t.card) if n else None for t in taggers]
-    watches = [watch(t.card, t.scorer.digest, n) for t in taggers]
+    of = [join(t.card, w, _folds(objects, t.card)) if n else None for t, w in zip(taggers, windows, strict=True)]
+    inside = [None if w is None else w >= 0 for w in windows]
+    totals = [n if mask is None else int(mask.sum()) for mask in inside]
+    watches = [watch(t.card, t.scorer.digest, total) for t, total in zip(taggers, totals, strict=True)]
     for start in range(0, n, block):
         here = slice(start, min(start + block, n))
         with _asked_for_by(taggers, objects.source):
             made = {key: rows(here.start, here.stop) for key, rows in prepared.items()}
-        for tagger, score, fold, seen in zip(taggers, scores, folds, watches, strict=True):
+        for tagger, score, member, seen, mask in zip(taggers, scores, of, watches, inside, strict=True):
             batch, call = tagger.inputs(made), tagger.scorer.numpy_call
-            score[here] = call(batch) if fold is None else call(batch, fold[here])
-            if seen is not None:
+            score[here] = call(batch) if member is None else call(batch, member[here])
+            if seen is not None and mask is None:
                 seen.see(start, batch, score[here])
+            elif seen is not None and mask is not None:
+                some = mask[here]
+                seen.see(int(mask[:start].sum()), {k: x[some] for k, x in batch.items()}, score[here][some])
     for seen in watches:
         if seen is not None:
             seen.finish()

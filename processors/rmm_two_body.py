@@ -215,8 +215,11 @@ class Processor(processor.ProcessorABC):
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
             out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
+        # by the names of a skim's columns, and with their values: mjj of any two jets, where the histogram has light ones
+        numbers = cuts.event_numbers(objects, leptons=c.leading_lepton_pt_min is not None)
+        spectators = values | {name: column[mask] for name, column in numbers.items()}
         selected = events[mask]
-        tagged = self.filler.tag(selected, mc=mc)
+        tagged = self.filler.tag(selected, mc=mc, spectators=spectators)
         self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
         if "nominal" in weight and c.top_events:
             out["event_lists"] = self.filler.rank(

@@ -204,14 +204,14 @@ class Processor(processor.ProcessorABC):
         mask[two] &= np.isfinite(mt)  # whatever cuts are left
 
         inside = mask[two]
-        tagged = self.filler.tag(leading[mask], mc=mc)
         values = {
             "mt": mt[inside],
             "mjj": ak.to_numpy(dijet.mass)[inside],
             "met": met_pt[inside],
             "ht": ak.to_numpy(ak.sum(pair["pt"], axis=1))[inside],
-            "msoftdrop": ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2),
         }
+        tagged = self.filler.tag(leading[mask], mc=mc, spectators=values)
+        values["msoftdrop"] = ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2)
         lost = self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
         if "nominal" not in weight:
             return

@@ -157,33 +157,7 @@ class Processor(processor.ProcessorABC):
     def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
         """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
         chosen = select_objects(Objects.events(events), self.config.objects, self.slots)
-        n = len(events)
-        event = np.repeat(np.arange(n), np.diff(chosen.offsets))
-        jet, lepton = chosen.kind == 0, np.isin(chosen.kind, (2, 3))
-        leading_lepton = np.zeros(n)
-        np.maximum.at(leading_lepton, event[lepton], chosen.pt[lepton])
-        pt, eta, phi, mass = (np.zeros((n, 2)) for _ in range(4))
-        two = jet & (chosen.rank < 2)
-        for array, values in ((pt, chosen.pt), (eta, chosen.eta), (phi, chosen.phi), (mass, chosen.mass)):
-            array[event[two], chosen.rank[two]] = values[two]
-        with np.errstate(invalid="ignore", over="ignore"):  # events with infinite numbers are undefined
-            px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-            e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
-            square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
-        n_jets = np.bincount(event[jet], minlength=n)
-        n_leptons = np.bincount(event[lepton], minlength=n).astype(np.float64)
-        if self.config.leading_lepton_pt_min is None:  # not looked at: neither none nor some
-            n_leptons, leading_lepton = np.full(n, np.nan), np.full(n, np.nan)
-        numbers = {
-            "met": chosen.met,
-            "ht": np.bincount(event[jet], chosen.pt[jet], minlength=n),
-            "n_jets": n_jets.astype(np.float64),
-            "n_leptons": n_leptons,
-            "leading_jet_pt": pt[:, 0],
-            "leading_lepton_pt": leading_lepton,
-            "mjj": np.where(n_jets >= 2, np.sqrt(np.maximum(square, 0)), 0.0),
-        }
-        return numbers, chosen.valid
+        return cuts.event_numbers(chosen, leptons=self.config.leading_lepton_pt_min is not None), chosen.valid
 
     def _nothing(self) -> dict[str, Any]:
         """Return the columns of a chunk without events: all files of a skim have the same."""

@@ -84,12 +84,12 @@ def test_a_model_that_fails_on_rows_says_so_in_one_sentence(svj):
 
 def binned(**changes):
     entries = {"name": "a", "efficiency": 0.1, "thresholds": (2.0, 0.5), "error": 0, "n_effective": 99,
-               "derived_from": "toy", "bystander": "pt", "edges": (500.0,)}  # fmt: skip
+               "derived_from": "toy", "spectator": "pt", "edges": (500.0,)}  # fmt: skip
     return RegionSpec(**{**entries, **changes})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-def test_an_undefined_bystander_is_in_no_region(value):
+def test_an_undefined_spectator_is_in_no_region(value):
     """NaN counts as large when it is sorted into bins, and would get the threshold of the last one."""
     grade = regions.assign(np.array([1.0, 1.0, 1.0]), [binned()], {"pt": np.array([600.0, value, 400.0])})
     assert grade.tolist() == [1, -1, 0]

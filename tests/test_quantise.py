@@ -249,12 +249,12 @@ def test_it_is_asked_what_the_background_or_the_signal_is(model, skim):
         nn.quantise(data, skim, datasets=["qcd", "svj"], signal=skim)
 
 
-def test_regions_over_a_bystander_are_named_as_left_out(model, skim):
+def test_regions_over_a_spectator_are_named_as_left_out(model, skim):
     data = model.read_bytes()
     card = read_card(data)
     over_pt = RegionSpec(
         name="over_pt", efficiency=0.05, thresholds=(1.2, 1.4), error=0.1, n_effective=50, derived_from="toy",
-        bystander="pt", edges=(500.0,),
+        spectator="pt", edges=(500.0,),
     )  # fmt: skip
     changed = write_card(data, card.model_copy(update={"regions": (card.regions[0], over_pt)}))
     new = read_card(nn.quantise(changed, skim))

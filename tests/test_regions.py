@@ -75,7 +75,7 @@ def test_undefined_scores_have_no_logp_and_no_region():
     assert regions.assign(values, [wp]).tolist() == [-1, -1, -1, 1]
 
 
-def test_thresholds_may_depend_on_a_bystander():
+def test_thresholds_may_depend_on_a_spectator():
     wp = RegionSpec(
         name="a",
         efficiency=0.1,
@@ -83,7 +83,7 @@ def test_thresholds_may_depend_on_a_bystander():
         error=0,
         n_effective=99,
         derived_from="toy",
-        bystander="pt",
+        spectator="pt",
         edges=(500.0,),
     )
     grade = regions.assign(np.array([1.5, 1.5, 2.5]), [wp], {"pt": np.array([300.0, 600.0, 600.0])})

@@ -320,10 +320,10 @@ def test_other_constituents_are_other_scores(tagger, svj):
     assert listed(after["ad_score"]) != listed(before["ad_score"])
 
 
-def test_a_bystander_of_the_regions_is_read_from_the_varied_jets(svj, model_file):
+def test_a_spectator_of_the_regions_is_read_from_the_varied_jets(svj, model_file):
     edge = float(np.median(flat(svj.FatJet["pt"])))
     region = read_card(model_file.read_bytes()).regions[0]
-    binned = region.model_copy(update={"thresholds": (9.0, 0.0), "edges": (edge,), "bystander": "pt"})
+    binned = region.model_copy(update={"thresholds": (9.0, 0.0), "edges": (edge,), "spectator": "pt"})
     tagger = ad.Tagger(recarded(model_file, regions=(binned,)))
     nominal, up = tagger(svj), tagger(varied(svj.FatJet, 100))
     assert set(flat(nominal["ad_region"])) == {-1, 0, 1}

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from coffea_ad.card import EVENT_ID, FeatureSpec, ModelCard
 from coffea_ad.errors import ConfigError, SkimError, unknown_text
+from coffea_ad.members import member_of
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, load_skim
-from coffea_ad.weights import fold_of
+from coffea_ad.skims import Skim, load_skim, spectator
 
 __all__ = ["Process"]
 
@@ -100,12 +100,9 @@ class Process:
         return out
 
     def score(self, model: OnnxScorer, inputs: Inputs, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-        """Score some rows; each by the member of a cross-trained model that never saw it."""
-        folds = None
-        if model.card.folds is not None:
-            ids = (self.rows.bystanders[k][chosen] for k in EVENT_ID)
-            folds = fold_of(model.card.folds.salt, model.card.folds.k, *ids)
-        return np.asarray(model({name: x[chosen] for name, x in inputs.items()}, folds))
+        """Score some rows: each by the member of its window that never saw it, and none where the model is not valid."""
+        members = member_of(model.card, lambda name: spectator(model.card, self.rows, name, self.folder)[chosen])
+        return np.asarray(model({name: x[chosen] for name, x in inputs.items()}, members))
 
     def part(self, *splits: str) -> npt.NDArray[np.bool_]:
         """Say which rows are in some splits; all without a name.

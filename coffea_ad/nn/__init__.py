@@ -22,6 +22,7 @@ from coffea_ad.nn.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
 from coffea_ad.nn.transforms import Log, QuantileNormal, Standard, Transform
 from coffea_ad.nn.vae import VAE, DirichletVAE
+from coffea_ad.nn.windows import bundle
 from coffea_ad.nn.wnae import WNAE
 from coffea_ad.skims import Skim, load_skim
 
@@ -58,6 +59,7 @@ __all__ = [
     "Transform",
     "UnboundedActivation",
     "Unchanged",
+    "bundle",
     "combine",
     "export",
     "fit",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _METHODS: dict[By, str] = {"rank": "rank average", "mean-logp": "mean logp", "ma
 _OPSET = 13  # the least that has all operators used here
 
 
-def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
+def read_members(models: Sequence[str | Path]) -> list[OnnxScorer]:
     """Read the members, and refuse what cannot stand together."""
     if len(models) < 2:
         raise ConfigError("a combination needs two models or more")
@@ -53,8 +53,22 @@ def _read(models: Sequence[str | Path]) -> list[OnnxScorer]:
             raise CardMismatch(
                 f"{member.name}: the versions, options or columns of its features are not those of {first.name}"
             )
+        if member.card.windows is not None:
+            raise ConfigError(f"{member.name}: it is a bundle of windows already; give the models that it was made of")
         member.sessions  # noqa: B018  a member whose golden rows fail must not get into another file
     return members
+
+
+def _valid_together(members: Sequence[OnnxScorer]) -> None:
+    """Refuse members that are valid in different places: their ranks are of different backgrounds."""
+    first = members[0]
+    for member in members:
+        if member.card.domain != first.card.domain:
+            mine, theirs = (m.card.validity or "everywhere" for m in (member, first))
+            raise CardMismatch(
+                f"{member.name}: it is valid {mine}, but {first.name} {theirs}; models of different windows are put together "
+                "with --by window"
+            )
 
 
 def _computed(card: ModelCard) -> list[Any]:
@@ -70,7 +84,7 @@ def _features(card: ModelCard) -> str:
     return " and ".join(", ".join(f.key for f in spec.features) for spec in card.inputs)
 
 
-def _folds(members: Sequence[OnnxScorer]) -> Folds | None:
+def shared_folds(members: Sequence[OnnxScorer]) -> Folds | None:
     """Return the folds of the members that have some; those without score all folds."""
     folded = [m for m in members if m.card.folds is not None]
     for member in folded:
@@ -98,6 +112,36 @@ def _opset(proto: Any) -> int:
 
 def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
     """Put the members side by side, and their ranks and the rule behind them."""
+
+    def rule(add: Nodes) -> None:
+        for f, output in enumerate(card.outputs):
+            scores = [add("Cast", flat_score(add, i, m, f), to=onnx.TensorProto.DOUBLE) for i, m in enumerate(members)]
+            values = [add_logp(add, s, calibration_of(m, f)) for s, m in zip(scores, members, strict=True)]
+            total = add("Sum", *scores)
+            zero = add("Sub", total, total)  # or NaN, if any member has no score: minima and maxima may lose a NaN
+            result = add("Where", add("IsNaN", zero), zero, RULES[by](add, values))
+            add("Cast", result, to=onnx.TensorProto.FLOAT, output=output)
+
+    return side_by_side(members, card, rule)
+
+
+def flat_score(add: Nodes, place: int, member: OnnxScorer, fold: int, output: str | None = None) -> str:
+    """Add the score of a member among others, (rows,): that of a fold, if it has folds."""
+    name = member.card.outputs[fold if member.card.folds is not None else 0]
+    return add("Reshape", f"member_{place}_{name}", add.constant([-1], np.int64), output=output)
+
+
+def side_by_side(members: Sequence[OnnxScorer], card: ModelCard, behind: Callable[[Nodes], None]) -> bytes:
+    """Put members side by side in one graph, with the inputs and outputs of a card, and nodes behind them.
+
+    Parameters
+    ----------
+    members : sequence of OnnxScorer
+        The values of member i are called `member_i_…`.
+    card : ModelCard
+    behind : callable
+        Adds the nodes that give the outputs.
+    """
     opset = max(_OPSET, *(_opset(onnx.load_from_string(m.data)) for m in members))
     protos = [_proto(member, opset) for member in members]
     graphs = [onnx.compose.add_prefix_graph(p.graph, f"member_{i}_") for i, p in enumerate(protos)]
@@ -106,21 +150,7 @@ def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
         for ours, theirs in zip(card.inputs, member.card.inputs, strict=True):
             add("Identity", ours.name, output=f"member_{i}_{theirs.name}")
     heads, add.nodes = add.nodes, []
-    for f, output in enumerate(card.outputs):
-        scores = []
-        for i, member in enumerate(members):
-            name = member.card.outputs[f if member.card.folds is not None else 0]
-            flat = add("Reshape", f"member_{i}_{name}", add.constant([-1], np.int64))
-            scores.append(add("Cast", flat, to=onnx.TensorProto.DOUBLE))
-        values = [add_logp(add, s, _calibration(m, f)) for s, m in zip(scores, members, strict=True)]
-        total = add("Sum", *scores)
-        zero = add("Sub", total, total)  # or NaN, if any member has no score: minima and maxima may lose a NaN
-        add(
-            "Cast",
-            add("Where", add("IsNaN", zero), zero, RULES[by](add, values)),
-            to=onnx.TensorProto.FLOAT,
-            output=output,
-        )
+    behind(add)
     graph = helper.make_graph(
         [*heads, *(n for g in graphs for n in g.node), *add.nodes],
         "combination",
@@ -139,7 +169,7 @@ def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _calibration(member: OnnxScorer, fold: int) -> Calibration:
+def calibration_of(member: OnnxScorer, fold: int) -> Calibration:
     """Return the calibration of a member's score: the only one, or that of a fold."""
     calibrations = member.card.calibrations
     return calibrations[fold if len(calibrations) > 1 else 0]
@@ -164,12 +194,15 @@ def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | 
             }
             folds = np.full(n, f) if m.card.folds is not None else None
             values.append(np.asarray(m(batch, folds)))
-        scores += combined_logp([_calibration(m, f) for m in members], values, by).tolist()
+        scores += combined_logp([calibration_of(m, f) for m in members], values, by).tolist()
     return Golden(inputs=rows, scores=tuple(scores))
 
 
-def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
-    """Say who the members are; `rows` and `filters` keep training rows out of later calibrations."""
+def provenance_of(members: Sequence[OnnxScorer], by: str, windows_in: str | None = None) -> dict[str, Any]:
+    """Say who the members are; `rows` and `filters` keep training rows out of later calibrations.
+
+    Filters on the spectator of windows are left out: the windows say which rows count.
+    """
     provenance: dict[str, Any] = {
         "by": by,
         "members": [
@@ -178,7 +211,7 @@ def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
                 "name": m.card.name,
                 "method": m.card.method,
                 "digest": m.digest,
-                "calibration": _calibration(m, 0).derived_from.removesuffix(", fold 0"),
+                "calibration": calibration_of(m, 0).derived_from.removesuffix(", fold 0"),
                 "selection": m.card.selection,
             }
             for m in members
@@ -193,7 +226,7 @@ def _provenance(members: Sequence[OnnxScorer], by: By) -> dict[str, Any]:
     trained = [m.card.provenance for m in members if "rows" in m.card.provenance]
     if trained:
         provenance["rows"] = functools.reduce(operator.or_, (p["rows"] for p in trained))
-        filters = [p.get("filters", []) for p in trained]
+        filters = [[f for f in p.get("filters", []) if f[0] != windows_in] for p in trained]
         if any(f != filters[0] for f in filters):
             raise CardMismatch(
                 f"the members were trained on rows chosen in different ways: {', '.join(map(str, filters))}"
@@ -250,7 +283,8 @@ def combine(
     Traceback (most recent call last):
     coffea_ad.errors.ConfigError: a combination needs two models or more
     """
-    members = _read(models)
+    members = read_members(models)
+    _valid_together(members)
     first = members[0].card
     card = ModelCard(
         name=name,
@@ -260,9 +294,10 @@ def combine(
         inputs=first.inputs,
         quantiles=next((m.card.quantiles for m in members if m.card.quantiles is not None), None),
         selection=first.selection if all(m.card.selection == first.selection for m in members) else {},
-        folds=_folds(members),
+        folds=shared_folds(members),
+        domain=first.domain,
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
-        provenance=_provenance(members, by),
+        provenance=provenance_of(members, by),
     )
     card = card.model_copy(update={"golden": _golden(members, card, by)})
     sealed = write_card(_graph(members, card, by), card, name)

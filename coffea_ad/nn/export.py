@@ -24,7 +24,7 @@ from coffea_ad.nn.verdict import verdict
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, rows_in_words
 
-__all__ = ["export", "make_card", "torch_scores", "weighted_quantiles"]
+__all__ = ["export", "input_quantiles", "make_card", "torch_scores", "weighted_quantiles"]
 
 _GOLDEN_ROWS = 8
 _BLOCK = 4096
@@ -114,7 +114,7 @@ def make_card(
         level=features.get(data.feature.name).level,
         collection=collection or data.provenance.get("collection", "FatJet"),
         inputs=inputs,
-        quantiles=_input_quantiles(held_out, inputs[0]),
+        quantiles=input_quantiles(held_out, inputs[0]),
         selection=data.provenance["selection"],
         folds=model.folds if isinstance(model, Folded) else None,
         flavours=tuple(data.provenance["flavours"]),
@@ -136,7 +136,7 @@ def make_card(
     return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
 
 
-def _input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
+def input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
     """Tabulate flat inputs, of no more rows than memory holds easily; images have no table."""
     if len(spec.shape) != 1:
         return None

@@ -70,8 +70,8 @@ def quantise(
     """
     scorer = OnnxScorer(data, name=name)
     card = scorer.card
-    if card.folds is not None or len(card.inputs) > 1:
-        what = f"{card.folds.k} members" if card.folds is not None else f"{len(card.inputs)} inputs"
+    if card.members > 1 or len(card.inputs) > 1:
+        what = f"{card.members} members" if card.members > 1 else f"{len(card.inputs)} inputs"
         raise BadModel(f"{name}: a model of {what} cannot be quantised; quantise a single network of one input")
     rows = background(card, calibration, datasets, ("train", "validation"))
     trained, held_out = _divide(card, rows)
@@ -131,9 +131,9 @@ def _regions(
     old: Sequence[RegionSpec], table: Calibration, score: Floats, weight: Any
 ) -> tuple[tuple[RegionSpec, ...], list[str]]:
     """Derive the regions anew, at their efficiencies and under their names, and say which are not written and why."""
-    names = {r.efficiency: r.name for r in old if r.bystander is None}
+    names = {r.efficiency: r.name for r in old if r.spectator is None}
     points, left_out = regions.derive((table,), score, weight, tuple(names))
-    over = [f"region {r.name} is not written: it has thresholds in bins of {r.bystander}" for r in old if r.bystander]
+    over = [f"region {r.name} is not written: it has thresholds in bins of {r.spectator}" for r in old if r.spectator]
     return tuple(p.model_copy(update={"name": names[p.efficiency]}) for p in points), [*left_out, *over]
 
 
