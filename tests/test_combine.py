@@ -298,6 +298,15 @@ def test_what_cannot_stand_together_is_refused(members, data, tmp_path):
     b = changed(two, tmp_path / "b.onnx", provenance={**provenance, "filters": []})
     with pytest.raises(CardMismatch, match="rows chosen in different ways"):
         nn.combine([a, b])
+    fraction = {"training_fraction": 0.1, "training_salt": "training", "met_min": 100}
+    c = changed(one, tmp_path / "c.onnx", selection=fraction)
+    with pytest.raises(
+        CardMismatch,
+        match=r"ae.*onnx: training_fraction of its training is None, and 0.1 in .*c\.onnx|training_fraction",
+    ):
+        nn.combine([c, two])
+    d = changed(two, tmp_path / "d.onnx", selection={**fraction, "met_min": 50})
+    assert OnnxScorer(nn.combine([c, d])).card.selection == {"training_fraction": 0.1, "training_salt": "training"}
 
 
 def test_the_command_line_says_what_is_wrong_in_one_sentence(members, tmp_path, capsys):

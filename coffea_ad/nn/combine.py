@@ -26,6 +26,7 @@ from coffea_ad.scoring import OnnxScorer
 __all__ = ["By", "combine"]
 
 _METHODS: dict[By, str] = {"rank": "rank average", "mean-logp": "mean logp", "max": "largest logp"}
+_TRAINED = ("training_fraction", "training_salt")  # by which a run leaves out what trained the model
 _OPSET = 13  # the least that has all operators used here
 
 
@@ -82,6 +83,20 @@ def _computed(card: ModelCard) -> list[Any]:
 
 def _features(card: ModelCard) -> str:
     return " and ".join(", ".join(f.key for f in spec.features) for spec in card.inputs)
+
+
+def shared_selection(members: Sequence[OnnxScorer]) -> dict[str, Any]:
+    """Return what is the same in the members' selections; the events that trained them must be told in the same way."""
+    first = members[0]
+    for member in members:
+        for key in _TRAINED:
+            if member.card.selection.get(key) != first.card.selection.get(key):
+                raise CardMismatch(
+                    f"{member.name}: {key} of its training is {member.card.selection.get(key)}, and "
+                    f"{first.card.selection.get(key)} in {first.name}; a run could not leave out what trained them"
+                )
+    shared = first.card.selection.items()
+    return {k: v for k, v in shared if all(k in m.card.selection and m.card.selection[k] == v for m in members)}
 
 
 def shared_folds(members: Sequence[OnnxScorer]) -> Folds | None:
@@ -293,7 +308,7 @@ def combine(
         collection=first.collection,
         inputs=first.inputs,
         quantiles=next((m.card.quantiles for m in members if m.card.quantiles is not None), None),
-        selection=first.selection if all(m.card.selection == first.selection for m in members) else {},
+        selection=shared_selection(members),
         folds=shared_folds(members),
         domain=first.domain,
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),

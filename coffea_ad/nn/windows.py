@@ -12,7 +12,15 @@ import numpy as np
 from coffea_ad.card import Golden, ModelCard, RegionSpec, write_card
 from coffea_ad.domains import Domain, Windows
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.nn.combine import calibration_of, flat_score, provenance_of, read_members, shared_folds, side_by_side
+from coffea_ad.nn.combine import (
+    calibration_of,
+    flat_score,
+    provenance_of,
+    read_members,
+    shared_folds,
+    shared_selection,
+    side_by_side,
+)
 from coffea_ad.nn.export import input_quantiles
 from coffea_ad.nn.ranks import Nodes
 from coffea_ad.recard import new_regions
@@ -20,8 +28,6 @@ from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import background as background_rows
 
 __all__ = ["bundle"]
-
-_TRAINED = ("training_fraction", "training_salt")  # by which a run leaves out what trained the model
 
 
 def bundle(
@@ -82,7 +88,7 @@ def bundle(
         level=first.level,
         collection=first.collection,
         inputs=first.inputs,
-        selection=_selection(members),
+        selection=shared_selection(members),
         folds=shared_folds(members),
         domain=tuple(d for d in first.domain if d.spectator != spectator),
         windows=Windows(
@@ -144,20 +150,6 @@ def _refuse_overlaps(members: Sequence[OnnxScorer], spectator: str) -> None:
         low, high = _window(one, spectator), _window(two, spectator)
         if high.low < low.high:
             raise CardMismatch(f"{two.name}: its window, {high}, overlaps with that of {one.name}, {low}")
-
-
-def _selection(members: Sequence[OnnxScorer]) -> dict[str, Any]:
-    """Return what is the same in the members' selections; the events that trained them must be told in the same way."""
-    first = members[0]
-    for member in members:
-        for key in _TRAINED:
-            if member.card.selection.get(key) != first.card.selection.get(key):
-                raise CardMismatch(
-                    f"{member.name}: {key} of its training is {member.card.selection.get(key)}, and "
-                    f"{first.card.selection.get(key)} in {first.name}; a run could not leave out what trained them"
-                )
-    shared = first.card.selection.items()
-    return {k: v for k, v in shared if all(k in m.card.selection and m.card.selection[k] == v for m in members)}
 
 
 def _common_regions(cards: Sequence[ModelCard]) -> tuple[list[RegionSpec], list[str]]:
