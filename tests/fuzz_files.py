@@ -276,7 +276,7 @@ def same(rng, folder):
         "events",
         "sumw",
         "selected",
-        "regions",
+        "cells",
         "unscored",
         *(() if "nan" in mutation.__name__ else ("undefined",)),
     ):

@@ -1177,7 +1177,7 @@ def test_own_weights_and_own_jets_as_on_the_page(mc_file, tmp_path):
         executor="iterative",
         output=tmp_path / "results",
     )
-    h = ad.load_results(tmp_path / "results").histograms["svj"]["ht"]
+    h = ad.load_results(tmp_path / "results").in_regions["svj"]["ht"]
     names = ["nominal", "jet_scaleUp", "jet_scaleDown", "forwardUp", "forwardDown", "top_ptUp", "top_ptDown"]
     assert list(h.axes["variation"]) == names
     assert all(inclusive(h, name) > 50 for name in names)

@@ -18,7 +18,7 @@ def search(path, model, output):
     fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     report = ad.run(fileset, "semivisible_jets", model=DATA / model, overrides=OPEN, config="none", executor="iterative", output=output,
                     chunksize=60, progress=False, preflight=False)  # fmt: skip
-    return report, ad.load_results(output).histograms
+    return report, ad.load_results(output).in_regions
 
 
 def chosen(model):
