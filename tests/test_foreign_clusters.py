@@ -29,7 +29,7 @@ class GatewayCluster:
 
 @pytest.fixture(scope="module")
 def gateway():
-    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**options) as local:
         yield GatewayCluster(local)
 

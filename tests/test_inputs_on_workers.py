@@ -26,7 +26,7 @@ PLACE = ak.to_numpy(ak.flatten(ak.local_index(columns()["FatJet_pt"])))
 def cluster():
     from distributed import Client, LocalCluster
 
-    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    options = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     with LocalCluster(**options) as local, Client(local) as client:
         yield client
 

@@ -1082,7 +1082,7 @@ def test_the_matrix_of_the_search_is_never_dense_for_more_than_a_block(asked, mo
     )
     n = 5000
     rows = crowded(np.random.default_rng(12), 4) * (n // 4)
-    tagger_module._stream(Objects.events(as_events(rows)), [tagger])
+    tagger_module._stream(Objects.events(as_events(rows)), [tagger], [None])
     assert_covers(asked.spans, n, 2048)
     assert max(scored) <= tagger_module._BLOCK_BYTES
     assert asked.prepared == 1

@@ -131,7 +131,7 @@ def foreign_cluster(tmp_path_factory):
         import sys, time
         from distributed import LocalCluster
         if __name__ == "__main__":
-            with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
+            with LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
                 print(cluster.scheduler_address, flush=True)
                 sys.stdin.read()
     """)
