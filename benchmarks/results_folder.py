@@ -100,6 +100,7 @@ def main() -> None:
     table = Table(
         "",
         "s",
+        "CPU s",
         "MB",
         title=f"{args.datasets} datasets × {len(variations)} variations × {args.models} models, {args.events} events each",
     )
