@@ -301,10 +301,10 @@ class Results:
         place = histogram.axes.name.index("variation")
         for i, name in enumerate(histogram.axes["variation"]):
             if told.get(name, {}).get("shape_only") and sums.get(name):
-                content = np.moveaxis(histogram.view(flow=True), place, 0)[i]
+                content = np.moveaxis(np.asarray(histogram.view(flow=True)), place, 0)[i]
                 factor = sums["nominal"] / sums[name]
-                content["value"] *= factor
-                content["variance"] *= factor**2
+                for part, power in (("value", 1), ("variance", 2)) if content.dtype.names else ((..., 1),):
+                    content[part] *= factor**power
         return histogram
 
 

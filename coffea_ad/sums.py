@@ -137,6 +137,9 @@ def _datasets(results: Filled, kind: str, observable: str, era: str | None) -> l
         of_era = "" if era is None else f" of era {era}"
         have = f" with a histogram {observable} over regions" if of_kind else ""
         raise ConfigError(f"the results hold no {kind}{of_era}{have}")
+    for name in names:
+        if "nominal" not in results.in_regions[name][observable].axes["variation"]:
+            raise ConfigError(f"histogram {observable} of {name} has no variation nominal")
     return names
 
 

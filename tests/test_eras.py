@@ -154,6 +154,31 @@ def test_what_is_not_there_is_one_sentence(two_eras):
         two_eras.data("mjj")
 
 
+def plain_storage(variations):
+    axes = [
+        hist.axis.StrCategory(list(REGIONS["inclusive"]), name="cell"),
+        hist.axis.StrCategory(variations, name="variation"),
+    ]
+    h = hist.Hist(*axes, hist.axis.Regular(2, 0, 2, name="m"), storage=hist.storage.Double())
+    for variation in variations:
+        h.fill(cell="1", variation=variation, m=[0.5])
+    return h
+
+
+def test_histograms_without_variances_are_scaled_and_added_as_well():
+    entry = dataset(1.0)
+    entry["sumw_variations"] = {"nominal": 10.0, "pdfUp": 30.0}
+    found = results({"tt": entry}, {"tt": plain_storage(["nominal", "pdfUp"])}, lumi=1.0, variations=VARIATIONS)
+    tt = found.background("m", "tight")["tt"]
+    assert [tt[{"variation": v}].sum() for v in ("nominal", "pdfUp")] == pytest.approx([1.0, 10 / 30])
+
+
+def test_histograms_without_a_nominal_are_not_added():
+    found = results({"tt": dataset(1.0)}, {"tt": plain_storage(["central"])}, lumi=1.0)
+    with pytest.raises(ConfigError, match="histogram m of tt has no variation nominal"):
+        found.background("m", "tight")
+
+
 @pytest.mark.parametrize(
     ("metadata", "expected"),
     [
