@@ -497,3 +497,15 @@ def test_a_list_that_cannot_be_written_leaves_all_as_it_was(both, tmp_path):
     results = ad.load_results(folder)
     assert results.report == before.report
     assert results.event_lists == before.event_lists
+
+
+def test_the_length_of_lists_is_found_where_the_configuration_is_by_era():
+    from coffea_ad.running.event_lists import _keeps_none, without_option
+
+    one, two = (
+        {"eras": {"2022": {"met_min": 1, "top_events": n}, "2022EE": {"met_min": 2, "top_events": 5}}} for n in (0, 9)
+    )
+    assert without_option(one) == without_option(two) != one
+    report = {"datasets": {"tt": {"events": 3}}, "event_lists": {}}
+    assert _keeps_none({**report, "config": one}, "tt")
+    assert not _keeps_none({**report, "config": two}, "tt")

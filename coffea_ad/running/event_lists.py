@@ -68,7 +68,7 @@ def _keeps_none(report: Mapping[str, Any], dataset: str) -> bool:
     entries = report["datasets"]
     looked_at = sum(e["events"] for d, e in entries.items() if dataset in (d, ALL))
     runs = report.get("runs") or [report]
-    off = any(r.get("event_lists") is None or (r.get("config") or {}).get(OPTION) == 0 for r in runs)
+    off = any(r.get("event_lists") is None or 0 in _lengths(r.get("config") or {}) for r in runs)
     return looked_at > 0 and (off or (dataset == ALL and bool(report.get("blinded"))))
 
 
@@ -77,5 +77,18 @@ def without_option(config: Any) -> Any:
 
     >>> without_option({"met_min": 100, "top_events": 5})
     {'met_min': 100}
+    >>> without_option({"eras": {"2022": {"met_min": 100, "top_events": 5}}})
+    {'eras': {'2022': {'met_min': 100}}}
     """
-    return {k: v for k, v in config.items() if k != OPTION} if isinstance(config, Mapping) else config
+    if not isinstance(config, Mapping):
+        return config
+    rest = {k: v for k, v in config.items() if k != OPTION}
+    if isinstance(rest.get("eras"), Mapping):
+        rest["eras"] = {era: without_option(of_era) for era, of_era in rest["eras"].items()}
+    return rest
+
+
+def _lengths(config: Mapping[str, Any]) -> set[Any]:
+    """Return how long lists are by a configuration, or by those of its eras."""
+    eras = config.get("eras")
+    return {c.get(OPTION) for c in (eras.values() if isinstance(eras, Mapping) else [config])}
