@@ -21,6 +21,7 @@ from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skimming import FeatureConfig
 from coffea_ad.skims import Skim, rows_in_words
 from coffea_ad.skims import background as background_rows
+from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["AttachConfig", "attach", "check_rows"]
 
@@ -147,13 +148,13 @@ def _provenance(config: AttachConfig) -> dict[str, Any]:
     return {**config.provenance, "comparison": {"score": config.score, "target": config.target or config.input}}
 
 
-def _some(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def _some(score: Float32s) -> Ints:
     """Return the places of a few rows, those with a finite score first."""
     return np.argsort(~np.isfinite(score), kind="stable")[:_PROBE_ROWS]
 
 
 def _calibrated(
-    card: ModelCard, score: npt.NDArray[np.float32], skim: Skim, efficiencies: Sequence[float], name: str
+    card: ModelCard, score: Float32s, skim: Skim, efficiencies: Sequence[float], name: str
 ) -> dict[str, Any]:
     try:
         calibration = regions.calibrate(score, skim.event_weight, rows_in_words(card, skim))
@@ -208,7 +209,7 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
 
 
 def _check_member(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]], member: int | None) -> None:
-    def score(some: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    def score(some: Mapping[str, npt.NDArray[Any]]) -> Float64s:
         folds = None if member is None else np.full(len(next(iter(some.values()))), member)
         return np.asarray(scorer(some, folds), np.float64)
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from coffea_ad.card import Calibration, ModelCard, RegionSpec
 from coffea_ad.errors import CardMismatch, ConfigError
+from coffea_ad.typing import Float32s, Float64s, Ints
 from coffea_ad.weights import n_effective
 
 __all__ = [
@@ -34,8 +35,6 @@ MIN_EFFECTIVE = 10.0
 
 _STEP = 0.01  # spacing of the calibration table in ad_logp
 _NAMES = {1e-1: "loose", 1e-2: "medium", 1e-3: "tight"}
-
-Floats = npt.NDArray[np.float64]
 
 
 def calibrate(score: npt.ArrayLike, weight: npt.ArrayLike, derived_from: str) -> Calibration:
@@ -91,7 +90,7 @@ def calibrate(score: npt.ArrayLike, weight: npt.ArrayLike, derived_from: str) ->
     )
 
 
-def logp(calibration: Calibration | None, score: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+def logp(calibration: Calibration | None, score: npt.NDArray[Any]) -> Float32s:
     """Return `ad_logp` = −log10 of the background efficiency at a score, float32; NaN without score or calibration."""
     if calibration is None:
         return np.full(len(score), np.nan, np.float32)
@@ -103,7 +102,7 @@ def calibrate_folds(
     score: npt.ArrayLike,
     weight: npt.ArrayLike,
     derived_from: str,
-    folds: npt.NDArray[np.int64] | None = None,
+    folds: Ints | None = None,
     k: int = 1,
 ) -> tuple[Calibration, ...]:
     """Tabulate one calibration, or one for each member of a cross-training, from the rows of its fold.
@@ -134,7 +133,7 @@ def calibrate_members(
     score: npt.ArrayLike,
     weight: npt.ArrayLike,
     derived_from: str,
-    members: npt.NDArray[np.int64] | None = None,
+    members: Ints | None = None,
 ) -> tuple[Calibration, ...]:
     """Tabulate one calibration for every member of a model, from the rows that it scores.
 
@@ -162,9 +161,7 @@ def calibrate_members(
     )
 
 
-def card_logp(
-    card: ModelCard, score: npt.NDArray[Any], members: npt.NDArray[np.int64] | None = None
-) -> npt.NDArray[np.float32]:
+def card_logp(card: ModelCard, score: npt.NDArray[Any], members: Ints | None = None) -> Float32s:
     """Return `ad_logp` by the calibrations of a card, (n,) float32: of every row by that of its member, if each has one.
 
     Parameters
@@ -187,10 +184,10 @@ def card_logp(
 def _logp(
     calibrations: Sequence[Calibration],
     score: npt.NDArray[Any],
-    members: npt.NDArray[np.int64] | None,
+    members: Ints | None,
     name: str = "card",
     member: str = "fold",
-) -> npt.NDArray[np.float32]:
+) -> Float32s:
     if len(calibrations) < 2:
         return logp(calibrations[0] if calibrations else None, score)
     if members is None or len(members) != len(score):
@@ -273,7 +270,7 @@ def derive(
     score: npt.ArrayLike,
     weight: npt.ArrayLike,
     efficiencies: Sequence[float] = (1e-1, 1e-2, 1e-3),
-    folds: npt.NDArray[np.int64] | None = None,
+    folds: Ints | None = None,
 ) -> tuple[tuple[RegionSpec, ...], tuple[str, ...]]:
     """Make nested regions as `working_points` does, and say of those that are not written why.
 
@@ -327,7 +324,7 @@ def derive(
     return tuple(written), tuple(left_out)
 
 
-def _unfit(values: npt.NDArray[Any], weight: Floats, eps: float, threshold: float, where: str) -> str:
+def _unfit(values: npt.NDArray[Any], weight: Float64s, eps: float, threshold: float, where: str) -> str:
     """Say why a threshold makes no region of an efficiency; nothing if it does."""
     achieved, error, passing = efficiency(values, weight, threshold)
     if passing < MIN_EFFECTIVE * (1 - 1e-9):  # sums of equal weights are not exact
@@ -354,7 +351,7 @@ def tied(achieved: float, eps: float, where: str = "") -> str:
     return f"scores are tied, so that its threshold keeps {achieved:.3g} of the background{where} instead of {eps:g}"
 
 
-def binned_threshold(edges: Floats, values: Floats, variances: Floats, eps: float) -> tuple[float, float, float]:
+def binned_threshold(edges: Float64s, values: Float64s, variances: Float64s, eps: float) -> tuple[float, float, float]:
     """Find in a histogram of `ad_logp` where a fraction eps of the content lies above.
 
     Within a bin the logarithm of that fraction is taken to be linear, as it is by the definition of `ad_logp`.

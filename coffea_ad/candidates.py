@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["BESIDE", "PUPPI_WEIGHTED", "said_weighted", "usual_name", "weights_missing"]
 
-Floats = npt.NDArray[np.float64]
 
 BESIDE = ("rawFactor", "puppiWeight")
 """Fields that are opened wherever their collections are: together they tell whether the pT of candidates is PUPPI's."""
@@ -61,11 +60,11 @@ def said_weighted(metadata: Mapping[str, Any]) -> bool | None:
 
 
 def weights_missing(
-    momentum: tuple[Floats, Floats, Floats],
-    weight: Floats,
-    jet: npt.NDArray[np.int64],
-    raw_pt: Floats,
-    jet_eta: Floats,
+    momentum: tuple[Float64s, Float64s, Float64s],
+    weight: Float64s,
+    jet: Ints,
+    raw_pt: Float64s,
+    jet_eta: Float64s,
 ) -> bool | None:
     """Say whether candidates still have to be multiplied by their PUPPI weights to make up their jets.
 
@@ -105,7 +104,7 @@ def weights_missing(
     weight = np.where(good, weight, 0)
     n = len(raw_pt)
 
-    def ratio(times: Floats) -> Floats:
+    def ratio(times: Float64s) -> Float64s:
         total = np.hypot(np.bincount(jet, px * times, n), np.bincount(jet, py * times, n))
         out = np.full(n, np.nan)
         np.divide(total, raw_pt, out=out, where=raw_pt > 0)

@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coffea_ad import features
-from coffea_ad.domains import Column, Domain, Ints, Windows, in_words
+from coffea_ad.domains import Column, Domain, Windows, in_words
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.files import is_name
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
+from coffea_ad.typing import Ints
 
 __all__ = [
     "EVENT_ID",

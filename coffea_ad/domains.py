@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from coffea_ad.typing import Bools, Ints
+
 __all__ = ["Domain", "Windows", "binned", "in_words"]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Ints = npt.NDArray[np.int64]
 Column = Callable[[str], npt.NDArray[Any]]
 """Gives a column by its name."""
 
@@ -44,7 +45,7 @@ class Domain(_Part):
             raise ValueError(f"the domain in {self.spectator} is empty: {self.low:g} is not below {self.high:g}")
         return self
 
-    def contains(self, values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def contains(self, values: npt.ArrayLike) -> Bools:
         """Say which values lie inside; undefined ones do not."""
         v = np.asarray(values, np.float64)
         return np.asarray((v >= self.low) & (v < self.high))

@@ -20,6 +20,7 @@ from coffea_ad.event_lists.ranking import most_anomalous
 from coffea_ad.monitoring import unwatched
 from coffea_ad.selection import cutflow
 from coffea_ad.tagger import Tagger, tag
+from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["RegionFiller", "book", "fill", "hidden", "logp_axis", "mass_edges"]
 
@@ -40,7 +41,7 @@ def logp_axis(card: ModelCard, name: str = "ad_logp", bins_per_decade: int = 10)
 
 def mass_edges(
     low: float, high: float, bins: int, *, resolution: float | None = None, edges: Sequence[float] = ()
-) -> npt.NDArray[np.float64]:
+) -> Float64s:
     """Return the edges of a mass axis: given ones, ones as wide as the resolution, or of equal width.
 
     With a relative resolution r, neighbouring edges differ by the factor 1 + r, so that every bin is as wide as r times its
@@ -123,7 +124,7 @@ def fill(
     return int((~finite).sum())
 
 
-def hidden(grades: npt.NDArray[Any], n_regions: int) -> npt.NDArray[np.bool_]:
+def hidden(grades: npt.NDArray[Any], n_regions: int) -> Bools:
     """Return which events of data must not be looked at: those with a jet in the tightest region.
 
     They are taken out of every histogram, the inclusive ones too: otherwise a subtraction would show them.
@@ -264,7 +265,7 @@ class RegionFiller:
         values: Mapping[str, npt.NDArray[Any]],
         weight: Mapping[str, npt.NDArray[Any]],
         selection: PackedSelection,
-        passed: npt.NDArray[np.bool_],
+        passed: Bools,
         *,
         mc: bool,
     ) -> dict[str, int]:
@@ -291,7 +292,7 @@ class RegionFiller:
         shown, unscored = np.ones(n, bool), np.zeros(n, bool)
         places = {} if self.taggers else {"": np.full(n, regions.EVERYTHING)}
         filled = dict(values)
-        outside: dict[str, npt.NDArray[np.bool_]] = {}  # without a score, but nothing there is undefined
+        outside: dict[str, Bools] = {}  # without a score, but nothing there is undefined
         for prefix, tagger in self.taggers.items():
             specs, jets = tagger.card.regions, _of_jets(tagger)
             shape = (-1, 2) if jets else (-1, 1)

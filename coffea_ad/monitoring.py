@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from coffea_ad.card import ModelCard, Quantiles
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["Drift", "Watch", "describe", "drift", "drifted", "monitoring", "unwatched", "watch"]
 
 _VALUES = 2**20  # at most so many numbers of a call are binned
 _CACHE_SIZE = 16
 _records: ContextVar[tuple[dict[str, Any], ...]] = ContextVar("coffea_ad_monitoring", default=())
-_Cuts = tuple[list[str], list[int], npt.NDArray[np.float32]]
+_Cuts = tuple[list[str], list[int], Float32s]
 _cuts: OrderedDict[tuple[str, str], _Cuts] = OrderedDict()
 
 Batch = Mapping[str, npt.NDArray[Any]]
@@ -105,9 +106,9 @@ class Watch:
     records: tuple[dict[str, Any], ...]
     unscored: int = 0
     undefined: dict[str, int] = field(default_factory=dict)
-    samples: dict[str, list[npt.NDArray[np.float32]]] = field(default_factory=dict)
+    samples: dict[str, list[Float32s]] = field(default_factory=dict)
 
-    def see(self, start: int, batch: Batch, score: npt.NDArray[np.float32]) -> None:
+    def see(self, start: int, batch: Batch, score: Float32s) -> None:
         """Look at rows that were scored.
 
         Parameters
@@ -148,8 +149,8 @@ class Watch:
             for name, number in counts.items():
                 mine["quantiles"][name] = mine["quantiles"].get(name, 0) + number
 
-    def _counts(self) -> dict[str, npt.NDArray[np.int64]]:
-        out: dict[str, npt.NDArray[np.int64]] = {}
+    def _counts(self) -> dict[str, Ints]:
+        out: dict[str, Ints] = {}
         quantiles = self.card.quantiles
         for spec in self.card.inputs:
             if quantiles is not None and spec.name in self.samples:
@@ -176,9 +177,9 @@ def _cuts_of(quantiles: Quantiles, key: tuple[str, str], columns: Sequence[str])
     return _cuts[key]
 
 
-def _number(true: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def _number(true: Bools) -> Ints:
     """Count along the last axis; by bits, which is several times faster than `np.count_nonzero` with an axis."""
-    number: npt.NDArray[np.int64] = np.bitwise_count(np.packbits(true, axis=1)).sum(axis=1, dtype=np.int64)
+    number: Ints = np.bitwise_count(np.packbits(true, axis=1)).sum(axis=1, dtype=np.int64)
     return number
 
 

@@ -19,6 +19,7 @@ from coffea_ad import entries, provenance
 from coffea_ad.candidates import PUPPI_WEIGHTED, said_weighted, usual_name, weights_missing
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch, MissingIndex
 from coffea_ad.records import record_offsets, unfold_forms
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = [
     "CONSTITUENT_TABLES",
@@ -33,9 +34,6 @@ __all__ = [
     "require",
     "where",
 ]
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 class NanoAODSchema(CoffeaNanoAODSchema):
@@ -375,7 +373,7 @@ class Objects:
             raise BadFile(f"{where(self.source)}{self.collection}_{name} has missing values; fill them first")
         return _leaf(column)[0]
 
-    def spectator(self, name: str) -> npt.NDArray[np.float64] | None:
+    def spectator(self, name: str) -> Float64s | None:
         """Return a number of each object that no feature has to know: its field, or else one of its event.
 
         Parameters
@@ -677,10 +675,10 @@ class Constituents:
     """
 
     offsets: Ints
-    pt: Floats
-    eta: Floats
-    phi: Floats
-    mass: Floats
+    pt: Float64s
+    eta: Float64s
+    phi: Float64s
+    mass: Float64s
     table: ConstituentTables
     source: Any
     candidate: Ints
@@ -703,7 +701,7 @@ class Constituents:
         return _flat(candidates[name])[self.candidate]
 
     @property
-    def charge(self) -> Floats:
+    def charge(self) -> Float64s:
         """Electric charge, (n_constituents,); NanoAOD v15 stores the type only, whose sign tells it."""
         values = self.field(self.table.charge)
         if self.table.charge != "pdgId":

@@ -14,6 +14,7 @@ from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.results import Results
 from coffea_ad.sums import sum_of
+from coffea_ad.typing import Bools
 from coffea_ad.weights import is_signal, kind_of, process_of
 
 __all__ = [
@@ -195,7 +196,7 @@ def score_and_mass(
 
 
 def significance_improvement(
-    curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_]]],
+    curves: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], Bools]],
     path: str | Path,
     *,
     models: int,

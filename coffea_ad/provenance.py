@@ -16,12 +16,12 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad.typing import Ints
+
 __all__ = ["COMPARED", "FileCollection", "agree", "file_collection", "in_file_order", "replaced", "same_records"]
 
 COMPARED = ("pt", "eta", "phi")
 """What objects are recognised by; one of them may be varied."""
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

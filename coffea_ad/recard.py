@@ -22,6 +22,7 @@ from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, background_datasets, rows_in_words, spectator
 from coffea_ad.skims import background as background_rows
+from coffea_ad.typing import Float32s, Ints
 from coffea_ad.weights import is_simulation, n_effective
 
 __all__ = ["new_regions"]
@@ -33,18 +34,18 @@ Bins = tuple[str, Sequence[float]]
 
 def _background(
     model: OnnxScorer, card: ModelCard, folder: str | Path, datasets: Sequence[str]
-) -> tuple[npt.NDArray[np.float32], Skim]:
+) -> tuple[Float32s, Skim]:
     """Score the background of a model in a skim: `skims.background` says which rows that are."""
     skim = background_rows(card, folder, datasets)
     return _scored(model, skim.x, _members(card, skim)), skim
 
 
-def _members(card: ModelCard, skim: Skim) -> npt.NDArray[np.int64] | None:
+def _members(card: ModelCard, skim: Skim) -> Ints | None:
     """Return which member scores every row: that of its window, and none that has seen its event."""
     return member_of(card, lambda name: skim.bystanders[name]) if card.members > 1 else None
 
 
-def _scored(model: OnnxScorer, rows: Any, members: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
+def _scored(model: OnnxScorer, rows: Any, members: Ints | None = None) -> Float32s:
     """Score rows, which may be sparse or in files, block by block."""
     blocks = (slice(start, start + _BLOCK) for start in range(0, len(rows), _BLOCK))
     parts = [np.asarray(model(np.asarray(rows[b]), None if members is None else members[b])) for b in blocks]
@@ -264,7 +265,7 @@ def _with_domain(card: ModelCard, domain: Sequence[Domain], name: str) -> ModelC
         raise ConfigError(f"{name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
-def _binned(card: ModelCard, skim: Skim, folder: str | Path, bins: Bins) -> npt.NDArray[np.int64]:
+def _binned(card: ModelCard, skim: Skim, folder: str | Path, bins: Bins) -> Ints:
     """Return the bin of every row, −1 where the spectator is undefined."""
     name, edges = bins
     if not edges or any(b <= a for a, b in itertools.pairwise(edges)) or not np.isfinite(edges).all():

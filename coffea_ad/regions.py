@@ -27,6 +27,7 @@ from coffea_ad.calibration import (
 from coffea_ad.card import RegionSpec
 from coffea_ad.domains import binned
 from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.typing import Ints
 
 __all__ = [
     "EVERYTHING",
@@ -112,7 +113,7 @@ def cell_names(n_regions: int, *, jets: bool) -> list[str]:
     return [*names, UNSCORED]
 
 
-def cells_of(grades: npt.NDArray[Any], n_regions: int) -> npt.NDArray[np.int64]:
+def cells_of(grades: npt.NDArray[Any], n_regions: int) -> Ints:
     """Sort events into the cells of a model.
 
     Parameters

@@ -15,16 +15,13 @@ import pyarrow.parquet as pq
 
 from coffea_ad import features
 from coffea_ad.card import FeatureSpec
+from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["DenseRows", "Keep", "RowWriter", "Rows", "SparseRows", "read_rows", "stored_columns"]
 
 Keep = Literal["dense", "auto"]
-Mask = npt.NDArray[np.bool_]
 _BLOCK = 2**22  # numbers that are dense at a time
 _LARGE = 2**25  # numbers above which listed features are kept sparse, if the caller takes that
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 class _Store(Protocol):
@@ -32,7 +29,7 @@ class _Store(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Shape of a row."""
 
-    def rows(self, places: Ints) -> Floats:
+    def rows(self, places: Ints) -> Float32s:
         """Return the rows at some places, (n,) → (n, *shape)."""
 
 
@@ -40,14 +37,14 @@ class _Store(Protocol):
 class DenseRows:
     """Rows as they are, (n, *shape) float32, usually mapped from a file."""
 
-    values: Floats
+    values: Float32s
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of a row."""
         return tuple(self.values.shape[1:])
 
-    def rows(self, places: Ints) -> Floats:
+    def rows(self, places: Ints) -> Float32s:
         """Return the rows at some places."""
         return np.asarray(self.values[places])
 
@@ -58,10 +55,10 @@ class SparseRows:
 
     offsets: Ints
     index: npt.NDArray[Any]
-    value: Floats
+    value: Float32s
     shape: tuple[int, ...]
 
-    def rows(self, places: Ints) -> Floats:
+    def rows(self, places: Ints) -> Float32s:
         """Return the rows at some places."""
         first = self.offsets[places]
         counts = self.offsets[places + 1] - first
@@ -110,12 +107,12 @@ class Rows:
         """Return the number of rows."""
         return len(self.places)
 
-    def __getitem__(self, which: Any) -> Floats:
+    def __getitem__(self, which: Any) -> Float32s:
         """Read a row, or rows by a slice, places or a mask."""
         places = self.places[which]
         return self.store.rows(np.atleast_1d(places))[0] if np.ndim(places) == 0 else self.store.rows(places)
 
-    def __iter__(self) -> Iterator[Floats]:
+    def __iter__(self) -> Iterator[Float32s]:
         """Read one row after the other."""
         return (self[i] for i in range(len(self)))
 
@@ -162,7 +159,7 @@ class RowWriter:
         assert self.folder is not None
         return self.folder / f"rows.{name}"
 
-    def append(self, values: Floats, index: npt.NDArray[Any] | None = None, counts: Ints | None = None) -> None:
+    def append(self, values: Float32s, index: npt.NDArray[Any] | None = None, counts: Ints | None = None) -> None:
         """Take rows, (n, *shape); of sparse ones values and places, (k,), and how many of them each row has, (n,)."""
         columns = {"value": values} if index is None else {"value": values, "index": index}
         self.counts.append(np.full(len(values), 1) if counts is None else np.asarray(counts, np.int64))
@@ -201,7 +198,7 @@ def stored_columns(spec: FeatureSpec, key: str) -> list[str]:
     return [f"{key}.{part}" for part in (("index", "value") if _listed(spec) else (c.name for c in spec.columns))]
 
 
-def _nonzero(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], Mask]:
+def _nonzero(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], Bools]:
     """Return values, places and their numbers by row of a listed feature, and which rows are finite."""
     places, numbers = (table[c].combine_chunks() for c in stored_columns(spec, spec.key))
     counts = places.value_lengths().fill_null(0).to_numpy()
@@ -211,7 +208,7 @@ def _nonzero(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[Any], npt.
     return value, places.flatten().to_numpy(), counts, ~(wrong | places.is_null().to_numpy(zero_copy_only=False))
 
 
-def _dense(table: pa.Table, spec: FeatureSpec) -> tuple[npt.NDArray[np.float32], Mask]:
+def _dense(table: pa.Table, spec: FeatureSpec) -> tuple[Float32s, Bools]:
     """Return a feature of a table, (n, *shape), and which rows are finite."""
     if not _listed(spec):
         x = np.stack([table[c].to_numpy() for c in stored_columns(spec, spec.key)], axis=1).astype(np.float32)
@@ -241,7 +238,7 @@ def _blocks(
 def read_rows(
     files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Sequence[Any]], order: npt.NDArray[Any], keep: Keep,
     folder: Path | None,
-) -> tuple[npt.NDArray[np.float32] | Rows, Mask]:  # fmt: skip
+) -> tuple[Float32s | Rows, Bools]:  # fmt: skip
     """Read the rows of a feature from files of a skim.
 
     Parameters
@@ -262,7 +259,7 @@ def read_rows(
     finite : (n,) bool
     """
     n, start = len(order), 0
-    finite: Mask = np.zeros(n, bool)
+    finite: Bools = np.zeros(n, bool)
     large = n * math.prod(spec.row_shape) > _LARGE
     sparse = _listed(spec) and (folder is not None or (keep == "auto" and large))
     if folder is None and not sparse:

@@ -19,6 +19,7 @@ from coffea_ad.card import ModelCard, read_card
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
 from coffea_ad.modelfile import check_graph, output_names, part_for, runtime_reason, verify
 from coffea_ad.neighbours import LARGEST, depends, rescored
+from coffea_ad.typing import Float32s
 
 __all__ = ["OnnxScorer"]
 
@@ -31,7 +32,6 @@ _making: dict[_Key, threading.Lock] = {}
 _lock = threading.Lock()
 
 Batch = Mapping[str, npt.NDArray[Any]]
-Floats = npt.NDArray[np.float32]
 
 
 def _gap(scores: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -207,7 +207,7 @@ class OnnxScorer:
         for session, output, expected in zip(sessions, self.card.outputs, np.split(scores, len(sessions)), strict=True):
             self._check_neighbours(session, output, rows, expected)
 
-    def _check_neighbours(self, session: ort.InferenceSession, output: str, rows: Batch, expected: Floats) -> None:
+    def _check_neighbours(self, session: ort.InferenceSession, output: str, rows: Batch, expected: Float32s) -> None:
         """Check that the first golden rows keep their scores in other batches."""
         some, expected = {name: array[:_ALONE] for name, array in rows.items()}, expected[:_ALONE]
         for scores, how in rescored(functools.partial(self._run, session, output), some, min(self.batch, LARGEST)):
@@ -218,7 +218,7 @@ class OnnxScorer:
 
     def __call__(
         self, rows: Batch | npt.NDArray[Any] | ak.Array, members: npt.ArrayLike | None = None
-    ) -> Floats | ak.Array:
+    ) -> Float32s | ak.Array:
         """Score rows.
 
         Parameters
@@ -247,7 +247,7 @@ class OnnxScorer:
         self.validate_numpy_input(batch)
         return self.numpy_call(batch, members)
 
-    def prepare_awkward(self, rows: ak.Array) -> dict[str, Floats]:
+    def prepare_awkward(self, rows: ak.Array) -> dict[str, Float32s]:
         """Collect the card's columns from flat records by name; None becomes NaN."""
         batch = {}
         for spec in self.card.inputs:
@@ -292,7 +292,7 @@ class OnnxScorer:
         """Rows that are worked on at a time: so many that every member has about a batch of them."""
         return self.batch * len(self.card.outputs)
 
-    def numpy_call(self, batch: Batch, members: npt.ArrayLike | None = None) -> Floats:
+    def numpy_call(self, batch: Batch, members: npt.ArrayLike | None = None) -> Float32s:
         """Score validated rows; undefined rows, rows of no member and empty input never reach the runtime."""
         n = len(next(iter(batch.values())))
         of = self._members(members, n)
@@ -328,7 +328,7 @@ class OnnxScorer:
             raise CardMismatch(f"{self.name}: {what} must be {n} integers from {least} to {k - 1}, one for every row")
         return of
 
-    def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Floats:
+    def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Float32s:
         n = len(next(iter(batch.values())))
         parts = []
         for start in range(0, n, self.batch):
@@ -346,6 +346,6 @@ class OnnxScorer:
             parts.append(part.reshape(-1))
         return np.concatenate(parts)
 
-    def postprocess_awkward(self, scores: Floats, rows: ak.Array) -> ak.Array:
+    def postprocess_awkward(self, scores: Float32s, rows: ak.Array) -> ak.Array:
         """Return the scores as an awkward array with the rows' behavior."""
         return ak.Array(scores, behavior=rows.behavior)

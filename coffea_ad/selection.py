@@ -15,6 +15,7 @@ from coffea_ad.campaigns import all_met_filters, met_filters_of, say
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
 from coffea_ad.nanoaod import as_mask, where
+from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import is_mc
 
 __all__ = [
@@ -45,7 +46,6 @@ __all__ = [
     "undefined_numbers",
 ]
 
-Mask = npt.NDArray[np.bool_]
 Triggers = Annotated[
     tuple[str, ...] | dict[str, tuple[str, ...]], BeforeValidator(lambda names: () if names is None else names)
 ]
@@ -86,7 +86,7 @@ TWO_BODY: dict[str, tuple[str, str]] = {
 """The masses in which the search of arXiv:2307.01612 looks for bumps, and the kinds of leading objects they are of."""
 
 
-def any_trigger(events: Any, names: Sequence[str]) -> Mask:
+def any_trigger(events: Any, names: Sequence[str]) -> Bools:
     """Return whether any of the trigger paths fired; paths that a file lacks are left out.
 
     Parameters
@@ -117,7 +117,7 @@ def _menu(events: Any, names: Sequence[str]) -> list[str]:
     return [path for path in (n.removeprefix("HLT_") for n in names) if path in fields]
 
 
-def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> Mask:
+def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> Bools:
     """Return whether events are taken by their trigger, each event from one primary dataset only.
 
     An event of data that fired paths of several primary datasets is in the files of all of them. It is kept where a path
@@ -173,7 +173,7 @@ def trigger_reads(triggers: Sequence[str] | Mapping[str, Sequence[str]]) -> dict
     return out
 
 
-def met_filters(events: Any, names: Sequence[str]) -> Mask:
+def met_filters(events: Any, names: Sequence[str]) -> Bools:
     """Return whether all filters passed.
 
     Parameters
@@ -262,7 +262,7 @@ def lepton_branches(pt_min: float | None, isolation_max: float | None) -> tuple[
     return tuple(b for b in LEPTON_BRANCHES if isolation_max is not None or not b.endswith("_miniPFRelIso_all"))
 
 
-def has_lepton(events: Any, pt_min: float | None, isolation_max: float | None) -> Mask:
+def has_lepton(events: Any, pt_min: float | None, isolation_max: float | None) -> Bools:
     """Return whether an event has an isolated electron (cut-based loose) or muon (loose) with |η| < 2.4.
 
     Parameters
@@ -288,7 +288,7 @@ def has_lepton(events: Any, pt_min: float | None, isolation_max: float | None) -
     return vetoed
 
 
-def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Mask]:
+def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Bools]:
     """Return the leading jets of every event by pT, and in which events they cannot be told.
 
     A jet whose pT is NaN or infinite never leads. If it is among the first `n` of its file, which are ordered by pT, it
@@ -346,7 +346,7 @@ def undefined_in(events: Any, branches: Iterable[str]) -> dict[str, int]:
     return number
 
 
-def undefined_numbers(jets: Any, undefined: Mask) -> int:
+def undefined_numbers(jets: Any, undefined: Bools) -> int:
     """Return how many events are undefined, and how many jets of the others have a pT that is NaN or infinite.
 
     >>> undefined_numbers(ak.Array([[{"pt": 5.0}, {"pt": np.nan}], [{"pt": np.inf}]]), np.array([False, True]))
@@ -356,7 +356,7 @@ def undefined_numbers(jets: Any, undefined: Mask) -> int:
 
 
 @np.errstate(invalid="ignore")  # an infinite angle gives NaN
-def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> Float64s:
     """Return a − b in (−π, π].
 
     >>> float(delta_phi(3.0, -3.0).round(4))
@@ -367,7 +367,7 @@ def delta_phi(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -> Float64s:
     """Return the transverse mass of a dijet and missing momentum, GeV.
 
     m_T² = m_jj² + 2 MET (√(m_jj² + pT_jj²) − pT_jj cos Δφ)
@@ -390,7 +390,7 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def two_body_masses(objects: SelectedObjects) -> dict[str, npt.NDArray[np.float64]]:
+def two_body_masses(objects: SelectedObjects) -> dict[str, Float64s]:
     """Return the invariant masses of pairs of leading objects, {name in `TWO_BODY`: (n_events,) float64}, GeV.
 
     m² = (E₁ + E₂)² − |p₁ + p₂|²; of two objects of one kind, those of highest pT. NaN in events without such a pair.
@@ -427,7 +427,7 @@ def two_body_masses(objects: SelectedObjects) -> dict[str, npt.NDArray[np.float6
     return out
 
 
-def event_numbers(objects: SelectedObjects, *, leptons: bool = True) -> dict[str, npt.NDArray[np.float64]]:
+def event_numbers(objects: SelectedObjects, *, leptons: bool = True) -> dict[str, Float64s]:
     """Return numbers of events that a skim stores and a processor gives to its taggers, by the same names.
 
     Jets are light jets and b jets together: m_jj is of the two of highest pT, whatever their flavour, and 0 with fewer.

@@ -26,6 +26,7 @@ from coffea_ad.card import EVENT_ID, feature_spec
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import CONSTITUENT_TABLES
 from coffea_ad.skims import SKIM_KEY
+from coffea_ad.typing import Bools, Float32s
 from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal, numbers
 
 __all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
@@ -106,12 +107,12 @@ def feature_columns(
     return {name: pa.array(column) for name, column in zip(names, values.reshape(-1, size).T, strict=True)}
 
 
-def _sparse(key: str, blocks: Iterable[npt.NDArray[np.float32]]) -> dict[str, pa.Array]:
+def _sparse(key: str, blocks: Iterable[Float32s]) -> dict[str, pa.Array]:
     """Keep what is not 0; an undefined row is null."""
     index, value, counts, undefined = [], [], [], []
     for block in blocks:
         flat = block.reshape(len(block), -1)
-        lost: npt.NDArray[np.bool_] = ~np.asarray(np.isfinite(flat).all(axis=1))
+        lost: Bools = ~np.asarray(np.isfinite(flat).all(axis=1))
         row, column = np.nonzero(np.where(lost[:, None], 0, flat))
         index.append(column.astype(np.uint32))
         value.append(flat[row, column])

@@ -21,6 +21,7 @@ from coffea_ad import features, files
 from coffea_ad.card import FeatureSpec, ModelCard, feature_spec
 from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.rows import Keep, Rows, read_rows, stored_columns
+from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 from coffea_ad.weights import cross_section, has_cross_section, is_signal, n_effective, split_of
 
 __all__ = [
@@ -64,21 +65,21 @@ class Skim:
         and evaluation count with. Rows that come from no skim may do without; then it is `weight`.
     """
 
-    x: npt.NDArray[np.float32]
-    weight: npt.NDArray[np.float64]
+    x: Float32s
+    weight: Float64s
     dataset: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_]
     bystanders: dict[str, npt.NDArray[Any]]
     feature: FeatureSpec
     provenance: dict[str, Any]
-    event_weight: npt.NDArray[np.float64] = None  # type: ignore[assignment]
+    event_weight: Float64s = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Take `weight` where no event weights are given."""
         if vars(self)["event_weight"] is None:
             object.__setattr__(self, "event_weight", self.weight)
 
-    def select(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Skim:
+    def select(self, mask: Bools | Ints) -> Skim:
         """Return some rows, by a mask or by their places; of `Rows` none is read."""
         x: Any = self.x
         x = x.select(mask) if isinstance(x, Rows) else x[mask]
@@ -253,7 +254,7 @@ def _check_feature(path: str, schema: pa.Schema, metadata: Mapping[str, Any], sp
     return key
 
 
-def _flatten_pt(pt: npt.NDArray[Any], weight: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _flatten_pt(pt: npt.NDArray[Any], weight: Float64s) -> Float64s:
     """Reweight so that log pT is flat between its 1 % and 99 % quantiles."""
     low, high = np.quantile(pt, [0.01, 0.99])
     if not 0 < low < high:
@@ -271,7 +272,7 @@ def _event_weights(
     xsec: Mapping[str, float],
     sumw: Mapping[str, float],
     signs: Iterable[str] = (),
-) -> tuple[npt.NDArray[np.float64], str]:
+) -> tuple[Float64s, str]:
     """Return genWeight · xsec / sumw, or 1 in data, with what it is in words; 1 where datasets have no common scale.
 
     `signs` are the datasets whose genWeight is that of the skim's metadata, its sign.
@@ -461,7 +462,7 @@ def load_skim(
         "flavours": sorted(flavours),
         "selection": selection,
     }
-    rows = cast("npt.NDArray[np.float32]", x)
+    rows = cast("Float32s", x)
     everything = Skim(rows, weight, dataset_of, split, bystanders, spec, provenance, event_weight)
     return everything if finite.all() else everything.select(finite)
 

@@ -27,14 +27,13 @@ from coffea_ad.members import join
 from coffea_ad.monitoring import watch
 from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.typing import Float32s, Float64s, Ints
 from coffea_ad.weights import fold_of, numbers
 
 __all__ = ["Tagger", "tag"]
 
 _BLOCK_BYTES = 8_000_000  # of the widest input: what stays in a cache
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Key = tuple[str, str]  # name and options: what makes a feature the same for two models
 
 
@@ -106,7 +105,7 @@ class Tagger:
         """What is scored: the collection, or whole events."""
         return self.collection if self.card.level == "jet" else "whole events"
 
-    def rows(self, events: Any) -> dict[str, Floats]:
+    def rows(self, events: Any) -> dict[str, Float32s]:
         """Compute the model's inputs for events or objects, {input: (n, *shape) float32}, all at once."""
         objects = _objects(events, self.card)
         prepared = _prepare(objects, [self])
@@ -163,7 +162,7 @@ class Tagger:
         """Name and options of the features."""
         return [key for keys in self._features.values() for key in keys]
 
-    def inputs(self, made: Mapping[Key, Floats]) -> dict[str, Floats]:
+    def inputs(self, made: Mapping[Key, Float32s]) -> dict[str, Float32s]:
         """Put the rows of features side by side as the model takes them."""
         out = {}
         for spec in self.card.inputs:
@@ -176,7 +175,7 @@ class Tagger:
         """Name the model, what it scores, and the prefix of its fields."""
         return f"Tagger({self.card.name!r} scores {self.target}, name={self.name!r}, model={self.scorer.name!r})"
 
-    def fields(self, objects: Objects, score: Floats) -> dict[str, Any]:
+    def fields(self, objects: Objects, score: Float32s) -> dict[str, Any]:
         """Return the new fields: the scores, and what the card makes of them.
 
         There are no option types: None would pass a mask such as `ad_region >= 1` as an object.
@@ -358,7 +357,7 @@ class _Kept:
         rows = np.flatnonzero(~self.done[place])
         return rows[np.sort(np.unique(place[rows], return_index=True)[1])]
 
-    def put(self, place: Ints, score: Floats) -> None:
+    def put(self, place: Ints, score: Float32s) -> None:
         """Keep the scores of some of the objects."""
         self.score[place], self.done[place] = score, True
 
@@ -402,7 +401,7 @@ def _folds(objects: Objects, card: ModelCard) -> Ints | None:
     return fold_of(card.folds.salt, card.folds.k, *ids)[objects.proven.event]
 
 
-def _spectator(objects: Objects, card: ModelCard, name: str) -> npt.NDArray[np.float64]:
+def _spectator(objects: Objects, card: ModelCard, name: str) -> Float64s:
     """Return a spectator of every object.
 
     Raises
@@ -428,7 +427,7 @@ def _windows(objects: Objects, card: ModelCard) -> Ints | None:
     return card.window_of(lambda name: _spectator(objects, card, name))
 
 
-def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
+def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Float32s]:
     """Score all objects with all taggers, those apart for which fewer objects are left to score."""
     kept = [_keep(objects, tagger) for tagger in taggers]
     windows = [_windows(objects, tagger.card) for tagger in taggers]
@@ -457,7 +456,7 @@ def _scores(objects: Objects, taggers: Sequence[Tagger]) -> list[Floats]:
     return out
 
 
-def _stream(objects: Objects, taggers: Sequence[Tagger], windows: Sequence[Ints | None]) -> list[Floats]:
+def _stream(objects: Objects, taggers: Sequence[Tagger], windows: Sequence[Ints | None]) -> list[Float32s]:
     """Stream the rows into the scorers, block by block; every feature is made once for a block."""
     prepared, n = _prepare(objects, taggers), len(objects)
     widest = max(math.prod(spec.shape) for t in taggers for spec in t.card.inputs)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch, NotNormalisable
 from coffea_ad.nanoaod import where
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = [
     "SPLIT",
@@ -81,9 +82,7 @@ def splitmix64(state: npt.ArrayLike) -> U64:
         return np.asarray(z ^ (z >> np.uint64(31)))
 
 
-def event_uniform(
-    salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike
-) -> npt.NDArray[np.float64]:
+def event_uniform(salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike) -> Float64s:
     """Map events to [0, 1) by their ids alone, so that a split is the same in skims, training and runs.
 
     Parameters
@@ -106,7 +105,7 @@ def event_uniform(
 
 def event_normal(
     salt: str, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike, index: npt.ArrayLike
-) -> npt.NDArray[np.float64]:
+) -> Float64s:
     """Draw standard normal numbers for objects by the ids of their events and their places in them (Box and Muller).
 
     Parameters
@@ -185,13 +184,11 @@ def _hash(salt: str, ids: Iterable[npt.ArrayLike]) -> U64:
     return h
 
 
-def _uniform(h: U64) -> npt.NDArray[np.float64]:
+def _uniform(h: U64) -> Float64s:
     return np.asarray((h >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
-def fold_of(
-    salt: str, k: int, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike
-) -> npt.NDArray[np.int64]:
+def fold_of(salt: str, k: int, run: npt.ArrayLike, luminosity_block: npt.ArrayLike, event: npt.ArrayLike) -> Ints:
     """Return the fold of events, ⌊k · event_uniform(salt, …)⌋: by their ids alone, the same in training and in runs.
 
     Parameters
@@ -340,7 +337,7 @@ def takes_sign(dataset: str, metadata: Mapping[str, Any]) -> bool:
     return bool(asked == "sign")
 
 
-def generator_weight(events: Any) -> npt.NDArray[np.float64]:
+def generator_weight(events: Any) -> Float64s:
     """Return genWeight of simulated events and 1 for data, (n,) float64.
 
     Where the metadata have `generator_weight: sign`, it is its sign: −1, 0 or 1. A few events with large weights then do not

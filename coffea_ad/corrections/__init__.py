@@ -13,7 +13,6 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-import numpy.typing as npt
 from coffea.analysis_tools import Weights
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,6 +44,7 @@ from coffea_ad.corrections.weights import (
 )
 from coffea_ad.errors import BadFile, MissingBranch, UnknownName
 from coffea_ad.nanoaod import flat_columns, where
+from coffea_ad.typing import Bools
 from coffea_ad.weights import generator_weight, is_mc
 
 __all__ = [
@@ -181,13 +181,13 @@ class Corrector:
             out |= propagation_reads(self.collection)
         return out
 
-    def certified(self, events: Any) -> npt.NDArray[np.bool_]:
+    def certified(self, events: Any) -> Bools:
         """Return which events are of certified luminosity sections, (n_events,) bool; all of simulation."""
         if self.lumi_mask is None or is_mc(events):
             return np.ones(len(events), bool)
         return self.lumi_mask(ak.to_numpy(events["run"]), ak.to_numpy(events["luminosityBlock"]))
 
-    def outside_veto(self, events: Any) -> npt.NDArray[np.bool_]:
+    def outside_veto(self, events: Any) -> Bools:
         """Return which events have no jet in a vetoed region, (n_events,) bool."""
         return np.ones(len(events), bool) if self.veto_map is None else self.veto_map(events)
 

@@ -24,10 +24,10 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from coffea_ad.campaigns import say
 from coffea_ad.errors import BadFile, ConfigError, unknown_text
+from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["OUTSIDE", "Correction", "CorrectionFiles", "LumiMask", "Outside", "Part", "Reads"]
 
-Floats = npt.NDArray[np.float64]
 _NOT_DEFINED = (RuntimeError, IndexError, ValueError)  # what correctionlib raises
 Reads = dict[str, tuple[tuple[str, ...], ...]]
 """{what: alternatives}, the branches for the check before a run; an empty alternative means that they may be absent."""
@@ -78,7 +78,7 @@ class Correction:
     packed: bytes
     outside: Outside = "fail"
 
-    def __call__(self, values: Mapping[str, Any], size: int, *, neutral: float = 1.0, place: str = "") -> Floats:
+    def __call__(self, values: Mapping[str, Any], size: int, *, neutral: float = 1.0, place: str = "") -> Float64s:
         """Evaluate.
 
         Parameters
@@ -125,7 +125,7 @@ class Correction:
         arguments = [words[k] if t == "string" else numbers[k] for k, t in self.inputs.items()]
         return _evaluator(self.packed, self.name, clamped=clamped).evaluate(*arguments)
 
-    def _patiently(self, numbers: dict[str, Any], words: Mapping[str, str], neutral: float, place: str) -> Floats:
+    def _patiently(self, numbers: dict[str, Any], words: Mapping[str, str], neutral: float, place: str) -> Float64s:
         """Evaluate what can be, and do with the rest what `outside` says."""
         out = np.full(len(next(iter(numbers.values()))), neutral)
         parts, lacking, why = [np.arange(len(out))], [], ""
@@ -234,7 +234,7 @@ class LumiMask:
             _check_ranges(file, run, ranges)
         self.packed = zlib.compress(json.dumps(content).encode())
 
-    def __call__(self, run: npt.ArrayLike, luminosity_block: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def __call__(self, run: npt.ArrayLike, luminosity_block: npt.ArrayLike) -> Bools:
         """Return which of (n,) runs and luminosity sections are certified, (n,) bool."""
         found = _lumi_mask(self.packed)(np.asarray(run, np.uint32), np.asarray(luminosity_block, np.uint32))
         return np.asarray(found, bool)

@@ -13,6 +13,7 @@ from pydantic import Field
 from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part, Reads
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.nanoaod import as_mask, flat_columns, where
+from coffea_ad.typing import Bools, Float32s, Float64s
 from coffea_ad.weights import event_branch, event_normal, has_branch, is_mc, numbers
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "scale_jets",
 ]
 
-Floats = npt.NDArray[np.float64]
 
 _RHO = ("Rho_fixedGridRhoFastjetAll", "fixedGridRhoFastjetAll")  # NanoAOD v10 and later; v9 and before
 _GEN = {"FatJet": ("genJetAK8Idx", "GenJetAK8", 0.8), "Jet": ("genJetIdx", "GenJet", 0.4)}  # index, jets, their radius
@@ -107,9 +107,9 @@ class JetIdentification:
         """Fields of jets that it needs."""
         return list(dict.fromkeys(f for name in self.correction.inputs for f in _multiplicities(name)))
 
-    def __call__(self, jets: Mapping[str, npt.NDArray[Any]], place: str = "") -> npt.NDArray[np.bool_]:
+    def __call__(self, jets: Mapping[str, npt.NDArray[Any]], place: str = "") -> Bools:
         """Return which of (n,) jets of a file pass, (n,) bool; beyond |η| = 5, where it ends, none does."""
-        inside: npt.NDArray[np.bool_] = np.asarray(np.abs(jets["eta"]) <= 5, bool)
+        inside: Bools = np.asarray(np.abs(jets["eta"]) <= 5, bool)
         used = {f: jets[f][inside].astype(np.float64) for f in self.fields}
         values = {name: sum(used[f] for f in _multiplicities(name)) for name in self.correction.inputs}
         inside[inside] = self.correction(values, int(inside.sum()), neutral=0.0, place=place) > 0
@@ -168,7 +168,7 @@ class JetVetoMap:
             fields += [f for f in self.identity.fields if f not in fields]
         return fields, (("eta", "phi", "isPFcand") if run2 else ())
 
-    def __call__(self, events: Any) -> npt.NDArray[np.bool_]:
+    def __call__(self, events: Any) -> Bools:
         """Return which events are clear of vetoed regions, (n_events,) bool.
 
         Raises
@@ -215,7 +215,7 @@ class JetVetoMap:
             )
 
 
-def _mended(jet: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+def _mended(jet: Mapping[str, npt.NDArray[Any]]) -> Bools:
     """Return which jets of NanoAOD v12 pass the tight identification with lepton veto."""
     eta, tight = np.abs(jet["eta"]), (jet["jetId"].astype(np.int64) & 2) > 0
     tight &= np.where(eta > 3.0, jet["neEmEF"] < 0.4, np.where(eta > 2.7, jet["neHEF"] < 0.99, True))
@@ -228,7 +228,7 @@ def _multiplicities(name: str) -> tuple[str, ...]:
     return ("chMultiplicity", "neMultiplicity") if name == "multiplicity" else (name,)
 
 
-def _near_muon(events: Any, collection: str) -> npt.NDArray[np.bool_]:
+def _near_muon(events: Any, collection: str) -> Bools:
     muons = ak.zip({f: events["Muon", f] for f in ("eta", "phi")})[as_mask(events["Muon", "isPFcand"])]
     pairs = ak.cartesian(
         {"jet": ak.zip({f: events[collection, f] for f in ("eta", "phi")}), "muon": muons}, nested=True
@@ -375,7 +375,9 @@ class JetEnergy:
                 varied = scale_jets(varied, relative, self.config.masses)
             yield variation, varied
 
-    def _smear(self, events: Any, offsets: Any, jet: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Floats]:
+    def _smear(
+        self, events: Any, offsets: Any, jet: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> dict[str, Float64s]:
         """Return smeared pT of nominal, Up and Down, (n,) each."""
         pt, n = values["JetPt"], len(values["JetPt"])
         index_name, generated, radius = _GEN[self.collection]
@@ -398,7 +400,7 @@ class JetEnergy:
         return out
 
 
-def _ratio(one: Floats, two: Floats) -> npt.NDArray[np.float32]:
+def _ratio(one: Float64s, two: Float64s) -> Float32s:
     """Return the factor from one pT to another; a jet of pT 0 stays what it is."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.divide(one, two, out=np.ones(len(one)), where=two != 0).astype(np.float32)

@@ -6,11 +6,11 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
-import numpy.typing as npt
+
+from coffea_ad.typing import Float64s
 
 __all__ = ["propagation_reads", "with_jets", "with_shifted_jets"]
 
-Floats = npt.NDArray[np.float64]
 
 _EM = ("chEmEF", "neEmEF")
 _MUONS = "muonSubtrFactor"
@@ -25,7 +25,7 @@ def propagation_reads(collection: str) -> dict[str, tuple[tuple[str, ...], ...]]
     return {f"{collection}_{field}": ((f"{collection}_{field}",), ()) for field in (*_EM, _MUONS)}
 
 
-def with_shifted_jets(met: Any, jets: Any, *, pt_min: float = 15.0, em_max: float = 0.9) -> tuple[Floats, Floats]:
+def with_shifted_jets(met: Any, jets: Any, *, pt_min: float = 15.0, em_max: float = 0.9) -> tuple[Float64s, Float64s]:
     """Return missing momentum less what has moved the jets, after the recipe of CMS for its type-1 correction.
 
     p' = p − Σ (1 − f_μ) δ p̂ over jets with (1 − f_μ) pT > pt_min and less than em_max of their energy from electrons and
@@ -61,7 +61,7 @@ def with_shifted_jets(met: Any, jets: Any, *, pt_min: float = 15.0, em_max: floa
     """
     fields, counts = ak.fields(jets), ak.to_numpy(ak.num(jets["pt"], axis=1))
 
-    def flat(field: str) -> Floats:
+    def flat(field: str) -> Float64s:
         return np.asarray(ak.to_numpy(ak.flatten(jets[field], axis=1)), np.float64)
 
     pt, phi, shift = flat("pt"), flat("phi"), flat("pt_shift")

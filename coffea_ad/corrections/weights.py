@@ -15,6 +15,7 @@ from pydantic import Field
 from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.nanoaod import where
+from coffea_ad.typing import Float64s
 from coffea_ad.weights import event_branch, has_branch
 
 __all__ = [
@@ -31,8 +32,7 @@ __all__ = [
     "scale_weights",
 ]
 
-Floats = npt.NDArray[np.float64]
-Triple = tuple[Floats, Floats, Floats]
+Triple = tuple[Float64s, Float64s, Float64s]
 Absent = Literal["error", "unit"]
 
 SCALES = {"muR": (7, 1), "muF": (5, 3), "muRmuF": (8, 0)}
@@ -183,7 +183,7 @@ def _columns(name: str, config: Columns, events: Any) -> dict[str, Triple]:
     return {name: (nominal, up, _entry(events, config.down, config.absent) if config.down else nominal)}
 
 
-def _entry(events: Any, column: str, absent: Absent) -> Floats:
+def _entry(events: Any, column: str, absent: Absent) -> Float64s:
     """Return a branch, or one place of a list per event, (n_events,)."""
     branch, _, place = column.rstrip("]").partition("[")
     if absent == "unit" and not has_branch(events, branch):
@@ -285,7 +285,7 @@ def _correctionlib(
         inside &= (flat[branch] >= low) & (flat[branch] < high)
     values = {n: flat[source[n]][inside] if n in source else value for n, value in config.inputs.items()}
 
-    def weight(word: str) -> Floats:
+    def weight(word: str) -> Float64s:
         factors = np.ones(len(inside))
         factors[inside] = correction({**values, systematic: word}, int(inside.sum()), place=where(events))
         return np.asarray(ak.to_numpy(ak.prod(ak.unflatten(factors, counts), axis=1)), np.float64)

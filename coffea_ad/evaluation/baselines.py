@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.coordinates import Standardised, ZScores
+from coffea_ad.typing import Float64s
 
 __all__ = ["COLUMNS", "baselines", "ceiling", "column_baselines", "fit_rows"]
 
-Floats = npt.NDArray[np.float64]
-Score = Callable[[npt.NDArray[Any]], Floats]
+Score = Callable[[npt.NDArray[Any]], Float64s]
 _SMALL = 1e-6  # smaller eigenvalues of a correlation matrix are rounding
 
 COLUMNS: dict[str, dict[str, tuple[float, tuple[str, ...]]]] = {
@@ -37,7 +37,7 @@ COLUMNS: dict[str, dict[str, tuple[float, tuple[str, ...]]]] = {
 
 def column_baselines(
     x: npt.NDArray[Any], columns: Sequence[str], bystanders: Mapping[str, npt.NDArray[Any]], *, level: str = "jet"
-) -> dict[str, Floats]:
+) -> dict[str, Float64s]:
     """Return the scores that are single columns, of the inputs if they are there, else of the bystanders.
 
     Parameters
@@ -60,13 +60,13 @@ def column_baselines(
     """
     places = {name.rsplit(".", 1)[-1]: i for i, name in enumerate(columns)} if x.ndim == 2 else {}
 
-    def column(name: str) -> Floats | None:
+    def column(name: str) -> Float64s | None:
         if name in places:
             return np.asarray(x[:, places[name]], np.float64)
         return np.asarray(bystanders[name], np.float64) if name in bystanders else None
 
     direct = {"tau21": "tau21 (reversed)"} if level == "jet" else {}
-    out: dict[str, Floats] = {}
+    out: dict[str, Float64s] = {}
     for label, (sign, names) in COLUMNS[level].items():
         parts = [column(name) for name in names]
         if all(part is not None for part in parts):
@@ -86,20 +86,20 @@ def _flat(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(x).reshape(len(x), -1)
 
 
-def _mahalanobis(z: Floats, weight: Floats) -> Score:
+def _mahalanobis(z: Float64s, weight: Float64s) -> Score:
     mean = np.average(z, axis=0, weights=weight)
     covariance = np.atleast_2d(np.cov(z, rowvar=False, aweights=weight))
     # Directions without variance in the training rows say nothing of how unlikely another row is.
     inverse = np.linalg.pinv(covariance, rcond=_SMALL, hermitian=True)
 
-    def score(rows: npt.NDArray[Any]) -> Floats:
+    def score(rows: npt.NDArray[Any]) -> Float64s:
         d = rows - mean
         return np.asarray(np.sqrt(np.maximum(np.einsum("ij,ij->i", d @ inverse, d), 0.0)))
 
     return score
 
 
-def fit_rows(x: npt.NDArray[Any], weight: Floats, rows: int, seed: int) -> npt.NDArray[Any]:
+def fit_rows(x: npt.NDArray[Any], weight: Float64s, rows: int, seed: int) -> npt.NDArray[Any]:
     """Draw at most so many rows for fits without weights: all if weights are equal, else in proportion to them."""
     positive = np.flatnonzero(weight > 0)
     if len(positive) == 0:
@@ -111,7 +111,7 @@ def fit_rows(x: npt.NDArray[Any], weight: Floats, rows: int, seed: int) -> npt.N
     return np.asarray(x[rng.choice(positive, n, p=share / share.sum())])
 
 
-def baselines(x: npt.NDArray[Any], weight: Floats, *, seed: int = 1, rows: int = 20_000) -> dict[str, Score]:
+def baselines(x: npt.NDArray[Any], weight: Float64s, *, seed: int = 1, rows: int = 20_000) -> dict[str, Score]:
     """Fit the scores that need no training to speak of: Mahalanobis distances and an isolation forest.
 
     Parameters
@@ -157,12 +157,12 @@ def baselines(x: npt.NDArray[Any], weight: Floats, *, seed: int = 1, rows: int =
     return out
 
 
-def _after(transform: Callable[[npt.NDArray[Any]], Floats], score: Score) -> Score:
+def _after(transform: Callable[[npt.NDArray[Any]], Float64s], score: Score) -> Score:
     return lambda x: score(transform(_flat(x)))
 
 
 def ceiling(
-    background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Floats, w_signal: Floats, *, seed: int = 1
+    background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Float64s, w_signal: Float64s, *, seed: int = 1
 ) -> Score:
     """Train a classifier that knows the signal: what a score on these inputs can reach at best, about.
 

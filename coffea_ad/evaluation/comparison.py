@@ -15,11 +15,11 @@ from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking, resamplin
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, Sample
 from coffea_ad.evaluation.sculpting import Divergence, Sculpting, sculpting
+from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import n_effective
 
 __all__ = ["EFFICIENCIES", "evaluate"]
 
-Floats = npt.NDArray[np.float64]
 EFFICIENCIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """ε_B at which ε_S is given."""
 _GRID = np.geomspace(1e-5, 1, 151)  # ε_B of the curves that are drawn
@@ -32,10 +32,10 @@ class _Numbers:
     ranking: Ranking
     efficiencies: tuple[float, ...]
     minimum: float
-    w_background: Floats
-    w_signal: Floats
+    w_background: Float64s
+    w_signal: Float64s
 
-    def nominal(self) -> tuple[Floats, npt.NDArray[np.bool_], float, Curve]:
+    def nominal(self) -> tuple[Float64s, Bools, float, Curve]:
         """Return the vector, the working points that count, ε_B of the largest SIC, and the curve on the grid."""
         curve = self.ranking.curve(self.w_background, self.w_signal)
         eps_s, passing = curve.at(self.efficiencies)
@@ -49,14 +49,14 @@ class _Numbers:
         drawn = Curve(_GRID, on_grid, on_grid, n_eff)
         return values, allowed, float(curve.eps_b[best]) if best >= 0 else float("nan"), drawn
 
-    def replica(self, w_background: Floats, w_signal: Floats, allowed: npt.NDArray[np.bool_]) -> Floats:
+    def replica(self, w_background: Float64s, w_signal: Float64s, allowed: Bools) -> Float64s:
         """Return the vector for other weights, the working points that count staying as they are."""
         curve = self.ranking.curve(w_background, w_signal, errors=False)
         sic = curve.significance_improvement()[allowed]
         return np.array([curve.auc(), *curve.at(self.efficiencies)[0], sic.max() if len(sic) else np.nan])
 
 
-def _spread(values: Floats, axis: int = 0) -> Floats:
+def _spread(values: Float64s, axis: int = 0) -> Float64s:
     """Return standard deviations of what is finite; NaN for fewer than two numbers."""
     counted = np.isfinite(values).sum(axis=axis)
     centred = values - np.sum(np.where(np.isfinite(values), values, 0.0), axis=axis) / np.maximum(counted, 1)
@@ -68,13 +68,13 @@ def _spread(values: Floats, axis: int = 0) -> Floats:
 class _Replicas:
     """Weights of a bootstrap, made one replica at a time: all of them would not fit into memory."""
 
-    w_background: Floats
-    w_signal: Floats
+    w_background: Float64s
+    w_signal: Float64s
     background: npt.NDArray[np.uint8]
     signal: npt.NDArray[np.uint8]
     matching: Matching | None = None
 
-    def __iter__(self) -> Iterator[tuple[Floats, Floats]]:
+    def __iter__(self) -> Iterator[tuple[Float64s, Float64s]]:
         for b, s in zip(self.background, self.signal, strict=True):
             weights = self.w_background * b, self.w_signal * s
             yield self.matching.weights(*weights) if self.matching else weights
@@ -113,7 +113,7 @@ def _figures(models: Sequence[_Numbers], replicas: _Replicas) -> Figures:
     )
 
 
-def _checked(name: str, sample: Sample) -> tuple[Floats, list[str]]:
+def _checked(name: str, sample: Sample) -> tuple[Float64s, list[str]]:
     """Return weights, and a note if some are negative.
 
     Raises
@@ -153,7 +153,7 @@ def _matching(background: Sample, signal: Sample, bins: int) -> tuple[Matching |
     return Matching(background.pt, signal.pt, bins), None
 
 
-def _stacked(name: str, sample: str, scores: npt.ArrayLike, weight: Floats) -> Floats:
+def _stacked(name: str, sample: str, scores: npt.ArrayLike, weight: Float64s) -> Float64s:
     """Return scores as (models, rows), NaN where a row has no weight.
 
     Raises
@@ -172,7 +172,7 @@ def _stacked(name: str, sample: str, scores: npt.ArrayLike, weight: Floats) -> F
 
 
 def _against(
-    background: Sample, wb: Floats, name: str, signal: Sample, *, efficiencies: tuple[float, ...], n_bootstrap: int,
+    background: Sample, wb: Float64s, name: str, signal: Sample, *, efficiencies: tuple[float, ...], n_bootstrap: int,
     minimum: float, bins: int, seed: int,
 ) -> tuple[list[Row], list[str]]:  # fmt: skip
     """Return the rows of one signal, and what was left out."""
@@ -281,7 +281,7 @@ def evaluate(
     return Evaluation(tuple(rows), _sculpted(background, wb, cuts, seed), tuple(dict.fromkeys(notes)), settings)
 
 
-def _sculpted(background: Sample, weight: Floats, cuts: Sequence[float], seed: int) -> dict[str, Sculpting]:
+def _sculpted(background: Sample, weight: Float64s, cuts: Sequence[float], seed: int) -> dict[str, Sculpting]:
     if background.mass is None:
         return {}
     found: dict[str, Sculpting] = {}

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Float64s
 
 __all__ = ["Standardised", "ZScores", "core_and_narrow"]
 
-Floats = npt.NDArray[np.float64]
 _KNOTS = 256
 
 
@@ -26,12 +26,12 @@ class Standardised:
         Not negative.
     """
 
-    def __init__(self, x: npt.NDArray[Any], weight: Floats) -> None:
+    def __init__(self, x: npt.NDArray[Any], weight: Float64s) -> None:
         self.mean = np.average(x, axis=0, weights=weight)
         width = np.sqrt(np.average((x - self.mean) ** 2, axis=0, weights=weight))
         self.scale = np.divide(1.0, width, out=np.zeros(len(width)), where=width > 0)
 
-    def __call__(self, x: npt.NDArray[Any]) -> Floats:
+    def __call__(self, x: npt.NDArray[Any]) -> Float64s:
         """Transform rows, (n, columns)."""
         return np.asarray((x - self.mean) * self.scale)
 
@@ -50,12 +50,12 @@ class ZScores:
         Not negative.
     """
 
-    def __init__(self, x: npt.NDArray[Any], weight: Floats) -> None:
+    def __init__(self, x: npt.NDArray[Any], weight: Float64s) -> None:
         self.plain = Standardised(x, weight)
         self.knots = [self._knots(np.asarray(column, np.float64), weight) for column in x.T]
 
     @staticmethod
-    def _knots(x: Floats, weight: Floats) -> tuple[Floats, Floats] | None:
+    def _knots(x: Float64s, weight: Float64s) -> tuple[Float64s, Float64s] | None:
         from scipy.special import ndtri
 
         values, inverse = np.unique(x, return_inverse=True)
@@ -71,7 +71,7 @@ class ZScores:
         knots, first = np.unique(np.interp(grid, z, values), return_index=True)
         return (knots, grid[first]) if len(knots) > 2 else None
 
-    def __call__(self, x: npt.NDArray[Any]) -> Floats:
+    def __call__(self, x: npt.NDArray[Any]) -> Float64s:
         """Transform rows, (n, columns)."""
         out = self.plain(x)
         for i, knots in enumerate(self.knots):
@@ -85,7 +85,7 @@ class ZScores:
         return out
 
 
-def _quantiles(x: npt.NDArray[Any], weight: Floats, probabilities: Sequence[float]) -> Floats:
+def _quantiles(x: npt.NDArray[Any], weight: Float64s, probabilities: Sequence[float]) -> Float64s:
     """Return weighted quantiles of every column, (probabilities, columns)."""
     columns = [
         np.quantile(np.asarray(c, np.float64), probabilities, weights=weight, method="inverted_cdf") for c in x.T
@@ -93,7 +93,7 @@ def _quantiles(x: npt.NDArray[Any], weight: Floats, probabilities: Sequence[floa
     return np.stack(columns, axis=1)
 
 
-def core_and_narrow(x: npt.NDArray[Any], train: npt.NDArray[Any], weight: Floats) -> dict[str, npt.NDArray[Any]]:
+def core_and_narrow(x: npt.NDArray[Any], train: npt.NDArray[Any], weight: Float64s) -> dict[str, npt.NDArray[Any]]:
     """Make two anomalies that are simpler than the background, from its own rows.
 
     With z = (x − median)/σ, the weighted median of a column and half its central 68 %: `core` is z → 0.35 z, inside the

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Float64s
 
 __all__ = ["MIN_EFFECTIVE", "Curve", "Ranking", "resamplings", "rising"]
 
-Floats = npt.NDArray[np.float64]
 MIN_EFFECTIVE = 25.0
 """A working point resting on fewer effective background objects (relative error of ε_B above 20 %) does not count."""
 
 
-def rising(fractions: Floats) -> Floats:
+def rising(fractions: Float64s) -> Float64s:
     """Return fractions that passed ever looser cuts, kept from falling where weights are negative.
 
     >>> rising(np.array([-0.1, 0.2, 0.1, 1.2, 1.0]))
@@ -48,10 +48,10 @@ class Curve:
         Area under the curve of the weights as they are, before it is made to rise.
     """
 
-    eps_b: Floats
-    eps_s: Floats
-    eps_s_above: Floats
-    n_effective: Floats
+    eps_b: Float64s
+    eps_s: Float64s
+    eps_s_above: Float64s
+    n_effective: Float64s
     area: float = float("nan")
 
     def auc(self) -> float:
@@ -61,7 +61,7 @@ class Curve:
         """
         return self.area
 
-    def at(self, eps_b: npt.ArrayLike) -> tuple[Floats, Floats]:
+    def at(self, eps_b: npt.ArrayLike) -> tuple[Float64s, Float64s]:
         """Return ε_S and the effective number of background objects at background efficiencies.
 
         Background objects whose tied score straddles the working point pass with the probability that fills it up.
@@ -84,7 +84,7 @@ class Curve:
         n_effective = self.n_effective[place] * np.minimum(target / np.maximum(self.eps_b[place], 1e-300), 1.0)
         return eps_s, n_effective
 
-    def significance_improvement(self) -> Floats:
+    def significance_improvement(self) -> Float64s:
         """Return ε_S/√ε_B at every point; 0 where no background passes."""
         root = np.sqrt(self.eps_b)
         return np.divide(self.eps_s, root, out=np.zeros(len(root)), where=root > 0)
@@ -133,7 +133,7 @@ class Ranking:
         at_least = len(rising) - np.searchsorted(rising, value, side="left")
         return cls(orders[0], orders[1], last, above, at_least)
 
-    def curve(self, w_background: Floats, w_signal: Floats, *, errors: bool = True) -> Curve:
+    def curve(self, w_background: Float64s, w_signal: Float64s, *, errors: bool = True) -> Curve:
         """Return the curve of weights of either sign; all NaN if those of a sample do not sum to something positive.
 
         Parameters
@@ -163,7 +163,7 @@ class Ranking:
             above, eps_s = rising(np.stack([above, eps_s], axis=1).ravel()).reshape(-1, 2).T
         return Curve(eps_b, eps_s, above, n_effective, area)
 
-    def areas(self, w_background: npt.NDArray[Any], w_signal: npt.NDArray[Any]) -> Floats:
+    def areas(self, w_background: npt.NDArray[Any], w_signal: npt.NDArray[Any]) -> Float64s:
         """Return the AUC for many sets of weights at once, such as the replicas of a bootstrap.
 
         Parameters

@@ -17,11 +17,11 @@ from coffea_ad.evaluation.matching import match_spectrum
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation, Sample
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["MADE", "Direction", "Options"]
 
-Floats = npt.NDArray[np.float64]
-Score = Callable[[npt.NDArray[Any]], Floats]
+Score = Callable[[npt.NDArray[Any]], Float64s]
 MADE = ("core", "narrow")
 """Signals that are made of background rows."""
 _CEILING = "supervised ceiling"
@@ -39,7 +39,7 @@ class Options:
     seed: int
 
 
-def _sample(process: Process, chosen: npt.NDArray[np.bool_], scores: Mapping[str, Any], options: Options) -> Sample:
+def _sample(process: Process, chosen: Bools, scores: Mapping[str, Any], options: Options) -> Sample:
     pt, mass = (process.bystander(n) if n else None for n in (options.match, options.mass))
     return Sample(
         scores,
@@ -50,7 +50,7 @@ def _sample(process: Process, chosen: npt.NDArray[np.bool_], scores: Mapping[str
     )
 
 
-def _defined(score: Score, x: npt.NDArray[Any]) -> Floats:
+def _defined(score: Score, x: npt.NDArray[Any]) -> Float64s:
     out = np.full(len(x), np.nan)
     keep = np.isfinite(x).all(axis=1)
     if keep.any():
@@ -94,18 +94,18 @@ class Direction:
             found = found.joined(evaluate(plain, made, **self.options.figures))
         return replace(found, notes=(*self.notes, *found.notes))
 
-    def _scores(self, process: Process, chosen: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    def _scores(self, process: Process, chosen: Bools) -> dict[str, npt.NDArray[Any]]:
         out = {}
         for label, scorers in self.models.items():
             each = [process.score(m, process.inputs(m.card, m.name), chosen) for m in scorers]
             out[label] = np.stack(each) if len(each) > 1 else each[0]
         return out
 
-    def _flat(self, process: Process, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    def _flat(self, process: Process, chosen: Bools) -> npt.NDArray[Any]:
         inputs = process.inputs(self.reference.card, self.reference.name).values()
         return np.concatenate([x[chosen].reshape(int(chosen.sum()), -1) for x in inputs], axis=1)
 
-    def _training(self, process: Process) -> tuple[npt.NDArray[Any], Floats, npt.NDArray[np.bool_]]:
+    def _training(self, process: Process) -> tuple[npt.NDArray[Any], Float64s, Bools]:
         """Return the defined rows of the training split, their weights, and which they are."""
         chosen = process.rows.split == "train"
         x = self._flat(process, chosen)
@@ -134,8 +134,8 @@ class Direction:
 
     def _baselines(
         self, fitted: Mapping[str, Score], process: Process,
-        chosen: npt.NDArray[np.bool_], x: npt.NDArray[Any] | None = None,
-    ) -> dict[str, Floats]:  # fmt: skip
+        chosen: Bools, x: npt.NDArray[Any] | None = None,
+    ) -> dict[str, Float64s]:  # fmt: skip
         """Score rows with baselines; rows that were made, `x`, have no bystanders."""
         if not self.options.with_baselines:
             return {}
@@ -187,7 +187,7 @@ class Direction:
         weight, event = self.background.rows.event_weight[self.chosen], self.background.event[self.chosen]
         return {name: Sample(kept, weight, event=event) for name, kept in scores.items()}
 
-    def _shrunk(self, model: OnnxScorer, train: npt.NDArray[np.bool_]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    def _shrunk(self, model: OnnxScorer, train: Bools) -> dict[str, dict[str, npt.NDArray[Any]]]:
         inputs = self.background.inputs(model.card, model.name)
         if len(inputs) > 1:
             raise ConfigError(f"{model.name} has several inputs, and only flat rows of one input have simpler twins")

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking, resamplings
+from coffea_ad.typing import Float64s
 
 __all__ = ["AUC", "auc", "roc_curve", "signal_efficiency", "significance_improvement"]
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,9 @@ class AUC:
     error: float
 
 
-def roc_curve(background: Floats, signal: Floats, w_background: Floats, w_signal: Floats) -> tuple[Floats, Floats]:
+def roc_curve(
+    background: Float64s, signal: Float64s, w_background: Float64s, w_signal: Float64s
+) -> tuple[Float64s, Float64s]:
     """Return (ε_B, ε_S) for all thresholds from tight to loose, of weighted scores; neither ever falls.
 
     Parameters
@@ -101,7 +102,7 @@ def auc(
 
 def _ranked(
     background: npt.ArrayLike, signal: npt.ArrayLike, w_background: npt.ArrayLike | None, w_signal: npt.ArrayLike | None
-) -> tuple[Ranking, Floats, Floats]:
+) -> tuple[Ranking, Float64s, Float64s]:
     """Sort the rows with a score and a weight; weights keep their places."""
     scores, weights = [], []
     for score, weight in ((background, w_background), (signal, w_signal)):
@@ -133,7 +134,7 @@ def signal_efficiency(
     w_signal: npt.ArrayLike | None = None,
     *,
     n_effective_min: float = MIN_EFFECTIVE,
-) -> Floats:
+) -> Float64s:
     """Return ε_S at background efficiencies; NaN where too few effective background objects pass.
 
     Parameters

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Matching", "match_spectrum"]
+from coffea_ad.typing import Float64s
 
-Floats = npt.NDArray[np.float64]
+__all__ = ["Matching", "match_spectrum"]
 
 
 class Matching:
@@ -38,7 +38,7 @@ class Matching:
         self.background = np.clip(slot, 0, bins - 1)
         self.signal = np.clip(np.digitize(signal, edges) - 1, 0, bins - 1)
 
-    def weights(self, w_background: Floats, w_signal: Floats) -> tuple[Floats, Floats]:
+    def weights(self, w_background: Float64s, w_signal: Float64s) -> tuple[Float64s, Float64s]:
         """Return the weights that give both samples the signal's spectrum; 0 where one of them has nothing.
 
         Negative weights are subtracted: a bin in which they leave nothing is empty.
@@ -52,8 +52,8 @@ class Matching:
 
 
 def match_spectrum(
-    background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Floats, w_signal: Floats, bins: int = 20
-) -> tuple[Floats, Floats]:
+    background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Float64s, w_signal: Float64s, bins: int = 20
+) -> tuple[Float64s, Float64s]:
     """Return weights of background and signal that give both the signal's spectrum of a bystander such as pT.
 
     pT alone separates most signals from QCD: a score is worth what it does beyond that. Where there is no background,

@@ -14,11 +14,11 @@ from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.members import member_of
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, load_skim, spectator
+from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = ["Process"]
 
-Floats = npt.NDArray[np.float64]
-Inputs = dict[str, npt.NDArray[np.float32]]
+Inputs = dict[str, Float32s]
 _KEYS = (*EVENT_ID, "objectIdx")
 
 
@@ -43,7 +43,7 @@ class Process:
         self.folder, self.datasets = Path(folder), tuple(datasets)
         self.filters = model.card.provenance.get("filters", ())
         self.skims: dict[str, Skim] = {}
-        self.places: dict[str, npt.NDArray[np.int64] | None] = {}
+        self.places: dict[str, Ints | None] = {}
         self.rows = self._skim(model.card.inputs[0].features[0], model.name)
         self.event = np.unique(np.stack(self._ids(self.rows)[:-1], axis=1), axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -62,7 +62,7 @@ class Process:
         keys = [skim.bystanders[k] if k in skim.bystanders else np.zeros(len(dataset)) for k in _KEYS]
         return dataset, *(np.asarray(k).astype(np.int64) for k in keys)
 
-    def _places(self, skim: Skim) -> npt.NDArray[np.int64] | None:
+    def _places(self, skim: Skim) -> Ints | None:
         """Return where each row stands in another skim of the same datasets, −1 if it does not; None if all agree."""
         here, there = self._ids(self.rows), self._ids(skim)
         if all(np.array_equal(a, b) for a, b in zip(here, there, strict=True)):
@@ -99,12 +99,12 @@ class Process:
             out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return out
 
-    def score(self, model: OnnxScorer, inputs: Inputs, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    def score(self, model: OnnxScorer, inputs: Inputs, chosen: Bools) -> Float32s:
         """Score some rows: each by the member of its window that never saw it, and none where the model is not valid."""
         members = member_of(model.card, lambda name: spectator(model.card, self.rows, name, self.folder)[chosen])
         return np.asarray(model({name: x[chosen] for name, x in inputs.items()}, members))
 
-    def part(self, *splits: str) -> npt.NDArray[np.bool_]:
+    def part(self, *splits: str) -> Bools:
         """Say which rows are in some splits; all without a name.
 
         Raises
@@ -123,7 +123,7 @@ class Process:
             )
         return np.asarray(mask)
 
-    def bystander(self, name: str) -> Floats | None:
+    def bystander(self, name: str) -> Float64s | None:
         """Return a bystander for all rows, or None if the skim has no such column."""
         found = self.rows.bystanders.get(name)
         return None if found is None else np.asarray(found, np.float64)

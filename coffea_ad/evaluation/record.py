@@ -12,6 +12,7 @@ import numpy.typing as npt
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import Curve
 from coffea_ad.evaluation.sculpting import Sculpting
+from coffea_ad.typing import Float64s
 
 __all__ = ["MIN_SEEDS", "Estimate", "Evaluation", "Figures", "Row", "Sample", "both_directions"]
 
@@ -90,7 +91,7 @@ class Figures:
     n_effective: float
     n_effective_signal: float
     curve: Curve
-    auc_replicas: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), repr=False)
+    auc_replicas: Float64s = field(default_factory=lambda: np.zeros(0), repr=False)
 
 
 @dataclass(frozen=True)

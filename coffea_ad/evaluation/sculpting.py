@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, rising
+from coffea_ad.typing import Float64s
 from coffea_ad.weights import n_effective
 
 __all__ = ["Divergence", "Sculpting", "distance_correlation", "jensen_shannon", "rank_correlation", "sculpting"]
 
-Floats = npt.NDArray[np.float64]
 _RANDOM_CUTS = 200
 _SHUFFLES = 5
 
@@ -59,12 +59,12 @@ class Sculpting:
     distance_correlation: float
     distance_correlation_random: float
     rank_correlation: float
-    edges: Floats
-    before: Floats
-    after: Mapping[float, Floats]
+    edges: Float64s
+    before: Float64s
+    after: Mapping[float, Float64s]
 
 
-def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
+def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Float64s:
     """Jensen-Shannon divergence of two spectra, to the base 2: 0 if they are equal, 1 if they do not overlap.
 
     H((p + q)/2) − (H(p) + H(q))/2 with the entropy H.
@@ -88,7 +88,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
     array([0., 1.])
     """
 
-    def entropy(a: Floats) -> Floats:
+    def entropy(a: Float64s) -> Float64s:
         return np.asarray(-np.sum(a * np.log2(np.where(a > 0, a, 1.0)), axis=-1))
 
     first, second = (np.maximum(np.asarray(a, np.float64), 0.0) for a in (p, q))
@@ -96,7 +96,7 @@ def jensen_shannon(p: npt.ArrayLike, q: npt.ArrayLike) -> Floats:
     return np.asarray(np.maximum(entropy(0.5 * (first + second)) - 0.5 * (entropy(first) + entropy(second)), 0.0))
 
 
-def _rank(x: Floats, w: Floats) -> Floats:
+def _rank(x: Float64s, w: Float64s) -> Float64s:
     """Return weighted mid-ranks between 0 and 1; they never fall, also where weights are negative."""
     values, inverse = np.unique(x, return_inverse=True)
     mass = np.bincount(inverse, w, len(values))
@@ -133,7 +133,7 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLike |
     return float(np.round(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]), 12))
 
 
-def _centred(x: Floats, w: Floats) -> Floats:
+def _centred(x: Float64s, w: Float64s) -> Float64s:
     distance = np.abs(x[:, None] - x[None, :])
     row = distance @ w
     return np.asarray(distance - row[:, None] - row[None, :] + w @ row)
@@ -173,12 +173,12 @@ def distance_correlation(x: npt.ArrayLike, y: npt.ArrayLike, weight: npt.ArrayLi
     return _correlation(_centred(a, w), _centred(np.asarray(y, np.float64), w), w)
 
 
-def _correlation(a: Floats, b: Floats, w: Floats) -> float:
+def _correlation(a: Float64s, b: Float64s, w: Float64s) -> float:
     ab, aa, bb = (float(w @ (first * second) @ w) for first, second in ((a, b), (a, a), (b, b)))
     return float(np.round(np.sqrt(max(ab, 0.0) / np.sqrt(aa * bb)), 12)) if min(aa, bb) > 0 else float("nan")
 
 
-def _passing(score: Floats, weight: Floats, eps: float) -> Floats:
+def _passing(score: Float64s, weight: Float64s, eps: float) -> Float64s:
     """Return the weights of the rows after a cut; those of a tied score at the threshold are scaled to fill it up."""
     values, inverse = np.unique(-score, return_inverse=True)
     mass = np.bincount(inverse, weight, len(values))
@@ -190,7 +190,7 @@ def _passing(score: Floats, weight: Floats, eps: float) -> Floats:
     return np.where(inverse < place, weight, np.where(inverse == place, weight * min(max(part, 0.0), 1.0), 0.0))
 
 
-def _quantiles(x: Floats, weight: Floats, probabilities: Floats) -> Floats:
+def _quantiles(x: Float64s, weight: Float64s, probabilities: Float64s) -> Float64s:
     """Return the smallest values with at least these shares of the weight, of either sign, below or at them."""
     values, inverse = np.unique(x, return_inverse=True)
     mass = np.bincount(inverse, weight, len(values))
@@ -199,8 +199,8 @@ def _quantiles(x: Floats, weight: Floats, probabilities: Floats) -> Floats:
 
 
 def _divergence(
-    before: Floats, passing: Floats, bin_of: npt.NDArray[Any], eps: float, rng: np.random.Generator
-) -> tuple[Divergence, Floats]:
+    before: Float64s, passing: Float64s, bin_of: npt.NDArray[Any], eps: float, rng: np.random.Generator
+) -> tuple[Divergence, Float64s]:
     after = np.maximum(np.bincount(bin_of, passing, len(before)), 0.0)
     n_eff = n_effective(passing)
     if n_eff < MIN_EFFECTIVE * (1 - 1e-9):

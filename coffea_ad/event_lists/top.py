@@ -12,6 +12,7 @@ from coffea.processor import AccumulatorABC
 
 from coffea_ad.entries import entries_of, source
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Ints
 
 __all__ = ["IDENTITY", "TopEvents"]
 
@@ -256,7 +257,7 @@ def _column(name: str, values: Any, n: int, *, wide: bool = False) -> npt.NDArra
     return column
 
 
-def _candidates(score: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
+def _candidates(score: npt.NDArray[Any], k: int) -> Ints:
     """Return which rows may be among the k best: all that are not below the k-th."""
     rows = np.flatnonzero(~np.isnan(score))
     if k == 0 or len(rows) <= k:

@@ -16,7 +16,6 @@ from typing import Any
 import awkward as ak
 import cloudpickle
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.errors import BadFeature, ConfigError, UnknownName, unknown_text
 from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
@@ -27,6 +26,7 @@ from coffea_ad.features.jets import JET_KINEMATICS, JET_SUBSTRUCTURE
 from coffea_ad.features.rmm import RMM
 from coffea_ad.features.zones import RMM_ZONES
 from coffea_ad.nanoaod import Objects, refuse_other
+from coffea_ad.typing import Float32s, Ints
 
 __all__ = [
     "FEATURES",
@@ -193,9 +193,7 @@ def _objects(feature: Feature, events: Any, collection: str) -> Objects:
     return Objects.events(events) if feature.level == "event" else Objects.of(events, collection)
 
 
-def blocks(
-    name: str, events: Any, size: int = 4096, collection: str = "FatJet", **options: Any
-) -> Iterator[npt.NDArray[np.float32]]:
+def blocks(name: str, events: Any, size: int = 4096, collection: str = "FatJet", **options: Any) -> Iterator[Float32s]:
     """Yield a feature in blocks of at most `size` rows, so that large ones are never dense for a whole chunk.
 
     Parameters
@@ -235,9 +233,7 @@ def _has(events: Any, collection: str) -> bool:
     return isinstance(events, Objects) or collection in ak.fields(events)
 
 
-def compute(
-    name: str, events: Any, collection: str = "FatJet", **options: Any
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+def compute(name: str, events: Any, collection: str = "FatJet", **options: Any) -> tuple[Float32s, Ints]:
     """Compute a feature for a chunk.
 
     Parameters

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coffea_ad.errors import BadFeature, ConfigError, unknown_text
 from coffea_ad.nanoaod import Objects
+from coffea_ad.typing import Float32s
 
 __all__ = ["Column", "Feature", "Names", "NonNegative", "Number", "Options", "Positive", "Rows", "at_once"]
 
@@ -31,7 +31,7 @@ NonNegative = Annotated[float, Field(strict=True, ge=0), BeforeValidator(_number
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 """Names in a list; one alone will do."""
 
-Rows = Callable[[int, int], npt.NDArray[np.float32]]
+Rows = Callable[[int, int], Float32s]
 """Rows start … stop of a feature: what is small is prepared once per chunk, what is large is made when asked for."""
 
 
@@ -164,7 +164,7 @@ class Feature:
         """
         rows, shape = self.rows(objects, options), self.row_shape(options)
 
-        def checked(start: int, stop: int) -> npt.NDArray[np.float32]:
+        def checked(start: int, stop: int) -> Float32s:
             values = rows(start, stop)
             if values.dtype != np.float32 or values.shape != (stop - start, *shape):
                 raise BadFeature(
@@ -198,7 +198,7 @@ def _text(value: Any) -> str:
     return "+".join(str(v) for v in value) if isinstance(value, tuple) else str(value)
 
 
-def at_once(compute: Callable[[Objects, Any], npt.NDArray[np.float32]]) -> Callable[[Objects, Any], Rows]:
+def at_once(compute: Callable[[Objects, Any], Float32s]) -> Callable[[Objects, Any], Rows]:
     """Turn a function that gives all rows into `Feature.rows`: for features whose rows are small.
 
     >>> at_once(lambda objects, options: np.arange(4, dtype=np.float32))(None, None)(1, 3).tolist()

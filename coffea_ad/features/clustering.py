@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.features.jit import exact, subroutine
 from coffea_ad.features.simd import bits
+from coffea_ad.typing import Float64s, Ints
 
-__all__ = ["Floats", "Ints", "are_finite", "cluster", "distance2", "largest", "load", "neighbours", "rapidity", "wrap"]
+__all__ = ["are_finite", "cluster", "distance2", "largest", "load", "neighbours", "rapidity", "wrap"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _TWO_PI = 2.0 * math.pi
 _NOTHING = 0x7FFFFFFFFFFFFFFF
@@ -56,7 +54,7 @@ def are_finite(a: float, b: float, c: float, d: float, e: float) -> bool:
 
 
 @exact
-def _usual(pt: Floats, eta: Floats, phi: Floats, mass: Floats) -> bool:
+def _usual(pt: Float64s, eta: Float64s, phi: Float64s, mass: Float64s) -> bool:
     """Return whether all pT are positive, all numbers finite, and all angles within ±π: one loop of vectors."""
     number = 0
     for i in range(len(pt)):
@@ -66,15 +64,15 @@ def _usual(pt: Floats, eta: Floats, phi: Floats, mass: Floats) -> bool:
 
 
 @exact
-def _copy(source: Floats, target: Floats) -> None:
+def _copy(source: Float64s, target: Float64s) -> None:
     for i in range(len(source)):
         target[i] = source[i]
 
 
 @exact  # this is where values that are not finite are found
 def load(
-    start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, q: Floats, charged: bool, four_vectors: bool,
-    jpt: Floats, jeta: Floats, jphi: Floats, jy: Floats, jq: Floats, p4: Floats,
+    start: int, stop: int, pt: Float64s, eta: Float64s, phi: Float64s, mass: Float64s, q: Float64s, charged: bool, four_vectors: bool,
+    jpt: Float64s, jeta: Float64s, jphi: Float64s, jy: Float64s, jq: Float64s, p4: Float64s,
 ) -> int:  # fmt: skip
     """Copy a jet's constituents with pT > 0 (PUPPI leaves zeros) and, if asked for, build their four-vectors.
 
@@ -144,7 +142,7 @@ def _mask(n: int) -> int:
 
 
 @subroutine
-def neighbours(n: int, y: Floats, phi: Floats, near: Ints, dist: Floats) -> None:
+def neighbours(n: int, y: Float64s, phi: Float64s, near: Ints, dist: Float64s) -> None:
     """Find the nearest neighbour in ΔR of each of n particles, and its ΔR²; a lone particle is its own, at infinity."""
     mask = _mask(n)
     for i in range(n):
@@ -161,7 +159,7 @@ def neighbours(n: int, y: Floats, phi: Floats, near: Ints, dist: Floats) -> None
 
 
 @subroutine
-def _nearest(y: Floats, phi: Floats, mask: int, m: int, i: int) -> int:
+def _nearest(y: Float64s, phi: Float64s, mask: int, m: int, i: int) -> int:
     """Return the nearest neighbour of particle i among m."""
     yi, phii = y[i], phi[i]
     best = _NOTHING
@@ -172,7 +170,7 @@ def _nearest(y: Floats, phi: Floats, mask: int, m: int, i: int) -> int:
 
 
 @subroutine
-def _smallest(key: Floats, mask: int, m: int) -> int:
+def _smallest(key: Float64s, mask: int, m: int) -> int:
     best = _NOTHING
     for j in range(m):
         best = min(best, _tagged(key[j], j, mask))
@@ -184,16 +182,16 @@ def cluster(
     n: int,
     kt: bool,
     wta: bool,
-    p4: Floats,
-    y: Floats,
-    phi: Floats,
-    weight: Floats,
+    p4: Float64s,
+    y: Float64s,
+    phi: Float64s,
+    weight: Float64s,
     near: Ints,
-    dist: Floats,
+    dist: Float64s,
     node: Ints,
-    key: Floats,
+    key: Float64s,
     children: Ints,
-    axes: Floats,
+    axes: Float64s,
     last_one: int,
 ) -> None:
     """Recombine the n particles of a jet until `last_one` are left, without a beam distance.

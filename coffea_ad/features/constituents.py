@@ -11,10 +11,11 @@ from pydantic import Field, field_validator
 
 from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, Options, Rows
-from coffea_ad.features.clustering import Floats, Ints, are_finite, largest, wrap
+from coffea_ad.features.clustering import are_finite, largest, wrap
 from coffea_ad.features.grooming import lund_plane
 from coffea_ad.features.jit import contiguous, kernel
 from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["COLUMNS", "JET_CONSTITUENTS", "JET_LUND", "constituent_tensor"]
 
@@ -37,15 +38,15 @@ _TYPED = frozenset(c for c in COLUMNS if c.startswith("is_"))
 @kernel
 def _tensor(
     offsets: Ints,
-    pt: Floats,
-    eta: Floats,
-    phi: Floats,
-    mass: Floats,
-    q: Floats,
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    q: Float64s,
     pdg_id: Ints,
     columns: Ints,
     centroid: bool,
-    out: npt.NDArray[np.float32],
+    out: Float32s,
 ) -> None:
     """Fill out[jet, slot, column]."""
     n_slots, n_columns = out.shape[1], out.shape[2]
@@ -144,7 +145,7 @@ def constituent_tensor(
     charge: npt.ArrayLike | None = None,
     pdg_id: npt.ArrayLike | None = None,
     center: Literal["centroid", "axis"] = "centroid",
-) -> npt.NDArray[np.float32]:
+) -> Float32s:
     """Return the leading constituents of many jets.
 
     Δη = η − η_0 and Δφ = φ − φ_0 in (−π, π], from the pT-weighted centroid Σ pT (η, φ) / Σ pT or the axis of the sum.
@@ -223,7 +224,7 @@ def _rows(objects: Objects, options: ConstituentOptions) -> Rows:
     charge = c.charge if "charge" in options.columns else None
     pdg_id = None if _TYPED.isdisjoint(options.columns) else c.field("pdgId")
 
-    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+    def rows(start: int, stop: int) -> Float32s:
         offsets, mine = c.part(start, stop)
         return constituent_tensor(
             options.columns, options.n, offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine],
@@ -261,7 +262,7 @@ class LundOptions(Options):
 def _lund_rows(objects: Objects, options: LundOptions) -> Rows:
     c = objects.constituents
 
-    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+    def rows(start: int, stop: int) -> Float32s:
         offsets, mine = c.part(start, stop)
         counts, plane = lund_plane(offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine])
         out = np.zeros((stop - start, options.n, 4), np.float32)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 
-from coffea_ad.features.clustering import Floats, distance2
+from coffea_ad.features.clustering import distance2
 from coffea_ad.features.jit import subroutine
 from coffea_ad.features.simd import FORMS, LANES, lower_forms
+from coffea_ad.typing import Float64s
 
 __all__ = ["PAD", "e3", "pairs", "quadruples", "triples"]
 
@@ -18,7 +19,7 @@ PAD = FORMS + LANES
 
 
 @subroutine
-def pairs(n: int, z: Floats, y: Floats, phi: Floats, beta: float, angle: Floats) -> tuple[float, float]:
+def pairs(n: int, z: Float64s, y: Float64s, phi: Float64s, beta: float, angle: Float64s) -> tuple[float, float]:
     """EFP1 = Σ z_i z_j θ_ij over ordered pairs, and e2 = Σ_{i<j} z_i z_j θ_ij^β.
 
     angle : (≥ n + PAD, ≥ n + PAD) takes θ_ij^β for j < i, and 0 elsewhere near the diagonal.
@@ -48,7 +49,7 @@ def pairs(n: int, z: Floats, y: Floats, phi: Floats, beta: float, angle: Floats)
 
 
 @subroutine
-def e3(n: int, z: Floats, angle: Floats, vectors: Floats) -> float:
+def e3(n: int, z: Float64s, angle: Float64s, vectors: Float64s) -> float:
     """e3 = Σ_{i>j>k} z_i z_j z_k (θ_ij θ_ik θ_jk)^β, as z_i uᵀ L u with u_k = z_k θ_ik^β and L the lower triangle of θ^β.
 
     vectors : (FORMS, ≥ n + PAD), work space; as many i are done at once.
@@ -65,7 +66,7 @@ def e3(n: int, z: Floats, angle: Floats, vectors: Floats) -> float:
 
 
 @subroutine
-def triples(n: int, z: Floats, angle: Floats) -> tuple[float, float]:
+def triples(n: int, z: Float64s, angle: Float64s) -> tuple[float, float]:
     """₁e3 and ₂e3."""
     one = two = 0.0
     for i in range(n):
@@ -82,7 +83,7 @@ def triples(n: int, z: Floats, angle: Floats) -> tuple[float, float]:
 
 
 @subroutine
-def quadruples(n: int, z: Floats, angle: Floats) -> float:
+def quadruples(n: int, z: Float64s, angle: Float64s) -> float:
     """₂e4: the product of the two smallest of six angles."""
     out = 0.0
     for i in range(n):

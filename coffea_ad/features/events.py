@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
 from coffea_ad.errors import unknown_text
@@ -13,6 +12,7 @@ from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number,
 from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
 from coffea_ad.nanoaod import Objects, constituent_branches, require
+from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = ["DIJET", "EVENT_OBJECTS", "DijetOptions", "EventObjectOptions"]
 
@@ -61,7 +61,7 @@ class EventObjectOptions(ObjectOptions):
         return names
 
 
-def _event_objects(objects: Objects, options: EventObjectOptions) -> npt.NDArray[np.float32]:
+def _event_objects(objects: Objects, options: EventObjectOptions) -> Float32s:
     chosen = select_objects(objects, options, _SLOTS)
     n, rows = len(objects), 1 + 4 + 4 + 10
     event = np.repeat(np.arange(n), np.diff(chosen.offsets))
@@ -199,7 +199,7 @@ def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
     return tuple((*own, *branches) for branches in constituent_branches(options.jets))
 
 
-def _shapes(jets: Objects, place: npt.NDArray[np.int64], options: DijetOptions) -> npt.NDArray[np.float64]:
+def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
     """N-subjettiness of some of the jets, (len(place), inputs)."""
     if options.source == "stored":
         over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
@@ -216,7 +216,7 @@ def _shapes(jets: Objects, place: npt.NDArray[np.int64], options: DijetOptions) 
     return np.stack(columns, axis=1)
 
 
-def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[Bools, Ints]:
     """Return which events have two jets, and the places of those, (events with two, 2), by falling pT."""
     counts = jets.counts
     event = np.repeat(np.arange(len(counts)), counts)
@@ -230,7 +230,7 @@ def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[npt.NDArray[np
     return two, good[np.stack([first, first + 1], axis=1)]
 
 
-def _dijet(objects: Objects, options: DijetOptions) -> npt.NDArray[np.float32]:
+def _dijet(objects: Objects, options: DijetOptions) -> Float32s:
     require(objects.array, options.jets, dict.fromkeys(("pt", "eta", "phi", "mass", options.mass)))
     jets = Objects.of(objects.array, options.jets)
     two, place = _leading_pairs(jets, options)

@@ -7,14 +7,15 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.features.clustering import Floats, Ints, cluster, distance2, largest, load, neighbours, rapidity
+from coffea_ad.features.clustering import cluster, distance2, largest, load, neighbours, rapidity
 from coffea_ad.features.jit import contiguous, kernel, subroutine
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["branches", "cylindrical", "groom", "lund_plane", "opening", "soft_drop", "subjets"]
 
 
 @subroutine
-def branches(p4: Floats, children: Ints, row: int) -> tuple[int, int, float, float]:
+def branches(p4: Float64s, children: Ints, row: int) -> tuple[int, int, float, float]:
     """Return the harder and the softer branch of a splitting and their pT."""
     a, b = children[row, 0], children[row, 1]
     pt_a, pt_b = math.sqrt(p4[a, 0] ** 2 + p4[a, 1] ** 2), math.sqrt(p4[b, 0] ** 2 + p4[b, 1] ** 2)
@@ -22,7 +23,7 @@ def branches(p4: Floats, children: Ints, row: int) -> tuple[int, int, float, flo
 
 
 @subroutine
-def opening(p4: Floats, a: int, b: int) -> float:
+def opening(p4: Float64s, a: int, b: int) -> float:
     """Δ of two rows in (y, φ)."""
     y_a, y_b = rapidity(p4[a, 0], p4[a, 1], p4[a, 2], p4[a, 3]), rapidity(p4[b, 0], p4[b, 1], p4[b, 2], p4[b, 3])
     return math.sqrt(distance2(y_a, math.atan2(p4[a, 1], p4[a, 0]), y_b, math.atan2(p4[b, 1], p4[b, 0])))
@@ -35,7 +36,7 @@ def soft_drop(z: float, delta: float, z_cut: float, beta: float, r0: float) -> b
 
 
 @subroutine
-def groom(n: int, p4: Floats, children: Ints, z_cut: float, beta: float, r0: float) -> int:
+def groom(n: int, p4: Float64s, children: Ints, z_cut: float, beta: float, r0: float) -> int:
     """Drop softer branches until one passes soft drop; return the row of that splitting, or of the last particle."""
     row = 2 * n - 2
     while row >= n:
@@ -48,7 +49,7 @@ def groom(n: int, p4: Floats, children: Ints, z_cut: float, beta: float, r0: flo
 
 
 @subroutine
-def cylindrical(p4: Floats, row: int) -> tuple[float, float, float, float]:
+def cylindrical(p4: Float64s, row: int) -> tuple[float, float, float, float]:
     """pT, η, φ and mass of a row; the mass is 0 where rounding makes E² − p² negative."""
     px, py, pz, e = p4[row, 0], p4[row, 1], p4[row, 2], p4[row, 3]
     pt = math.sqrt(px * px + py * py)
@@ -58,8 +59,16 @@ def cylindrical(p4: Floats, row: int) -> tuple[float, float, float, float]:
 
 @kernel
 def _trees(
-    offsets: Ints, pt: Floats, eta: Floats, phi: Floats, mass: Floats, z_cut: float, beta: float, r0: float, lund: bool
-) -> tuple[Floats, Ints, Floats]:
+    offsets: Ints,
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    z_cut: float,
+    beta: float,
+    r0: float,
+    lund: bool,
+) -> tuple[Float64s, Ints, Float64s]:
     """Two subjets per jet, or the primary declusterings: their number per jet and (ln 1/Δ, ln kT, z) flat."""
     n_jets, most = len(offsets) - 1, largest(offsets)
     subjet = np.zeros((1 if lund else n_jets, 2, 4))
@@ -111,7 +120,7 @@ def subjets(
     z_cut: float = 0.1,
     beta: float = 0.0,
     R0: float = 0.8,
-) -> Floats:
+) -> Float64s:
     """Groom many jets with soft drop and return each one's two subjets, the harder first.
 
     A splitting is kept if min(pT1, pT2) / (pT1 + pT2) > z_cut (ΔR12 / R0)^β.
@@ -145,7 +154,7 @@ def subjets(
 
 def lund_plane(
     offsets: npt.ArrayLike, pt: npt.ArrayLike, eta: npt.ArrayLike, phi: npt.ArrayLike, mass: npt.ArrayLike
-) -> tuple[Ints, Floats]:
+) -> tuple[Ints, Float64s]:
     """Return the primary Lund plane of many jets: the splittings along the harder branch of C/A, first the widest.
 
     Δ in (y, φ), kT = pT_soft Δ, z = pT_soft / (pT_hard + pT_soft).

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from coffea_ad.features.base import Column, Feature, NonNegative, Options, Positive, Rows
-from coffea_ad.features.clustering import Floats, Ints
 from coffea_ad.features.jit import contiguous, exact, exact_kernel
 from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["JET_IMAGES", "ImageOptions", "jet_images", "smear_images"]
 
@@ -28,7 +28,7 @@ _ON_AXIS = 1e-9  # in radians, and as a fraction of the pT or of the spread that
 
 _TRUNCATE = 4.0  # in units of σ, as scipy.ndimage
 
-Images = npt.NDArray[np.float32]
+Images = Float32s
 
 
 @exact
@@ -64,7 +64,7 @@ def _axis(a: float, b: float, c: float) -> tuple[float, float]:
 
 @exact
 def _align(
-    pt: Floats, eta: Floats, phi: Floats, rotate: bool, flip: bool, z: Floats, deta: Floats, dphi: Floats
+    pt: Float64s, eta: Float64s, phi: Float64s, rotate: bool, flip: bool, z: Float64s, deta: Float64s, dphi: Float64s
 ) -> int:
     """Centre, rotate and flip one jet; fill z, η′ and φ′ of its constituents with pT > 0 and return their number."""
     total = largest = 0.0
@@ -122,9 +122,9 @@ def _remap(intensity: float, power: float) -> float:
 @exact_kernel
 def _jet_images(
     offsets: Ints,
-    pt: Floats,
-    eta: Floats,
-    phi: Floats,
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
     size: int,
     width: float,
     rotate: bool,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 
 from coffea_ad.errors import UnknownName, unknown_text
 from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
 from coffea_ad.features.substructure import OBSERVABLES, WNAE_INPUTS, Conventions, parse_angularity, substructure
 from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.typing import Float32s
 
 __all__ = ["JET_KINEMATICS", "JET_SUBSTRUCTURE"]
 
@@ -86,7 +86,7 @@ def _substructure_reads(collection: str, options: SubstructureOptions) -> tuple[
     return constituent_branches(collection, charge="charge" in options.names)
 
 
-def _stored(objects: Objects, name: str) -> npt.NDArray[np.float32]:
+def _stored(objects: Objects, name: str) -> Float32s:
     if name in _STORED_RATIOS:
         over, under = (objects.field(f).astype(np.float32) for f in _STORED_RATIOS[name])
         return np.divide(over, under, out=np.zeros_like(over), where=under > 0)
@@ -107,7 +107,7 @@ def _substructure(objects: Objects, options: SubstructureOptions) -> Rows:
     c = objects.constituents
     charge = c.charge if "charge" in options.names else None
 
-    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+    def rows(start: int, stop: int) -> Float32s:
         offsets, mine = c.part(start, stop)
         q = None if charge is None else charge[mine]
         columns = c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine]
@@ -152,7 +152,7 @@ def _kinematics_reads(collection: str, options: KinematicsOptions) -> tuple[tupl
     return tuple((*own, *branches) for branches in constituent_branches(collection))
 
 
-def _kinematics(objects: Objects, options: KinematicsOptions) -> npt.NDArray[np.float32]:
+def _kinematics(objects: Objects, options: KinematicsOptions) -> Float32s:
     columns = [objects.field(name).astype(np.float32) for name in ("pt", "eta", "mass")]
     if options.source == "stored":
         columns.append(objects.field("nConstituents").astype(np.float32))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 
-from coffea_ad.features.clustering import Floats, wrap
+from coffea_ad.features.clustering import wrap
 from coffea_ad.features.jit import subroutine
+from coffea_ad.typing import Float64s
 
 __all__ = ["angularities", "angularity", "charge_sum", "ellipse"]
 
 
 @subroutine
 def ellipse(
-    n: int, pt: Floats, eta: Floats, phi: Floats, eta0: float, phi0: float, central: bool
+    n: int, pt: Float64s, eta: Float64s, phi: Float64s, eta0: float, phi0: float, central: bool
 ) -> tuple[float, float]:
     """σ1, σ2: roots of the eigenvalues of the pT²-weighted second moments in η and φ.
 
@@ -43,7 +44,7 @@ def ellipse(
 
 
 @subroutine
-def angularities(n: int, pt: Floats, total: float, radius: Floats, r0: float) -> tuple[float, float, float]:
+def angularities(n: int, pt: Float64s, total: float, radius: Float64s, r0: float) -> tuple[float, float, float]:
     """λ^1_β = Σ_i z_i (ΔR_i / R0)^β for β = ½, 1 and 2; `radius` holds the ΔR_i to the axis."""
     half = one = two = 0.0
     for i in range(n):
@@ -55,7 +56,7 @@ def angularities(n: int, pt: Floats, total: float, radius: Floats, r0: float) ->
 
 
 @subroutine
-def angularity(n: int, pt: Floats, total: float, radius: Floats, r0: float, kappa: float, beta: float) -> float:
+def angularity(n: int, pt: Float64s, total: float, radius: Float64s, r0: float, kappa: float, beta: float) -> float:
     """λ^κ_β = Σ_i z_i^κ (ΔR_i / R0)^β, with 0⁰ = 1."""
     out = 0.0
     for i in range(n):
@@ -64,7 +65,7 @@ def angularity(n: int, pt: Floats, total: float, radius: Floats, r0: float, kapp
 
 
 @subroutine
-def charge_sum(n: int, q: Floats, pt: Floats, jet_pt: float, kappa: float) -> float:
+def charge_sum(n: int, q: Float64s, pt: Float64s, jet_pt: float, kappa: float) -> float:
     """Q_κ = Σ_i q_i (pT_i / pT_jet)^κ."""
     out = 0.0
     for i in range(n):

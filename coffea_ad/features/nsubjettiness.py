@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
-from coffea_ad.features.clustering import Floats, Ints, wrap
+from coffea_ad.features.clustering import wrap
 from coffea_ad.features.jit import subroutine
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["subjettiness"]
 
@@ -14,7 +15,9 @@ _ATTEMPTS = 1000  # or after this many steps; the result is returned without com
 
 
 @subroutine
-def _assign(n: int, n_axes: int, y: Floats, phi: Floats, axes: Floats, owner: Ints, d2: Floats, dphi: Floats) -> None:
+def _assign(
+    n: int, n_axes: int, y: Float64s, phi: Float64s, axes: Float64s, owner: Ints, d2: Float64s, dphi: Float64s
+) -> None:
     """Find the nearest axis of every particle: its number, ΔR² and φ_i − φ_axis."""
     for i in range(n):
         delta = wrap(phi[i] - axes[0, 1])
@@ -34,8 +37,8 @@ def _assign(n: int, n_axes: int, y: Floats, phi: Floats, axes: Floats, owner: In
 
 @subroutine
 def _means(
-    n: int, n_axes: int, pt: Floats, y: Floats, phi: Floats, axes: Floats, beta: float,
-    owner: Ints, d2: Floats, dphi: Floats, weight: Floats, means: Floats,
+    n: int, n_axes: int, pt: Float64s, y: Float64s, phi: Float64s, axes: Float64s, beta: float,
+    owner: Ints, d2: Float64s, dphi: Float64s, weight: Float64s, means: Float64s,
 ) -> None:  # fmt: skip
     """Fill means[k] = Σ w, Σ w (y − y_k), Σ w (φ − φ_k) over the particles of axis k; w = pT (ε² + ΔR²)^(β/2 − 1).
 
@@ -113,18 +116,18 @@ def _means(
 def subjettiness(
     n: int,
     n_axes: int,
-    pt: Floats,
-    y: Floats,
-    phi: Floats,
-    axes: Floats,
+    pt: Float64s,
+    y: Float64s,
+    phi: Float64s,
+    axes: Float64s,
     one_pass: bool,
     beta: float,
     r0: float,
     owner: Ints,
-    d2: Floats,
-    dphi: Floats,
-    weight: Floats,
-    means: Floats,
+    d2: Float64s,
+    dphi: Float64s,
+    weight: Float64s,
+    means: Float64s,
 ) -> float:
     """τ_N = Σ_i pT_i min_k ΔR_ik^β / (R0^β Σ_i pT_i); 0 with fewer than N particles. Moves `axes` if `one_pass`.
 

@@ -14,9 +14,10 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator, mod
 
 from coffea_ad.campaigns import ENERGY_BRANCH, TAGGERS, WorkingPoint, b_tag
 from coffea_ad.features.base import NonNegative, Options
-from coffea_ad.features.clustering import Floats, Ints, are_finite, wrap
+from coffea_ad.features.clustering import are_finite, wrap
 from coffea_ad.features.jit import kernel
 from coffea_ad.nanoaod import Objects, as_mask, event_columns, flat_columns
+from coffea_ad.typing import Bools, Float64s, Ints
 
 __all__ = [
     "KINDS", "AllObjectOptions", "Cuts", "ObjectOptions", "SelectedObjects", "object_branches", "object_ways", "select_objects",
@@ -199,27 +200,27 @@ class SelectedObjects:
     offsets: Ints
     kind: Ints
     rank: Ints
-    pt: Floats
-    eta: Floats
-    phi: Floats
-    mass: Floats
-    met: Floats
-    met_phi: Floats
-    valid: npt.NDArray[np.bool_]
+    pt: Float64s
+    eta: Float64s
+    phi: Float64s
+    mass: Float64s
+    met: Float64s
+    met_phi: Float64s
+    valid: Bools
 
 
 @kernel
 def _select(
     offsets: Ints,
-    pt: Floats,
-    eta: Floats,
-    phi: Floats,
-    mass: Floats,
-    keep: npt.NDArray[np.bool_],
-    is_b: npt.NDArray[np.bool_],
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    keep: Bools,
+    is_b: Bools,
     slots: Ints,
     cleaning: float,
-) -> tuple[Ints, Ints, Ints, npt.NDArray[np.bool_]]:
+) -> tuple[Ints, Ints, Ints, Bools]:
     """Choose the objects of each event; `offsets` has a row each for muons, electrons, photons and jets.
 
     Returns offsets, kind and index of what was chosen, and which events have finite numbers only.
@@ -274,12 +275,10 @@ def _select(
     return out, kind[:filled], index[:filled], valid
 
 
-def _good(
-    columns: dict[str, npt.NDArray[Any]], options: ObjectOptions, name: str
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _good(columns: dict[str, npt.NDArray[Any]], options: ObjectOptions, name: str) -> tuple[Bools, Bools]:
     """Return which objects pass all cuts, and which pass those on pT and η."""
     kind = name.lower()
-    kinematics: npt.NDArray[np.bool_] = (columns["pt"] > getattr(options, f"{kind}_pt_min")) & (
+    kinematics: Bools = (columns["pt"] > getattr(options, f"{kind}_pt_min")) & (
         np.abs(columns["eta"]) < getattr(options, f"{kind}_eta_max")
     )
     good = kinematics.copy()

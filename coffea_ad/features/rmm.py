@@ -26,10 +26,10 @@ from pydantic import Field
 from coffea_ad.campaigns import centre_of_mass_energy
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column, Feature, Positive, Rows
-from coffea_ad.features.clustering import Floats, Ints
 from coffea_ad.features.jit import kernel, subroutine
 from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
+from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = [
     "PRESETS",
@@ -102,7 +102,9 @@ _E, _PX, _PY, _PZ, _ET, _M2, _HL, _GROW, _SHRINK = (k * _STRIDE for k in range(9
 
 
 @subroutine
-def _prepare(start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: Floats, half: bool, ws: Floats) -> None:
+def _prepare(
+    start: int, stop: int, pt: Float64s, eta: Float64s, phi: Float64s, mass: Float64s, half: bool, ws: Float64s
+) -> None:
     """Four-vectors and powers of e^y of the objects start … stop, without a call that the compiler cannot vectorise.
 
     Sine and cosine of φ/4 and the exponential of η/32 are short series (|φ| ≤ π, |η| ≤ 10: better than 1e-10), doubled up.
@@ -143,7 +145,7 @@ def _prepare(start: int, stop: int, pt: Floats, eta: Floats, phi: Floats, mass: 
 
 @subroutine
 def _pair(
-    ws: Floats, j: int, e: float, px: float, py: float, pz: float, m2: float, grow: float, shrink: float
+    ws: Float64s, j: int, e: float, px: float, py: float, pz: float, m2: float, grow: float, shrink: float
 ) -> tuple[float, float]:
     """Mass of object j and another, and cosh of their (half) rapidity difference, less 1."""
     product = ws[_E + j] * e - ws[_PX + j] * px - ws[_PY + j] * py - ws[_PZ + j] * pz
@@ -152,7 +154,7 @@ def _pair(
 
 
 @subroutine
-def _put(row: npt.NDArray[np.float32], column: int, value: float) -> None:
+def _put(row: Float32s, column: int, value: float) -> None:
     if column >= 0:
         row[np.uint32(column)] = np.float32(value)
 
@@ -162,19 +164,19 @@ def _fill(
     offsets: Ints,
     kind: Ints,
     rank: Ints,
-    pt: Floats,
-    eta: Floats,
-    phi: Floats,
-    mass: Floats,
-    met: Floats,
-    met_phi: Floats,
-    valid: npt.NDArray[np.bool_],
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    met: Float64s,
+    met_phi: Float64s,
+    valid: Bools,
     first_slot: Ints,
     place: npt.NDArray[np.int32],
     scale: float,
     angle_scale: float,
     half: bool,
-    out: npt.NDArray[np.float32],
+    out: Float32s,
 ) -> None:
     """Write a row per event; place[i, j] is the column of a cell, −1 for a mass that is left out."""
     n_events = len(offsets) - 1
@@ -262,7 +264,7 @@ def cell_names(options: RMMOptions) -> tuple[str, ...]:
     return _layout(options.shape, options.without_masses)[2]
 
 
-def matrix(values: npt.NDArray[np.float32], options: RMMOptions) -> npt.NDArray[np.float32]:
+def matrix(values: Float32s, options: RMMOptions) -> Float32s:
     """Return rows as matrices, (n, size, size); cells that are left out are 0."""
     place = _layout(options.shape, options.without_masses)[1]
     out = np.zeros((len(values), *place.shape), np.float32)
@@ -270,7 +272,7 @@ def matrix(values: npt.NDArray[np.float32], options: RMMOptions) -> npt.NDArray[
     return out
 
 
-def rmm_rows(events: SelectedObjects, start: int, stop: int, options: RMMOptions) -> npt.NDArray[np.float32]:
+def rmm_rows(events: SelectedObjects, start: int, stop: int, options: RMMOptions) -> Float32s:
     """Compute the rapidity-mass matrices of events start … stop.
 
     Parameters

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from coffea_ad.errors import UnknownName
 from coffea_ad.features.base import NonNegative, Number, Options, Positive
-from coffea_ad.features.clustering import Floats, Ints, cluster, distance2, largest, load, neighbours, rapidity
+from coffea_ad.features.clustering import cluster, distance2, largest, load, neighbours, rapidity
 from coffea_ad.features.correlators import PAD, e3, pairs, quadruples, triples
 from coffea_ad.features.grooming import branches, cylindrical, groom, opening, soft_drop
 from coffea_ad.features.jit import contiguous, kernel, subroutine
 from coffea_ad.features.moments import angularities, angularity, charge_sum, ellipse
 from coffea_ad.features.nsubjettiness import subjettiness
 from coffea_ad.features.simd import FORMS
+from coffea_ad.typing import Bools, Float64s, Ints
 
 __all__ = ["OBSERVABLES", "WNAE_INPUTS", "Axes", "Conventions", "parse_angularity", "substructure"]
 
@@ -107,7 +108,7 @@ class Conventions(Options):
 
 @subroutine
 def _grooming(
-    n: int, p4: Floats, children: Ints, z_cut: float, beta: float, r0: float, kt_min: float, lund: bool, row: Floats
+    n: int, p4: Float64s, children: Ints, z_cut: float, beta: float, r0: float, kt_min: float, lund: bool, row: Float64s
 ) -> None:
     """Fill the columns that come from the C/A tree."""
     stop = groom(n, p4, children, z_cut, beta, r0)
@@ -129,17 +130,17 @@ def _grooming(
 @kernel
 def _substructure(
     offsets: Ints,
-    pt: Floats,
-    eta: Floats,
-    phi: Floats,
-    mass: Floats,
-    q: Floats,
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    q: Float64s,
     charged: bool,
-    wanted: npt.NDArray[np.bool_],
+    wanted: Bools,
     pick: Ints,
     taus: Ints,  # rising
-    kappas: Floats,
-    betas: Floats,
+    kappas: Float64s,
+    betas: Float64s,
     ecf_beta: float,
     r0: float,
     z_cut: float,
@@ -151,7 +152,7 @@ def _substructure(
     from_wta: bool,
     charge_kappa: float,
     kt_min: float,
-) -> Floats:
+) -> Float64s:
     """Compute the wanted groups of columns jet by jet, and keep the columns `pick`; `q` is not looked at unless `charged`."""
     n_jets, most = len(offsets) - 1, largest(offsets)
     n_fixed, n_extra = _FIXED, len(kappas)
@@ -248,7 +249,7 @@ def substructure(
     mass: npt.ArrayLike,
     charge: npt.ArrayLike | None = None,
     conventions: Conventions | None = None,
-) -> Floats:
+) -> Float64s:
     """Compute observables of many jets.
 
     z_i = pT_i / Σ pT of the constituents; angles in (y, φ), except σ1 and σ2, which use (η, φ).

@@ -7,14 +7,13 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.features.base import Column, Feature, Rows
-from coffea_ad.features.clustering import Ints
 from coffea_ad.features.jit import kernel
 from coffea_ad.features.objects import KINDS, select_objects
 from coffea_ad.features.rmm import SHORT, RMMOptions, Slots, at_energy, rmm_reads, rmm_rows
 from coffea_ad.nanoaod import Objects
+from coffea_ad.typing import Float32s, Ints
 
 __all__ = ["RMM_ZONES", "ZoneOptions"]
 
@@ -61,7 +60,7 @@ def _zone_columns(options: ZoneOptions) -> tuple[Column, ...]:
 
 
 @kernel
-def _add_up(cells: npt.NDArray[np.float32], zone: Ints, square: bool, out: npt.NDArray[np.float32]) -> None:
+def _add_up(cells: Float32s, zone: Ints, square: bool, out: Float32s) -> None:
     """Add the cells of each zone, in double precision."""
     sums = np.zeros(out.shape[1])
     for i in range(len(cells)):
@@ -79,7 +78,7 @@ def _zone_rows(objects: Objects, options: ZoneOptions) -> Rows:
     zone, square = _zones(options.shape)[0].ravel(), options.norm == "frobenius"
     whole = at_energy(objects, options).model_copy(update={"drop_masses": False})
 
-    def rows(start: int, stop: int) -> npt.NDArray[np.float32]:
+    def rows(start: int, stop: int) -> Float32s:
         out = np.empty((stop - start, len(_zones(options.shape)[1])), np.float32)
         for first in range(start, stop, _BLOCK):
             last = min(first + _BLOCK, stop)

@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from torch import Generator, Tensor
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["DISTANCES", "Distance", "sliced", "w1", "w2_squared"]
 
@@ -42,7 +43,7 @@ def _check(x: Tensor, y: Tensor) -> None:
         raise ConfigError(f"a distance needs points (n, d) and (n, d), not {tuple(x.shape)} and {tuple(y.shape)}")
 
 
-def _assignment(cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _assignment(cost: Float64s) -> Ints:
     """Solve the assignment problem exactly, from a good start.
 
     A number added to a row or column of the costs does not change the optimal pairs. Potentials of a few rounds of

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from coffea_ad.nn.excess import GROUPS
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.transforms import Transform
 from coffea_ad.skims import Skim
+from coffea_ad.typing import Float32s, Ints
 from coffea_ad.weights import n_effective
 
 __all__ = ["IN_MEMORY", "TrainingRows", "draw", "draw_evenly", "fit_transform", "held_out_rows", "seeded"]
@@ -61,7 +61,7 @@ class TrainingRows:
         self.device = device
         self.kept: Tensor | None = None
 
-    def raw(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def raw(self, rows: Ints) -> Float32s:
         """Return inputs, as they lie in the skim."""
         return np.asarray(self.x[self.index[rows]], np.float32)
 

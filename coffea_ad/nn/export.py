@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from coffea_ad import features, files, regions
@@ -23,6 +22,7 @@ from coffea_ad.nn.model import Model
 from coffea_ad.nn.verdict import verdict
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, rows_in_words
+from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["export", "input_quantiles", "make_card", "torch_scores", "weighted_quantiles"]
 
@@ -34,9 +34,7 @@ _ALONE = 16  # rows that are scored by themselves as well
 _PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
-def torch_scores(
-    model: Model | Folded, x: npt.NDArray[np.float32], folds: npt.NDArray[np.int64] | None = None
-) -> npt.NDArray[np.float32]:
+def torch_scores(model: Model | Folded, x: Float32s, folds: Ints | None = None) -> Float32s:
     """Score rows with torch, (n, columns) → (n,); a `Folded` model takes the fold of every row."""
     device = next(iter(model.state_dict().values()), torch.zeros(0)).device
     if isinstance(model, Folded) and folds is None:
@@ -50,7 +48,7 @@ def torch_scores(
     return np.concatenate(parts)
 
 
-def weighted_quantiles(x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64], names: Sequence[str]) -> Quantiles:
+def weighted_quantiles(x: Float32s, weight: Float64s, names: Sequence[str]) -> Quantiles:
     """Tabulate the weighted quantiles of each column."""
     values = {}
     for name, column in zip(names, x.reshape(len(x), len(names)).T, strict=True):
@@ -148,7 +146,7 @@ def _members(model: Model | Folded) -> Sequence[Any]:
     return list(model.members) if isinstance(model, Folded) else [model]
 
 
-def _golden(model: Model | Folded, x: npt.NDArray[np.float32], score: npt.NDArray[np.float32]) -> Golden:
+def _golden(model: Model | Folded, x: Float32s, score: Float32s) -> Golden:
     """Take rows from the lowest score to the highest, and the scores of every member on them."""
     order = np.argsort(score)[: int(np.isfinite(score).sum())]  # those without a score come last
     rows = x[order[np.linspace(0, len(order) - 1, _GOLDEN_ROWS).astype(int)]]
@@ -190,7 +188,7 @@ def _graph(model: Model | Folded, outputs: Sequence[str]) -> bytes:
     return bytes(proto.SerializeToString(deterministic=True))
 
 
-def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32], name: str) -> None:
+def _check_parity(model: Model | Folded, data: bytes, x: Float32s, name: str) -> None:
     """Compare torch and OnnxScorer, member by member, at 0, 1, 2 and all rows and with undefined values."""
     scorer = OnnxScorer(data, name=name)
     broken = x[:4].copy()
@@ -212,7 +210,7 @@ def _check_parity(model: Model | Folded, data: bytes, x: npt.NDArray[np.float32]
                     )
 
 
-def export(model: Model | Folded, path: str | Path, card: ModelCard, x: npt.NDArray[np.float32] | None = None) -> Path:
+def export(model: Model | Folded, path: str | Path, card: ModelCard, x: Float32s | None = None) -> Path:
     """Write a model file.
 
     Parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from coffea_ad.card import EVENT_ID, Folds
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.model import Model
+from coffea_ad.typing import Ints
 from coffea_ad.weights import fold_of
 
 __all__ = ["Folded"]
@@ -49,7 +49,7 @@ class Folded(nn.Module):
         self.shape, self.method = members[0].shape, members[0].method
         self.folds = Folds(k=len(members), salt=salt)
 
-    def fold_of(self, ids: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int64]:
+    def fold_of(self, ids: Mapping[str, npt.NDArray[Any]]) -> Ints:
         """Return the fold of events from their `run`, `luminosityBlock` and `event`, such as the bystanders of a skim."""
         return fold_of(self.folds.salt, self.folds.k, *(ids[name] for name in EVENT_ID))
 

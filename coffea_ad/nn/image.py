@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.autoencoder import ACTIVATIONS, OUTPUTS, Activation, Output
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.transforms import Transform
+from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["ImageAE", "PixelPower"]
 
@@ -60,7 +60,7 @@ class PixelPower(Transform):
         self.register_buffer("scale", torch.ones(()))
         self.scale: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: npt.NDArray[np.float64]) -> Self:
+    def fit(self, x: Float32s, weight: Float64s) -> Self:
         """Set the scale from images, (n, size, size), with weights, (n,), and note the range of each pixel."""
         if x.ndim < 3:
             raise SkimError(f"rows of shape {x.shape[1:]} are no images; this transform takes rows such as (40, 40)")

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.errors import BadModel
+from coffea_ad.typing import Float32s
 
 __all__ = ["bare", "dense_layers", "int8_network", "serialised"]
 
-Floats = npt.NDArray[np.float32]
 
 _DENSE = ("Gemm", "MatMul")
 _BATCH = 256
 
 
-def int8_network(data: bytes, x: Floats, name: str = "model") -> bytes:
+def int8_network(data: bytes, x: Float32s, name: str = "model") -> bytes:
     """Quantise the dense layers of a network; transform and reduction to a score stay in float32.
 
     A layer y = W a + b becomes y = s_a s_W · (W_q − z_W)(a_q − z_a) + b with a_q = round(a / s_a) + z_a, both in 0 … 255,
@@ -70,9 +69,9 @@ def int8_network(data: bytes, x: Floats, name: str = "model") -> bytes:
 
     class Rows(ortq.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.batches: Iterator[Floats] = (x[i : i + _BATCH] for i in range(0, len(x), _BATCH))
+            self.batches: Iterator[Float32s] = (x[i : i + _BATCH] for i in range(0, len(x), _BATCH))
 
-        def get_next(self) -> dict[str, Floats] | None:
+        def get_next(self) -> dict[str, Float32s] | None:
             return next(({proto.graph.input[0].name: batch} for batch in self.batches), None)
 
     with tempfile.TemporaryDirectory() as folder:

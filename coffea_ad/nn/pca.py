@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.model import Model
+from coffea_ad.typing import Float64s
 
 __all__ = ["PCA", "KernelPCA", "PCAScore"]
 
@@ -20,10 +20,8 @@ _LARGEST = 1e38  # scores end here, so that none is lost as infinite in float32
 _BLOCK = 8192
 _FLAT = 1e-12  # directions with less of the largest variance are rounding
 
-Floats = npt.NDArray[np.float64]
 
-
-def _moments(rows: Iterable[tuple[Tensor, Tensor]], d: int) -> tuple[Floats, Floats, int]:
+def _moments(rows: Iterable[tuple[Tensor, Tensor]], d: int) -> tuple[Float64s, Float64s, int]:
     """Return the weighted mean, (d,), the unbiased covariance, (d, d), and how many rows there are.
 
     Blocks are merged by the differences of their means: sums of products about 0 would lose digits.

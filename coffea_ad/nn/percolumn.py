@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.transforms import Log, QuantileNormal, Standard, Transform, covered
+from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["PerColumn", "Preprocessing", "Unchanged", "preprocessing"]
-
-Floats = npt.NDArray[np.float64]
 
 
 class Unchanged(Transform):
@@ -31,7 +29,7 @@ class Unchanged(Transform):
     3.0
     """
 
-    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+    def fit(self, x: Float32s, weight: Float64s) -> Self:
         """Note the range of the rows, (n, …)."""
         if x.ndim == 2:
             return super().fit(x, weight)
@@ -40,7 +38,7 @@ class Unchanged(Transform):
         self.high.copy_(torch.from_numpy(np.array(x.max(axis=axes))))
         return self
 
-    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:  # noqa: ARG002
+    def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:  # noqa: ARG002
         return covered(x, weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,7 +104,7 @@ class PerColumn(Transform):
         self.register_buffer("order", torch.from_numpy(order), persistent=False)
         self.order: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+    def fit(self, x: Float32s, weight: Float64s) -> Self:
         """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
         if x.ndim != 2:
             return super().fit(x, weight)  # which says why not

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad import evaluation, regions
 from coffea_ad.card import Calibration, Golden, ModelCard, RegionSpec, write_card
@@ -17,10 +16,10 @@ from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import OnnxScorer
 from coffea_ad.skims import Skim, background, model_rows, rows_in_words, skim_files
+from coffea_ad.typing import Float32s
 
 __all__ = ["quantise"]
 
-Floats = npt.NDArray[np.float32]
 
 _CALIBRATION_ROWS = 4096
 _GOLDEN_ROWS = 8
@@ -118,7 +117,7 @@ def _divide(card: ModelCard, skim: Skim) -> tuple[Skim, Skim]:
     return skim.part("train"), skim.part("validation")
 
 
-def _draw(skim: Skim) -> Floats:
+def _draw(skim: Skim) -> Float32s:
     """Draw rows in proportion to their weights."""
     weight = np.maximum(skim.event_weight, 0.0)
     if not weight.sum() > 0:
@@ -128,7 +127,7 @@ def _draw(skim: Skim) -> Floats:
 
 
 def _regions(
-    old: Sequence[RegionSpec], table: Calibration, score: Floats, weight: Any
+    old: Sequence[RegionSpec], table: Calibration, score: Float32s, weight: Any
 ) -> tuple[tuple[RegionSpec, ...], list[str]]:
     """Derive the regions anew, at their efficiencies and under their names, and say which are not written and why."""
     names = {r.efficiency: r.name for r in old if r.spectator is None}
@@ -137,7 +136,7 @@ def _regions(
     return tuple(p.model_copy(update={"name": names[p.efficiency]}) for p in points), [*left_out, *over]
 
 
-def _losses(before: Floats, after: Floats, weight: Any) -> dict[str, float]:
+def _losses(before: Float32s, after: Float32s, weight: Any) -> dict[str, float]:
     """Compare two scores of the same background rows."""
     from scipy.stats import spearmanr
 
@@ -183,7 +182,7 @@ def _auc_loss(
     }
 
 
-def _golden(scorer: OnnxScorer, x: Floats, score: Floats) -> Golden:
+def _golden(scorer: OnnxScorer, x: Float32s, score: Float32s) -> Golden:
     """Take rows from the lowest score to the highest that stand off all edges of the rounding.
 
     A number that lies on such an edge goes up on one machine and down on another, which moves the score by a whole step.
@@ -201,7 +200,7 @@ def _golden(scorer: OnnxScorer, x: Floats, score: Floats) -> Golden:
     )
 
 
-def _unfused(scorer: OnnxScorer, rows: Floats) -> Floats:
+def _unfused(scorer: OnnxScorer, rows: Float32s) -> Float32s:
     """Score with the graph as it is written: rounded floats, where a session would use integers."""
     import onnxruntime as ort
 

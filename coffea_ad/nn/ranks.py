@@ -11,6 +11,7 @@ import onnx
 from onnx import helper
 
 from coffea_ad.card import Calibration
+from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["MAX_LOGP", "RULES", "By", "Nodes", "add_logp", "combined_logp", "extended_logp"]
 
@@ -19,8 +20,6 @@ MAX_LOGP = 1e6
 """Where the straight line beyond the calibration ends."""
 
 _DECADE = 1.0
-
-Floats = npt.NDArray[np.float64]
 
 
 def _tail_slope(calibration: Calibration) -> float:
@@ -34,7 +33,7 @@ def _tail_slope(calibration: Calibration) -> float:
     return float((y[-1] - y[start]) / (x[-1] - x[start])) if x[-1] > x[start] else 0.0
 
 
-def extended_logp(calibration: Calibration, score: npt.ArrayLike) -> Floats:
+def extended_logp(calibration: Calibration, score: npt.ArrayLike) -> Float64s:
     """Return ℓ = −log₁₀ of the background efficiency, linear in the score beyond the largest calibrated one.
 
     Inside the calibration that is `regions.logp`; beyond, ℓ = ℓ_max + b (s − s_max) up to 10⁶, with the mean slope b of
@@ -66,7 +65,7 @@ def combined_logp(
     calibrations: Sequence[Calibration],
     scores: Sequence[npt.ArrayLike],
     by: By = "rank",
-) -> npt.NDArray[np.float32]:
+) -> Float32s:
     """Combine scores, one array for each calibration: −log₁₀ of the mean efficiency, the mean ℓ, or the largest ℓ.
 
     Returns

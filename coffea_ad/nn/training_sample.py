@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.errors import SkimError
 from coffea_ad.skims import Skim
+from coffea_ad.typing import Bools
 from coffea_ad.weights import n_effective
 
 __all__ = ["refuse_signals", "sample_in_words"]
@@ -48,5 +48,5 @@ def sample_in_words(data: Skim) -> str:
     return f"{listed}: {splits}{more}"
 
 
-def _effective(data: Skim, rows: npt.NDArray[np.bool_]) -> float:
+def _effective(data: Skim, rows: Bools) -> float:
     return n_effective(np.maximum(data.weight[rows], 0.0))

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.special import ndtri
 from torch import Tensor, nn
 
 from coffea_ad.errors import SkimError
+from coffea_ad.typing import Float32s, Float64s
 from coffea_ad.weights import n_effective
 
 __all__ = ["Log", "QuantileNormal", "Standard", "Transform", "covered"]
@@ -23,10 +23,8 @@ _TAIL = 64.0  # the most by which z changes over an outer segment of a quantile 
 _REACH = 1e6  # the largest |z|: far from everything, and its square is still a number in float32
 _SMALL = 0.01  # the quantile of |x| ≠ 0 below which `Log` is linear
 
-Floats = npt.NDArray[np.float64]
 
-
-def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float, Floats]:
+def _distribution(x: Float64s, weight: Float64s) -> tuple[Float64s, Float64s, float, Float64s]:
     """Return the different values of a column, their weighted mid-ranks, the rank of one effective row, and their weights."""
     values, inverse = np.unique(x, return_inverse=True)
     mass = np.bincount(inverse, weight).astype(np.float64)
@@ -34,7 +32,7 @@ def _distribution(x: Floats, weight: Floats) -> tuple[Floats, Floats, float, Flo
     return values, rank, 0.5 / (n_effective(weight) + 1), mass
 
 
-def covered(x: Floats, weight: Floats) -> tuple[float, float]:
+def covered(x: Float64s, weight: Float64s) -> tuple[float, float]:
     """Return the range of a column, without what rests on less than about one effective row at either end."""
     values, rank, edge, _ = _distribution(x, weight)
     inside = values[(rank > edge) & (rank < 1 - edge)]
@@ -66,7 +64,7 @@ class Transform(nn.Module):
         self.low: Tensor
         self.high: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+    def fit(self, x: Float32s, weight: Float64s) -> Self:
         """Learn from finite rows, (n, features), with weights that are not negative, (n,).
 
         Raises
@@ -83,7 +81,7 @@ class Transform(nn.Module):
             self.low[i], self.high[i] = low, high
         return self
 
-    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+    def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:
         """Learn one column; return the range of its z."""
         raise NotImplementedError
 
@@ -127,13 +125,13 @@ class Standard(Transform):
         self.mean: Tensor
         self.scale: Tensor
 
-    def fit(self, x: npt.NDArray[np.float32], weight: Floats) -> Self:
+    def fit(self, x: Float32s, weight: Float64s) -> Self:
         """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
         if x.ndim == 2 and len(x) and bool((x == x[0]).all()):
             raise SkimError("all columns take one value only; there is nothing to standardise")
         return super().fit(x, weight)
 
-    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+    def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:
         mean = np.average(x, weights=weight)
         scale = np.float32(np.sqrt(np.average((x - mean) ** 2, weights=weight)))
         if np.ptp(x[weight > 0]) == 0 or scale == 0:
@@ -178,7 +176,7 @@ class Log(Transform):
         self.mean: Tensor
         self.scale: Tensor
 
-    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+    def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:
         x, weight = x[weight > 0], weight[weight > 0]
         if np.ptp(x) == 0:
             raise self._refuse(i, "takes one value only; it cannot be transformed")
@@ -228,7 +226,7 @@ class QuantileNormal(Transform):
         self.z0: Tensor
         self.slope: Tensor
 
-    def _fit_column(self, i: int, x: Floats, weight: Floats) -> tuple[float, float]:
+    def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:
         knots_x, knots_z = self._knots(x, weight, i)
         # A segment ends a rounding below where the next one begins, so that float32 never falls there.
         ends = np.nextafter(knots_z.astype(np.float32), np.float32(-np.inf))[1:]
@@ -244,7 +242,7 @@ class QuantileNormal(Transform):
             table[mine][:n] = torch.from_numpy(values)
         return float(knots_z[1]), float(knots_z[-2])
 
-    def _knots(self, x: Floats, weight: Floats, i: int) -> tuple[Floats, Floats]:
+    def _knots(self, x: Float64s, weight: Float64s, i: int) -> tuple[Float64s, Float64s]:
         values, rank, edge, mass = _distribution(x, weight)
         if max(-values[0], values[-1]) > 1e37:
             raise self._refuse(i, f"reaches {max(-values[0], values[-1]):.2g}; it cannot be transformed")
@@ -269,7 +267,7 @@ class QuantileNormal(Transform):
         )
 
     @staticmethod
-    def _places(values: Floats, z: Floats, share: Floats) -> Floats:
+    def _places(values: Float64s, z: Float64s, share: Float64s) -> Float64s:
         """Return where the knots lie: evenly in z, and at values that many rows share, with a neighbour on either side."""
         atom = np.flatnonzero(share > _ATOM)
         around = np.unique(np.clip(atom[:, None] + np.array([-1, 0, 1]), 0, len(values) - 1))

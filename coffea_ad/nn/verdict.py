@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from coffea_ad.card import Calibration
 from coffea_ad.nn.model import Model
 from coffea_ad.skims import Skim
+from coffea_ad.typing import Float32s
 
 __all__ = ["FAR", "FEW", "verdict"]
 
@@ -28,7 +28,7 @@ _USELESS = 0.99  # of the error of the best constant
 def verdict(
     members: Sequence[Model],
     held_out: Skim,
-    score: npt.NDArray[np.float32],
+    score: Float32s,
     calibrations: Sequence[Calibration],
     metrics: Mapping[str, Any],
     *,
@@ -142,7 +142,7 @@ def _of_long_run(measured: Mapping[str, Any], variance: float) -> Iterator[str]:
             )
 
 
-def _of_scores(score: npt.NDArray[np.float32]) -> Iterator[str]:
+def _of_scores(score: Float32s) -> Iterator[str]:
     undefined = int((~np.isfinite(score)).sum())
     if undefined:
         yield f"{undefined} of {len(score)} held-out rows have no finite score"

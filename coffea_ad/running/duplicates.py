@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
-import numpy.typing as npt
 
+from coffea_ad.typing import Ints
 from coffea_ad.weights import U64, event_hash
 
 __all__ = ["LIMIT", "Duplicates", "Identify", "Mode", "find", "hashes", "of_content", "sentences"]
@@ -158,7 +158,7 @@ def _entry(chunks: list[Chunk], number: int, row: int) -> Chunk:
     return dataset, path, int(start + row)
 
 
-def _pairs(arrays: list[U64], part: int, bits: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _pairs(arrays: list[U64], part: int, bits: int) -> tuple[Ints, Ints]:
     """Return, for each repeated hash of a part of the range, where it stands first and where again: (n, 2), chunk and row."""
     if bits:
         shift = np.uint64(64 - bits)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from coffea_ad.typing import Bools, Float64s, Ints
 
 __all__ = ["Candidates", "Particles", "candidates", "missing_momentum"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _CHARGE = {11: -1, 13: -1, 211: 1, 321: 1, 2212: 1, 3112: -1, 3222: 1, 3312: -1, 3334: -1}
 _INVISIBLE = (12, 14, 16, 18, 51, 52, 53, 1000022)
@@ -27,12 +26,12 @@ class Particles:
 
     event: Ints
     pdgid: Ints
-    px: Floats
-    py: Floats
-    pz: Floats
-    e: Floats
+    px: Float64s
+    py: Float64s
+    pz: Float64s
+    e: Float64s
 
-    def select(self, mask: npt.NDArray[np.bool_]) -> Particles:
+    def select(self, mask: Bools) -> Particles:
         """Return some of them."""
         return Particles(*(getattr(self, f)[mask] for f in ("event", "pdgid", "px", "py", "pz", "e")))
 
@@ -42,10 +41,10 @@ class Candidates:
     """PF-like candidates, flat and ordered by event; pT > 0."""
 
     event: Ints
-    pt: Floats
-    eta: Floats
-    phi: Floats
-    mass: Floats
+    pt: Float64s
+    eta: Float64s
+    phi: Float64s
+    mass: Float64s
     pdgid: Ints
     charge: Ints
 
@@ -54,12 +53,12 @@ class Candidates:
         return len(self.pt)
 
 
-def _visible(particles: Particles) -> npt.NDArray[np.bool_]:
+def _visible(particles: Particles) -> Bools:
     code = np.abs(particles.pdgid)
     return ~np.isin(code, _INVISIBLE) & (code < 4_900_000)
 
 
-def missing_momentum(particles: Particles, n_events: int) -> tuple[Floats, Floats]:
+def missing_momentum(particles: Particles, n_events: int) -> tuple[Float64s, Float64s]:
     """Return Σ px and Σ py of what no detector sees, (n_events,) each, GeV."""
     lost = particles.select(~_visible(particles))
     return (
@@ -68,7 +67,7 @@ def missing_momentum(particles: Particles, n_events: int) -> tuple[Floats, Float
     )
 
 
-def _track_efficiency(pt: Floats, eta: Floats, code: Ints) -> Floats:
+def _track_efficiency(pt: Float64s, eta: Float64s, code: Ints) -> Float64s:
     central = np.abs(eta) < 1.5
     hadron = np.where(pt < 1, np.where(central, 0.70, 0.60), np.where(central, 0.95, 0.85))
     electron = np.where(pt < 1, hadron, np.where(central, 0.95, 0.88))
@@ -76,14 +75,14 @@ def _track_efficiency(pt: Floats, eta: Floats, code: Ints) -> Floats:
     return np.where(np.abs(eta) < 2.5, efficiency, 0.0)
 
 
-def _track_resolution(pt: Floats, eta: Floats) -> Floats:
+def _track_resolution(pt: Float64s, eta: Float64s) -> Float64s:
     a = np.abs(eta)
     constant = np.select([a < 0.5, a < 1.5], [0.01, 0.015], 0.025)
     slope = np.select([a < 0.5, a < 1.5], [1e-4, 1.5e-4], 3.5e-4)
     return np.asarray(np.hypot(constant, slope * pt))
 
 
-def _ecal_resolution(e: Floats, eta: Floats) -> Floats:
+def _ecal_resolution(e: Float64s, eta: Float64s) -> Float64s:
     a = np.abs(eta)
     core = np.sqrt((0.008 * e) ** 2 + 0.11**2 * e + 0.40**2) / 2.5  # the card is pessimistic at low energy
     forward = np.sqrt((0.107 * e) ** 2 + 2.08**2 * e)
@@ -96,13 +95,13 @@ def _ecal_resolution(e: Floats, eta: Floats) -> Floats:
     )
 
 
-def _hcal_resolution(e: Floats, eta: Floats) -> Floats:
+def _hcal_resolution(e: Float64s, eta: Float64s) -> Float64s:
     inside = np.sqrt((0.05 * e) ** 2 + 1.5**2 * e)
     forward = np.sqrt((0.13 * e) ** 2 + 2.7**2 * e)
     return np.where(np.abs(eta) < 3.0, inside, forward)
 
 
-def _smear(value: Floats, sigma: Floats, rng: np.random.Generator) -> Floats:
+def _smear(value: Float64s, sigma: Float64s, rng: np.random.Generator) -> Float64s:
     """Log-normal of the same mean and width, so that nothing becomes negative."""
     width = np.sqrt(np.log1p((sigma / value) ** 2))
     return np.asarray(value * np.exp(width * rng.standard_normal(len(value)) - 0.5 * width**2))

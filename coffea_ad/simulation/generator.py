@@ -13,6 +13,7 @@ import numpy.typing as npt
 from coffea_ad.errors import SimulationError
 from coffea_ad.simulation.detector import Particles, candidates, missing_momentum
 from coffea_ad.simulation.objects import Table, fat_jets, gen_particles, jets, leptons, photons, taus, triggers
+from coffea_ad.typing import Float64s
 
 __all__ = ["BLOCK", "Block", "generate"]
 
@@ -74,11 +75,11 @@ def _stable(record: Any) -> Particles:
     )
 
 
-def _sum(table: Table, n: int, column: str = "pt") -> npt.NDArray[np.float64]:
+def _sum(table: Table, n: int, column: str = "pt") -> Float64s:
     return np.bincount(table["event"], table[column], n).astype(np.float64)
 
 
-def _leading(table: Table, n: int) -> npt.NDArray[np.float64]:
+def _leading(table: Table, n: int) -> Float64s:
     out = np.zeros(n)
     np.maximum.at(out, table["event"], table["pt"])
     return out

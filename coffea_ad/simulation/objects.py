@@ -13,11 +13,10 @@ from numba import njit
 from coffea_ad.features.grooming import subjets as soft_drop_subjets
 from coffea_ad.features.substructure import substructure
 from coffea_ad.simulation.detector import Candidates
+from coffea_ad.typing import Bools, Float64s, Ints
 
 __all__ = ["Table", "b_tag_score", "fat_jets", "gen_particles", "jets", "leptons", "photons", "taus", "triggers"]
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Table = dict[str, npt.NDArray[Any]]
 """Columns of a flat collection, "event" among them."""
 
@@ -26,7 +25,9 @@ def _offsets(event: Ints, n_events: int) -> Ints:
     return np.concatenate([[0], np.cumsum(np.bincount(event, minlength=n_events))])
 
 
-def _cylindrical(px: Floats, py: Floats, pz: Floats, e: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+def _cylindrical(
+    px: Float64s, py: Float64s, pz: Float64s, e: Float64s
+) -> tuple[Float64s, Float64s, Float64s, Float64s]:
     pt = np.hypot(px, py)
     eta = np.arcsinh(pz / np.maximum(pt, 1e-12))
     return pt, eta, np.arctan2(py, px), np.sqrt(np.maximum(0, (e + pz) * (e - pz) - pt * pt))
@@ -64,7 +65,7 @@ def _cluster(c: Candidates, n_events: int, radius: float, pt_min: float) -> tupl
     return {k: v[order] for k, v in table.items()}, owner
 
 
-def _delta_r(eta1: Floats, phi1: Floats, eta2: Floats, phi2: Floats) -> Floats:
+def _delta_r(eta1: Float64s, phi1: Float64s, eta2: Float64s, phi2: Float64s) -> Float64s:
     dphi = (phi1 - phi2 + np.pi) % (2 * np.pi) - np.pi
     return np.asarray(np.hypot(eta1 - eta2, dphi))
 
@@ -85,7 +86,7 @@ def _flavour(jet: Table, hadrons: Table, n_events: int, radius: float) -> Ints:
     return out
 
 
-def b_tag_score(flavour: Ints, rng: np.random.Generator) -> Floats:
+def b_tag_score(flavour: Ints, rng: np.random.Generator) -> Float64s:
     """Draw b-tag scores of jets: normal in ln(s / (1 − s)), of our own making, and not on the scale of any real tagger.
 
     Parameters
@@ -144,7 +145,9 @@ def fat_jets(c: Candidates, n_events: int, hadrons: Table) -> tuple[Table, Table
 
 
 @njit(cache=True)
-def _isolation(first: Ints, event: Ints, row: Ints, pt: Floats, eta: Floats, phi: Floats, cone: Floats) -> Floats:
+def _isolation(
+    first: Ints, event: Ints, row: Ints, pt: Float64s, eta: Float64s, phi: Float64s, cone: Float64s
+) -> Float64s:
     """Σ pT of the other candidates within the cone, over the candidate's own pT."""
     out = np.zeros(len(row))
     for k in range(len(row)):
@@ -215,11 +218,11 @@ def taus(generated: Table, jet: Table, rng: np.random.Generator) -> Table:
     return {k: v[order] for k, v in columns.items()}
 
 
-def triggers(ht: Floats, fat_pt: Floats, met: Floats, muon_pt: Floats, rng: np.random.Generator) -> Table:
+def triggers(ht: Float64s, fat_pt: Float64s, met: Float64s, muon_pt: Float64s, rng: np.random.Generator) -> Table:
     """Trigger bits with error-function turn-ons, from H_T, leading AK8 and isolated-muon pT, and MET without muons."""
     from scipy.special import erf
 
-    def bit(value: Floats, threshold: float, width: float) -> npt.NDArray[np.bool_]:
+    def bit(value: Float64s, threshold: float, width: float) -> Bools:
         probability = 0.5 * (1 + erf((value - threshold) / (math.sqrt(2) * width)))
         return np.asarray(rng.random(len(value)) < 0.99 * probability)
 
@@ -235,7 +238,7 @@ _KEPT = (6, 23, 24, 25, 51, 53, 4900023, 4900101, 4900111, 4900113, 4900211, 490
 
 
 @njit(cache=True)
-def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Ints, kept: npt.NDArray[np.bool_]) -> Any:
+def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Ints, kept: Bools) -> Any:
     """For every particle: first and last of its copies, from a hadron or τ or not, and its nearest kept ancestor or −1."""
     n = len(pdgid)
     is_first, is_last, prompt = np.ones(n, np.bool_), np.ones(n, np.bool_), np.ones(n, np.bool_)

@@ -14,6 +14,7 @@ import uproot
 from coffea_ad.campaigns import ENERGY_BRANCH
 from coffea_ad.simulation.generator import Block
 from coffea_ad.simulation.objects import Table
+from coffea_ad.typing import Float32s
 
 __all__ = ["EVENTS_PER_BASKET", "Layout", "NanoAODWriter"]
 
@@ -26,7 +27,7 @@ _FLAGS = (
 _LUMI_BLOCK = 1000
 
 
-def truncate(values: npt.NDArray[Any], bits: int) -> npt.NDArray[np.float32]:
+def truncate(values: npt.NDArray[Any], bits: int) -> Float32s:
     """Round to a mantissa of `bits` bits, as NanoAOD does; zeros in the rest compress away.
 
     >>> truncate(np.array([1.0, 100.123]), 10)
@@ -44,7 +45,7 @@ def _kinematics(t: Table, bits: int = 11) -> dict[str, npt.NDArray[Any]]:
     return {"pt": truncate(t["pt"], bits), **angles, **mass}
 
 
-def _zeros(n: int) -> npt.NDArray[np.float32]:
+def _zeros(n: int) -> Float32s:
     return np.zeros(n, np.float32)
 
 

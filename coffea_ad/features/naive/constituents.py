@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad.typing import Float64s
+
 __all__ = ["constituent_tensor"]
 
-Floats = npt.NDArray[np.float64]
 
 _TYPES = {
     "is_charged_hadron": (211, 321, 2212),
@@ -29,7 +30,7 @@ def _turned_back(angle: float) -> float:
     return math.remainder(angle, 2 * math.pi)
 
 
-def _centre(pt: Floats, eta: Floats, phi: Floats, center: str) -> tuple[float, float]:
+def _centre(pt: Float64s, eta: Float64s, phi: Float64s, center: str) -> tuple[float, float]:
     if center == "axis":
         px, py, pz = sum(pt * np.cos(phi)), sum(pt * np.sin(phi)), sum(pt * np.sinh(eta))
         return math.asinh(pz / math.hypot(px, py)), math.atan2(py, px)
@@ -50,7 +51,7 @@ def constituent_tensor(
     charge: npt.ArrayLike | None = None,
     pdg_id: npt.ArrayLike | None = None,
     center: str = "centroid",
-) -> Floats:
+) -> Float64s:
     """Compute what `coffea_ad.features.constituents.constituent_tensor` computes, (n_jets, n_slots, columns)."""
     size = np.shape(pt)
     all_rows = [np.array(a, float) for a in (pt, eta, phi, mass, np.zeros(size) if charge is None else charge)]

@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.features.events import DijetOptions, EventObjectOptions
 from coffea_ad.features.naive.rmm import Particle, select
 from coffea_ad.features.naive.substructure import substructure
 from coffea_ad.features.substructure import Conventions
+from coffea_ad.typing import Float64s
 
 __all__ = ["dijet", "event_objects"]
 
-Floats = npt.NDArray[np.float64]
 
 _NUMBERS = {"met": 1, "electron": 2, "muon": 3, "jet": 4}
 _PLACES = {"met": 1, "electron": 4, "muon": 4, "jet": 10}
@@ -40,7 +39,7 @@ def _row(name: str, p: Particle, options: EventObjectOptions) -> list[float]:
     return [float(values[column]) for column in options.columns]
 
 
-def event_objects(events: Sequence[Mapping[str, Any]], options: EventObjectOptions) -> Floats:
+def event_objects(events: Sequence[Mapping[str, Any]], options: EventObjectOptions) -> Float64s:
     """Compute the feature `event_objects`, (n, 19, columns), of events as `coffea_ad.features.naive.rmm.select` has them."""
     out = np.zeros((len(events), 19, len(options.columns)))
     for i, event in enumerate(events):
@@ -95,7 +94,7 @@ def _dijet(jets: Sequence[Mapping[str, Any]], options: DijetOptions) -> list[flo
     return row
 
 
-def dijet(events: Sequence[Mapping[str, Any]], options: DijetOptions) -> Floats:
+def dijet(events: Sequence[Mapping[str, Any]], options: DijetOptions) -> Float64s:
     """Compute the feature `dijet`, (n, columns).
 
     Parameters

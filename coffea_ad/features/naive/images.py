@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["images", "smear"]
 
-Floats = npt.NDArray[np.float64]
 
-
-def _positive_half(x: Floats, pt: Floats) -> Floats:
+def _positive_half(x: Float64s, pt: Float64s) -> Float64s:
     return -x if np.sum(pt[x < 0]) - np.sum(pt[x > 0]) > 1e-9 * np.sum(pt) else x
 
 
-def _on_axis(points: Floats) -> Floats:
+def _on_axis(points: Float64s) -> Float64s:
     return np.where(np.abs(points) < 1e-9, 0.0, points)
 
 
-def _aligned(pt: Floats, eta: Floats, phi: Floats, *, rotate: bool, flip: bool) -> Floats:
+def _aligned(pt: Float64s, eta: Float64s, phi: Float64s, *, rotate: bool, flip: bool) -> Float64s:
     dphi = np.angle(np.exp(1j * (phi - phi[np.argmax(pt)])))
     points = np.stack([eta, dphi])
     points = _on_axis(points - np.average(points, axis=1, weights=pt, keepdims=True))
@@ -33,9 +32,9 @@ def _aligned(pt: Floats, eta: Floats, phi: Floats, *, rotate: bool, flip: bool) 
 
 
 def images(
-    offsets: npt.NDArray[np.int64], pt: Floats, eta: Floats, phi: Floats,
+    offsets: Ints, pt: Float64s, eta: Float64s, phi: Float64s,
     size: int, width: float, rotate: bool, flip: bool, power: float,
-) -> Floats:  # fmt: skip
+) -> Float64s:  # fmt: skip
     """Compute what `coffea_ad.features.images.jet_images` fills, (n_jets, size, size)."""
     out = np.full((len(offsets) - 1, size, size), np.nan)
     edges = (np.arange(size + 1) - size / 2) * (width / size)
@@ -54,7 +53,7 @@ def images(
     return out
 
 
-def smear(images: Floats, sigma: float) -> Floats:
+def smear(images: Float64s, sigma: float) -> Float64s:
     """Compute what `coffea_ad.features.images.smear_images` leaves, (n_jets, size, size)."""
     reach = int(4 * sigma + 0.5)
     steps = np.arange(-reach, reach + 1)

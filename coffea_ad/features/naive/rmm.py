@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from coffea_ad.features.objects import AllObjectOptions, ObjectOptions
 from coffea_ad.features.rmm import RMMOptions
+from coffea_ad.typing import Float64s
 
 __all__ = ["Event", "Particle", "cells", "rmm", "select", "zones"]
 
-Floats = npt.NDArray[np.float64]
 
 _NAMES = ("j", "b", "mu", "e", "g")  # of the kinds, in the order of the blocks
 _MASSES = {"Muon": 0.1056583745, "Electron": 0.00051099895, "Photon": 0.0}
@@ -159,7 +158,7 @@ def _transverse_mass(a: Particle, met: float, met_phi: float) -> float:
     return math.sqrt(max(0.0, (a.transverse_energy + met) ** 2 - x**2 - y**2))
 
 
-def rmm(event: Event | None, options: RMMOptions) -> Floats:
+def rmm(event: Event | None, options: RMMOptions) -> Float64s:
     """Compute the whole matrix of an event, (size, size), from its definition; nothing is left out of it."""
     size = len(_labels(options.shape))
     if options.sqrt_s is None:
@@ -193,7 +192,7 @@ def rmm(event: Event | None, options: RMMOptions) -> Floats:
     return matrix
 
 
-def cells(matrix: Floats, options: RMMOptions) -> Floats:
+def cells(matrix: Float64s, options: RMMOptions) -> Float64s:
     """Return the cells that are inputs, row by row: all, or all but the masses of leading objects with a jet."""
     leave_out = options.preset == "ATLAS" if options.drop_masses is None else options.drop_masses
     labels = _labels(options.shape)
@@ -215,7 +214,7 @@ def zones(event: Event | None, options: RMMOptions, *, square: bool = False) -> 
             block[name] = slice(first, first + n)
         first += n
 
-    def total(values: Floats) -> float:
+    def total(values: Float64s) -> float:
         return math.sqrt(float(np.sum(values**2))) if square else float(np.sum(values))
 
     out = {"met": float(matrix[0, 0])}

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.features.substructure import Conventions
+from coffea_ad.typing import Float64s, Ints
 
 __all__ = ["Jet", "Particle", "jets", "lund_plane", "subjets", "substructure"]
-
-Floats = npt.NDArray[np.float64]
 
 
 class Particle(NamedTuple):
@@ -24,7 +23,7 @@ class Particle(NamedTuple):
     pt: float
     y: float
     phi: float
-    p4: Floats  # px, py, pz, E
+    p4: Float64s  # px, py, pz, E
     parts: tuple[Particle, ...] = ()
 
     @property
@@ -113,7 +112,7 @@ def _passes(z: float, delta: float, c: Conventions) -> bool:
 class Jet:
     """One jet with at least one constituent; each observable is a method, or made by one in `value`."""
 
-    def __init__(self, particles: list[Particle], charges: Floats | None, c: Conventions) -> None:
+    def __init__(self, particles: list[Particle], charges: Float64s | None, c: Conventions) -> None:
         self.particles, self.charges, self.c = particles, charges, c
         self.pt = np.array([p.pt for p in particles])
         self.z = self.pt / np.sum(self.pt)
@@ -312,7 +311,7 @@ def substructure(
     mass: npt.ArrayLike,
     charge: npt.ArrayLike | None = None,
     conventions: Conventions | None = None,
-) -> Floats:
+) -> Float64s:
     """Compute what `coffea_ad.features.substructure.substructure` computes, (n_jets, len(names))."""
     out = np.full((len(np.array(offsets)) - 1, len(names)), np.nan)
     for row, jet in zip(out, jets(offsets, pt, eta, phi, mass, charge, conventions), strict=True):
@@ -330,7 +329,7 @@ def subjets(
     z_cut: float = 0.1,
     beta: float = 0.0,
     R0: float = 0.8,
-) -> Floats:
+) -> Float64s:
     """Compute what `coffea_ad.features.grooming.subjets` computes, (n_jets, 2, 4)."""
     out = np.zeros((len(np.array(offsets)) - 1, 2, 4))
     c = Conventions(z_cut=z_cut, softdrop_beta=beta, R0=R0)
@@ -343,7 +342,7 @@ def subjets(
 
 def lund_plane(
     offsets: npt.ArrayLike, pt: npt.ArrayLike, eta: npt.ArrayLike, phi: npt.ArrayLike, mass: npt.ArrayLike
-) -> tuple[npt.NDArray[np.int64], Floats]:
+) -> tuple[Ints, Float64s]:
     """Compute what `coffea_ad.features.grooming.lund_plane` computes, (n_jets,) and (n_splittings, 3)."""
     splittings = [None if jet is None else jet.splittings for jet in jets(offsets, pt, eta, phi, mass)]
     plane = [(-np.log(delta), np.log(soft.pt * delta), z) for jet in splittings for _, soft, z, delta in jet or []]
