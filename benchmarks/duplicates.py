@@ -18,7 +18,7 @@ from coffea import processor
 
 import coffea_ad as ad
 from coffea_ad.running import duplicates
-from coffea_ad.weights import event_hash
+from coffea_ad.splits import event_hash
 
 
 class Mean(processor.ProcessorABC):

@@ -24,7 +24,7 @@ import torch
 from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
 from coffea_ad.nn.export import _graph
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 ROOT = Path("build/physics")
 SEEDS, ENERGY_SEEDS = [1, 2, 3], [1, 2, 3, 4, 5]

@@ -23,7 +23,8 @@ from sklearn.metrics import roc_auc_score
 
 from coffea_ad import nn
 from coffea_ad.running import run
-from coffea_ad.skims import Skim, load_skim
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.skims.skim import Skim
 
 ROWS = 100_000
 BACKGROUNDS = ("qcd", "ttbar")

@@ -27,7 +27,7 @@ from rmm_root import toy_events
 
 import coffea_ad as ad
 from coffea_ad.attach import AttachConfig, attach
-from coffea_ad.skimming import FeatureConfig
+from coffea_ad.skims.writing import FeatureConfig
 
 CHUNK = 100_000
 NAMES = ("Jet", "Jet", "Muon", "Electron", "Photon")

@@ -29,7 +29,8 @@ def digest(*arrays) -> str:
 
     out = hashlib.sha256()
     for array in map(np.ascontiguousarray, arrays):
-        out.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+        content = repr(array.tolist()).encode() if array.dtype == object else array.tobytes()
+        out.update(f"{array.dtype}{array.shape}".encode() + content)
     return out.hexdigest()
 
 

@@ -8,19 +8,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from coffea_ad import features, regions
-from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
+from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
+from coffea_ad.config import Frozen
 from coffea_ad.domains import Domain
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.modelfile import CARD_KEY, read_texts
 from coffea_ad.neighbours import depends, rescored
 from coffea_ad.reconstruction import Comparison, adapted
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skimming import FeatureConfig
-from coffea_ad.skims import Skim, rows_in_words
-from coffea_ad.skims import background as background_rows
+from coffea_ad.skims.background import background as background_rows
+from coffea_ad.skims.background import rows_in_words
+from coffea_ad.skims.skim import Skim
+from coffea_ad.skims.writing import FeatureConfig
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["AttachConfig", "attach", "check_rows"]
@@ -30,10 +33,9 @@ _PROBE_ROWS = 64
 _BLOCK = 4096
 
 
-class AttachConfig(BaseModel):
+class AttachConfig(Frozen):
     """What a plain ONNX file cannot say of itself."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     method: str
     features: tuple[FeatureConfig, ...] = Field(min_length=1)

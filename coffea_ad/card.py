@@ -9,111 +9,41 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from coffea_ad import features
+from coffea_ad.config import Frozen
 from coffea_ad.domains import Column, Domain, Windows, in_words
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
+from coffea_ad.features.spec import FeatureSpec
 from coffea_ad.files import is_name
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
+from coffea_ad.nanoaod import EVENT_ID
 from coffea_ad.typing import Ints
 
 __all__ = [
-    "EVENT_ID",
     "SCHEMA_VERSION",
     "Calibration",
-    "ColumnSpec",
-    "Domain",
-    "FeatureSpec",
     "Folds",
     "Golden",
     "InputSpec",
     "ModelCard",
     "Quantiles",
     "RegionSpec",
-    "Windows",
-    "feature_spec",
     "read_card",
     "write_card",
 ]
 
-SCHEMA_VERSION = 2
-EVENT_ID = ("run", "luminosityBlock", "event")
-"""The branches that name an event, and so its fold."""
 
+SCHEMA_VERSION = 2
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnSpec(_Part):
-    """A column as it entered the training."""
-
-    name: str
-    unit: str = ""
-
-
-class FeatureSpec(_Part):
-    """A feature as it entered the training: another version, option or order of columns is another input.
-
-    `shape` is that of a row; without it, a row is its columns.
-    """
-
-    name: str
-    version: int
-    options: dict[str, Any] = {}
-    columns: tuple[ColumnSpec, ...]
-    shape: tuple[int, ...] | None = None
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of a row."""
-        return (len(self.columns),) if self.shape is None else self.shape
-
-    @property
-    def key(self) -> str:
-        """Name with options."""
-        return features.get(self.name).key(self.options)
-
-    def check(self) -> None:
-        """Compare with the feature table of this installation.
-
-        Raises
-        ------
-        CardMismatch
-            Version, option or columns differ.
-        """
-        feature = features.get(self.name)
-        if feature.version != self.version:
-            raise CardMismatch(
-                f"the card asks for {self.name} version {self.version}, this coffea-ad computes version "
-                f"{feature.version}; install the coffea-ad the model was made with, or train again"
-            )
-        options = feature.resolve(self.options)
-        here = tuple(c.name for c in feature.columns(options))
-        there = tuple(c.name for c in self.columns)
-        if here != there:
-            raise CardMismatch(
-                f"the card's columns of {self.name} are {_some(there)}, but the feature gives {_some(here)}"
-            )
-        if feature.row_shape(options) != self.row_shape:
-            raise CardMismatch(
-                f"the card's rows of {self.name} have the shape {self.row_shape}, but the feature's "
-                f"{feature.row_shape(options)}"
-            )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
-
-
-class InputSpec(_Part):
+class InputSpec(Frozen):
     """One input of the graph: float32 (rows, columns), the columns of its features side by side, or one shaped feature."""
 
     name: str = "features"
@@ -136,7 +66,7 @@ class InputSpec(_Part):
         return tuple(f"{key}.{c.name}" for f in self.features for key in (f.key,) for c in f.columns)
 
 
-class Calibration(_Part):
+class Calibration(Frozen):
     """Score → background efficiency: (score, −log10 of the efficiency of "at least this score"), both rising."""
 
     score: tuple[Finite, ...] = Field(min_length=2)
@@ -169,7 +99,7 @@ Name = Annotated[str, AfterValidator(_is_name)]
 """What columns, histograms and files are named by."""
 
 
-class RegionSpec(_Part):
+class RegionSpec(Frozen):
     """Objects with `ad_logp` of at least the threshold; with a spectator, one threshold per bin of it.
 
     A spectator is a number of the jet or of the event that the network does not see, such as `pt` or `mjj`.
@@ -205,7 +135,7 @@ class RegionSpec(_Part):
         return self
 
 
-class Quantiles(_Part):
+class Quantiles(Frozen):
     """Weighted quantiles of every input column on the reference background, to notice drift.
 
     The quantile of p is the smallest value x with P(column ≤ x) ≥ p.
@@ -225,7 +155,7 @@ class Quantiles(_Part):
         return self
 
 
-class Folds(_Part):
+class Folds(Frozen):
     """Cross-trained members: event i is scored by the member that never saw it.
 
     The fold of an event is `weights.fold_of(salt, k, run, luminosityBlock, event)`; the graph has an output for every
@@ -236,7 +166,7 @@ class Folds(_Part):
     salt: str
 
 
-class Golden(_Part):
+class Golden(Frozen):
     """Rows, flattened, with their scores, re-evaluated whenever a session is made.
 
     With folds or windows, every member scores all rows: first the scores of member 0, then those of member 1, ….
@@ -246,7 +176,7 @@ class Golden(_Part):
     scores: tuple[Finite, ...] = Field(min_length=1)
 
 
-class ModelCard(_Part):
+class ModelCard(Frozen):
     """All that is needed to apply a model, and to know where it came from.
 
     `calibrations` holds the table of the score, or with folds or windows one for each member: members rank the background
@@ -442,25 +372,6 @@ def _with_calibrations(data: Mapping[str, Any]) -> dict[str, Any]:
         only = out.pop("calibration")
         out["calibrations"] = () if only is None else (only,)
     return out
-
-
-def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:
-    """Describe a feature of this installation, options resolved.
-
-    >>> feature_spec("jet_substructure").columns[0].name
-    'sigma1'
-    """
-    feature = features.get(name)
-    chosen = feature.resolve(options or {})
-    columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(chosen))
-    shape = feature.row_shape(chosen)
-    return FeatureSpec(
-        name=name,
-        version=feature.version,
-        options=chosen.model_dump(mode="json"),
-        columns=columns,
-        shape=None if shape == (len(columns),) else shape,
-    )
 
 
 def parse_card(text: str, name: str = "model") -> ModelCard:

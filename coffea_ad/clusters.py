@@ -20,9 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from coffea_ad.config import load_config
+from coffea_ad.config import Frozen, load_config
 from coffea_ad.errors import ConfigError, unknown_text
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ _PROXY = "x509-proxy"
 _LOOK = 5  # s, between looks for workers that are gone
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class TLSFiles(_Part):
+class TLSFiles(Frozen):
     """Certificates in PEM: of the authority, and one's own with its key."""
 
     ca_file: str = Field("", description="certificate of the authority that signed all others")
@@ -84,7 +80,7 @@ class TLSFiles(_Part):
         return {name: str(Path(path).expanduser().resolve()) for name, path in named.items() if path}
 
 
-class ClusterConfig(_Part):
+class ClusterConfig(Frozen):
     """Which dask cluster, and how large."""
 
     kind: Kind = Field("local", description="this machine, an existing scheduler, or jobs of a batch system")

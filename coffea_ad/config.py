@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coffea_ad.errors import ConfigError
 
-__all__ = ["Key", "keys_of", "load_config", "load_eras", "parse_overrides"]
+__all__ = ["Frozen", "Key", "keys_of", "load_config", "load_eras", "parse_overrides"]
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+class Frozen(BaseModel):
+    """A configuration, or a part of one: immutable, without unknown keys, and without numbers that are infinite or NaN."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Key(NamedTuple):

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from coffea_ad import recipes, regions
-from coffea_ad.card import EVENT_ID
 from coffea_ad.config import load_config
+from coffea_ad.nanoaod import EVENT_ID
 from coffea_ad.results import Results, load_results
 from coffea_ad.running import run
 from coffea_ad.scoring import OnnxScorer
@@ -76,7 +76,7 @@ def _train(folder: Path, skims: Path, seed: int, scale: float) -> None:
 def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, Any]:
     """AUC of each score between held-out background jets and signal jets, as they are and at equal pT spectra."""
     from coffea_ad import evaluation, plotting
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     columns: dict[str, Any] = {}
     data = load_skim(skims, "jet_substructure")
@@ -115,7 +115,7 @@ def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, 
 
 def _joined(scorer: OnnxScorer, data: Any, stored: Any) -> Any:
     """Scores of the stored-branch model on the rows of the other skim: the same jets, where both are defined."""
-    keys = ("run", "luminosityBlock", "event", "objectIdx")
+    keys = (*EVENT_ID, "objectIdx")
 
     def ids(skim: Any) -> list[tuple[Any, ...]]:
         return list(zip(skim.dataset.tolist(), *(skim.bystanders[k].tolist() for k in keys), strict=True))
@@ -145,7 +145,7 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
     scorer = OnnxScorer(models / "wnae.onnx")
     card = scorer.card
     values = regions.logp(card.calibration, np.asarray(scorer(data.x)))
-    event = np.stack([data.bystanders[k].astype(np.int64) for k in ("run", "luminosityBlock", "event")], axis=1)
+    event = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
     dataset = np.unique(data.dataset, return_inverse=True)[1]
     _, first, which = np.unique(np.c_[dataset, event], axis=0, return_index=True, return_inverse=True)
     worst = np.zeros(len(first))

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from coffea_ad.config import Frozen
 from coffea_ad.typing import Bools, Ints
 
 __all__ = ["Domain", "Windows", "binned", "in_words"]
@@ -19,11 +20,7 @@ Column = Callable[[str], npt.NDArray[Any]]
 """Gives a column by its name."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Domain(_Part):
+class Domain(Frozen):
     """Rows with low ≤ spectator < high, in the unit of the spectator; no other row has a score.
 
     Examples
@@ -54,7 +51,7 @@ class Domain(_Part):
         return f"{self.low:g} ≤ {self.spectator} < {self.high:g}"
 
 
-class Windows(_Part):
+class Windows(Frozen):
     """Windows low ≤ spectator < high, rising, that do not overlap; each has a member of the model.
 
     Examples

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from coffea_ad.card import EVENT_ID, ModelCard
+from coffea_ad.card import ModelCard
 from coffea_ad.domains import Column
+from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.splits import fold_of
 from coffea_ad.typing import Ints
-from coffea_ad.weights import fold_of
 
 __all__ = ["join", "member_of"]
 

@@ -23,6 +23,7 @@ from coffea_ad.typing import Float64s, Ints
 
 __all__ = [
     "CONSTITUENT_TABLES",
+    "EVENT_ID",
     "ConstituentTables",
     "Constituents",
     "NanoAODSchema",
@@ -34,6 +35,10 @@ __all__ = [
     "require",
     "where",
 ]
+
+
+EVENT_ID = ("run", "luminosityBlock", "event")
+"""The branches that name an event."""
 
 
 class NanoAODSchema(CoffeaNanoAODSchema):
@@ -60,7 +65,7 @@ class NanoAODSchema(CoffeaNanoAODSchema):
 
     warn_missing_crossrefs = False
     # v15 candidates carry no charge, which coffea's own candidate mixin insists on.
-    mixins = {  # noqa: RUF012
+    mixins = {
         **CoffeaNanoAODSchema.mixins,
         "PFCand": "PtEtaPhiMCollection",
         "PFCands": "PtEtaPhiMCollection",

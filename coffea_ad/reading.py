@@ -32,6 +32,7 @@ from coffea_ad import files
 from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.counters import compare_counters, uncounted
 from coffea_ad.errors import BadFile
+from coffea_ad.nanoaod import EVENT_ID
 from coffea_ad.records import branch_names
 
 __all__ = [
@@ -50,7 +51,6 @@ __all__ = [
     "unreadable_column",
 ]
 
-EVENT_IDS = ("run", "luminosityBlock", "event")
 # Without them, coffea cannot make objects of a collection.
 _VECTOR = ("pt", "eta", "phi", "mass", "charge", "x", "y", "z")
 _KEEP_OPEN = 4  # files per worker
@@ -90,7 +90,7 @@ class Wanted:
             kept.update(one_each.values())  # of every other collection one, so that it is there if it is asked for
         else:
             kept = {n for n in names if n in self.branches or usual_name(n) in self.branches}
-        more = {"genWeight", *EVENT_IDS}
+        more = {"genWeight", *EVENT_ID}
         for collection in {_collection(b) for b in kept}:
             more |= {"n" + collection, *(f"{collection}_{c}" for c in (*_VECTOR, *BESIDE))}
         return frozenset(n for n in names if n in kept or n in more)

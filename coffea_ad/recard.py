@@ -20,8 +20,9 @@ from coffea_ad.members import member_of
 from coffea_ad.modelfile import network_digest
 from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, background_datasets, rows_in_words, spectator
-from coffea_ad.skims import background as background_rows
+from coffea_ad.skims.background import background as background_rows
+from coffea_ad.skims.background import background_datasets, rows_in_words, spectator
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Ints
 from coffea_ad.weights import is_simulation, n_effective
 

@@ -20,15 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad import features, regions
-from coffea_ad.card import EVENT_ID, ModelCard
+from coffea_ad.card import ModelCard
 from coffea_ad.errors import BadFeature, CoffeaADError, ConfigError, MissingBranch
 from coffea_ad.files import is_name
 from coffea_ad.members import join
 from coffea_ad.monitoring import watch
-from coffea_ad.nanoaod import Constituents, Objects, refuse_other, where
+from coffea_ad.nanoaod import EVENT_ID, Constituents, Objects, refuse_other, where
 from coffea_ad.scoring import OnnxScorer
+from coffea_ad.splits import fold_of, numbers
 from coffea_ad.typing import Float32s, Float64s, Ints
-from coffea_ad.weights import fold_of, numbers
 
 __all__ = ["Tagger", "tag"]
 

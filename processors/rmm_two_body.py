@@ -19,29 +19,29 @@ import hist
 import numpy as np
 from coffea import processor
 from coffea.analysis_tools import PackedSelection
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import coffea_ad as ad
 from coffea_ad import features, histograms
 from coffea_ad import selection as cuts
+from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_ways, select_objects
-from coffea_ad.nanoaod import Objects
-from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
+from coffea_ad.nanoaod import EVENT_ID, Objects
+from coffea_ad.splits import event_uniform
+from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 _SLOTS = (50, 50, 20, 20, 20)  # what is looked at: light jets, b jets, muons, electrons, photons
 _NO_LEPTONS = (50, 50, 0, 0, 20)
-_IDS = ("run", "luminosityBlock", "event")
 _LABELS = dict(
     zip(cuts.TWO_BODY, ("jj", "bb", "jb", "je", "be", r"j\mu", r"b\mu", r"j\gamma", r"b\gamma"), strict=True)
 )
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Selection, training events, variations, axes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     objects: AllObjectOptions | None = Field(None, description="which objects count; default: those of the model")
     leading_lepton_pt_min: cuts.Cut = Field(
         60.0, description="GeV, electron or muon; 0: events without leptons as well; null: nor are leptons looked at"
@@ -135,7 +135,7 @@ class Processor(processor.ProcessorABC):
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
-        more = _IDS if self.left_out else ()
+        more = EVENT_ID if self.left_out else ()
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
         needs = {**models, "the selection": object_ways(self.objects, self.slots, more=more)}
         return {
@@ -149,7 +149,7 @@ class Processor(processor.ProcessorABC):
         """Analyse one chunk."""
         mc, n_events = is_mc(events), len(events)
         if self.left_out and len(events) > 0:
-            ids = (ak.to_numpy(events[k]) for k in _IDS)
+            ids = (ak.to_numpy(events[k]) for k in EVENT_ID)
             events = events[event_uniform(self.config.training_salt, *ids) >= self.left_out]
         weights = self.corrector.weights(events)
         by_weight = self.corrector.weight_variations if mc else ()

@@ -18,22 +18,23 @@ import hist
 import numpy as np
 from coffea import processor
 from coffea.analysis_tools import PackedSelection
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import coffea_ad as ad
 from coffea_ad import histograms
 from coffea_ad import selection as cuts
+from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, with_shifted_jets
 from coffea_ad.errors import ConfigError
-from coffea_ad.weights import SPLIT, generator_weight, is_mc, split_of, weight_sums
+from coffea_ad.splits import SPLIT, split_of
+from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 Split = Literal["train", "validation", "test"]
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Selection, names of branches, variations; a cut that is null is none, and needs no branch."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     met: str = "PuppiMET"
     jet_pt_min: cuts.Cut = Field(200.0, description="GeV, both leading jets")
     jet_eta_max: cuts.Cut = 2.4

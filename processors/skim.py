@@ -16,16 +16,17 @@ import awkward as ak
 import numpy as np
 from coffea import processor
 from coffea.analysis_tools import PackedSelection
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import coffea_ad as ad
 from coffea_ad import files
 from coffea_ad import selection as cuts
+from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_shifted_jets
 from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import Objects
-from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
+from coffea_ad.skims.writing import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 _EVENT = ("met", "mt", "mjj", "rt", "ht", "dphi_min", "delta_eta", "genWeight")
@@ -33,10 +34,9 @@ _CORRECTIONS = ("lumi_mask", "jet_veto_map", "jet_id", "jec")
 _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Selection and columns; a cut that is null is none, and needs no branch."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     collection: str = "FatJet"
     features: tuple[FeatureConfig, ...] = (
         FeatureConfig(name="jet_substructure", options={"observables": ["+multiplicity"]}),

@@ -18,18 +18,20 @@ import awkward as ak
 import numpy as np
 from coffea import processor
 from coffea.analysis_tools import PackedSelection
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import coffea_ad as ad
 from coffea_ad import files
 from coffea_ad import selection as cuts
+from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_jets
 from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, object_ways, select_objects
 from coffea_ad.nanoaod import Objects
-from coffea_ad.skimming import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
-from coffea_ad.weights import event_uniform, generator_weight, is_mc, weight_sums
+from coffea_ad.skims.writing import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
+from coffea_ad.splits import event_uniform
+from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 # what the selection looks at: jets, muons, electrons; photons, near which jets are removed
 _SLOTS = (50, 0, 20, 20, 20)
@@ -39,10 +41,9 @@ _KEYS = {"run": np.uint32, "luminosityBlock": np.uint32, "event": np.uint64}
 _EVENT = ("met", "ht", "n_jets", "n_leptons", "leading_jet_pt", "leading_lepton_pt", "mjj", "genWeight")
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Selection and columns."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     features: tuple[FeatureConfig, ...] = (FeatureConfig(name="rmm"),)
     objects: AllObjectOptions = Field(
         AllObjectOptions(), description="of the selection and the bystanders; a feature has its own"

@@ -27,7 +27,7 @@ from coffea_ad.errors import CoffeaADError, ProcessorFailed
 from coffea_ad.filesets import load_fileset
 from coffea_ad.modelfile import CARD_KEY, read_texts, seal
 from coffea_ad.results import load_results
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 MODELS = ("wnae.onnx", "ae_stored.onnx")
 ODD = (

@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch", reason="not installed: torch")
 
 import coffea_ad as ad
 from coffea_ad import nn, recipes
-from coffea_ad.card import feature_spec
 from coffea_ad.config import load_config
 from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.nn.image import ImageAE, PixelPower
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 
 
 @pytest.fixture(scope="module")

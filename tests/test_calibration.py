@@ -10,10 +10,11 @@ from toys import DATA, open_events
 
 import coffea_ad as ad
 from coffea_ad import regions
-from coffea_ad.card import EVENT_ID, ModelCard, read_card, write_card
+from coffea_ad.card import ModelCard, read_card, write_card
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.skims import load_skim
-from coffea_ad.weights import fold_of
+from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.splits import fold_of
 
 pytestmark = pytest.mark.torch
 K, SALT = 3, "toy"

@@ -12,10 +12,11 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.campaigns import CAMPAIGNS, SIMULATION, campaign_of, energy_in, told_by
-from coffea_ad.card import feature_spec, parse_card, read_card
+from coffea_ad.card import parse_card, read_card
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.features.objects import AllObjectOptions, select_objects
 from coffea_ad.features.rmm import RMMOptions, cell_names
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod import Objects
 from coffea_ad.simulation.objects import b_tag_score
 from coffea_ad.simulation.processes import resolve
@@ -278,7 +279,7 @@ def test_run_2_and_run_3_go_into_one_skim_with_their_own_energies(tmp_path):
         fileset, "skim_events", overrides=overrides, executor="iterative", output=tmp_path / "s", progress=False
     )
     assert {"√s = 13000 GeV: run2", "√s = 13600 GeV: run3"} <= set(report.notes)
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     skim = load_skim(tmp_path / "s", "rmm", {"met_min": 0.0})
     for name, energy in (("run2", 13000.0), ("run3", 13600.0)):

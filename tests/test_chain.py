@@ -14,7 +14,8 @@ from toys import DATA, bare_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, SkimError
-from coffea_ad.skims import SKIM_KEY, load_skim, skim_files
+from coffea_ad.skims.files import SKIM_KEY, skim_files
+from coffea_ad.skims.reading import load_skim
 
 NAME = "jet_substructure"
 

@@ -163,7 +163,7 @@ def test_regions_from_a_skim_put_new_thresholds_on_the_same_network(skims, model
     assert two.card.calibration == one.card.calibration
     rows = np.array(one.card.golden.inputs["features"], np.float32)
     np.testing.assert_array_equal(one.scorer(rows), two.scorer(rows))
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     data = load_skim(skims, "jet_substructure")
     values = ad.regions.logp(two.card.calibration, two.scorer(data.x))
@@ -174,7 +174,7 @@ def test_regions_from_a_skim_put_new_thresholds_on_the_same_network(skims, model
 
 
 def test_regions_by_visible_cross_section_keep_that_rate(skims, model_file, tmp_path):
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     data = load_skim(skims, "jet_substructure")
     total = data.provenance["total_weight"]  # pb of jets

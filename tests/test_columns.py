@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import coffea_ad as ad
-from coffea_ad.card import feature_spec
 from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.features.substructure import WNAE_INPUTS
-from coffea_ad.skims import SKIM_KEY, load_skim
+from coffea_ad.skims.files import SKIM_KEY
+from coffea_ad.skims.reading import load_skim
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from toys import DATA, open_events, toy_jets
 
 import coffea_ad as ad
-from coffea_ad.card import InputSpec, feature_spec
+from coffea_ad.card import InputSpec
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
 from coffea_ad.features.constituents import COLUMNS, constituent_tensor
 from coffea_ad.features.grooming import lund_plane
 from coffea_ad.features.naive import constituents as naive
 from coffea_ad.features.naive import substructure as naive_substructure
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod import CONSTITUENT_TABLES, Objects
 
 # Two doubles that are equal within rounding may be stored as neighbouring floats, 2^-23 apart. Δη and Δφ are differences of

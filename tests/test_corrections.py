@@ -32,7 +32,7 @@ from coffea_ad import selection as cuts
 from coffea_ad.corrections import Corrections, Corrector, EventWeight, with_shifted_jets
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch
-from coffea_ad.weights import event_normal
+from coffea_ad.splits import event_normal
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_min=1e4"]
 MC, DATASET = {"is_mc": True, "xsec": 1.0}, {"is_mc": False}

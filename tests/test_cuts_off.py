@@ -12,7 +12,7 @@ from coffea_ad.config import load_config
 from coffea_ad.errors import MissingBranch
 from coffea_ad.features.objects import AllObjectOptions
 from coffea_ad.selection import has_lepton, lepton_branches
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 LEPTONS = ("Muon", "nMuon", "Electron", "nElectron")
 CUTS = {

@@ -14,7 +14,8 @@ import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.errors import ConfigError
 from coffea_ad.running import duplicates
-from coffea_ad.weights import event_hash, weight_sums
+from coffea_ad.splits import event_hash
+from coffea_ad.weights import weight_sums
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -24,8 +24,9 @@ from coffea_ad.evaluation.coordinates import ZScores
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.report import as_dict, write_csv
-from coffea_ad.skims import load_skim
-from coffea_ad.weights import fold_of, n_effective, split_of
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.splits import fold_of, split_of
+from coffea_ad.weights import n_effective
 
 NAME = "jet_substructure"
 

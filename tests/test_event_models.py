@@ -11,9 +11,11 @@ import pytest
 from toys import DATA, bare_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
+from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch, MissingBranch, SkimError
-from coffea_ad.skims import load_skim, skim_files
+from coffea_ad.features.spec import feature_spec
+from coffea_ad.skims.files import skim_files
+from coffea_ad.skims.reading import load_skim
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 

@@ -15,7 +15,7 @@ import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.card import write_card
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError
-from coffea_ad.weights import lack_numbers, numbers
+from coffea_ad.splits import lack_numbers, numbers
 
 N = 40
 ALL = rf"alike.root: all {N} events have the same run, luminosityBlock and event, by which "

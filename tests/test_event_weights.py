@@ -9,7 +9,7 @@ from toy_skims import NAME, toy_rows, write_skim
 from coffea_ad import regions
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.filesets.metadata import settled_metadata
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 from coffea_ad.weights import cross_section, has_cross_section, is_simulation, normalisation
 
 

@@ -9,11 +9,11 @@ import uproot
 from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.card import feature_spec
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
 from coffea_ad.features.events import DijetOptions, EventObjectOptions
 from coffea_ad.features.naive import events as naive
+from coffea_ad.features.spec import feature_spec
 
 FILES = ("ttbar_v15", "svj_v15", "qcd_v15")
 COLUMNS = ("pt", "eta", "phi", "sin_phi", "cos_phi", "type", "is_met", "is_electron", "is_muon", "is_jet", "mask")

@@ -7,9 +7,9 @@ import pytest
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.card import FeatureSpec, feature_spec
 from coffea_ad.errors import BadFeature, CardMismatch, ConfigError, UnknownName
 from coffea_ad.features import FEATURES
+from coffea_ad.features.spec import FeatureSpec, feature_spec
 
 PLUGIN = """
 import numpy as np
@@ -222,7 +222,7 @@ def test_differences_between_cards_and_features_are_short():
 
 
 def test_skims_are_of_one_level(svj):
-    from coffea_ad.skimming import FeatureConfig, feature_reads
+    from coffea_ad.skims.writing import FeatureConfig, feature_reads
 
     with pytest.raises(ConfigError, match="rmm is a feature of the event level, but the rows of this skim are jets"):
         feature_reads([FeatureConfig(name="rmm")], "jet")

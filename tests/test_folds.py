@@ -8,11 +8,12 @@ import pytest
 from toys import DATA, listed, open_events
 
 import coffea_ad as ad
-from coffea_ad.card import Folds, Golden, InputSpec, ModelCard, feature_spec, read_card, write_card
+from coffea_ad.card import Folds, Golden, InputSpec, ModelCard, read_card, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.modelfile import output_names, part_for, seal
-from coffea_ad.weights import fold_of
+from coffea_ad.splits import fold_of
 
 needs_onnx = pytest.mark.torch  # the onnx package comes with it
 SALT = "toy folds"
@@ -81,7 +82,7 @@ def test_folds_are_even_and_follow_the_ids_alone():
 
 
 def test_the_largest_number_below_one_is_in_the_last_fold(monkeypatch):
-    monkeypatch.setattr("coffea_ad.weights.event_uniform", lambda *_: np.array([0.0, 1 - 2.0**-53]))
+    monkeypatch.setattr("coffea_ad.splits.event_uniform", lambda *_: np.array([0.0, 1 - 2.0**-53]))
     for k in range(2, 101):
         assert fold_of("folds", k, [1, 1], [1, 1], [1, 2]).tolist() == [0, k - 1]
 
@@ -327,7 +328,7 @@ def test_the_ids_of_events_are_asked_for_before_a_run_and_named_if_missing(folde
 
 @pytest.fixture(scope="module")
 def skim(tmp_path_factory):
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     folder = tmp_path_factory.mktemp("skim")

@@ -10,8 +10,9 @@ from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.attach import attach
-from coffea_ad.card import InputSpec, ModelCard, feature_spec, write_card
+from coffea_ad.card import InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.modelfile import runtime_reason
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it

@@ -20,7 +20,7 @@ from coffea_ad.config import load_config
 from coffea_ad.corrections import Corrections, Corrector, with_jets, with_shifted_jets
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import AllObjectOptions
-from coffea_ad.skims import skim_files
+from coffea_ad.skims.files import skim_files
 
 LEVEL = 1.04
 

@@ -13,7 +13,7 @@ import coffea_ad as ad
 from coffea_ad.cli import main
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.filesets import load_fileset
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
 
@@ -161,7 +161,7 @@ def test_a_training_on_weights_that_cancel_ends_in_one_sentence(tmp_path, capsys
 
 
 def test_what_is_background_is_asked_where_it_is_not_clear(tmp_path, model_file):
-    from coffea_ad.skims import background
+    from coffea_ad.skims.background import background
 
     rows, _ = toy_rows(100)
     one = {"x": rows, "weight": np.ones(100), "xsec": 1.0}

@@ -7,8 +7,9 @@ import pytest
 
 import coffea_ad as ad
 from coffea_ad import modelfile
-from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, parse_card, read_card, write_card
+from coffea_ad.card import Golden, InputSpec, ModelCard, parse_card, read_card, write_card
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.modelfile import CARD_KEY, check_graph, read_texts, seal, verify, with_texts
 
 needs_onnx = pytest.mark.torch  # the onnx package comes with it

@@ -11,8 +11,9 @@ from toys import DATA, open_events
 
 import coffea_ad as ad
 from coffea_ad import monitoring as module
-from coffea_ad.card import InputSpec, ModelCard, Quantiles, feature_spec, read_card, write_card
+from coffea_ad.card import InputSpec, ModelCard, Quantiles, read_card, write_card
 from coffea_ad.errors import ConfigError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.monitoring import Watch, describe, drift, drifted, monitoring
 
 P = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)

@@ -19,7 +19,7 @@ from coffea_ad.card import ModelCard, RegionSpec
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import skimmed
-from coffea_ad.skims import skim_files
+from coffea_ad.skims.files import skim_files
 
 ESCAPING = ["x/../../../escaped/pwn", "..", "", "a b", "a\n"]
 

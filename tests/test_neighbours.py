@@ -14,8 +14,9 @@ from toys import toy_skim
 
 import coffea_ad as ad
 from coffea_ad.attach import attach, check_rows
-from coffea_ad.card import Golden, InputSpec, ModelCard, feature_spec, write_card
+from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.neighbours import rescored
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it

@@ -9,8 +9,9 @@ from toys import DATA, open_events
 
 import coffea_ad as ad
 from coffea_ad import histograms, regions
-from coffea_ad.card import InputSpec, ModelCard, RegionSpec, feature_spec, read_card, write_card
+from coffea_ad.card import InputSpec, ModelCard, RegionSpec, read_card, write_card
 from coffea_ad.errors import BadModel
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.monitoring import monitoring
 
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad import rows as module
 from coffea_ad.errors import SkimError
-from coffea_ad.rows import DenseRows, Rows, RowWriter, SparseRows
-from coffea_ad.skims import load_skim
+from coffea_ad.skims import rows as module
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.skims.rows import DenseRows, Rows, RowWriter, SparseRows
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from toys import DATA
 
 from coffea_ad import evaluation
 from coffea_ad.evaluation import Sample, evaluate
-from coffea_ad.skims import SKIM_KEY, load_skim
+from coffea_ad.skims.files import SKIM_KEY
+from coffea_ad.skims.reading import load_skim
 
 SEEDS = {"AE": [1], "WNAE": [1, 2, 3, 11, 12], "untrained": [2, 3]}
 

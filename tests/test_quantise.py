@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 
 import coffea_ad as ad
 from coffea_ad import cli, nn, regions
-from coffea_ad.card import RegionSpec, feature_spec, read_card, write_card
+from coffea_ad.card import RegionSpec, read_card, write_card
 from coffea_ad.errors import BadModel, ConfigError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import dense_layers, int8_network
-from coffea_ad.skims import SKIM_KEY
+from coffea_ad.skims.files import SKIM_KEY
 
 SPEC = feature_spec("jet_substructure")
 

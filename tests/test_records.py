@@ -13,7 +13,7 @@ import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
 from coffea_ad.filesets.inspection import inspect_files
 from coffea_ad.records import branch_names
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
 MADE = {"v15": DATA / "svj_v15.root", "pfnano": DATA / "svj_pfnano.root"}

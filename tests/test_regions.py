@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coffea_ad import histograms, regions
-from coffea_ad.card import ModelCard, RegionSpec, feature_spec
+from coffea_ad.card import ModelCard, RegionSpec
 from coffea_ad.errors import ConfigError
+from coffea_ad.features.spec import feature_spec
 
 
 def weighted(seed, n=40_000):

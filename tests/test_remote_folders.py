@@ -15,7 +15,8 @@ from coffea_ad import files
 from coffea_ad.cli import main
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, NotWritten, SkimError
 from coffea_ad.running.checkpoints import Checkpoints
-from coffea_ad.skims import load_skim, skim_files
+from coffea_ad.skims.files import skim_files
+from coffea_ad.skims.reading import load_skim
 
 FILESET = {
     n: {"files": {str(DATA / f"{n}_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": x}}

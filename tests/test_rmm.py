@@ -16,7 +16,7 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad import tagger as tagger_module
-from coffea_ad.card import InputSpec, feature_spec, read_card, write_card
+from coffea_ad.card import InputSpec, read_card, write_card
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
 from coffea_ad.features import objects as object_module
@@ -24,6 +24,7 @@ from coffea_ad.features import rmm as rmm_module
 from coffea_ad.features.naive import rmm as naive
 from coffea_ad.features.objects import KINDS, SelectedObjects, select_objects
 from coffea_ad.features.rmm import PRESETS, cell_names, matrix, rmm_rows
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod import Objects
 
 # numbers that a campaign decides on otherwise: most events here have none

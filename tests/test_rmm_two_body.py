@@ -16,7 +16,7 @@ from coffea_ad.corrections import with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.recard import new_regions
 from coffea_ad.selection import TWO_BODY
-from coffea_ad.weights import event_uniform
+from coffea_ad.splits import event_uniform
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 
@@ -213,7 +213,7 @@ def test_events_that_trained_are_not_searched_and_none_is_lost(ttbar, tmp_path):
     folder = skim(ttbar, tmp_path / "skim", f"training_fraction={fraction}", "n_jets_min=0")
     events = open_events(DATA / "ttbar_v15.root")
     u = event_uniform("training", *(np.asarray(events[k]) for k in ("run", "luminosityBlock", "event")))
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     data = load_skim(folder, "rmm")
     assert set(data.bystanders["event"].tolist()) == set(np.asarray(events.event)[u < fraction].tolist())
@@ -377,7 +377,7 @@ def test_a_skim_of_data_needs_its_luminosity(model, tmp_path):
     with pytest.raises(ConfigError, match="m: visible cross-sections in a skim of data need its luminosity"):
         new_regions(model.read_bytes(), folder, **settings)
     made = ad.OnnxScorer(new_regions(model.read_bytes(), folder, lumi=LUMI, **settings)).card.regions
-    from coffea_ad.skims import load_skim
+    from coffea_ad.skims.reading import load_skim
 
     rows = len(load_skim(folder, "rmm").x)
     # so many events a year in half of the luminosity: N / (L / 2)

@@ -19,7 +19,7 @@ from coffea_ad.evaluation import Estimate, Figures, Sample, difference, directio
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.report import as_dict, listings
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 from coffea_ad.weights import n_effective
 
 TRUE = NormalDist().cdf(1 / np.sqrt(2))  # of two normal distributions one σ apart

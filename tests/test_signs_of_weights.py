@@ -14,7 +14,8 @@ import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.filesets.building import build_fileset
-from coffea_ad.skims import SKIM_KEY, load_skim, skim_files
+from coffea_ad.skims.files import SKIM_KEY, skim_files
+from coffea_ad.skims.reading import load_skim
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
 SVJ = DATA / "svj_v15.root"

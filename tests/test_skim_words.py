@@ -11,7 +11,7 @@ import pytest
 from toy_skims import toy_rows, write_skim
 
 from coffea_ad.errors import CoffeaADError, SkimError
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 
 @pytest.fixture

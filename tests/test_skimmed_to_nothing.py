@@ -12,7 +12,7 @@ from coffea.nanoevents import NanoAODSchema, NanoEventsFactory
 from toys import DATA, assert_identical, copy_events
 
 import coffea_ad as ad
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
 IDS = ("run", "luminosityBlock", "event")

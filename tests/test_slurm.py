@@ -18,7 +18,7 @@ from toys import DATA, HERE, assert_identical
 
 import coffea_ad as ad
 from coffea_ad.cli import main
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.dask]
 PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

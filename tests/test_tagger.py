@@ -14,9 +14,10 @@ from toys import listed, open_events
 
 import coffea_ad as ad
 from coffea_ad import tagger as module
-from coffea_ad.card import InputSpec, feature_spec, read_card, write_card
+from coffea_ad.card import InputSpec, read_card, write_card
 from coffea_ad.errors import BadFeature, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
+from coffea_ad.features.spec import feature_spec
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ for _ in range(15):
 MANIFEST = """
 import sys
 from types import SimpleNamespace
-from coffea_ad.skimming import write_manifest
+from coffea_ad.skims.writing import write_manifest
 
 name, folder = sys.argv[1:]
 print("ready", flush=True)

@@ -24,7 +24,7 @@ from coffea_ad.filesets.building import write_fileset
 from coffea_ad.recard import new_regions
 from coffea_ad.results import save_results
 from coffea_ad.simulation.processes import resolve
-from coffea_ad.skims import load_skim
+from coffea_ad.skims.reading import load_skim
 
 QCD, TTBAR = str(DATA / "qcd_v15.root"), str(DATA / "ttbar_v15.root")
 

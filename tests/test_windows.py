@@ -26,18 +26,19 @@ from coffea_ad.card import (
     ModelCard,
     RegionSpec,
     Windows,
-    feature_spec,
     parse_card,
     read_card,
     write_card,
 )
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.histograms import RegionFiller
 from coffea_ad.members import member_of
 from coffea_ad.monitoring import monitoring
 from coffea_ad.recard import new_regions
-from coffea_ad.skims import background, load_skim
-from coffea_ad.weights import fold_of
+from coffea_ad.skims.background import background
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.splits import fold_of
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 SALT = "window folds"

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coffea_ad.card import feature_spec
-from coffea_ad.skims import SKIM_KEY
+from coffea_ad.features.spec import feature_spec
+from coffea_ad.skims.files import SKIM_KEY
 
 NAME = "jet_substructure"
 

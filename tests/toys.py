@@ -11,8 +11,8 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 import coffea_ad as ad
-from coffea_ad.card import feature_spec
-from coffea_ad.skims import Skim
+from coffea_ad.features.spec import feature_spec
+from coffea_ad.skims.skim import Skim
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coffea_ad import nn
+from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn import figures
 from coffea_ad.skims import WeightMode
@@ -23,10 +24,9 @@ _PRESETS = {"svj": nn.AE.svj, "rmm": nn.AE.rmm}
 _NETWORK = ("hidden", "latent", "activation", "output", "score", "loss")  # a preset gives those that are not written
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Data, network, training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     data: str = Field(description="folder of a skim")
     datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
     feature: str = "jet_substructure"

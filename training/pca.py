@@ -11,17 +11,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coffea_ad import nn
+from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.skims import WeightMode
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Data, preprocessing, directions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     data: str = Field(description="folder of a skim")
     datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
     feature: str = "jet_substructure"

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coffea_ad import nn
+from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn import figures
 from coffea_ad.skims import WeightMode
@@ -24,10 +25,9 @@ ONE = {"outputs", "centre", "pretrain_epochs"}
 ENSEMBLE = {"dimensions", "centres"}
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Data, networks, training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     data: str = Field(description="folder of a skim")
     datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
     feature: str = "jet_substructure"

@@ -15,17 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from coffea_ad import nn
+from coffea_ad.config import Frozen
 from coffea_ad.nn import figures
 from coffea_ad.skims import WeightMode
 
 
-class Config(BaseModel):
+class Config(Frozen):
     """Data, network, chains, loss, training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     data: str = Field(description="folder of a skim")
     datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
     feature: str = "jet_substructure"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import nn
-from coffea_ad.card import feature_spec
 from coffea_ad.evaluation import Row, Sample, baselines, column_baselines, evaluate
+from coffea_ad.features.spec import feature_spec
 from coffea_ad.running import run
 
 CLASSES = ("qcd", "ttbar")

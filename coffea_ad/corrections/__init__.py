@@ -14,9 +14,10 @@ from typing import Any
 import awkward as ak
 import numpy as np
 from coffea.analysis_tools import Weights
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from coffea_ad.card import ModelCard
+from coffea_ad.config import Frozen
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask, Reads
 from coffea_ad.corrections.jets import (
     JetEnergy,
@@ -62,10 +63,9 @@ __all__ = [
 _DIRECTIONS = ("Up", "Down")
 
 
-class Corrections(BaseModel):
+class Corrections(Frozen):
     """What is corrected; everything is off by default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     lumi_mask: str = Field("", description="golden JSON; data only")
     jet_veto_map: JetVetoMapConfig | None = Field(None, description="data and simulation")
     jet_id: JetIdConfig | None = Field(None, description="jets that fail are none; data and simulation")

@@ -20,9 +20,10 @@ from typing import Any, Literal
 import correctionlib
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from coffea_ad.campaigns import say
+from coffea_ad.config import Frozen
 from coffea_ad.errors import BadFile, ConfigError, unknown_text
 from coffea_ad.typing import Bools, Float64s
 
@@ -39,10 +40,8 @@ OUTSIDE = (
 )
 
 
-class Part(BaseModel):
+class Part(Frozen):
     """A part of a configuration that may be left out; a wrong key is refused with the nearest right one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

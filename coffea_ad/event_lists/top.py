@@ -12,6 +12,7 @@ from coffea.processor import AccumulatorABC
 
 from coffea_ad.entries import entries_of, source
 from coffea_ad.errors import ConfigError
+from coffea_ad.nanoaod import EVENT_ID
 from coffea_ad.typing import Ints
 
 __all__ = ["IDENTITY", "TopEvents"]
@@ -130,7 +131,7 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
         texts = {"dataset": metadata.get("dataset", ""), "file": where.file, "uuid": where.uuid, "tree": where.tree}
         columns: Columns = {name: np.full(len(rows), text, object) for name, text in texts.items()}
         columns |= {"entry": entry, "weight": weights[rows]}
-        for name in ("run", "luminosityBlock", "event"):
+        for name in EVENT_ID:
             columns[name] = np.asarray(ak.to_numpy(events[name]))[rows].astype(IDENTITY[name])
         columns |= {name: column[rows] for name, column in numbers.items()}
         top.columns = _arranged(columns, top.by)

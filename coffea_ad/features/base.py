@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
+from coffea_ad.config import Frozen
 from coffea_ad.errors import BadFeature, ConfigError, unknown_text
 from coffea_ad.nanoaod import Objects
 from coffea_ad.typing import Float32s
@@ -35,10 +36,8 @@ Rows = Callable[[int, int], Float32s]
 """Rows start … stop of a feature: what is small is prepared once per chunk, what is large is made when asked for."""
 
 
-class Options(BaseModel):
+class Options(Frozen):
     """Conventions that can be chosen; they stand in the card, and another choice is another input."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

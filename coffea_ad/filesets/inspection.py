@@ -15,14 +15,13 @@ from uproot.reading import ReadOnlyFile
 from coffea_ad.candidates import usual_name
 from coffea_ad.errors import ConfigError
 from coffea_ad.files import require_filesystem
-from coffea_ad.nanoaod import CONSTITUENT_TABLES
+from coffea_ad.nanoaod import CONSTITUENT_TABLES, EVENT_ID
 from coffea_ad.progress import progress
 from coffea_ad.reading import runs_total, simulation_record
 from coffea_ad.records import branch_names
 
 __all__ = ["InspectedFile", "inspect_files"]
 
-_EVENT_IDS = ("run", "luminosityBlock", "event")
 _HEADER = 403  # bytes that uproot asks for first; no ROOT file is shorter
 
 
@@ -102,7 +101,7 @@ def _inspect(path: str, tree: str, known: dict[frozenset[str], frozenset[str]]) 
                 problems = [f"{problems[0]}, and {what}" if problems else what]
             elif problems and isinstance(events, uproot.TTree):
                 problems[0] += "; the events are complete"
-            lacking = [name for name in _EVENT_IDS if name not in branches]
+            lacking = [name for name in EVENT_ID if name not in branches]
             if lacking:
                 problems.append(f"there is no branch {' and no '.join(lacking)}, by which events are told apart")
             generated = runs_total(directory, "genEventCount", tree)

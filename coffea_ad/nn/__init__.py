@@ -24,7 +24,8 @@ from coffea_ad.nn.transforms import Log, QuantileNormal, Standard, Transform
 from coffea_ad.nn.vae import VAE, DirichletVAE
 from coffea_ad.nn.windows import bundle
 from coffea_ad.nn.wnae import WNAE
-from coffea_ad.skims import Skim, load_skim
+from coffea_ad.skims.reading import load_skim
+from coffea_ad.skims.skim import Skim
 
 __all__ = [
     "AE",

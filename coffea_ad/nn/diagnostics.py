@@ -13,7 +13,7 @@ from coffea_ad.errors import SkimError
 from coffea_ad.nn.drawing import draw_evenly, seeded
 from coffea_ad.nn.energy import EnergyModel
 from coffea_ad.nn.excess import GROUPS, excess, floors, groups
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 from coffea_ad.weights import n_effective
 
 __all__ = ["long_run"]

@@ -13,7 +13,7 @@ from coffea_ad.errors import SkimError
 from coffea_ad.nn.excess import GROUPS
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.transforms import Transform
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Ints
 from coffea_ad.weights import n_effective
 

@@ -21,7 +21,8 @@ from coffea_ad.nn.folded import Folded
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.verdict import verdict
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, rows_in_words
+from coffea_ad.skims.background import rows_in_words
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["export", "input_quantiles", "make_card", "torch_scores", "weighted_quantiles"]

@@ -13,16 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from coffea_ad import files
+from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.training_sample import refuse_signals, sample_in_words
 from coffea_ad.progress import progress, say
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 from coffea_ad.weights import n_effective
 
 __all__ = ["TrainConfig", "fit"]
@@ -30,10 +31,8 @@ __all__ = ["TrainConfig", "fit"]
 _START_ROWS = 50_000
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Frozen):
     """How to train; all models share it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=2)

@@ -15,7 +15,9 @@ from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import Skim, background, model_rows, rows_in_words, skim_files
+from coffea_ad.skims.background import background, model_rows, rows_in_words
+from coffea_ad.skims.files import skim_files
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 
 __all__ = ["quantise"]

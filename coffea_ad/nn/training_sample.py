@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from coffea_ad.errors import SkimError
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Bools
 from coffea_ad.weights import n_effective
 

@@ -11,7 +11,7 @@ import torch
 
 from coffea_ad.card import Calibration
 from coffea_ad.nn.model import Model
-from coffea_ad.skims import Skim
+from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 
 __all__ = ["FAR", "FEW", "verdict"]

@@ -25,7 +25,7 @@ from coffea_ad.nn.export import input_quantiles
 from coffea_ad.nn.ranks import Nodes
 from coffea_ad.recard import new_regions
 from coffea_ad.scoring import OnnxScorer
-from coffea_ad.skims import background as background_rows
+from coffea_ad.skims.background import background as background_rows
 
 __all__ = ["bundle"]
 

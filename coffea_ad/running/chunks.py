@@ -31,9 +31,8 @@ from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, 
 from coffea_ad.features import Registered
 from coffea_ad.luminosity import sections_in
 from coffea_ad.monitoring import monitoring
-from coffea_ad.nanoaod import missing_branches
+from coffea_ad.nanoaod import EVENT_ID, missing_branches
 from coffea_ad.reading import (
-    EVENT_IDS,
     OPEN_FILES,
     SILENT,
     Open,
@@ -51,7 +50,8 @@ from coffea_ad.reading import (
 from coffea_ad.running.duplicates import hashes, of_content
 from coffea_ad.running.eras import needs_of
 from coffea_ad.running.sources import Sources
-from coffea_ad.weights import is_simulation, lack_numbers
+from coffea_ad.splits import lack_numbers
+from coffea_ad.weights import is_simulation
 
 __all__ = [
     "FAILED_TOPIC", "REPEATED", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
@@ -352,7 +352,7 @@ class _Chunk:
             raise Unreadable("BadFile", f"{path}: it is another file than when the run began; run all again")
         if len(self.item) > 0:
             needs = needs_of(self.guarded.processor, self.metadata, self.item.dataset)
-            lacking = missing_branches({"every event": (EVENT_IDS,), **needs}, names)
+            lacking = missing_branches({"every event": (EVENT_ID,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")
             declared = [b for ways in needs.values() for way in ways for b in way]

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import awkward as ak
 import numpy as np
 
+from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.splits import U64, event_hash
 from coffea_ad.typing import Ints
-from coffea_ad.weights import U64, event_hash
 
 __all__ = ["LIMIT", "Duplicates", "Identify", "Mode", "find", "hashes", "of_content", "sentences"]
 
@@ -34,7 +35,7 @@ _CONTENT = ("PuppiMET", "MET", "PFMET", "GenMET")
 
 def hashes(events: Any) -> U64:
     """Return the hash of every event's ids, (n_events,) uint64."""
-    ids = (ak.to_numpy(events[k]) for k in ("run", "luminosityBlock", "event"))
+    ids = (ak.to_numpy(events[k]) for k in EVENT_ID)
     return event_hash("duplicates", *ids)
 
 

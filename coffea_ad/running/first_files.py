@@ -10,8 +10,8 @@ from typing import Any
 
 from coffea_ad.campaigns import told_by
 from coffea_ad.errors import BadFile, MissingBranch
-from coffea_ad.nanoaod import missing_branches
-from coffea_ad.reading import EVENT_IDS, OPEN_FILES, attempts, reason, simulation_record
+from coffea_ad.nanoaod import EVENT_ID, missing_branches
+from coffea_ad.reading import OPEN_FILES, attempts, reason, simulation_record
 
 __all__ = ["FirstFile", "first_files", "has_branches", "streamed"]
 
@@ -136,7 +136,7 @@ def first_good(paths: Mapping[str, str], needs: Mapping[str, Any], *, tolerant: 
 
 
 def _lacking(first: FirstFile, needs: Mapping[str, Any]) -> str:
-    return missing_branches({"every event": (EVENT_IDS,), **needs}, set(first.names))
+    return missing_branches({"every event": (EVENT_ID,), **needs}, set(first.names))
 
 
 def first_files(
@@ -160,7 +160,7 @@ def first_files(
     ------
     BadFile, MissingBranch
     """
-    known = _Known({*EVENT_IDS, "genWeight", *(b for ways in needs.values() for way in ways for b in way)})
+    known = _Known({*EVENT_ID, "genWeight", *(b for ways in needs.values() for way in ways for b in way)})
     out: dict[str, FirstFile] = {}
 
     def look(dataset: str) -> None:

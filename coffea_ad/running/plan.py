@@ -20,8 +20,8 @@ from coffea_ad.corrections import differing_jets, placeholders
 from coffea_ad.corrections.files import LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.luminosity import Luminosities, SectionTable, certify
-from coffea_ad.nanoaod import NanoAODSchema
-from coffea_ad.reading import EVENT_IDS, Wanted
+from coffea_ad.nanoaod import EVENT_ID, NanoAODSchema
+from coffea_ad.reading import Wanted
 from coffea_ad.running import executors
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, home_of, run_key
 from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class
@@ -43,7 +43,8 @@ from coffea_ad.running.reports import (
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
 from coffea_ad.selection import certified_by, not_applied
-from coffea_ad.weights import cross_section, era_of, is_simulation, lack_numbers, takes_sign
+from coffea_ad.splits import lack_numbers
+from coffea_ad.weights import cross_section, era_of, is_simulation, takes_sign
 
 __all__ = ["Executor", "Fileset", "Plan"]
 
@@ -347,7 +348,7 @@ class Plan:
         own = {"duplicates": 1, "package": key["package"], "versions": key["versions"]}  # not of processor and models
         store = None if self.checkpoints is None else Checkpoints(self.checkpoints, digest_of(own))
         runner = self._runner(pool, store, [], chunksize=chunksize, limit_chunks=None)
-        first = Guarded(Identify(), Wanted(frozenset(EVENT_IDS)), self.retries, identify=True)
+        first = Guarded(Identify(), Wanted(frozenset(EVENT_ID)), self.retries, identify=True)
         done = _process(runner, [c for c in chunks if c.dataset in data], first)
         for (_, path, _), ids in sorted(done.get("ids", {}).items()):
             if lack_numbers(ids):

@@ -15,7 +15,7 @@ from coffea_ad import files
 from coffea_ad._version import __version__
 from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
-from coffea_ad.nanoaod import NanoAODSchema
+from coffea_ad.nanoaod import EVENT_ID, NanoAODSchema
 from coffea_ad.reading import (
     OPEN_FILES,
     Unreadable,
@@ -181,7 +181,7 @@ def first_events(
     declared = {b for ways in processor.reads().values() for way in ways for b in way}
     more = sorted(
         branch
-        for branch in read - declared - {"run", "luminosityBlock", "event", "genWeight"} - _counters(read)
+        for branch in read - declared - {*EVENT_ID, "genWeight"} - _counters(read)
         if usual_name(branch) not in declared and not branch.endswith(BESIDE)
     )
     if more:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coffea_ad import features
-from coffea_ad.card import FeatureSpec
+from coffea_ad.features.spec import FeatureSpec
 from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["DenseRows", "Keep", "RowWriter", "Rows", "SparseRows", "read_rows", "stored_columns"]

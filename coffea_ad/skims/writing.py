@@ -19,23 +19,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from coffea_ad import features, files
-from coffea_ad.card import EVENT_ID, feature_spec
+from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
-from coffea_ad.nanoaod import CONSTITUENT_TABLES
-from coffea_ad.skims import SKIM_KEY
+from coffea_ad.features.spec import feature_spec
+from coffea_ad.nanoaod import CONSTITUENT_TABLES, EVENT_ID
+from coffea_ad.skims.files import SKIM_KEY
+from coffea_ad.splits import numbers
 from coffea_ad.typing import Bools, Float32s
-from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal, numbers
+from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal
 
 __all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
 
 
-class FeatureConfig(BaseModel):
+class FeatureConfig(Frozen):
     """A feature of the table `coffea_ad.features.FEATURES`, and its options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     options: dict[str, Any] = {}
 

@@ -1,0 +1,92 @@
+"""FeatureSpec: a feature as a skim or a model has it, and whether this installation computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from coffea_ad import features
+from coffea_ad.config import Frozen
+from coffea_ad.errors import CardMismatch
+
+__all__ = ["ColumnSpec", "FeatureSpec", "feature_spec"]
+
+
+class ColumnSpec(Frozen):
+    """A column as it entered the training."""
+
+    name: str
+    unit: str = ""
+
+
+class FeatureSpec(Frozen):
+    """A feature as it entered the training: another version, option or order of columns is another input.
+
+    `shape` is that of a row; without it, a row is its columns.
+    """
+
+    name: str
+    version: int
+    options: dict[str, Any] = {}
+    columns: tuple[ColumnSpec, ...]
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        return (len(self.columns),) if self.shape is None else self.shape
+
+    @property
+    def key(self) -> str:
+        """Name with options."""
+        return features.get(self.name).key(self.options)
+
+    def check(self) -> None:
+        """Compare with the feature table of this installation.
+
+        Raises
+        ------
+        CardMismatch
+            Version, option or columns differ.
+        """
+        feature = features.get(self.name)
+        if feature.version != self.version:
+            raise CardMismatch(
+                f"the card asks for {self.name} version {self.version}, this coffea-ad computes version "
+                f"{feature.version}; install the coffea-ad the model was made with, or train again"
+            )
+        options = feature.resolve(self.options)
+        here = tuple(c.name for c in feature.columns(options))
+        there = tuple(c.name for c in self.columns)
+        if here != there:
+            raise CardMismatch(
+                f"the card's columns of {self.name} are {_some(there)}, but the feature gives {_some(here)}"
+            )
+        if feature.row_shape(options) != self.row_shape:
+            raise CardMismatch(
+                f"the card's rows of {self.name} have the shape {self.row_shape}, but the feature's "
+                f"{feature.row_shape(options)}"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
+
+
+def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:
+    """Describe a feature of this installation, options resolved.
+
+    >>> feature_spec("jet_substructure").columns[0].name
+    'sigma1'
+    """
+    feature = features.get(name)
+    chosen = feature.resolve(options or {})
+    columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(chosen))
+    shape = feature.row_shape(chosen)
+    return FeatureSpec(
+        name=name,
+        version=feature.version,
+        options=chosen.model_dump(mode="json"),
+        columns=columns,
+        shape=None if shape == (len(columns),) else shape,
+    )
