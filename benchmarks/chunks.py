@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import coffea_ad as ad
-from coffea_ad.reading import OPEN_FILES, Wanted, build_events
+from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "nanoaod" / "nano_tt_v15.root"

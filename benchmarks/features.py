@@ -32,7 +32,7 @@ import coffea_ad as ad
 from coffea_ad.features.images import jet_images
 from coffea_ad.features.rmm import RMMOptions, rmm_rows
 from coffea_ad.features.substructure import WNAE_INPUTS, Conventions, substructure
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod.objects import Objects
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / "tests" / "data"

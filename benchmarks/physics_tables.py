@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from coffea_ad import evaluation, regions
-from coffea_ad.card import InputSpec
+from coffea_ad import evaluation
 from coffea_ad.evaluation import MIN_SEEDS, difference_of_means
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import InputSpec
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.weights import n_effective

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from coffea_ad.reading import OPEN_FILES
+from coffea_ad.nanoaod.reading import OPEN_FILES
 from coffea_ad.running import first_files
 from coffea_ad.running.preflight import check_files
 

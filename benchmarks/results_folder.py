@@ -21,10 +21,11 @@ import uhi.io.json
 from rich.console import Console
 from rich.table import Table
 
-from coffea_ad import histograms, regions
-from coffea_ad.card import RegionSpec
+from coffea_ad import histograms
 from coffea_ad.results import load_results, save_results
 from coffea_ad.root_export import write_root
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.specs import RegionSpec
 
 _TOP = {"mt": 5000.0, "mjj": 5000.0, "met": 1500.0, "ht": 4000.0, "msoftdrop": 400.0}
 

@@ -210,7 +210,7 @@ def split(fileset):
     from coffea.nanoevents.mapping import UprootSourceMapping
 
     from coffea_ad.running.chunks import _Chunk
-    from coffea_ad.scoring import OnnxScorer
+    from coffea_ad.scoring.scorer import OnnxScorer
 
     some = {d: {**e, "files": dict(list(e["files"].items())[:2])} for d, e in fileset.items()}
     run(some, limit_chunks=1)  # compiled

@@ -6,15 +6,16 @@ with onnxruntime, and adds `ad_score`, `ad_logp` and `ad_region` to the objects.
 
 from __future__ import annotations
 
-from coffea_ad import errors, features, histograms, recipes, regions, selection, weights
+from coffea_ad import errors, features, histograms, recipes, selection, weights
 from coffea_ad._version import __version__
-from coffea_ad.card import ModelCard
-from coffea_ad.nanoaod import NanoAODSchema
+from coffea_ad.nanoaod.schema import NanoAODSchema
 from coffea_ad.results import load_results
 from coffea_ad.running import RunReport, resubmit, run
 from coffea_ad.running.merging import merge
-from coffea_ad.scoring import OnnxScorer
-from coffea_ad.tagger import Tagger, tag
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.tagger import Tagger, tag
 
 __all__ = [
     "ModelCard",

@@ -10,16 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from coffea_ad import features, regions
-from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
+from coffea_ad import features
 from coffea_ad.config import Frozen
-from coffea_ad.domains import Domain
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfile import CARD_KEY, read_texts
-from coffea_ad.neighbours import depends, rescored
 from coffea_ad.reconstruction import Comparison, adapted
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.domains import Domain
+from coffea_ad.scoring.modelfile import CARD_KEY, read_texts
+from coffea_ad.scoring.neighbours import depends, rescored
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Golden, InputSpec
 from coffea_ad.skims.background import background as background_rows
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim

@@ -22,13 +22,11 @@ from coffea_ad.errors import BadModel, CoffeaADError, ConfigError
 from coffea_ad.outputs import EVALUATION, TRAINING, check_file, check_folder, clear_figures, existing
 
 if TYPE_CHECKING:
-    from coffea_ad.domains import Domain
+    from coffea_ad.scoring.domains import Domain
 
 __all__ = ["main"]
 
 _out = Console(markup=False, emoji=False)  # [source=stored] is part of a name, not a colour
-
-
 _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
 _EXTRAS = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train", "matplotlib": "plot", "mplhep": "plot",
@@ -411,8 +409,8 @@ def _is_number(text: str) -> bool:
 
 def _train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> int:
     from coffea_ad import recipes
-    from coffea_ad.card import read_card
     from coffea_ad.config import load_config
+    from coffea_ad.scoring.card import read_card
 
     if args.output is None:
         raise ConfigError(f"{args.recipe}: say where the model goes with -o MODEL.onnx")
@@ -462,7 +460,7 @@ def _card(args: argparse.Namespace) -> int:
         return _attach(args)
     if len(words) != 1:
         raise ConfigError("card takes one model file, or: card attach MODEL CARD.yaml")
-    from coffea_ad.tagger import Tagger
+    from coffea_ad.scoring.tagger import Tagger
 
     tagger = Tagger(words[0])
     card = tagger.card
@@ -540,8 +538,8 @@ def _refuse_url(path: str | None, who: str) -> None:
 
 def _attach(args: argparse.Namespace) -> int:
     from coffea_ad.attach import AttachConfig, attach
-    from coffea_ad.card import read_card
     from coffea_ad.config import load_config
+    from coffea_ad.scoring.card import read_card
 
     if len(args.words) != 3:
         raise ConfigError("card attach takes a model file and a YAML file")
@@ -595,7 +593,7 @@ def _named_numbers(option: str, text: str) -> tuple[str, list[float]]:
 
 def _interval(text: str) -> Domain:
     """Read a name and two numbers, as in `mjj=1500,2500`."""
-    from coffea_ad.domains import Domain
+    from coffea_ad.scoring.domains import Domain
 
     name, values = _named_numbers("--domain", text)
     if len(values) != 2 or not values[0] < values[1] or not all(map(math.isfinite, values)):
@@ -605,7 +603,7 @@ def _interval(text: str) -> Domain:
 
 def _left_out(sealed: bytes) -> None:
     """Say which regions a new card has not, and why."""
-    from coffea_ad.card import read_card
+    from coffea_ad.scoring.card import read_card
 
     for sentence in read_card(sealed).provenance.get("regions_left_out", ()):
         _out.print(f"note: {sentence}", soft_wrap=True, markup=False)
@@ -644,8 +642,8 @@ def _quantise(args: argparse.Namespace) -> int:
 
         _write(output, fold_linear(_read(args.model), args.model))
         return 0
-    from coffea_ad.card import read_card
     from coffea_ad.nn.quantise import quantise
+    from coffea_ad.scoring.card import read_card
 
     sealed = quantise(
         _read(args.model), args.calibration, datasets=args.datasets, signal=args.signal,

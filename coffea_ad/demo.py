@@ -13,12 +13,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from coffea_ad import recipes, regions
+from coffea_ad import recipes
 from coffea_ad.config import load_config
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.results import Results, load_results
 from coffea_ad.running import run
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.scorer import OnnxScorer
 
 __all__ = ["demo"]
 

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 
-from coffea_ad import regions
-from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.ranking import most_anomalous
-from coffea_ad.monitoring import unwatched
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.monitoring import unwatched
+from coffea_ad.scoring.tagger import Tagger, tag
 from coffea_ad.selection import cutflow
-from coffea_ad.tagger import Tagger, tag
 from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["RegionFiller", "book", "fill", "hidden", "logp_axis", "mass_edges"]

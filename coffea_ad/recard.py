@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from coffea_ad import files, regions
-from coffea_ad.calibration import tied, too_few
-from coffea_ad.card import ModelCard, RegionSpec, write_card
-from coffea_ad.domains import Domain, binned
+from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
-from coffea_ad.members import member_of
-from coffea_ad.modelfile import network_digest
 from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.domains import Domain, binned
+from coffea_ad.scoring.members import member_of
+from coffea_ad.scoring.modelfile import network_digest
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import RegionSpec
+from coffea_ad.scoring.working_points import tied, too_few
 from coffea_ad.skims.background import background as background_rows
 from coffea_ad.skims.background import background_datasets, rows_in_words, spectator
 from coffea_ad.skims.skim import Skim

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfile import check_graph, part_for, runtime_reason
+from coffea_ad.scoring.modelfile import check_graph, part_for, runtime_reason
 
 __all__ = ["Comparison", "adapted"]
 

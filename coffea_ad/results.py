@@ -23,7 +23,7 @@ from coffea_ad.event_lists.storage import Lists, encoded, load_lists, stale_file
 from coffea_ad.event_lists.table import table_of
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import clear_figures
-from coffea_ad.regions import Definitions, add_cells
+from coffea_ad.scoring.regions import Definitions, add_cells
 from coffea_ad.sums import add_data, add_processes
 from coffea_ad.weights import is_simulation, normalisation
 

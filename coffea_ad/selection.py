@@ -11,10 +11,10 @@ import numpy.typing as npt
 from coffea.analysis_tools import PackedSelection
 from pydantic import BeforeValidator
 
-from coffea_ad.campaigns import all_met_filters, met_filters_of, say
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import KINDS, SelectedObjects
-from coffea_ad.nanoaod import as_mask, where
+from coffea_ad.nanoaod.columns import as_mask, where
+from coffea_ad.nanoaod.conventions import all_met_filters, met_filters_of, say
 from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import is_mc
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import BadFile
-from coffea_ad.nanoaod import EVENT_ID, where
+from coffea_ad.nanoaod.columns import EVENT_ID, where
 from coffea_ad.typing import Float64s, Ints
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch, NotNormalisable
-from coffea_ad.nanoaod import where
+from coffea_ad.nanoaod.columns import where
 from coffea_ad.splits import event_hash, event_normal, event_uniform, fold_of, split_of, splitmix64
 from coffea_ad.typing import Float64s
 

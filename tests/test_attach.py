@@ -10,8 +10,8 @@ from toy_skims import NAME, toy_rows, write_skim
 import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.attach import AttachConfig, attach, check_rows
-from coffea_ad.card import read_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.scoring.card import read_card
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 WIDTH = 8
@@ -175,7 +175,7 @@ def test_inputs_and_scores_of_other_precisions_get_a_cast(dtype, tolerance, rows
 
 
 def test_a_float32_network_keeps_its_bytes():
-    from coffea_ad.modelfile import network_digest
+    from coffea_ad.scoring.modelfile import network_digest
 
     plain = network([SUM], AXIS)
     assert network_digest(attach(plain, card())) == network_digest(plain)

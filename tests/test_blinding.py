@@ -16,10 +16,11 @@ from test_rmm_two_body import cell_sum
 from toys import DATA, copy_events
 
 import coffea_ad as ad
-from coffea_ad import histograms, monitoring
+from coffea_ad import histograms
 from coffea_ad.attach import attach
 from coffea_ad.errors import ConfigError
 from coffea_ad.recard import new_regions
+from coffea_ad.scoring import monitoring
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 

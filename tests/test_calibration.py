@@ -9,10 +9,10 @@ from toy_skims import NAME, toy_rows, write_skim
 from toys import DATA, open_events
 
 import coffea_ad as ad
-from coffea_ad import regions
-from coffea_ad.card import ModelCard, read_card, write_card
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, read_card, write_card
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.splits import fold_of
 

@@ -11,13 +11,14 @@ import uproot
 from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.campaigns import CAMPAIGNS, SIMULATION, campaign_of, energy_in, told_by
-from coffea_ad.card import parse_card, read_card
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.features.objects import AllObjectOptions, select_objects
 from coffea_ad.features.rmm import RMMOptions, cell_names
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod.campaigns import CAMPAIGNS, SIMULATION, campaign_of, energy_in
+from coffea_ad.nanoaod.conventions import told_by
+from coffea_ad.nanoaod.objects import Objects
+from coffea_ad.scoring.card import parse_card, read_card
 from coffea_ad.simulation.objects import b_tag_score
 from coffea_ad.simulation.processes import resolve
 

@@ -9,9 +9,9 @@ from fuzz_files import columns, search, write
 from toys import DATA, REAL, open_events
 
 import coffea_ad as ad
-from coffea_ad.candidates import usual_name
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError
 from coffea_ad.filesets.inspection import inspect_files
+from coffea_ad.nanoaod.candidates import usual_name
 
 NAME = "jet_substructure"
 SPELLINGS = ("PFCandIdx", "pFCandsIdx", "pfcandIdx", "pFCandIdx", "PFCandsIdx", "pfCandsIdx", "candIdx")
@@ -129,7 +129,8 @@ def test_only_links_have_another_name():
 @pytest.mark.real
 def test_real_files_say_what_their_producers_do():
     """PFNano stores pT before PUPPI, and the sums over its jets say so."""
-    from coffea_ad.nanoaod import Objects, _tables, _unweighted
+    from coffea_ad.nanoaod.constituents import _tables, _unweighted
+    from coffea_ad.nanoaod.objects import Objects
 
     events = open_events(REAL / "pfnano.root")
     objects = Objects.of(events)

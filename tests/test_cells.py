@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from toys import DATA, assert_identical, copy_events
 
 import coffea_ad as ad
-from coffea_ad import histogram_files, histograms, regions
-from coffea_ad.card import RegionSpec
+from coffea_ad import histogram_files, histograms
 from coffea_ad.errors import BadFile, ConfigError, UnknownName
 from coffea_ad.results import Results, load_results, save_results
 from coffea_ad.running.merging import added
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.specs import RegionSpec
 from coffea_ad.weights import weight_sums
 
 OPEN = ["met_min=null", "rt_min=null", "dphi_max=null", "delta_eta_max=null", "lepton_pt_min=null"]

@@ -12,9 +12,9 @@ from coffea.processor import Runner as CoffeaRunner
 from toys import DATA, assert_identical, copy_events
 
 import coffea_ad as ad
-from coffea_ad import reading
 from coffea_ad.errors import IncompleteRun, ProcessorFailed
-from coffea_ad.reading import OPEN_FILES, Wanted, build_events, layout
+from coffea_ad.nanoaod import reading
+from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events, layout
 from coffea_ad.running import chunks
 
 FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}

@@ -15,12 +15,14 @@ from test_nn_laws import quick, toy_skim
 from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad import cli, nn, regions
-from coffea_ad.card import Calibration, write_card
+from coffea_ad import cli, nn
 from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.nn.ranks import combined_logp, extended_logp
-from coffea_ad.scoring import OnnxScorer
-from coffea_ad.tagger import Tagger
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import write_card
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Calibration
+from coffea_ad.scoring.tagger import Tagger
 
 RULES = ["rank", "mean-logp", "max"]
 

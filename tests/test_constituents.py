@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from toys import DATA, open_events, toy_jets
 
 import coffea_ad as ad
-from coffea_ad.card import InputSpec
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
 from coffea_ad.features.constituents import COLUMNS, constituent_tensor
@@ -19,7 +18,9 @@ from coffea_ad.features.grooming import lund_plane
 from coffea_ad.features.naive import constituents as naive
 from coffea_ad.features.naive import substructure as naive_substructure
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nanoaod import CONSTITUENT_TABLES, Objects
+from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES
+from coffea_ad.nanoaod.objects import Objects
+from coffea_ad.scoring.specs import InputSpec
 
 # Two doubles that are equal within rounding may be stored as neighbouring floats, 2^-23 apart. Δη and Δφ are differences of
 # numbers of order 1, and a constituent on the centre is at 0 within the rounding of those.

@@ -12,8 +12,8 @@ from test_records import records
 from toys import DATA, bare_events, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.entries import POSITION, Source, source
 from coffea_ad.errors import MissingIndex
+from coffea_ad.nanoaod.entries import POSITION, Source, source
 
 IDS = ("run", "luminosityBlock", "event")
 FILE = DATA / "svj_v15.root"

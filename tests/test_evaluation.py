@@ -17,13 +17,13 @@ from toys import DATA
 
 import coffea_ad as ad
 from coffea_ad import cli, evaluation
-from coffea_ad.card import write_card
 from coffea_ad.errors import BadModel, ConfigError, SkimError
 from coffea_ad.evaluation import Sample, evaluate
 from coffea_ad.evaluation.coordinates import ZScores
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.report import as_dict, write_csv
+from coffea_ad.scoring.card import write_card
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.splits import fold_of, split_of
 from coffea_ad.weights import n_effective

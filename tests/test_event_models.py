@@ -11,9 +11,10 @@ import pytest
 from toys import DATA, bare_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch, MissingBranch, SkimError
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.specs import Golden, InputSpec
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.reading import load_skim
 
@@ -169,8 +170,8 @@ def test_events_without_a_branch_or_without_events_are_named_or_empty(rmm_model,
 
 def test_large_rows_reach_the_scorer_in_blocks(rmm_model, svj, monkeypatch):
     """A chunk of matrices is never dense: the scorer sees a thousand rows at a time."""
-    from coffea_ad import tagger as module
     from coffea_ad.attach import AttachConfig, attach
+    from coffea_ad.scoring import tagger as module
 
     made = ad.Tagger(attach(rmm_model, AttachConfig(name="rmm-sum", method="sum", features=({"name": "rmm"},))))
     whole = made(svj)["ad_score"].to_list()

@@ -13,8 +13,8 @@ from toys import copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.card import write_card
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError
+from coffea_ad.scoring.card import write_card
 from coffea_ad.splits import lack_numbers, numbers
 
 N = 40

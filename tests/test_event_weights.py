@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toy_skims import NAME, toy_rows, write_skim
 
-from coffea_ad import regions
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.filesets.metadata import settled_metadata
+from coffea_ad.scoring import regions
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.weights import cross_section, has_cross_section, is_simulation, normalisation
 
@@ -123,8 +123,8 @@ def test_rows_that_all_weigh_nothing_are_refused(tmp_path):
 
 def test_a_visible_cross_section_needs_weights_that_are_cross_sections(tmp_path, model_file):
     """Of a model that was trained on rows without weights, and a skim without cross-sections."""
-    from coffea_ad.card import read_card, write_card
     from coffea_ad.recard import new_regions
+    from coffea_ad.scoring.card import read_card, write_card
 
     rows, _ = toy_rows(400)
     folder = write_skim(tmp_path, {"qcd": {"x": rows, "weight": np.full(400, 7.0)}})

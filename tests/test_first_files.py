@@ -9,7 +9,7 @@ from toys import DATA, HERE, REAL
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingBranch
-from coffea_ad.reading import OPEN_FILES
+from coffea_ad.nanoaod.reading import OPEN_FILES
 from coffea_ad.running import first_files as ff
 from coffea_ad.running.preflight import check_files
 
@@ -118,7 +118,7 @@ def test_a_remote_file_is_tried_again(tmp_path, monkeypatch):
             OPEN_FILES.drop(path.removeprefix("root://nobody/"))
 
     monkeypatch.setattr(ff, "OPEN_FILES", Flaky())
-    monkeypatch.setattr("coffea_ad.reading._PAUSE", 0.0)
+    monkeypatch.setattr("coffea_ad.nanoaod.reading._PAUSE", 0.0)
     first = ff.first_good({f"root://nobody/{write(tmp_path / 'a.root')}": "Events"}, NEEDS, tolerant=False, retries=3)
     assert len(failures) == 2
     assert "MET_pt" in first.names

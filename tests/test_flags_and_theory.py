@@ -8,7 +8,7 @@ import pytest
 
 from coffea_ad.corrections.weights import Columns, PdfWeights, ScaleWeights, column_weight, pdf_weights, scale_weights
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch
-from coffea_ad.nanoaod import as_mask
+from coffea_ad.nanoaod.columns import as_mask
 from coffea_ad.selection import any_trigger, met_filters
 
 TYPES = (bool, np.uint8, np.int32, np.int64, np.float32)

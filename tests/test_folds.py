@@ -8,11 +8,12 @@ import pytest
 from toys import DATA, listed, open_events
 
 import coffea_ad as ad
-from coffea_ad.card import Folds, Golden, InputSpec, ModelCard, read_card, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfile import output_names, part_for, seal
+from coffea_ad.scoring.card import ModelCard, read_card, write_card
+from coffea_ad.scoring.modelfile import output_names, part_for, seal
+from coffea_ad.scoring.specs import Folds, Golden, InputSpec
 from coffea_ad.splits import fold_of
 
 needs_onnx = pytest.mark.torch  # the onnx package comes with it
@@ -313,7 +314,7 @@ def test_folded_and_plain_models_share_a_call(folded, svj_file, model_file):
 
 @needs_onnx
 def test_the_ids_of_events_are_asked_for_before_a_run_and_named_if_missing(folded, svj):
-    from coffea_ad import tagger as module
+    from coffea_ad.scoring import tagger as module
 
     tagger = ad.Tagger(folded)
     assert tagger.card.reads["the folds"] == (("run", "luminosityBlock", "event"),)

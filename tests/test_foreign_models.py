@@ -10,10 +10,11 @@ from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.attach import attach
-from coffea_ad.card import InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfile import runtime_reason
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.modelfile import runtime_reason
+from coffea_ad.scoring.specs import InputSpec
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 SPEC = InputSpec(features=(feature_spec("jet_substructure"),))

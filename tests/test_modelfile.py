@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import coffea_ad as ad
-from coffea_ad import modelfile
-from coffea_ad.card import Golden, InputSpec, ModelCard, parse_card, read_card, write_card
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfile import CARD_KEY, check_graph, read_texts, seal, verify, with_texts
+from coffea_ad.scoring import modelfile
+from coffea_ad.scoring.card import ModelCard, parse_card, read_card, write_card
+from coffea_ad.scoring.modelfile import CARD_KEY, check_graph, read_texts, seal, verify, with_texts
+from coffea_ad.scoring.specs import Golden, InputSpec
 
 needs_onnx = pytest.mark.torch  # the onnx package comes with it
 

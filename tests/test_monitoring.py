@@ -10,11 +10,12 @@ from coffea.processor import accumulate
 from toys import DATA, open_events
 
 import coffea_ad as ad
-from coffea_ad import monitoring as module
-from coffea_ad.card import InputSpec, ModelCard, Quantiles, read_card, write_card
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.monitoring import Watch, describe, drift, drifted, monitoring
+from coffea_ad.scoring import monitoring as module
+from coffea_ad.scoring.card import ModelCard, read_card, write_card
+from coffea_ad.scoring.monitoring import Watch, describe, drift, drifted, monitoring
+from coffea_ad.scoring.specs import InputSpec, Quantiles
 
 P = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
@@ -129,7 +130,7 @@ def test_a_bounded_number_of_rows_is_binned_whatever_the_blocks_are(tagger, svj_
     monkeypatch.setattr(module, "_VALUES", 8 * 50)
     records = []
     for size in (8_000_000, 1):
-        monkeypatch.setattr("coffea_ad.tagger._BLOCK_BYTES", size)
+        monkeypatch.setattr("coffea_ad.scoring.streaming._BLOCK_BYTES", size)
         small = ad.Tagger(DATA / "wnae.onnx", batch=64)
         with monitoring() as record:
             small(open_events(svj_file))

@@ -15,10 +15,11 @@ from toys import DATA, copy_events, open_events
 import coffea_ad as ad
 from coffea_ad import cli, files
 from coffea_ad import selection as cuts
-from coffea_ad.card import ModelCard, RegionSpec
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.luminosity import golden_files
 from coffea_ad.outputs import skimmed
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.specs import RegionSpec
 from coffea_ad.skims.files import skim_files
 
 ESCAPING = ["x/../../../escaped/pwn", "..", "", "a b", "a\n"]

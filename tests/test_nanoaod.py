@@ -8,7 +8,8 @@ from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch, MissingIndex, UnknownName
-from coffea_ad.nanoaod import NanoAODSchema, Objects
+from coffea_ad.nanoaod.objects import Objects
+from coffea_ad.nanoaod.schema import NanoAODSchema
 
 NAME = "jet_substructure"
 

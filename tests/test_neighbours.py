@@ -14,10 +14,11 @@ from toys import toy_skim
 
 import coffea_ad as ad
 from coffea_ad.attach import attach, check_rows
-from coffea_ad.card import Golden, InputSpec, ModelCard, write_card
 from coffea_ad.errors import BadModel
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.neighbours import rescored
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.neighbours import rescored
+from coffea_ad.scoring.specs import Golden, InputSpec
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
 DEPENDS = r"the score of a row depends on the other rows of its batch: .* (scored|among|beside) .*export the network for inference$"

@@ -15,7 +15,7 @@ from toys import toy_skim
 from coffea_ad import nn
 from coffea_ad.errors import BadModel, SkimError
 from coffea_ad.nn.distances import DISTANCES
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 
 MODELS = [nn.AE, lambda *a, **k: nn.AE(*a, sparse=0.01, score="log_mae", activation="leaky_relu", **k)]
 NAMES = ["AE", "sparse AE"]

@@ -8,11 +8,13 @@ import pytest
 from toys import DATA, open_events
 
 import coffea_ad as ad
-from coffea_ad import histograms, regions
-from coffea_ad.card import InputSpec, ModelCard, RegionSpec, read_card, write_card
+from coffea_ad import histograms
 from coffea_ad.errors import BadModel
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.monitoring import monitoring
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, read_card, write_card
+from coffea_ad.scoring.monitoring import monitoring
+from coffea_ad.scoring.specs import InputSpec, RegionSpec
 
 
 def graph(*nodes, **constants):

@@ -18,7 +18,7 @@ from test_nn_laws import quick, toy_skim
 from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 
 MODELS = {
     "pca": lambda transform: nn.PCA(8, components=4, transform=transform),

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from toys import DATA, REAL, listed, open_events
 
 import coffea_ad as ad
-from coffea_ad import provenance
 from coffea_ad.errors import BadModel, ConfigError, MissingIndex, UnknownName
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod import provenance
+from coffea_ad.nanoaod.objects import Objects
 
 FILES = {"v15": DATA / "svj_v15.root", "PFNano": DATA / "svj_pfnano.root", "other": DATA / "ttbar_v15.root"}
 SCHEMAS = {"ours": ad.NanoAODSchema, "stock": StockSchema}
@@ -380,7 +380,7 @@ def test_a_place_without_a_jet_stays_one():
         ({"FatJet": []}, "not a dict"),
         ("file.root", "not a str"),
         (ak.Array([1.0, 2.0]), "not an awkward array without fields"),
-        (ad.NanoAODSchema, "not <class 'coffea_ad.nanoaod.NanoAODSchema'>"),
+        (ad.NanoAODSchema, "not <class 'coffea_ad.nanoaod.schema.NanoAODSchema'>"),
     ],
     ids=["numpy", "none", "list", "dict", "path", "numbers", "class"],
 )

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import coffea_ad as ad
-from coffea_ad import cli, nn, regions
-from coffea_ad.card import RegionSpec, read_card, write_card
+from coffea_ad import cli, nn
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import dense_layers, int8_network
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import read_card, write_card
+from coffea_ad.scoring.modelfile import network_digest
+from coffea_ad.scoring.specs import RegionSpec
 from coffea_ad.skims.files import SKIM_KEY
 
 SPEC = feature_spec("jet_substructure")

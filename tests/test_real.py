@@ -9,7 +9,7 @@ from toys import open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
-from coffea_ad.nanoaod import CONSTITUENT_TABLES
+from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES
 
 pytestmark = pytest.mark.real
 
@@ -87,7 +87,7 @@ def quantiles(got, want):
 
 def test_recomputed_tau_agrees_with_stored_tau(real):
     from coffea_ad.features.substructure import substructure
-    from coffea_ad.nanoaod import Objects
+    from coffea_ad.nanoaod.objects import Objects
 
     events = open_events(real / "nano_tt_v15.root")
     objects = Objects.of(events)

@@ -12,7 +12,7 @@ from toys import DATA, assert_identical, open_events
 import coffea_ad as ad
 from coffea_ad.errors import MissingBranch
 from coffea_ad.filesets.inspection import inspect_files
-from coffea_ad.records import branch_names
+from coffea_ad.nanoaod.records import branch_names
 from coffea_ad.skims.reading import load_skim
 
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coffea_ad import histograms, regions
-from coffea_ad.card import ModelCard, RegionSpec
+from coffea_ad import histograms
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.specs import RegionSpec
 
 
 def weighted(seed, n=40_000):

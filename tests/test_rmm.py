@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad import tagger as tagger_module
-from coffea_ad.card import InputSpec, read_card, write_card
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES
 from coffea_ad.features import objects as object_module
@@ -25,7 +23,10 @@ from coffea_ad.features.naive import rmm as naive
 from coffea_ad.features.objects import KINDS, SelectedObjects, select_objects
 from coffea_ad.features.rmm import PRESETS, cell_names, matrix, rmm_rows
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod.objects import Objects
+from coffea_ad.scoring import tagger as tagger_module
+from coffea_ad.scoring.card import read_card, write_card
+from coffea_ad.scoring.specs import InputSpec
 
 # numbers that a campaign decides on otherwise: most events here have none
 TAGGER = {"btag": "btagUParTAK4B", "btag_min": 0.1272}

@@ -10,11 +10,11 @@ from test_event_models import graph
 from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad import regions
 from coffea_ad.attach import AttachConfig, attach
 from coffea_ad.corrections import with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.recard import new_regions
+from coffea_ad.scoring import regions
 from coffea_ad.selection import TWO_BODY
 from coffea_ad.splits import event_uniform
 
@@ -95,7 +95,7 @@ def by_hand(events, options):
 def test_the_nine_masses_are_those_of_the_leading_objects(ttbar, tmp_path):
     events = open_events(DATA / "ttbar_v15.root")
     from coffea_ad.features.objects import AllObjectOptions, select_objects
-    from coffea_ad.nanoaod import Objects
+    from coffea_ad.nanoaod.objects import Objects
     from coffea_ad.selection import two_body_masses
 
     options = AllObjectOptions()

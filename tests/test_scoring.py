@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import coffea_ad as ad
-from coffea_ad import scoring
-from coffea_ad.card import read_card, write_card
 from coffea_ad.errors import CardMismatch, ConfigError
+from coffea_ad.scoring import scorer as module
+from coffea_ad.scoring.card import read_card, write_card
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,12 @@ def test_a_provider_that_is_not_there_is_named_with_those_that_are(model_file):
 
 def test_a_provider_that_does_not_start_is_not_replaced_in_silence(model_file, monkeypatch):
     """As where the driver of a GPU is missing: onnxruntime would go on without it."""
-    real = scoring.ort.InferenceSession
+    real = module.ort.InferenceSession
     monkeypatch.setattr(
-        scoring.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        module.ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     monkeypatch.setattr(
-        scoring.ort, "InferenceSession", lambda data, options, providers: real(data, options, providers=providers[1:])
+        module.ort, "InferenceSession", lambda data, options, providers: real(data, options, providers=providers[1:])
     )
     scorer = ad.OnnxScorer(model_file, providers=("CUDAExecutionProvider", "CPUExecutionProvider"))
     with pytest.raises(ConfigError, match="CUDAExecutionProvider was asked for, but could not start here, and the model "
@@ -152,10 +152,10 @@ def test_the_cache_of_sessions_is_bounded(model_file):
     data = model_file.read_bytes()
     first = ad.OnnxScorer(data)
     kept = first.session
-    for i in range(scoring._CACHE_SIZE + 3):
+    for i in range(module._CACHE_SIZE + 3):
         other = read_card(data).model_copy(update={"name": f"model_{i}"})
         ad.OnnxScorer(write_card(data, other)).session  # noqa: B018
-    assert len(scoring._sessions) == scoring._CACHE_SIZE
+    assert len(module._sessions) == module._CACHE_SIZE
     assert first.session is not kept
 
 
@@ -193,9 +193,9 @@ def test_threads_share_a_session_and_other_models_do_not_wait_for_it(model_file,
 def test_a_used_scorer_pickles_and_its_session_is_shared_in_a_process(scorer, rows, pickler):
     scorer(rows[:1])
     copy = pickler.loads(pickler.dumps(scorer))
-    before = len(scoring._sessions)
+    before = len(module._sessions)
     np.testing.assert_array_equal(copy(rows[:8]), scorer(rows[:8]))
-    assert len(scoring._sessions) == before
+    assert len(module._sessions) == before
     assert copy.session is scorer.session
 
 

@@ -22,7 +22,7 @@ from coffea_ad import files
 from coffea_ad.cli import main
 from coffea_ad.errors import IncompleteRun
 from coffea_ad.filesets.sources import expand_source
-from coffea_ad.reading import OPEN_FILES
+from coffea_ad.nanoaod.reading import OPEN_FILES
 from coffea_ad.skims.reading import load_skim
 
 pytestmark = pytest.mark.servers

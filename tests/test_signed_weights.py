@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from toy_skims import NAME, toy_rows, write_skim
 from toys import DATA
 
-from coffea_ad import evaluation, regions
+from coffea_ad import evaluation
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation import Estimate, Figures, Sample, difference, directions, evaluate
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.report import as_dict, listings
+from coffea_ad.scoring import regions
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.weights import n_effective
 

@@ -15,7 +15,7 @@ from toys import toy_skim
 from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import ConfigError
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 
 
 def quick(**keys):

@@ -13,11 +13,12 @@ from coffea.nanoevents import NanoEventsFactory
 from toys import listed, open_events
 
 import coffea_ad as ad
-from coffea_ad import tagger as module
-from coffea_ad.card import InputSpec, read_card, write_card
 from coffea_ad.errors import BadFeature, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.scoring import tagger as module
+from coffea_ad.scoring.card import read_card, write_card
+from coffea_ad.scoring.specs import InputSpec
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_few_rows_and_scores_that_are_all_the_same_are_named(trained, data):
 
 
 def test_regions_that_are_not_written_say_why():
-    from coffea_ad import regions
+    from coffea_ad.scoring import regions
 
     rng = np.random.default_rng(1)
     score, weight = rng.normal(size=3000), np.ones(3000)

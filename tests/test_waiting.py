@@ -12,8 +12,9 @@ from rich.console import Console
 from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad import files, progress, reading
+from coffea_ad import files, progress
 from coffea_ad.errors import ConfigError
+from coffea_ad.nanoaod import reading
 from coffea_ad.running import preflight
 
 A = "root://host:1094//store/a.root"

@@ -16,13 +16,13 @@ from toys import DATA, copy_events
 import coffea_ad as ad
 from coffea_ad import cli, recipes
 from coffea_ad.attach import attach
-from coffea_ad.calibration import calibrate
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.building import write_fileset
 from coffea_ad.recard import new_regions
 from coffea_ad.results import save_results
+from coffea_ad.scoring.calibration import calibrate
 from coffea_ad.simulation.processes import resolve
 from coffea_ad.skims.reading import load_skim
 

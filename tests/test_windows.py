@@ -11,31 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from coffea_ad.card import Domain, Windows
 from toy_skims import NAME, write_skim
 from toys import DATA, listed, open_events
 
 import coffea_ad as ad
-from coffea_ad import cli, regions
+from coffea_ad import cli
 from coffea_ad.attach import AttachConfig, attach
-from coffea_ad.card import (
-    Calibration,
-    Domain,
-    Folds,
-    Golden,
-    InputSpec,
-    ModelCard,
-    RegionSpec,
-    Windows,
-    parse_card,
-    read_card,
-    write_card,
-)
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.histograms import RegionFiller
-from coffea_ad.members import member_of
-from coffea_ad.monitoring import monitoring
 from coffea_ad.recard import new_regions
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, parse_card, read_card, write_card
+from coffea_ad.scoring.members import member_of
+from coffea_ad.scoring.monitoring import monitoring
+from coffea_ad.scoring.specs import Calibration, Folds, Golden, InputSpec, RegionSpec
 from coffea_ad.skims.background import background
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.splits import fold_of

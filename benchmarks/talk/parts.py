@@ -29,7 +29,7 @@ from jets import (
 
 from coffea_ad import nn
 from coffea_ad.evaluation import core_and_narrow
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 
 DENSE = {"epochs": 40, "learning_rate": 3e-3, "batch_size": 256, "samples_per_epoch": 8192, "schedule": "cosine"}
 IMAGE = {"epochs": 8, "learning_rate": 3e-3, "batch_size": 64, "samples_per_epoch": 5120, "schedule": "cosine",

@@ -16,7 +16,6 @@ import numpy as np
 from coffea.analysis_tools import Weights
 from pydantic import BaseModel, Field, model_validator
 
-from coffea_ad.card import ModelCard
 from coffea_ad.config import Frozen
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask, Reads
 from coffea_ad.corrections.jets import (
@@ -44,7 +43,8 @@ from coffea_ad.corrections.weights import (
     scale_weights,
 )
 from coffea_ad.errors import BadFile, MissingBranch, UnknownName
-from coffea_ad.nanoaod import flat_columns, where
+from coffea_ad.nanoaod.columns import flat_columns, where
+from coffea_ad.scoring.card import ModelCard
 from coffea_ad.typing import Bools
 from coffea_ad.weights import generator_weight, is_mc
 

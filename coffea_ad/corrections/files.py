@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import model_validator
 
-from coffea_ad.campaigns import say
 from coffea_ad.config import Frozen
 from coffea_ad.errors import BadFile, ConfigError, unknown_text
+from coffea_ad.nanoaod.conventions import say
 from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["OUTSIDE", "Correction", "CorrectionFiles", "LumiMask", "Outside", "Part", "Reads"]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part, Reads
 from coffea_ad.errors import ConfigError, MissingBranch
-from coffea_ad.nanoaod import as_mask, flat_columns, where
+from coffea_ad.nanoaod.columns import as_mask, flat_columns, where
 from coffea_ad.splits import event_normal, numbers
 from coffea_ad.typing import Bools, Float32s, Float64s
 from coffea_ad.weights import event_branch, has_branch, is_mc

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from coffea_ad.corrections.files import OUTSIDE, Correction, CorrectionFiles, Outside, Part
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
-from coffea_ad.nanoaod import where
+from coffea_ad.nanoaod.columns import where
 from coffea_ad.typing import Float64s
 from coffea_ad.weights import event_branch, has_branch
 

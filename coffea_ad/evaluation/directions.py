@@ -16,7 +16,7 @@ from coffea_ad.evaluation.coordinates import core_and_narrow
 from coffea_ad.evaluation.matching import match_spectrum
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation, Sample
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.typing import Bools, Float64s
 
 __all__ = ["MADE", "Direction", "Options"]

@@ -13,7 +13,7 @@ from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.evaluation.directions import MADE, Direction, Options
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.skims.files import skim_files
 
 __all__ = ["evaluate_models", "parse_models"]

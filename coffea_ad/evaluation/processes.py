@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureSpec
-from coffea_ad.members import member_of
-from coffea_ad.nanoaod import EVENT_ID
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.members import member_of
+from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.skims.background import spectator
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim

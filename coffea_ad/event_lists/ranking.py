@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.event_lists.top import TopEvents
-from coffea_ad.tagger import Tagger
+from coffea_ad.scoring.tagger import Tagger
 
 __all__ = ["most_anomalous"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from coffea.processor import AccumulatorABC
 
-from coffea_ad.entries import entries_of, source
 from coffea_ad.errors import ConfigError
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.entries import entries_of, source
 from coffea_ad.typing import Ints
 
 __all__ = ["IDENTITY", "TopEvents"]

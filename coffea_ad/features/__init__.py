@@ -25,7 +25,7 @@ from coffea_ad.features.images import JET_IMAGES
 from coffea_ad.features.jets import JET_KINEMATICS, JET_SUBSTRUCTURE
 from coffea_ad.features.rmm import RMM
 from coffea_ad.features.zones import RMM_ZONES
-from coffea_ad.nanoaod import Objects, refuse_other
+from coffea_ad.nanoaod.objects import Objects, refuse_other
 from coffea_ad.typing import Float32s, Ints
 
 __all__ = [

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from coffea_ad.config import Frozen
 from coffea_ad.errors import BadFeature, ConfigError, unknown_text
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s
 
 __all__ = ["Column", "Feature", "Names", "NonNegative", "Number", "Options", "Positive", "Rows", "at_once"]

@@ -14,7 +14,8 @@ from coffea_ad.features.base import Column, Feature, Names, Options, Rows
 from coffea_ad.features.clustering import are_finite, largest, wrap
 from coffea_ad.features.grooming import lund_plane
 from coffea_ad.features.jit import contiguous, kernel
-from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.nanoaod.constituents import constituent_branches
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["COLUMNS", "JET_CONSTITUENTS", "JET_LUND", "constituent_tensor"]

@@ -11,7 +11,9 @@ from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
 from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
-from coffea_ad.nanoaod import Objects, constituent_branches, require
+from coffea_ad.nanoaod.columns import require
+from coffea_ad.nanoaod.constituents import constituent_branches
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = ["DIJET", "EVENT_OBJECTS", "DijetOptions", "EventObjectOptions"]

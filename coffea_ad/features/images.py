@@ -15,7 +15,8 @@ from pydantic import Field
 
 from coffea_ad.features.base import Column, Feature, NonNegative, Options, Positive, Rows
 from coffea_ad.features.jit import contiguous, exact, exact_kernel
-from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.nanoaod.constituents import constituent_branches
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["JET_IMAGES", "ImageOptions", "jet_images", "smear_images"]

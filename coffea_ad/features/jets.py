@@ -10,7 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from coffea_ad.errors import UnknownName, unknown_text
 from coffea_ad.features.base import Column, Feature, Names, Options, Rows, at_once
 from coffea_ad.features.substructure import OBSERVABLES, WNAE_INPUTS, Conventions, parse_angularity, substructure
-from coffea_ad.nanoaod import Objects, constituent_branches
+from coffea_ad.nanoaod.constituents import constituent_branches
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s
 
 __all__ = ["JET_KINEMATICS", "JET_SUBSTRUCTURE"]

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from coffea_ad.campaigns import ENERGY_BRANCH, TAGGERS, WorkingPoint, b_tag
 from coffea_ad.features.base import NonNegative, Options
 from coffea_ad.features.clustering import are_finite, wrap
 from coffea_ad.features.jit import kernel
-from coffea_ad.nanoaod import Objects, as_mask, event_columns, flat_columns
+from coffea_ad.nanoaod.campaigns import ENERGY_BRANCH, TAGGERS, WorkingPoint
+from coffea_ad.nanoaod.columns import as_mask, event_columns, flat_columns
+from coffea_ad.nanoaod.conventions import b_tag
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Bools, Float64s, Ints
 
 __all__ = [
@@ -48,8 +50,6 @@ def _checked(cuts: tuple[str, ...]) -> tuple[str, ...]:
 
 Cuts = Annotated[tuple[str, ...], AfterValidator(_checked)]
 """Branches of a collection that must be true, or a comparison such as `cutBased>=3`."""
-
-
 _Eta = Annotated[float, Field(strict=True, ge=0, le=10)]
 _NO_CUT = {"pt_min": 0.0, "eta_max": 10.0, "cuts": (), "cleaning": 0.0, "met_min": 0.0}  # what lets every object pass
 
@@ -103,7 +103,7 @@ class AllObjectOptions(ObjectOptions):
         As for the others.
     btag, btag_min : str, float, optional
         Branch of the b tagger, and the number above which a jet is a b jet. By default both are those of the events'
-        campaign, by `coffea_ad.campaigns`.
+        campaign, by `coffea_ad.nanoaod.campaigns`.
     btag_point : "loose", "medium" or "tight"
         The campaign's working point, where there is no `btag_min`.
     """

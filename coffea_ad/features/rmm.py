@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from coffea_ad.campaigns import centre_of_mass_energy
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column, Feature, Positive, Rows
 from coffea_ad.features.jit import kernel, subroutine
 from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_ways, select_objects
-from coffea_ad.nanoaod import Objects
+from coffea_ad.nanoaod.conventions import centre_of_mass_energy
+from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = [
@@ -69,7 +69,7 @@ class RMMOptions(AllObjectOptions):
     drop_masses : bool, optional
         Leave out the masses of pairs of leading objects with a jet or b jet; the preset's choice by default.
     sqrt_s : float, GeV, optional
-        Centre-of-mass energy. By default that of the events' dataset, by `coffea_ad.campaigns`.
+        Centre-of-mass energy. By default that of the events' dataset, by `coffea_ad.nanoaod.campaigns`.
     C : float
         Weight of the cells of angles.
     convention : "map2rmm" or "seed"

@@ -12,13 +12,14 @@ import numpy as np
 import uproot
 from uproot.reading import ReadOnlyFile
 
-from coffea_ad.candidates import usual_name
 from coffea_ad.errors import ConfigError
 from coffea_ad.files import require_filesystem
-from coffea_ad.nanoaod import CONSTITUENT_TABLES, EVENT_ID
+from coffea_ad.nanoaod.candidates import usual_name
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES
+from coffea_ad.nanoaod.reading import runs_total, simulation_record
+from coffea_ad.nanoaod.records import branch_names
 from coffea_ad.progress import progress
-from coffea_ad.reading import runs_total, simulation_record
-from coffea_ad.records import branch_names
 
 __all__ = ["InspectedFile", "inspect_files"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad.campaigns import energy_in
 from coffea_ad.errors import ConfigError
 from coffea_ad.files import is_name
+from coffea_ad.nanoaod.campaigns import energy_in
 from coffea_ad.weights import cross_section, takes_sign
 
 __all__ = ["as_json", "settled_metadata"]

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 
-from coffea_ad.campaigns import campaign_of, energy_in, told_by
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.inspection import InspectedFile, inspect_files
+from coffea_ad.nanoaod.campaigns import campaign_of, energy_in
+from coffea_ad.nanoaod.conventions import told_by
 from coffea_ad.weights import cross_section, has_cross_section, is_simulation
 
 __all__ = ["Finding", "findings_of", "summary", "validate_fileset", "with_kinds", "without_bad_files"]

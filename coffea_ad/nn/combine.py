@@ -17,11 +17,12 @@ import onnx.version_converter
 from onnx import helper, numpy_helper
 
 from coffea_ad import features
-from coffea_ad.card import Calibration, Folds, Golden, ModelCard, write_card
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.nn.ranks import RULES, By, Nodes, add_logp, combined_logp
 from coffea_ad.recard import new_regions
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Calibration, Folds, Golden
 
 __all__ = ["By", "combine"]
 

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from coffea_ad import features, files, regions
+from coffea_ad import features, files
 from coffea_ad.attach import check_rows
-from coffea_ad.card import Golden, InputSpec, ModelCard, Quantiles, write_card
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.nn.folded import Folded
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.verdict import verdict
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Golden, InputSpec, Quantiles
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Float64s, Ints

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from coffea_ad.card import Folds
 from coffea_ad.errors import ConfigError
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nn.model import Model
+from coffea_ad.scoring.specs import Folds
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Ints
 

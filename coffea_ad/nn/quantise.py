@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad import evaluation, regions
-from coffea_ad.card import Calibration, Golden, ModelCard, RegionSpec, write_card
+from coffea_ad import evaluation
 from coffea_ad.errors import BadModel, ConfigError
-from coffea_ad.modelfile import network_digest
 from coffea_ad.nn.int8 import bare, dense_layers, int8_network
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring import regions
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.modelfile import network_digest
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Calibration, Golden, RegionSpec
 from coffea_ad.skims.background import background, model_rows, rows_in_words
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.skim import Skim

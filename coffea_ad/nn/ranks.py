@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from coffea_ad.card import Calibration
+from coffea_ad.scoring.specs import Calibration
 from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["MAX_LOGP", "RULES", "By", "Nodes", "add_logp", "combined_logp", "extended_logp"]

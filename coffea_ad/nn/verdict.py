@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from coffea_ad.card import Calibration
 from coffea_ad.nn.model import Model
+from coffea_ad.scoring.specs import Calibration
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad.card import Golden, ModelCard, RegionSpec, write_card
-from coffea_ad.domains import Domain, Windows
 from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.nn.combine import (
     calibration_of,
@@ -24,7 +22,10 @@ from coffea_ad.nn.combine import (
 from coffea_ad.nn.export import input_quantiles
 from coffea_ad.nn.ranks import Nodes
 from coffea_ad.recard import new_regions
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.domains import Domain, Windows
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Golden, RegionSpec
 from coffea_ad.skims.background import background as background_rows
 
 __all__ = ["bundle"]

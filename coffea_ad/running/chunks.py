@@ -26,13 +26,12 @@ from coffea.processor.accumulator import set_accumulator
 from coffea.processor.executor import FileMeta, WorkItem
 
 from coffea_ad import files
-from coffea_ad.campaigns import conventions, told_by
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
 from coffea_ad.luminosity import sections_in
-from coffea_ad.monitoring import monitoring
-from coffea_ad.nanoaod import EVENT_ID, missing_branches
-from coffea_ad.reading import (
+from coffea_ad.nanoaod.columns import EVENT_ID, missing_branches
+from coffea_ad.nanoaod.conventions import conventions, told_by
+from coffea_ad.nanoaod.reading import (
     OPEN_FILES,
     SILENT,
     Open,
@@ -50,6 +49,7 @@ from coffea_ad.reading import (
 from coffea_ad.running.duplicates import hashes, of_content
 from coffea_ad.running.eras import needs_of
 from coffea_ad.running.sources import Sources
+from coffea_ad.scoring.monitoring import monitoring
 from coffea_ad.splits import lack_numbers
 from coffea_ad.weights import is_simulation
 

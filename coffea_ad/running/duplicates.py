@@ -18,7 +18,7 @@ from typing import Any, Literal
 import awkward as ak
 import numpy as np
 
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.splits import U64, event_hash
 from coffea_ad.typing import Ints
 

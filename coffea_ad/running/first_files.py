@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from coffea_ad.campaigns import told_by
 from coffea_ad.errors import BadFile, MissingBranch
-from coffea_ad.nanoaod import EVENT_ID, missing_branches
-from coffea_ad.reading import OPEN_FILES, attempts, reason, simulation_record
+from coffea_ad.nanoaod.columns import EVENT_ID, missing_branches
+from coffea_ad.nanoaod.conventions import told_by
+from coffea_ad.nanoaod.reading import OPEN_FILES, attempts, reason, simulation_record
 
 __all__ = ["FirstFile", "first_files", "has_branches", "streamed"]
 

@@ -22,10 +22,10 @@ from pydantic_core import PydanticSerializationError
 from coffea_ad import recipes
 from coffea_ad.config import load_config, load_eras
 from coffea_ad.errors import CoffeaADError, ConfigError, ProcessorFailed
-from coffea_ad.modelfile import network_digest
 from coffea_ad.running.chunks import own_lines
 from coffea_ad.running.eras import ByEra, needs_of
-from coffea_ad.tagger import Tagger
+from coffea_ad.scoring.modelfile import network_digest
+from coffea_ad.scoring.tagger import Tagger
 from coffea_ad.weights import era_of
 
 __all__ = ["Job"]

@@ -20,8 +20,9 @@ from coffea_ad.corrections import differing_jets, placeholders
 from coffea_ad.corrections.files import LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
 from coffea_ad.luminosity import Luminosities, SectionTable, certify
-from coffea_ad.nanoaod import EVENT_ID, NanoAODSchema
-from coffea_ad.reading import Wanted
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.reading import Wanted
+from coffea_ad.nanoaod.schema import NanoAODSchema
 from coffea_ad.running import executors
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, home_of, run_key
 from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class

@@ -13,10 +13,10 @@ from typing import Any
 
 from coffea_ad import files
 from coffea_ad._version import __version__
-from coffea_ad.candidates import BESIDE, usual_name
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
-from coffea_ad.nanoaod import EVENT_ID, NanoAODSchema
-from coffea_ad.reading import (
+from coffea_ad.nanoaod.candidates import BESIDE, usual_name
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.reading import (
     OPEN_FILES,
     Unreadable,
     Wanted,
@@ -25,10 +25,11 @@ from coffea_ad.reading import (
     uncounted_in,
     unreadable_column,
 )
+from coffea_ad.nanoaod.schema import NanoAODSchema
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.running.chunks import checked, own_lines
 from coffea_ad.running.first_files import first_files, first_good
-from coffea_ad.scoring import OnnxScorer
+from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.weights import is_simulation
 
 __all__ = ["VERSIONED", "check_files", "check_kind", "check_workers", "first_events", "versions"]

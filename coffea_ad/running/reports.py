@@ -11,11 +11,11 @@ import boost_histogram
 import numpy as np
 from coffea.processor import column_accumulator, value_accumulator
 
-from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
-from coffea_ad.monitoring import describe, drift, drifted
 from coffea_ad.running.chunks import SUMS, Failure
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.monitoring import describe, drift, drifted
 from coffea_ad.weights import takes_sign
 
 __all__ = [

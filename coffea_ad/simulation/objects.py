@@ -98,7 +98,7 @@ def b_tag_score(flavour: Ints, rng: np.random.Generator) -> Float64s:
     Returns
     -------
     (n,) float64
-        In (0, 1). Working points of `coffea_ad.campaigns`: 0.2789 keeps 77 % of b, 18 % of c, 1 % of light jets.
+        In (0, 1). Working points of `coffea_ad.nanoaod.campaigns`: 0.2789 keeps 77 % of b, 18 % of c, 1 % of light jets.
 
     Examples
     --------

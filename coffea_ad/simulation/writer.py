@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import uproot
 
-from coffea_ad.campaigns import ENERGY_BRANCH
+from coffea_ad.nanoaod.campaigns import ENERGY_BRANCH
 from coffea_ad.simulation.generator import Block
 from coffea_ad.simulation.objects import Table
 from coffea_ad.typing import Float32s

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.card import ModelCard
 from coffea_ad.errors import ConfigError, SkimError, unknown_text
+from coffea_ad.scoring.card import ModelCard
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, StrictBool, StrictInt, StrictStr, TypeAda
 from coffea_ad import features, files
 from coffea_ad.errors import SkimError, unknown_text
 from coffea_ad.features.spec import FeatureSpec
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.rows import stored_columns
 
 __all__ = [

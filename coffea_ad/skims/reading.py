@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from coffea_ad import files
 from coffea_ad.errors import SkimError, unknown_text
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.files import check_feature, conditions, manifest_of, metadata_of, refuse_other_columns, skim_files
 from coffea_ad.skims.rows import Keep, read_rows
 from coffea_ad.skims.skim import Skim, WeightMode

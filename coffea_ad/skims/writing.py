@@ -25,7 +25,8 @@ from coffea_ad import features, files
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nanoaod import CONSTITUENT_TABLES, EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES
 from coffea_ad.skims.files import SKIM_KEY
 from coffea_ad.splits import numbers
 from coffea_ad.typing import Bools, Float32s

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coffea_ad.card import ModelCard
-from coffea_ad.domains import Column
-from coffea_ad.nanoaod import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.domains import Column
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Ints
 

@@ -131,11 +131,11 @@ _EVENT: Any = nanoaod.behavior["NanoEvents"]
 _EVENTS: Any = nanoaod.behavior["*", "NanoEvents"]
 
 
-class NanoEvent(_Entry, _EVENT):  # type: ignore[misc]
+class NanoEvent(_Entry, _EVENT):
     """One event, with its entry."""
 
 
-class NanoEventsArray(_Entry, _EVENTS):  # type: ignore[misc]
+class NanoEventsArray(_Entry, _EVENTS):
     """Events, with their entries."""
 
 

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.card import ModelCard, Quantiles
 from coffea_ad.errors import ConfigError
+from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.specs import Quantiles
 from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["Drift", "Watch", "describe", "drift", "drifted", "monitoring", "unwatched", "watch"]

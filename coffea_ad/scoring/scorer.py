@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coffea_ad import files
-from coffea_ad.card import ModelCard, read_card
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfile import check_graph, output_names, part_for, runtime_reason, verify
-from coffea_ad.neighbours import LARGEST, depends, rescored
+from coffea_ad.scoring.card import ModelCard, read_card
+from coffea_ad.scoring.modelfile import check_graph, output_names, part_for, runtime_reason, verify
+from coffea_ad.scoring.neighbours import LARGEST, depends, rescored
 from coffea_ad.typing import Float32s
 
 __all__ = ["OnnxScorer"]

@@ -10,23 +10,19 @@ import hist
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.calibration import (
+from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.scoring.calibration import calibrate, calibrate_folds, calibrate_members, card_logp, logp
+from coffea_ad.scoring.domains import binned
+from coffea_ad.scoring.specs import RegionSpec
+from coffea_ad.scoring.working_points import (
     MIN_EFFECTIVE,
     binned_threshold,
-    calibrate,
-    calibrate_folds,
-    calibrate_members,
-    card_logp,
     derive,
     efficiency,
-    logp,
     n_effective_passing,
     region_label,
     working_points,
 )
-from coffea_ad.card import RegionSpec
-from coffea_ad.domains import binned
-from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.typing import Ints
 
 __all__ = [

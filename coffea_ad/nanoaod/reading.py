@@ -29,11 +29,11 @@ import uproot
 from coffea.nanoevents import NanoEventsFactory
 
 from coffea_ad import files
-from coffea_ad.candidates import BESIDE, usual_name
-from coffea_ad.counters import compare_counters, uncounted
 from coffea_ad.errors import BadFile
-from coffea_ad.nanoaod import EVENT_ID
-from coffea_ad.records import branch_names
+from coffea_ad.nanoaod.candidates import BESIDE, usual_name
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.counters import compare_counters, uncounted
+from coffea_ad.nanoaod.records import branch_names
 
 __all__ = [
     "OPEN_FILES",
