@@ -28,7 +28,7 @@ from onnxruntime import quantization as ortq
 from coffea_ad import nn
 from coffea_ad.evaluation import auc
 from coffea_ad.features.spec import ColumnSpec, FeatureSpec
-from coffea_ad.nn.int8 import bare, dense_layers, int8_network
+from coffea_ad.modelfiles.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.skim import Skim

@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rmm_root import toy_events
 
 import coffea_ad as ad
-from coffea_ad.attach import AttachConfig, attach
+from coffea_ad.modelfiles.attach import AttachConfig, attach
 from coffea_ad.skims.writing import FeatureConfig
 
 CHUNK = 100_000

@@ -537,8 +537,8 @@ def _refuse_url(path: str | None, who: str) -> None:
 
 
 def _attach(args: argparse.Namespace) -> int:
-    from coffea_ad.attach import AttachConfig, attach
     from coffea_ad.config import load_config
+    from coffea_ad.modelfiles.attach import AttachConfig, attach
     from coffea_ad.scoring.card import read_card
 
     if len(args.words) != 3:
@@ -565,7 +565,7 @@ def _attach(args: argparse.Namespace) -> int:
 
 
 def _regions(args: argparse.Namespace) -> int:
-    from coffea_ad.recard import new_regions
+    from coffea_ad.modelfiles.thresholds import new_regions
 
     output = args.output or str(Path(args.model).with_name(Path(args.model).stem + "-regions.onnx"))
     check_file(output, suffix=".onnx", force=args.force, read=[args.model])
@@ -638,11 +638,11 @@ def _quantise(args: argparse.Namespace) -> int:
         raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
     check_file(output, suffix=".onnx", force=args.force, read=[args.model])
     if args.fold_linear:
-        from coffea_ad.nn.folding import fold_linear
+        from coffea_ad.modelfiles.fuse import fold_linear
 
         _write(output, fold_linear(_read(args.model), args.model))
         return 0
-    from coffea_ad.nn.quantise import quantise
+    from coffea_ad.modelfiles.quantise import quantise
     from coffea_ad.scoring.card import read_card
 
     sealed = quantise(

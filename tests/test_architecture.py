@@ -55,7 +55,7 @@ def test_torch_lives_in_nn_only(path):
 ORDER = [
     "errors", "typing", "files", "outputs", "progress", "config", "nanoaod", "splits", "features", "weights", "scoring", "luminosity",
     "selection", "corrections", "event_lists", "histograms", "skims", "histogram_files", "sums", "results", "recipes", "recipe_help",
-    "plotting", "root_export", "evaluation", "recard", "reconstruction", "attach", "filesets", "clusters", "running", "simulation", "nn",
+    "plotting", "root_export", "evaluation", "modelfiles", "filesets", "clusters", "running", "simulation", "nn",
     "demo", "cli",
 ]  # fmt: skip
 

@@ -9,8 +9,8 @@ from toy_skims import NAME, toy_rows, write_skim
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.attach import AttachConfig, attach, check_rows
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.modelfiles.attach import AttachConfig, attach, check_rows
 from coffea_ad.scoring.card import read_card
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it

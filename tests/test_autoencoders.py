@@ -18,7 +18,7 @@ from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nn.image import ImageAE, PixelPower
+from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.skims.skim import Skim
 
 

@@ -17,9 +17,9 @@ from toys import DATA, copy_events
 
 import coffea_ad as ad
 from coffea_ad import histograms
-from coffea_ad.attach import attach
 from coffea_ad.errors import ConfigError
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.attach import attach
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring import monitoring
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it

@@ -66,7 +66,7 @@ def single(skims, tmp_path_factory):
 def folded(skims, tmp_path_factory):
     """Members of very different scores: what one table makes of them is right for none."""
     from coffea_ad import nn
-    from coffea_ad.nn.folded import Folded
+    from coffea_ad.nn.cross_training import Folded
 
     data = load_skim(skims[0], NAME, weights="flat_pt")
     members = [fitted(data.select(fold(data) != f), 2 * f + 1)[0] for f in range(K)]
@@ -135,7 +135,7 @@ def test_the_tagger_calibrates_every_jet_by_the_fold_of_its_event(folded):
 
 
 def test_new_regions_of_folds_stand_on_the_calibrations_of_the_card(skims, folded):
-    from coffea_ad.recard import new_regions
+    from coffea_ad.modelfiles.thresholds import new_regions
 
     card = read_card(new_regions(folded.read_bytes(), skims[0], efficiencies=[0.3, 0.05, 1e-4]))
     assert card.calibrations == ad.OnnxScorer(folded).card.calibrations
@@ -152,7 +152,7 @@ def test_new_regions_of_folds_stand_on_the_calibrations_of_the_card(skims, folde
 
 def test_regions_and_training_use_the_same_rows(skims, single):
     """Validation rows alone: training rows are no background that the model has not seen, test rows are for evaluation."""
-    from coffea_ad.recard import new_regions
+    from coffea_ad.modelfiles.thresholds import new_regions
 
     path = single("none")
     bare = ad.OnnxScorer(path).card.model_copy(update={"calibrations": (), "regions": ()})
@@ -164,8 +164,8 @@ def test_regions_and_training_use_the_same_rows(skims, single):
 
 
 def test_combinations_calibrate_each_fold_by_its_own_table(skims, folded, single):
-    from coffea_ad.nn import combine
-    from coffea_ad.nn.ranks import combined_logp
+    from coffea_ad.modelfiles import combine
+    from coffea_ad.modelfiles.ranks import combined_logp
 
     one = single("xsec")
     scorer, both = ad.OnnxScorer(folded), ad.OnnxScorer(combine([folded, one], by="rank"))

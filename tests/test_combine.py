@@ -17,7 +17,7 @@ from toys import DATA
 import coffea_ad as ad
 from coffea_ad import cli, nn
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.nn.ranks import combined_logp, extended_logp
+from coffea_ad.modelfiles.ranks import combined_logp, extended_logp
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import write_card
 from coffea_ad.scoring.scorer import OnnxScorer

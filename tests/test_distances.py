@@ -14,7 +14,7 @@ ot = pytest.importorskip("ot", reason="not installed: POT")
 from scipy.optimize import linear_sum_assignment
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.distances import DISTANCES, _assignment, sliced, w1, w2_squared
+from coffea_ad.nn.energy_based.distances import DISTANCES, _assignment, sliced, w1, w2_squared
 
 POWER = {"w1": 1, "w2_squared": 2, "sliced": 2}
 every_distance = pytest.mark.parametrize("name", sorted(DISTANCES))

@@ -15,8 +15,8 @@ from toys import toy_skim
 
 from coffea_ad import nn
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.diagnostics import long_run
-from coffea_ad.nn.samplers import langevin
+from coffea_ad.nn.energy_based.diagnostics import long_run
+from coffea_ad.nn.energy_based.samplers import langevin
 
 ACTIVATIONS = ["relu", "silu", "leaky_relu", "prelu"]
 

@@ -14,7 +14,7 @@ from toys import toy_skim
 
 from coffea_ad import nn
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.loop import _record, _Training
+from coffea_ad.nn.training.loop import _record, _Training
 
 
 def seeded(n=1):

@@ -675,7 +675,7 @@ def test_events_have_no_pt_and_so_only_the_spectra_are_left_out(tmp_path):
     import onnx
     from onnx import TensorProto, helper
 
-    from coffea_ad.attach import AttachConfig, attach
+    from coffea_ad.modelfiles.attach import AttachConfig, attach
 
     node = helper.make_node("ReduceSum", ["features", "axis"], ["score"], keepdims=0)
     made = helper.make_graph(

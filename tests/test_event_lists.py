@@ -24,10 +24,10 @@ from test_rmm_two_body import cell_sum
 from toys import DATA, HERE, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.attach import attach
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingIndex, NotWritten, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.storage import from_parquet, to_parquet
+from coffea_ad.modelfiles.attach import attach
 from coffea_ad.running.adding import not_addable
 from coffea_ad.selection import TWO_BODY
 

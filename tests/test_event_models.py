@@ -159,7 +159,7 @@ def test_a_plain_model_gets_a_card_and_tags_events_as_the_skim_was_scored(skims,
 
 
 def test_events_without_a_branch_or_without_events_are_named_or_empty(rmm_model, svj):
-    from coffea_ad.attach import AttachConfig, attach
+    from coffea_ad.modelfiles.attach import AttachConfig, attach
 
     config = AttachConfig(name="rmm-sum", method="sum", features=({"name": "rmm", "options": {"met": "MET"}},))
     tagger = ad.Tagger(attach(rmm_model, config))
@@ -170,8 +170,8 @@ def test_events_without_a_branch_or_without_events_are_named_or_empty(rmm_model,
 
 def test_large_rows_reach_the_scorer_in_blocks(rmm_model, svj, monkeypatch):
     """A chunk of matrices is never dense: the scorer sees a thousand rows at a time."""
-    from coffea_ad.attach import AttachConfig, attach
-    from coffea_ad.scoring import tagger as module
+    from coffea_ad.modelfiles.attach import AttachConfig, attach
+    from coffea_ad.scoring import streaming as module
 
     made = ad.Tagger(attach(rmm_model, AttachConfig(name="rmm-sum", method="sum", features=({"name": "rmm"},))))
     whole = made(svj)["ad_score"].to_list()

@@ -123,7 +123,7 @@ def test_rows_that_all_weigh_nothing_are_refused(tmp_path):
 
 def test_a_visible_cross_section_needs_weights_that_are_cross_sections(tmp_path, model_file):
     """Of a model that was trained on rows without weights, and a skim without cross-sections."""
-    from coffea_ad.recard import new_regions
+    from coffea_ad.modelfiles.thresholds import new_regions
     from coffea_ad.scoring.card import read_card, write_card
 
     rows, _ = toy_rows(400)

@@ -13,7 +13,7 @@ from toys import toy_skim
 
 from coffea_ad import nn
 from coffea_ad.errors import SkimError
-from coffea_ad.nn.pca import _moments
+from coffea_ad.nn.reconstruction.pca import _moments
 
 
 def learnt(blocks, **options):

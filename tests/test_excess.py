@@ -11,9 +11,9 @@ torch = pytest.importorskip("torch", reason="not installed: torch")
 from toys import toy_skim
 
 from coffea_ad import nn
-from coffea_ad.nn.distances import w2_squared
-from coffea_ad.nn.drawing import draw_evenly
-from coffea_ad.nn.excess import GROUPS, excess, floors, groups, repeated_like
+from coffea_ad.nn.energy_based.distances import w2_squared
+from coffea_ad.nn.energy_based.excess import GROUPS, excess, floors, groups, repeated_like
+from coffea_ad.nn.training.batches import draw_evenly
 
 
 def seeded(n=1):
@@ -130,7 +130,7 @@ def normal_skim(n, weight, seed):
 
 @pytest.mark.parametrize("uneven", [False, True])
 def test_a_perfect_model_has_no_excess_on_the_held_out_rows_of_a_training(uneven):
-    from coffea_ad.nn.drawing import TrainingRows, held_out_rows
+    from coffea_ad.nn.training.batches import TrainingRows, held_out_rows
 
     model, values = Normal(), []
     for seed in range(8):

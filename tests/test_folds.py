@@ -314,14 +314,15 @@ def test_folded_and_plain_models_share_a_call(folded, svj_file, model_file):
 
 @needs_onnx
 def test_the_ids_of_events_are_asked_for_before_a_run_and_named_if_missing(folded, svj):
-    from coffea_ad.scoring import tagger as module
+    from coffea_ad.scoring.streaming import _folds
+    from coffea_ad.scoring.tagger import _objects
 
     tagger = ad.Tagger(folded)
     assert tagger.card.reads["the folds"] == (("run", "luminosityBlock", "event"),)
-    objects = module._objects(svj, tagger.card)
+    objects = _objects(svj, tagger.card)
     object.__setattr__(objects, "source", ak.without_field(svj, "luminosityBlock"))
     with pytest.raises(MissingBranch, match="the folds of folded need luminosityBlock"):
-        module._folds(objects, tagger.card)
+        _folds(objects, tagger.card)
 
 
 # training
@@ -350,7 +351,7 @@ def members(data, k=3):
 @pytest.mark.torch
 def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_path):
     from coffea_ad import nn
-    from coffea_ad.nn.folded import Folded
+    from coffea_ad.nn.cross_training import Folded
 
     folder, data = skim
     model = Folded(members(data), SALT)
@@ -386,7 +387,7 @@ def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_pa
             checked += 1
     assert checked == len(data.x)
 
-    from coffea_ad.recard import new_regions
+    from coffea_ad.modelfiles.thresholds import new_regions
 
     moved = ad.OnnxScorer(new_regions(path.read_bytes(), folder, efficiencies=[0.2]))
     assert moved.card.folds == scorer.card.folds
@@ -402,7 +403,7 @@ def test_members_that_do_not_go_together_are_refused(skim, tmp_path):
     import torch
 
     from coffea_ad import nn
-    from coffea_ad.nn.folded import Folded
+    from coffea_ad.nn.cross_training import Folded
 
     _, data = skim
     one, two = members(data, 2)

@@ -9,9 +9,9 @@ from test_event_models import two_inputs  # noqa: F401  a fixture
 from toys import open_events
 
 import coffea_ad as ad
-from coffea_ad.attach import attach
 from coffea_ad.errors import BadModel, CardMismatch
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.modelfiles.attach import attach
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.modelfile import runtime_reason
 from coffea_ad.scoring.specs import InputSpec

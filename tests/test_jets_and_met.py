@@ -14,11 +14,11 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad import selection as cuts
-from coffea_ad.attach import AttachConfig, attach
 from coffea_ad.config import load_config
 from coffea_ad.corrections import Corrections, Corrector, with_jets, with_shifted_jets
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.objects import AllObjectOptions
+from coffea_ad.modelfiles.attach import AttachConfig, attach
 from coffea_ad.nanoaod.campaigns import CAMPAIGNS
 from coffea_ad.skims.files import skim_files
 

@@ -324,7 +324,7 @@ def test_quantiles_that_are_none_are_refused(probability, values, match):
 
 @pytest.mark.torch
 def test_quantiles_of_the_training_are_the_smallest_values_that_reach_a_probability():
-    from coffea_ad.nn.export import weighted_quantiles
+    from coffea_ad.modelfiles.quantiles import weighted_quantiles
 
     rng = np.random.default_rng(8)
     x = np.float32(np.where(rng.random(5000) < 0.6, 0, rng.poisson(3, 5000)))

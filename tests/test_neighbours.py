@@ -13,9 +13,9 @@ from toy_skims import NAME, toy_rows, write_skim
 from toys import toy_skim
 
 import coffea_ad as ad
-from coffea_ad.attach import attach, check_rows
 from coffea_ad.errors import BadModel
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.modelfiles.attach import attach, check_rows
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.neighbours import rescored
 from coffea_ad.scoring.specs import Golden, InputSpec

@@ -14,7 +14,7 @@ from toys import toy_skim
 
 from coffea_ad import nn
 from coffea_ad.errors import BadModel, SkimError
-from coffea_ad.nn.distances import DISTANCES
+from coffea_ad.nn.energy_based.distances import DISTANCES
 from coffea_ad.scoring.scorer import OnnxScorer
 
 MODELS = [nn.AE, lambda *a, **k: nn.AE(*a, sparse=0.01, score="log_mae", activation="leaky_relu", **k)]
@@ -281,7 +281,7 @@ def test_more_chains_than_rows_of_a_batch_are_needed(data):
 
 
 def test_rows_are_drawn_in_proportion_to_their_weights():
-    from coffea_ad.nn.drawing import draw
+    from coffea_ad.nn.training.batches import draw
 
     weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
     drawn = draw(weight, 40_000, torch.Generator().manual_seed(1))

@@ -158,7 +158,7 @@ def test_training_gives_the_same_model_to_the_bit(skims, tmp_path, case, kept, m
     from coffea_ad import nn
 
     if not kept:  # as if they did not fit
-        monkeypatch.setattr(sys.modules["coffea_ad.nn.drawing"], "IN_MEMORY", 0)
+        monkeypatch.setattr(sys.modules["coffea_ad.nn.training.batches"], "IN_MEMORY", 0)
     states, histories = [], []
     for data in both(skims, tmp_path, case):
         torch.manual_seed(1)

@@ -17,7 +17,7 @@ import coffea_ad as ad
 from coffea_ad import cli, nn
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.nn.int8 import dense_layers, int8_network
+from coffea_ad.modelfiles.int8 import dense_layers, int8_network
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import read_card, write_card
 from coffea_ad.scoring.modelfile import network_digest

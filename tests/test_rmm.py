@@ -24,7 +24,7 @@ from coffea_ad.features.objects import KINDS, SelectedObjects, select_objects
 from coffea_ad.features.rmm import PRESETS, cell_names, matrix, rmm_rows
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod.objects import Objects
-from coffea_ad.scoring import tagger as tagger_module
+from coffea_ad.scoring import streaming
 from coffea_ad.scoring.card import read_card, write_card
 from coffea_ad.scoring.specs import InputSpec
 
@@ -1061,7 +1061,7 @@ def test_a_tagger_streams_blocks_into_the_network(asked, monkeypatch, model_file
     asked.spans.clear()
     asked.prepared = 0
     tagger = ad.Tagger(write_card(data, card))
-    monkeypatch.setattr(tagger_module, "_BLOCK_BYTES", 32 * 4 * 8)
+    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 32 * 4 * 8)
     monkeypatch.setattr(tagger.scorer, "batch", 16)
     tagged = tagger(events)
     assert_covers(asked.spans, 100, 32)
@@ -1084,7 +1084,7 @@ def test_the_matrix_of_the_search_is_never_dense_for_more_than_a_block(asked, mo
     )
     n = 5000
     rows = crowded(np.random.default_rng(12), 4) * (n // 4)
-    tagger_module._stream(Objects.events(as_events(rows)), [tagger], [None])
+    streaming._stream(Objects.events(as_events(rows)), [tagger], [None])
     assert_covers(asked.spans, n, 2048)
-    assert max(scored) <= tagger_module._BLOCK_BYTES
+    assert max(scored) <= streaming._BLOCK_BYTES
     assert asked.prepared == 1

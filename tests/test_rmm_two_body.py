@@ -10,10 +10,10 @@ from test_event_models import graph
 from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
-from coffea_ad.attach import AttachConfig, attach
 from coffea_ad.corrections import with_jets
 from coffea_ad.errors import ConfigError
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.attach import AttachConfig, attach
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring import regions
 from coffea_ad.selection import TWO_BODY
 from coffea_ad.splits import event_uniform
@@ -312,7 +312,7 @@ class Toy:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_thresholds_from_histograms_keep_their_visible_cross_section_on_independent_events(seed):
     from coffea_ad import histograms
-    from coffea_ad.recard import _specs
+    from coffea_ad.modelfiles.thresholds import _specs
 
     one, other = Toy(seed), Toy(seed + 100)
     table = regions.calibrate(one.score, one.weight, "toy")

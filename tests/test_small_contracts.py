@@ -11,7 +11,7 @@ from coffea_ad.scoring.card import read_card
 
 @pytest.mark.torch
 def test_models_go_together_whether_or_not_their_cards_spell_out_defaults(model_file):
-    from coffea_ad.nn.combine import _computed
+    from coffea_ad.modelfiles.combine import _computed
 
     old = read_card(model_file.read_bytes())
     (spec,) = old.inputs
@@ -26,7 +26,7 @@ def test_models_go_together_whether_or_not_their_cards_spell_out_defaults(model_
 @pytest.mark.torch
 def test_what_is_fitted_once_is_not_blamed_for_its_epochs():
     from coffea_ad import nn
-    from coffea_ad.nn.verdict import _trained
+    from coffea_ad.nn.training.verdict import _trained
 
     assert not _trained([nn.PCA(8, components=4, transform=nn.preprocessing("standard", [str(i) for i in range(8)]))])
     assert _trained([nn.AE.svj(nn.preprocessing("standard", [str(i) for i in range(8)]))])

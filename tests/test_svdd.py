@@ -144,7 +144,7 @@ def test_a_network_that_has_become_constant_is_noticed(data, make):
 
 def test_a_training_that_collapses_keeps_the_last_epoch_that_had_not(data, monkeypatch):
     """Two columns that hardly vary are all the network sees; its best loss is to leave out what they say."""
-    monkeypatch.setattr("coffea_ad.nn.svdd._COLLAPSED", 0.02)
+    monkeypatch.setattr("coffea_ad.nn.one_class.svdd._COLLAPSED", 0.02)
     torch.manual_seed(1)
     model = nn.DeepSVDD(8, transform=_NearlyConstant(), centre=1.0)
     with pytest.warns(UserWarning, match="has collapsed"), pytest.warns(UserWarning, match="is kept"):

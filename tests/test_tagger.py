@@ -16,7 +16,8 @@ import coffea_ad as ad
 from coffea_ad.errors import BadFeature, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.scoring import tagger as module
+from coffea_ad.scoring import kept as module
+from coffea_ad.scoring import streaming
 from coffea_ad.scoring.card import read_card, write_card
 from coffea_ad.scoring.specs import InputSpec
 
@@ -187,7 +188,7 @@ def test_a_feature_of_two_models_is_made_once(svj_file, model_file, made):
 
 
 def test_a_feature_of_two_models_is_made_once_for_every_block(svj_file, model_file, stored_model, made, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(streaming, "_BLOCK_BYTES", 1)
     taggers = [
         ad.Tagger(model_file, batch=64),
         ad.Tagger(recarded(model_file, name="other"), name="other", batch=64),

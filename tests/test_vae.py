@@ -20,7 +20,7 @@ from toys import toy_skim
 
 from coffea_ad import nn, recipes
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.vae import gaussian_kl
+from coffea_ad.nn.reconstruction.vae import gaussian_kl
 from coffea_ad.scoring.scorer import OnnxScorer
 
 GAUSSIAN = ("reconstruction", "kl", "mu2", "elbo")

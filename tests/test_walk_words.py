@@ -15,12 +15,12 @@ from toys import DATA, copy_events
 
 import coffea_ad as ad
 from coffea_ad import cli, recipes
-from coffea_ad.attach import attach
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.building import write_fileset
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.attach import attach
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.results import save_results
 from coffea_ad.scoring.calibration import calibrate
 from coffea_ad.simulation.processes import resolve

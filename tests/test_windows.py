@@ -17,11 +17,11 @@ from toys import DATA, listed, open_events
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.attach import AttachConfig, attach
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.histograms import RegionFiller
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.attach import AttachConfig, attach
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, parse_card, read_card, write_card
 from coffea_ad.scoring.members import member_of

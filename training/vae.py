@@ -18,7 +18,7 @@ from pydantic import Field
 from coffea_ad import nn
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn import figures
+from coffea_ad.nn.training import plots
 from coffea_ad.skims import WeightMode
 
 
@@ -88,5 +88,5 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         efficiencies=config.efficiencies,
     )
     nn.export(model, output, card, data.part("test", "validation").x)
-    figures.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
     return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from coffea_ad import nn
 from coffea_ad.config import Frozen
-from coffea_ad.nn import figures
+from coffea_ad.nn.training import plots
 from coffea_ad.skims import WeightMode
 
 
@@ -112,9 +112,9 @@ def draw(
 ) -> None:
     """Draw how the training went, and data against chains."""
     best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
-    figures.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
-    figures.chain_health(history, folder / "chain_health.png")
-    figures.long_run(measured, folder / "long_run.png")
+    plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
+    plots.chain_health(history, folder / "chain_health.png")
+    plots.long_run(measured, folder / "long_run.png")
     held_out = data.part("validation")
     held_out = held_out.select(np.random.default_rng(1).permutation(len(held_out.x))[:10_000])
     with torch.no_grad():
@@ -122,5 +122,5 @@ def draw(
         generator = torch.Generator().manual_seed(1)
         chains = model.sample(len(z), generator, z=z if model.sampling == "cd" else None, steps=500).numpy()
     columns = [column.name for column in data.feature.columns]
-    figures.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
-    figures.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")
+    plots.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
+    plots.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")

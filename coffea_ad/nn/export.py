@@ -14,27 +14,26 @@ import numpy as np
 import torch
 
 from coffea_ad import features, files
-from coffea_ad.attach import check_rows
 from coffea_ad.errors import BadModel, ConfigError
-from coffea_ad.nn.folded import Folded
+from coffea_ad.modelfiles.attach import check_rows
+from coffea_ad.modelfiles.quantiles import input_quantiles
+from coffea_ad.nn.cross_training import Folded
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.verdict import verdict
+from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
-from coffea_ad.scoring.specs import Golden, InputSpec, Quantiles
+from coffea_ad.scoring.specs import Golden, InputSpec
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
-from coffea_ad.typing import Float32s, Float64s, Ints
+from coffea_ad.typing import Float32s, Ints
 
-__all__ = ["export", "input_quantiles", "make_card", "torch_scores", "weighted_quantiles"]
+__all__ = ["export", "make_card", "torch_scores"]
 
 _GOLDEN_ROWS = 8
 _BLOCK = 4096
-_LARGE = 2**26  # numbers of which quantiles are taken
 _TOLERANCE = 1e-5
 _ALONE = 16  # rows that are scored by themselves as well
-_PROBABILITIES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
 def torch_scores(model: Model | Folded, x: Float32s, folds: Ints | None = None) -> Float32s:
@@ -49,18 +48,6 @@ def torch_scores(model: Model | Folded, x: Float32s, folds: Ints | None = None) 
             more = () if folds is None else (torch.from_numpy(folds[start : start + _BLOCK]).to(device),)
             parts.append(model.score(rows, *more).cpu().numpy())
     return np.concatenate(parts)
-
-
-def weighted_quantiles(x: Float32s, weight: Float64s, names: Sequence[str]) -> Quantiles:
-    """Tabulate the weighted quantiles of each column."""
-    values = {}
-    for name, column in zip(names, x.reshape(len(x), len(names)).T, strict=True):
-        order = np.argsort(column)
-        rank = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()
-        values[name] = tuple(
-            float(column[order][min(i, len(order) - 1)]) for i in np.searchsorted(rank, _PROBABILITIES)
-        )
-    return Quantiles(probability=_PROBABILITIES, values=values)
 
 
 def make_card(
@@ -135,14 +122,6 @@ def make_card(
     doubts = verdict(_members(model), held_out, score, calibrations, metrics, epochs=epochs)
     provenance = {**card.provenance, "verdict": doubts, "regions_left_out": list(left_out)}
     return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
-
-
-def input_quantiles(held_out: Skim, spec: InputSpec) -> Quantiles | None:
-    """Tabulate flat inputs, of no more rows than memory holds easily; images have no table."""
-    if len(spec.shape) != 1:
-        return None
-    step = -(-len(held_out.x) * spec.shape[0] // _LARGE)
-    return weighted_quantiles(held_out.x[:: max(step, 1)], held_out.event_weight[:: max(step, 1)], spec.columns)
 
 
 def _members(model: Model | Folded) -> Sequence[Any]:

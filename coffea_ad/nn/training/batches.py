@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from coffea_ad.errors import SkimError
-from coffea_ad.nn.excess import GROUPS
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.transforms import Transform
+from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Ints
 from coffea_ad.weights import n_effective
 
-__all__ = ["IN_MEMORY", "TrainingRows", "draw", "draw_evenly", "fit_transform", "held_out_rows", "seeded"]
+__all__ = ["GROUPS", "IN_MEMORY", "TrainingRows", "draw", "draw_evenly", "fit_transform", "held_out_rows", "seeded"]
 
+GROUPS = 4
+"""Disjoint groups of held-out rows: each is a draw of the data, and the error is that over them."""
 IN_MEMORY = 2**28
 """Transformed numbers up to this many are kept; beyond, rows are read and transformed batch by batch."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.svdd import DeepSVDD, UnboundedActivation, has_collapsed
+from coffea_ad.nn.one_class.svdd import DeepSVDD, UnboundedActivation, has_collapsed
 
 __all__ = ["DIMENSIONS", "DeepSVDDEnsemble"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad.errors import CardMismatch, ConfigError
-from coffea_ad.nn.combine import (
+from coffea_ad.modelfiles.combine import (
     calibration_of,
     flat_score,
     provenance_of,
@@ -19,9 +19,9 @@ from coffea_ad.nn.combine import (
     shared_selection,
     side_by_side,
 )
-from coffea_ad.nn.export import input_quantiles
-from coffea_ad.nn.ranks import Nodes
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.quantiles import input_quantiles
+from coffea_ad.modelfiles.ranks import Nodes
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.domains import Domain, Windows
 from coffea_ad.scoring.scorer import OnnxScorer

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.autoencoder import AE, Activation
-from coffea_ad.nn.excess import GROUPS, excess, floors, groups, repeated_like
-from coffea_ad.nn.gradients import energy_and_gradient, gradient_shares
-from coffea_ad.nn.samplers import Chains, langevin
-from coffea_ad.nn.transforms import Transform
+from coffea_ad.nn.energy_based.excess import excess, floors, groups, repeated_like
+from coffea_ad.nn.energy_based.gradients import energy_and_gradient, gradient_shares
+from coffea_ad.nn.energy_based.samplers import Chains, langevin
+from coffea_ad.nn.reconstruction.autoencoder import AE, Activation
+from coffea_ad.nn.training.batches import GROUPS
+from coffea_ad.nn.transforms.columns import Transform
 
 __all__ = ["EnergyModel", "Sampling"]
 

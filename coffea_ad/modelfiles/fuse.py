@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad.errors import BadModel
-from coffea_ad.nn.int8 import bare, serialised
+from coffea_ad.modelfiles.int8 import bare, serialised
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.modelfile import network_digest
 from coffea_ad.scoring.scorer import OnnxScorer

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.distances import DISTANCES
-from coffea_ad.nn.energy import EnergyModel
+from coffea_ad.nn.energy_based.distances import DISTANCES
+from coffea_ad.nn.energy_based.energy import EnergyModel
 
 __all__ = ["WNAE"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from coffea_ad import evaluation
 from coffea_ad.errors import BadModel, ConfigError
-from coffea_ad.nn.int8 import bare, dense_layers, int8_network
+from coffea_ad.modelfiles.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.modelfile import network_digest

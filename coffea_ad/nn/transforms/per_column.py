@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.transforms import Log, QuantileNormal, Standard, Transform, covered
+from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Transform, covered
 from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["PerColumn", "Preprocessing", "Unchanged", "preprocessing"]

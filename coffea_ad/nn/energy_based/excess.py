@@ -9,12 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from coffea_ad.nn.distances import w2_squared
+from coffea_ad.nn.energy_based.distances import w2_squared
+from coffea_ad.nn.training.batches import GROUPS
 
-__all__ = ["GROUPS", "Excess", "excess", "floors", "groups", "repeated_like"]
-
-GROUPS = 4
-"""Disjoint groups of held-out rows: each is a draw of the data, and the error is that over them."""
+__all__ = ["Excess", "excess", "floors", "groups", "repeated_like"]
 
 
 class Excess(NamedTuple):

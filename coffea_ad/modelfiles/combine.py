@@ -18,8 +18,8 @@ from onnx import helper, numpy_helper
 
 from coffea_ad import features
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
-from coffea_ad.nn.ranks import RULES, By, Nodes, add_logp, combined_logp
-from coffea_ad.recard import new_regions
+from coffea_ad.modelfiles.ranks import RULES, By, Nodes, add_logp, combined_logp
+from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Calibration, Folds, Golden

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.autoencoder import ACTIVATIONS, OUTPUTS, Activation, Output
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.transforms import Transform
+from coffea_ad.nn.reconstruction.autoencoder import ACTIVATIONS, OUTPUTS, Activation, Output
+from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["ImageAE", "PixelPower"]

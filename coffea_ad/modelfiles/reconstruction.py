@@ -73,7 +73,7 @@ def adapted(
     if input_name not in types or (score is None and types[input_name] not in lower and types[output] not in lower):
         return data, input_name, output  # a wrong input is named with those of the graph when the card is checked
     try:
-        import onnx  # noqa: PLC0415  workers do without it
+        import onnx  # workers do without it
     except ImportError as error:
         raise ConfigError(f"{name}: its graph needs a change, which takes onnx: pip install onnx") from error
     model = onnx.load_from_string(data)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from coffea_ad.errors import SkimError
-from coffea_ad.nn.drawing import draw_evenly, seeded
-from coffea_ad.nn.energy import EnergyModel
-from coffea_ad.nn.excess import GROUPS, excess, floors, groups
+from coffea_ad.nn.energy_based.energy import EnergyModel
+from coffea_ad.nn.energy_based.excess import excess, floors, groups
+from coffea_ad.nn.training.batches import GROUPS, draw_evenly, seeded
 from coffea_ad.skims.skim import Skim
 from coffea_ad.weights import n_effective
 
@@ -29,7 +29,7 @@ def long_run(
 
         excess(k) = mean_i W₂²(x_i, y_i) − ½ mean_{i<j} W₂²(x_i, x_j) − ½ mean_{i<j} W₂²(y_i, y_j),
 
-    with disjoint groups x of held-out data and as many chains y after k steps (`coffea_ad.nn.excess`).
+    with disjoint groups x of held-out data and as many chains y after k steps (`coffea_ad.nn.energy_based.excess`).
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.autoencoder import AE
-from coffea_ad.nn.energy import EnergyModel
+from coffea_ad.nn.energy_based.energy import EnergyModel
+from coffea_ad.nn.reconstruction.autoencoder import AE
 
 __all__ = ["NAE"]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.autoencoder import Activation, mlp
 from coffea_ad.nn.model import Model
+from coffea_ad.nn.reconstruction.autoencoder import Activation, mlp
 
 __all__ = ["VAE", "DirichletVAE", "gaussian_kl"]
 

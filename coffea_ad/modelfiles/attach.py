@@ -14,7 +14,7 @@ from coffea_ad import features
 from coffea_ad.config import Frozen
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.reconstruction import Comparison, adapted
+from coffea_ad.modelfiles.reconstruction import Comparison, adapted
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.domains import Domain

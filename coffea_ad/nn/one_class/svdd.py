@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.autoencoder import AE, mlp
 from coffea_ad.nn.model import Model
+from coffea_ad.nn.reconstruction.autoencoder import AE, mlp
 
 __all__ = ["BiasFreeAE", "DeepSVDD", "UnboundedActivation", "bias_free_mlp", "has_collapsed"]
 

@@ -36,7 +36,7 @@ class Folded(nn.Module):
 
     Examples
     --------
-    >>> from coffea_ad.nn.autoencoder import AE
+    >>> from coffea_ad.nn.reconstruction.autoencoder import AE
     >>> model = Folded([AE(8, transform=nn.Identity()) for _ in range(3)], salt="folds")
     >>> model.score(torch.zeros(4, 8), torch.tensor([0, 1, 2, 0])).shape
     torch.Size([4])

@@ -19,9 +19,9 @@ from torch import Tensor
 from coffea_ad import files
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.drawing import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.training_sample import refuse_signals, sample_in_words
+from coffea_ad.nn.training.batches import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
+from coffea_ad.nn.training.sample import refuse_signals, sample_in_words
 from coffea_ad.progress import progress, say
 from coffea_ad.skims.skim import Skim
 from coffea_ad.weights import n_effective

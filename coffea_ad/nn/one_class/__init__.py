@@ -1,0 +1,1 @@
+"""Models whose score is the distance from a point."""

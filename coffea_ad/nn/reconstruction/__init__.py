@@ -1,0 +1,1 @@
+"""Models whose score is a reconstruction error."""

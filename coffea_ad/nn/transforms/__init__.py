@@ -1,0 +1,1 @@
+"""Preprocessing that lives inside the model, and so inside the exported graph."""
