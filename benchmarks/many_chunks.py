@@ -27,7 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 import coffea_ad as ad
-from coffea_ad.clusters import ClusterConfig, connect
+from coffea_ad.running.clusters.config import ClusterConfig
+from coffea_ad.running.clusters.connect import connect
 from coffea_ad.running.executors import DaskExecutor
 
 DATA = Path(__file__).parent.parent / "tests" / "data"

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from coffea_ad import histograms
-from coffea_ad.results import load_results, save_results
-from coffea_ad.root_export import write_root
+from coffea_ad.results.folder import load_results, save_results
+from coffea_ad.results.root_export import write_root
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.specs import RegionSpec
 

@@ -209,14 +209,14 @@ class Clock:
 def split(fileset):
     from coffea.nanoevents.mapping import UprootSourceMapping
 
-    from coffea_ad.running.chunks import _Chunk
+    from coffea_ad.running.chunks import Chunk
     from coffea_ad.scoring.scorer import OnnxScorer
 
     some = {d: {**e, "files": dict(list(e["files"].items())[:2])} for d, e in fileset.items()}
     run(some, limit_chunks=1)  # compiled
     clock = Clock()
     undo = [
-        clock.wrap(_Chunk, "result", "rest: selection, histograms"),
+        clock.wrap(Chunk, "result", "rest: selection, histograms"),
         clock.wrap(UprootSourceMapping, "extract_column", "read: decompress, interpret"),
         clock.wrap(ad, "tag", "features, and the rest of the tagger"),
         clock.wrap(OnnxScorer, "_run", "inference"),
@@ -236,20 +236,20 @@ def split(fileset):
 
 
 def memory(fileset):
-    from coffea_ad.running.chunks import _Chunk
+    from coffea_ad.running.chunks import Chunk
 
-    inner, sizes, me = _Chunk.result, [], psutil.Process()
+    inner, sizes, me = Chunk.result, [], psutil.Process()
 
     def watched(self):
         out = inner(self)
         sizes.append(me.memory_info().rss / 1e6)
         return out
 
-    _Chunk.result = watched
+    Chunk.result = watched
     try:
         run({d: {**e, "files": dict(list(e["files"].items())[:3])} for d, e in fileset.items()}, chunksize=2000)
     finally:
-        _Chunk.result = inner
+        Chunk.result = inner
     at = {n: sizes[n - 1] for n in (1, 20, 100, 200) if len(sizes) >= n}
     console.print(
         "resident memory after chunks of 2000 events: " + ", ".join(f"{n}: {s:.0f} MB" for n, s in at.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from coffea_ad import errors, features, histograms, recipes, selection, weights
 from coffea_ad._version import __version__
 from coffea_ad.nanoaod.schema import NanoAODSchema
-from coffea_ad.results import load_results
+from coffea_ad.results.folder import load_results
 from coffea_ad.running import RunReport, resubmit, run
 from coffea_ad.running.merging import merge
 from coffea_ad.scoring import regions

@@ -217,7 +217,7 @@ def _resubmit(args: argparse.Namespace) -> int:
 
 
 def _execution(args: argparse.Namespace) -> dict[str, Any]:
-    from coffea_ad.clusters import load_cluster
+    from coffea_ad.running.clusters.config import load_cluster
 
     batch = args.cluster is not None or args.site is not None or args.minimum is not None
     if batch and args.scheduler is not None:
@@ -303,8 +303,8 @@ def _merge(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from coffea_ad import outputs
-    from coffea_ad.results import load_results
-    from coffea_ad.root_export import write_root
+    from coffea_ad.results.folder import load_results
+    from coffea_ad.results.root_export import write_root
 
     outputs.check_file(args.output, suffix=".root", force=args.force)
     paths, notes = write_root(
@@ -325,7 +325,7 @@ def _draw(folder: str) -> int:
     """Draw every observable in every region; nothing without histograms or without the plot extra."""
     import importlib.util
 
-    from coffea_ad.results import load_results
+    from coffea_ad.results.folder import load_results
 
     results = load_results(folder)
     if not results.in_regions or importlib.util.find_spec("mplhep") is None:

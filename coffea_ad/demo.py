@@ -16,7 +16,8 @@ from rich.table import Table
 from coffea_ad import recipes
 from coffea_ad.config import load_config
 from coffea_ad.nanoaod.columns import EVENT_ID
-from coffea_ad.results import Results, load_results
+from coffea_ad.results.folder import load_results
+from coffea_ad.results.results import Results
 from coffea_ad.running import run
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.scorer import OnnxScorer

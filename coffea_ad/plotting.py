@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
-from coffea_ad.results import Results
-from coffea_ad.sums import sum_of
+from coffea_ad.results.results import Results
+from coffea_ad.results.sums import sum_of
 from coffea_ad.typing import Bools
 from coffea_ad.weights import is_signal, kind_of, process_of
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from coffea_ad.files import is_url
+from coffea_ad.files.names import is_url
 
 __all__ = ["chunk_progress", "progress", "say"]
 

@@ -23,7 +23,8 @@ from coffea_ad import files
 from coffea_ad import selection as cuts
 from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_shifted_jets
-from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
+from coffea_ad.corrections.jet_veto import JetIdConfig, JetVetoMapConfig
+from coffea_ad.corrections.jets import JetEnergyConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skims.writing import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest

@@ -25,7 +25,8 @@ from coffea_ad import files
 from coffea_ad import selection as cuts
 from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_jets
-from coffea_ad.corrections.jets import JetEnergyConfig, JetIdConfig, JetVetoMapConfig
+from coffea_ad.corrections.jet_veto import JetIdConfig, JetVetoMapConfig
+from coffea_ad.corrections.jets import JetEnergyConfig
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.objects import AllObjectOptions, object_branches, object_ways, select_objects
 from coffea_ad.nanoaod import Objects

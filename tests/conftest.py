@@ -95,7 +95,8 @@ def fileset(tmp_path):
 @pytest.fixture(scope="session")
 def client():
     """One dask cluster for all tests of a process that do not ask how a cluster starts or ends."""
-    from coffea_ad.clusters import ClusterConfig, connect
+    from coffea_ad.running.clusters.config import ClusterConfig
+    from coffea_ad.running.clusters.connect import connect
 
     with connect(ClusterConfig(workers=1)) as client:
         yield client

@@ -24,7 +24,7 @@ from coffea_ad.config import load_config
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.errors import CoffeaADError, ProcessorFailed
 from coffea_ad.filesets import load_fileset
-from coffea_ad.results import load_results
+from coffea_ad.results.folder import load_results
 from coffea_ad.scoring.card import ModelCard
 from coffea_ad.scoring.modelfile import CARD_KEY, read_texts, seal
 from coffea_ad.skims.reading import load_skim

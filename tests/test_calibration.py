@@ -164,8 +164,8 @@ def test_regions_and_training_use_the_same_rows(skims, single):
 
 
 def test_combinations_calibrate_each_fold_by_its_own_table(skims, folded, single):
-    from coffea_ad.modelfiles import combine
     from coffea_ad.modelfiles.ranks import combined_logp
+    from coffea_ad.nn import combine
 
     one = single("xsec")
     scorer, both = ad.OnnxScorer(folded), ad.OnnxScorer(combine([folded, one], by="rank"))

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from toys import DATA, assert_identical, copy_events
 
 import coffea_ad as ad
-from coffea_ad import histogram_files, histograms
+from coffea_ad import histograms
 from coffea_ad.errors import BadFile, ConfigError, UnknownName
-from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.results import histogram_files
+from coffea_ad.results.folder import load_results, save_results
+from coffea_ad.results.results import Results
 from coffea_ad.running.merging import added
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.specs import RegionSpec

@@ -20,8 +20,10 @@ import pytest
 from distributed import LocalCluster
 
 from coffea_ad import clusters
-from coffea_ad.clusters import ClusterConfig, TLSFiles, connect, describe, job_script, load_cluster
 from coffea_ad.errors import ConfigError
+from coffea_ad.running.clusters.config import ClusterConfig, TLSFiles, load_cluster
+from coffea_ad.running.clusters.connect import connect, describe
+from coffea_ad.running.clusters.jobs import job_script
 
 LOOPBACK = ("127.0.0.1", "::1")
 

@@ -12,9 +12,10 @@ import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.errors import ConfigError, MissingBranch, UnknownName
 from coffea_ad.filesets.metadata import settled_metadata
-from coffea_ad.luminosity import as_given
-from coffea_ad.results import Results, load_results, save_results
-from coffea_ad.root_export import shapes
+from coffea_ad.luminosity.recorded import as_given
+from coffea_ad.results.folder import load_results, save_results
+from coffea_ad.results.results import Results
+from coffea_ad.results.root_export import shapes
 from coffea_ad.weights import era_of
 
 REGIONS = {"inclusive": ["0", "1"], "tight": ["1"]}

@@ -27,9 +27,9 @@ import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingIndex, NotWritten, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.storage import from_parquet, to_parquet
+from coffea_ad.features.two_body import TWO_BODY
 from coffea_ad.modelfiles.attach import attach
 from coffea_ad.running.adding import not_addable
-from coffea_ad.selection import TWO_BODY
 
 LISTING = HERE / "listing_processor.py"
 SVJ = DATA / "svj_v15.root"
@@ -328,7 +328,7 @@ def test_lists_by_other_scores_are_not_merged(halves, tmp_path):
     other = copy.deepcopy(results.event_lists["mc"]["met"])
     columns = {"ht" if n == "met" else n: c for n, c in other.columns.items()}
     lists = {"mc": {"met": TopEvents.from_columns(7, ["ht"], columns, ranked=9)}}
-    from coffea_ad.results import save_results
+    from coffea_ad.results.folder import save_results
 
     save_results(results.histograms, results.report, tmp_path / "ht", lists)
     with pytest.raises(

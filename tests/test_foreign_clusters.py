@@ -7,8 +7,8 @@ from distributed import Client, LocalCluster
 from toys import DATA, HERE
 
 import coffea_ad as ad
-from coffea_ad.clusters import describe
 from coffea_ad.errors import ConfigError
+from coffea_ad.running.clusters.connect import describe
 
 FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
 

@@ -15,7 +15,7 @@ from toys import DATA
 import coffea_ad as ad
 from coffea_ad import files
 from coffea_ad.errors import BadFile, IncompleteRun, NotWritten
-from coffea_ad.results import load_results, save_results
+from coffea_ad.results.folder import load_results, save_results
 
 REPORT = {"datasets": {"qcd": {"metadata": {"is_mc": True, "xsec": 1.0}, "sumw": 1.0}}, "lumi": 1.0, "notes": [],
           "throughput": {}, "key": {}}  # fmt: skip

@@ -12,7 +12,8 @@ import uproot
 import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun
-from coffea_ad.luminosity import SectionTable, golden, listed
+from coffea_ad.luminosity.sections import golden, listed
+from coffea_ad.luminosity.tables import SectionTable
 
 HEADER = "#run:fill,ls,time,beamstatus,E(GeV),delivered(/{unit}),recorded(/{unit}),avgpu,source\n"
 
@@ -218,7 +219,7 @@ def test_golden_json_and_pairs_are_the_same_sections():
 
 
 def test_a_list_of_sections_that_is_not_there_is_unknown_and_one_that_cannot_be_read_is_an_error():
-    from coffea_ad.luminosity import sections_in
+    from coffea_ad.luminosity.sections import sections_in
 
     class Broken:
         def array(self, library):

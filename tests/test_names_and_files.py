@@ -16,7 +16,7 @@ import coffea_ad as ad
 from coffea_ad import cli, files
 from coffea_ad import selection as cuts
 from coffea_ad.errors import ConfigError, MissingBranch
-from coffea_ad.luminosity import golden_files
+from coffea_ad.luminosity.sections import golden_files
 from coffea_ad.outputs import skimmed
 from coffea_ad.scoring.card import ModelCard
 from coffea_ad.scoring.specs import RegionSpec

@@ -12,10 +12,10 @@ from toys import DATA, copy_events, open_events
 import coffea_ad as ad
 from coffea_ad.corrections import with_jets
 from coffea_ad.errors import ConfigError
+from coffea_ad.features.two_body import TWO_BODY
 from coffea_ad.modelfiles.attach import AttachConfig, attach
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring import regions
-from coffea_ad.selection import TWO_BODY
 from coffea_ad.splits import event_uniform
 
 pytestmark = pytest.mark.torch  # the onnx package comes with it
@@ -95,8 +95,8 @@ def by_hand(events, options):
 def test_the_nine_masses_are_those_of_the_leading_objects(ttbar, tmp_path):
     events = open_events(DATA / "ttbar_v15.root")
     from coffea_ad.features.objects import AllObjectOptions, select_objects
+    from coffea_ad.features.two_body import two_body_masses
     from coffea_ad.nanoaod.objects import Objects
-    from coffea_ad.selection import two_body_masses
 
     options = AllObjectOptions()
     masses = two_body_masses(select_objects(Objects.events(events), options, (50, 50, 20, 20, 20)))

@@ -11,7 +11,7 @@ from toys import DATA, assert_identical, bare_events, copy_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingBranch, ProcessorFailed
-from coffea_ad.root_export import write_root
+from coffea_ad.results.root_export import write_root
 
 SEARCH = "semivisible_jets"
 LOOSE = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "lepton_pt_min=1e4"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from coffea_ad.errors import UnknownName
-from coffea_ad.results import Results, load_results
+from coffea_ad.results.folder import load_results
+from coffea_ad.results.results import Results
 from coffea_ad.running.merging import merge
 
 pytestmark = pytest.mark.plot
@@ -84,7 +85,7 @@ def test_histograms_of_two_observables_are_left_out_of_figures():
 
 def test_a_merged_folder_shows_the_luminosities_and_models_of_all_runs(tmp_path, monkeypatch):
     from coffea_ad import plotting
-    from coffea_ad.results import save_results
+    from coffea_ad.results.folder import save_results
 
     for i, name in enumerate(("one", "two")):
         part = results(**{name: "background"})

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from coffea_ad import files
-from coffea_ad.results import load_results
+from coffea_ad.results.folder import load_results
 
 SAVE = """
 import sys

@@ -21,7 +21,7 @@ from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.building import write_fileset
 from coffea_ad.modelfiles.attach import attach
 from coffea_ad.modelfiles.thresholds import new_regions
-from coffea_ad.results import save_results
+from coffea_ad.results.folder import save_results
 from coffea_ad.scoring.calibration import calibrate
 from coffea_ad.simulation.processes import resolve
 from coffea_ad.skims.reading import load_skim

@@ -18,15 +18,8 @@ from pydantic import BaseModel, Field, model_validator
 
 from coffea_ad.config import Frozen
 from coffea_ad.corrections.files import CorrectionFiles, LumiMask, Reads
-from coffea_ad.corrections.jets import (
-    JetEnergy,
-    JetEnergyConfig,
-    JetIdConfig,
-    JetIdentification,
-    JetVetoMap,
-    JetVetoMapConfig,
-    scale_jets,
-)
+from coffea_ad.corrections.jet_veto import JetIdConfig, JetIdentification, JetVetoMap, JetVetoMapConfig
+from coffea_ad.corrections.jets import JetEnergy, JetEnergyConfig, scale_jets
 from coffea_ad.corrections.met import propagation_reads, with_jets, with_shifted_jets
 from coffea_ad.corrections.weights import (
     SCALES,

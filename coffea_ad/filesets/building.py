@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.files import write
+from coffea_ad.files.content import write
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.names import DAS_NAME, dataset_name, file_and_tree
 from coffea_ad.filesets.sources import absolute, expand_source

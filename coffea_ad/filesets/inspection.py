@@ -13,7 +13,7 @@ import uproot
 from uproot.reading import ReadOnlyFile
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.files import require_filesystem
+from coffea_ad.files.systems import require_filesystem
 from coffea_ad.nanoaod.candidates import usual_name
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES

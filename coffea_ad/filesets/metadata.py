@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.files import is_name
+from coffea_ad.files.names import is_name
 from coffea_ad.nanoaod.campaigns import energy_in
 from coffea_ad.weights import cross_section, takes_sign
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec  # through it uproot reads everything that is not a local file
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.files import prepare, require_filesystem
+from coffea_ad.files.systems import prepare, require_filesystem
 from coffea_ad.filesets import is_fileset
 from coffea_ad.filesets.names import dataset_name, is_das_name, split_object
 

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from coffea_ad import files
 from coffea_ad.errors import ConfigError, UnknownName
-from coffea_ad.results import FORMER, HISTOGRAMS, Results, load_results
+from coffea_ad.results.folder import FORMER, HISTOGRAMS, load_results
+from coffea_ad.results.results import Results
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.domains import Domain, binned

@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 import hist
 
 from coffea_ad import files, recipes
-from coffea_ad.clusters import ClusterConfig, load_cluster
 from coffea_ad.errors import CoffeaADError, ConfigError, IncompleteRun, NotNormalisable
 from coffea_ad.filesets import load_fileset
-from coffea_ad.luminosity import Given, Luminosities, as_given
+from coffea_ad.luminosity.recorded import Given, Luminosities, as_given
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures, existing, skimmed
-from coffea_ad.results import Results, load_results, save_results
+from coffea_ad.results.folder import load_results, save_results
+from coffea_ad.results.results import Results
 from coffea_ad.running.checkpoints import digest_of
+from coffea_ad.running.clusters.config import ClusterConfig, load_cluster
 from coffea_ad.running.collected import event_lists_of, histograms_of, needs_normalisation, not_kept
 from coffea_ad.running.duplicates import Mode
 from coffea_ad.running.job import Job

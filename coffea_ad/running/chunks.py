@@ -1,36 +1,27 @@
-"""One chunk on a worker: the processor's result, and a record of what happened.
-
-What cannot be read is a failed chunk with its cause, beside the results of all others; an error of the processor itself
-ends the run with the user's own lines.
-"""
+"""One chunk on a worker: the processor's result, and a record of what happened."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, NamedTuple, NoReturn
 
-import cloudpickle
-import lz4.frame
 import numpy as np
 from coffea import processor as coffea_processor
-from coffea.processor.accumulator import set_accumulator
-from coffea.processor.executor import FileMeta, WorkItem
+from coffea.processor.executor import WorkItem
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, NotWritten, ProcessorFailed
 from coffea_ad.features import Registered
-from coffea_ad.luminosity import sections_in
 from coffea_ad.nanoaod.columns import EVENT_ID, missing_branches
-from coffea_ad.nanoaod.conventions import conventions, told_by
+from coffea_ad.nanoaod.conventions import conventions
 from coffea_ad.nanoaod.reading import (
     OPEN_FILES,
     SILENT,
@@ -39,10 +30,7 @@ from coffea_ad.nanoaod.reading import (
     Wanted,
     attempts,
     build_events,
-    layout,
     reason,
-    runs_total,
-    simulation_record,
     uncounted_in,
     unreadable_column,
 )
@@ -53,9 +41,8 @@ from coffea_ad.scoring.monitoring import monitoring
 from coffea_ad.splits import lack_numbers
 from coffea_ad.weights import is_simulation
 
-__all__ = [
-    "FAILED_TOPIC", "REPEATED", "SUMS", "Failure", "Guarded", "OpenFileRunner", "Runner", "checked", "own_lines", "runner_class", "unprocessed",
-]  # fmt: skip
+__all__ = ["FAILED_TOPIC", "REPEATED", "SUMS", "Chunk", "Failure", "Guarded", "checked", "own_lines", "unprocessed"]
+
 
 FAILED_TOPIC = "coffea-ad-failed"
 REPEATED = "repeated_entries"
@@ -149,104 +136,10 @@ def checked(out: Any, dataset: str) -> dict[str, float]:
     return {k: float(v) for k, v in sums.items()}
 
 
-class FileItem(FileMeta):
-    """coffea's file, whose own hash takes names in ASCII only."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        """Return a hash of any name."""
-        return hash((self.dataset, self.filename, self.treename))
-
-
-class Runner(coffea_processor.Runner):
-    """coffea's Runner, with another way to open files and to process a chunk."""
-
-    @staticmethod
-    def _normalize_fileset(fileset: Any, treename: Any) -> Iterator[FileItem]:
-        for f in coffea_processor.Runner._normalize_fileset(fileset, treename):  # noqa: SLF001
-            yield FileItem(f.dataset, f.filename, f.treename, f.metadata, f.preload)
-
-    @staticmethod
-    def metadata_fetcher_root(
-        xrootdtimeout: int, align_clusters: bool, uproot_options: dict[str, Any], item: FileMeta
-    ) -> set_accumulator:
-        """Open a file: number of events, branches, `Runs`. One that cannot be read says so in its metadata."""
-        path = item.filename
-        if "://" in path:
-            OPEN_FILES.drop(path, forget=True)  # a worker that has run before may hold what was there then
-        options = dict(uproot_options)
-        retries = options.pop("retries", 0)  # ours: coffea hands over nothing else
-        SILENT.paths.pop(path, None)  # a new run asks anew
-        files.limit_waiting(xrootdtimeout)
-        for attempt in attempts(path, retries):
-            try:
-                opened = OPEN_FILES.get(path, timeout=xrootdtimeout, **options)
-                tree, names = opened.tree(item.treename)
-                facts = {
-                    "numentries": tree.num_entries,
-                    "uuid": opened.file.file.fUUID,
-                    "layout": layout(names),
-                    "has_weights": "genWeight" in names,
-                    "generated": runs_total(opened.file, "genEventCount", item.treename),
-                    "runs_sumw": runs_total(opened.file, "genEventSumw", item.treename),
-                    "told": told_by(simulation_record(opened.file)),
-                }
-                if is_simulation(item.metadata or {}) is False:
-                    facts["sections"] = sections_in(opened.file)
-                if align_clusters:
-                    facts["clusters"] = tree.common_entry_offsets()
-                break
-            except Exception as error:  # noqa: BLE001  codecs and sources raise what they like
-                OPEN_FILES.drop(path)
-                facts = {"error": type(error).__name__, "cause": reason(path, error)}
-                SILENT.note(path, str(facts["cause"]))
-                if not attempt:
-                    break
-        metadata = {**(item.metadata or {}), **facts}
-        return set_accumulator([FileItem(item.dataset, path, item.treename, metadata)])
-
-
-class OpenFileRunner(Runner):
-    """The work of a chunk, with files that stay open and only wanted branches."""
-
-    @staticmethod
-    def _work_function(
-        format: str,  # noqa: A002, ARG004  coffea's names
-        xrootdtimeout: int,
-        schema: Any,
-        use_dataframes: bool,  # noqa: ARG004
-        savemetrics: bool,  # noqa: ARG004
-        item: Any,
-        processor_instance: Any,
-        uproot_options: dict[str, Any],
-        iteritems_options: dict[str, Any],  # noqa: ARG004
-        checkpointer: Any,
-        cache_function: Callable[[], Any],
-    ) -> dict[str, Any]:
-        if isinstance(processor_instance, str):  # "heavy": both came together
-            item, processor_instance = item
-        if isinstance(processor_instance, bytes):
-            processor_instance = cloudpickle.loads(lz4.frame.decompress(processor_instance))
-        files.limit_waiting(xrootdtimeout)
-        options = {"timeout": xrootdtimeout, **uproot_options}
-        return _Chunk(item, processor_instance, schema, options, checkpointer, cache_function).result()
-
-
-def _signature(runner: Any, name: str) -> list[str]:
-    return list(inspect.signature(getattr(runner, name)).parameters)
-
-
-def runner_class() -> type[Runner]:
-    """Return the runner with files that stay open, or coffea's own work function if that is another than the known one."""
-    own = coffea_processor.Runner
-    name = "_work_function"
-    same = hasattr(own, name) and _signature(own, name) == _signature(OpenFileRunner, name)
-    return OpenFileRunner if same else Runner
-
-
 @dataclass
-class _Chunk:
+class Chunk:
+    """A chunk to be processed: its item, the processor, and how it is read."""
+
     item: WorkItem
     guarded: Guarded
     schema: Any
@@ -267,6 +160,7 @@ class _Chunk:
         }
 
     def result(self) -> dict[str, Any]:
+        """Process the chunk, or take what a checkpoint has of it; what fails is a result as well."""
         if self.checkpoints is not None:
             found = self.checkpoints.load(self.metadata, self.guarded.processor)
             if found is not None:

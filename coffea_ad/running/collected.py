@@ -10,9 +10,9 @@ import hist
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
-from coffea_ad.histogram_files import from_bytes, to_bytes
-from coffea_ad.results import ALL, over_regions
-from coffea_ad.running.reports import encode, regions_in
+from coffea_ad.results.histogram_files import from_bytes, to_bytes
+from coffea_ad.results.results import ALL, over_regions
+from coffea_ad.running.encoding import encode, regions_in
 
 __all__ = ["check_storable", "event_lists_of", "histograms_of", "needs_normalisation", "not_kept", "without_hidden"]
 

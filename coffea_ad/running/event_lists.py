@@ -7,7 +7,7 @@ from typing import Any
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
-from coffea_ad.results import ALL, Results
+from coffea_ad.results.results import ALL, Results
 
 __all__ = ["OPTION", "added_lists", "without_option"]
 

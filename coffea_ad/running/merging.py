@@ -12,12 +12,16 @@ from coffea.processor import accumulate
 from coffea.processor.executor import WorkItem
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.luminosity import account
+from coffea_ad.luminosity.account import account
 from coffea_ad.outputs import RESULTS, check_folder, clear_figures
-from coffea_ad.results import ALL, Results, load_results, save_results
+from coffea_ad.results.folder import load_results, save_results
+from coffea_ad.results.results import ALL, Results
+from coffea_ad.running.accounting import effective_events
 from coffea_ad.running.chunks import SUMS
+from coffea_ad.running.encoding import COUNTED, decode, encode
 from coffea_ad.running.event_lists import added_lists, without_option
-from coffea_ad.running.reports import COUNTED, RunReport, decode, effective_events, encode, sum_of_weights, weighed
+from coffea_ad.running.reports import RunReport
+from coffea_ad.running.weighing import sum_of_weights, weighed
 from coffea_ad.weights import is_simulation
 
 __all__ = ["added", "as_report", "left_over", "merge"]

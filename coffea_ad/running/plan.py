@@ -15,34 +15,31 @@ from coffea.processor.executor import WorkItem
 from rich.console import Console
 
 from coffea_ad import files
-from coffea_ad.clusters import ClusterConfig, connect, describe
 from coffea_ad.corrections import differing_jets, placeholders
 from coffea_ad.corrections.files import LumiMask
 from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, ProcessorFailed
-from coffea_ad.luminosity import Luminosities, SectionTable, certify
+from coffea_ad.luminosity.account import certify
+from coffea_ad.luminosity.recorded import Luminosities
+from coffea_ad.luminosity.tables import SectionTable
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nanoaod.reading import Wanted
 from coffea_ad.nanoaod.schema import NanoAODSchema
 from coffea_ad.running import executors
+from coffea_ad.running.accounting import described_regions, described_variations, per_dataset
 from coffea_ad.running.checkpoints import Checkpoints, digest_of, home_of, run_key
-from coffea_ad.running.chunks import REPEATED, Guarded, OpenFileRunner, own_lines, runner_class
+from coffea_ad.running.chunks import REPEATED, Guarded, own_lines
+from coffea_ad.running.clusters.config import ClusterConfig
+from coffea_ad.running.clusters.connect import connect, describe
 from coffea_ad.running.collected import check_storable, needs_normalisation, without_hidden
 from coffea_ad.running.duplicates import LIMIT, Duplicates, Identify, Mode, find, sentences
+from coffea_ad.running.inputs import inputs_seen
 from coffea_ad.running.job import Job
 from coffea_ad.running.preflight import check_files, check_workers, first_events, versions
-from coffea_ad.running.reports import (
-    RunReport,
-    described_regions,
-    described_variations,
-    inputs_seen,
-    measured,
-    per_dataset,
-    skimmed_signs,
-    sum_of_weights,
-    weighed,
-)
+from coffea_ad.running.reports import RunReport, measured
+from coffea_ad.running.runner import OpenFileRunner, runner_class
 from coffea_ad.running.sources import Sources, local_modules, noting_imports
 from coffea_ad.running.steps import chunks_in_steps
+from coffea_ad.running.weighing import skimmed_signs, sum_of_weights, weighed
 from coffea_ad.selection import certified_by, not_applied
 from coffea_ad.splits import lack_numbers
 from coffea_ad.weights import cross_section, era_of, is_simulation, takes_sign

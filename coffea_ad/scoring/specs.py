@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from coffea_ad.config import Frozen
 from coffea_ad.features.spec import FeatureSpec
-from coffea_ad.files import is_name
+from coffea_ad.files.names import is_name
 
 __all__ = ["Calibration", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
 

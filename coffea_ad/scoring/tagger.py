@@ -11,7 +11,7 @@ import numpy as np
 
 from coffea_ad import features
 from coffea_ad.errors import CoffeaADError, ConfigError
-from coffea_ad.files import is_name
+from coffea_ad.files.names import is_name
 from coffea_ad.nanoaod.objects import Objects, refuse_other
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard
