@@ -115,7 +115,7 @@ def record(checkout: Path, folder: Path) -> dict[str, str]:
 
 
 def train(words: list[str]) -> None:
-    from coffea_ad.cli import main
+    from coffea_ad.cli.main import main
 
     code = main(words)
     if code != 0:

@@ -19,10 +19,8 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
-from coffea.processor import ProcessorABC
 
 from coffea_ad.errors import CoffeaADError, ConfigError, UnknownName, unknown_text
-from coffea_ad.features import registered
 
 __all__ = [
     "Recipe",
@@ -181,6 +179,8 @@ def load_plugin(name: str | Path) -> ModuleType:
     ConfigError
         It cannot be imported, or registers nothing.
     """
+    from coffea_ad.features import registered
+
     if Path(name).suffix != ".py":
         raise ConfigError(f"{name}: a plugin is a Python file, such as my_features.py")
     path = find(name)
@@ -309,6 +309,8 @@ def parts_of(module: ModuleType) -> tuple[Any, Any]:
     ConfigError
         There is none, or there are several.
     """
+    from coffea.processor import ProcessorABC
+
     if hasattr(module, "Processor"):
         return module.Processor, getattr(module, "Config", None)
     classes = [

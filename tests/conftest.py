@@ -115,6 +115,6 @@ def on(request):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Runs of the command line without their figures, which take longer than such a run."""
-    from coffea_ad import cli
+    from coffea_ad.cli import results
 
-    monkeypatch.setattr(cli, "_draw", lambda _: 0)
+    monkeypatch.setattr(results, "draw_figures", lambda _: 0)

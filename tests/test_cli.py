@@ -9,7 +9,7 @@ import yaml
 from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.config import parse_overrides
 from coffea_ad.errors import ConfigError
 

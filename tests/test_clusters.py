@@ -19,7 +19,6 @@ import psutil
 import pytest
 from distributed import LocalCluster
 
-from coffea_ad import clusters
 from coffea_ad.errors import ConfigError
 from coffea_ad.running.clusters.config import ClusterConfig, TLSFiles, load_cluster
 from coffea_ad.running.clusters.connect import connect, describe
@@ -203,7 +202,7 @@ def test_a_cluster_scales_within_its_bounds():
 @pytest.mark.dask
 def test_a_worker_that_dies_and_is_given_up_is_started_again(monkeypatch):
     """dask gives up who is not back in 15 s, as on a busy machine; here at once."""
-    monkeypatch.setattr(clusters, "_LOOK", 0.1)
+    monkeypatch.setattr(sys.modules["coffea_ad.running.clusters.connect"], "_LOOK", 0.1)
     with (
         dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}),
         connect(ClusterConfig(workers=1)) as client,
@@ -242,7 +241,7 @@ def test_nothing_is_left_after_an_interruption(error):
 def test_a_script_without_a_main_guard_is_told_so(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "from coffea_ad.clusters import ClusterConfig, connect\n"
+        "from coffea_ad.running.clusters import ClusterConfig, connect\n"
         "with connect(ClusterConfig(workers=1)) as client:\n    print(client)\n"
     )
     out = subprocess.run([sys.executable, script], capture_output=True, text=True)

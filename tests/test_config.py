@@ -7,11 +7,12 @@ import os
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from coffea_ad import cli, recipes
-from coffea_ad.cli import _models_apart, main
+from coffea_ad import recipes
+from coffea_ad.cli.main import _parse, main
+from coffea_ad.cli.recipe_help import described
+from coffea_ad.cli.runs import models_apart
 from coffea_ad.config import keys_of, load_config
 from coffea_ad.errors import ConfigError
-from coffea_ad.recipe_help import described
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -192,10 +193,10 @@ def test_ls_shows_the_configurations_that_ship_with_each_recipe(capsys):
     ],
 )
 def test_one_flag_takes_several_models_in_their_order(words, models):
-    args = cli._parse(["run", "semivisible_jets", *words])
+    args = _parse(["run", "semivisible_jets", *words])
     assert args.model == models
     assert args.overrides == [w for w in words if w == "met_min=0"]
-    assert _models_apart(["fileset", "a.onnx", "b.onnx"]) == ["fileset", "a.onnx", "b.onnx"]
+    assert models_apart(["fileset", "a.onnx", "b.onnx"]) == ["fileset", "a.onnx", "b.onnx"]
 
 
 def test_names_with_brackets_are_printed_as_they_are(capsys):

@@ -75,7 +75,7 @@ def test_the_code_of_the_features_page_runs(svj):
 
 def test_commands_of_the_documentation_exist():
     """Every `coffea-ad VERB` of README and docs is one that the parser knows, with flags that it knows."""
-    from coffea_ad.cli import _parser
+    from coffea_ad.cli.main import _parser
 
     pages = [EXAMPLE.parent.parent / "README.md", *(EXAMPLE.parent.parent / "docs").glob("*.md")]
     commands = []

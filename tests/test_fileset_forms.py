@@ -20,7 +20,7 @@ from coffea.dataset_tools.preprocess import _datagroupspec_to_dict, get_steps
 from toys import DATA, copy_events
 
 import coffea_ad as ad
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.building import build_fileset, write_fileset

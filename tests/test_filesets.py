@@ -14,7 +14,7 @@ from coffea import processor
 from toys import DATA, bare_events, copy_events
 
 import coffea_ad as ad
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.building import build_fileset, parse_metadata, write_fileset

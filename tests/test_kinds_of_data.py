@@ -10,7 +10,7 @@ from toy_skims import NAME, toy_rows, write_skim
 from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.filesets import load_fileset
 from coffea_ad.skims.reading import load_skim

@@ -15,6 +15,8 @@ from toys import DATA, copy_events, open_events
 import coffea_ad as ad
 from coffea_ad import cli, files
 from coffea_ad import selection as cuts
+from coffea_ad.cli import words
+from coffea_ad.cli.results import draw_figures
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.luminosity.sections import golden_files
 from coffea_ad.outputs import skimmed
@@ -58,7 +60,7 @@ def test_figures_of_any_region_stay_in_their_folder(tmp_path):
 
     folder = tmp_path / "one" / "two" / "results"
     ad.run(fileset("svj", xsec=1.0), process, executor="iterative", output=folder, progress=False)
-    assert cli._draw(folder) == 1
+    assert draw_figures(folder) == 1
     assert {p.relative_to(tmp_path).parts[:3] for p in tmp_path.rglob("*") if p.is_file()} == {
         ("one", "two", "results")
     }
@@ -128,9 +130,9 @@ def test_tagged_jets_are_flattened_in_every_chunk(model_file):
 
 @pytest.mark.parametrize("text", ["phi [rad]", "[/b] :smile: [red]"])
 def test_texts_with_brackets_are_printed_as_they_are(text, capsys):
-    table = cli._table("title [rad]", "what", "value")
+    table = words.table_of("title [rad]", "what", "value")
     table.add_row("unit", text)
-    cli._out.print(table)
+    words.out.print(table)
     out = capsys.readouterr().out
     assert text in out
     assert "title [rad]" in out

@@ -15,6 +15,7 @@ from toys import DATA, HERE
 
 import coffea_ad as ad
 from coffea_ad import cli, recipes
+from coffea_ad.cli import training
 from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import RESULTS, check_file, check_folder, clear_figures, existing, skimmed
 
@@ -198,10 +199,10 @@ def test_a_training_that_is_resumed_goes_on_in_its_own_files(tmp_path, capsys):
     (folder / "training.png").write_text("x")
     args = Namespace(output=str(tmp_path / "m.onnx"), force=False)
     with pytest.raises(ConfigError, match="go on with resume=true"):
-        cli._refuse_other_training(args, resumed=False)
-    cli._refuse_other_training(args, resumed=True)
+        training._refuse_other_training(args, resumed=False)
+    training._refuse_other_training(args, resumed=True)
     assert (folder / "training.png").exists()
-    cli._refuse_other_training(Namespace(output=args.output, force=True), resumed=False)
+    training._refuse_other_training(Namespace(output=args.output, force=True), resumed=False)
     assert not (folder / "training.png").exists()  # it shows another training
 
 

@@ -14,7 +14,7 @@ import pytest
 from toys import DATA, HERE, open_events
 
 from coffea_ad import features, recipes
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import BadFeature
 from coffea_ad.features import Column, Feature, at_once
 

@@ -12,7 +12,7 @@ from toys import DATA, HERE, assert_identical
 
 import coffea_ad as ad
 from coffea_ad import files
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, NotWritten, SkimError
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.skims.files import skim_files

@@ -19,7 +19,7 @@ from toys import DATA, HERE, assert_identical
 
 import coffea_ad as ad
 from coffea_ad import files
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.errors import IncompleteRun
 from coffea_ad.filesets.sources import expand_source
 from coffea_ad.nanoaod.reading import OPEN_FILES

@@ -17,7 +17,7 @@ import pytest
 from toys import DATA, HERE, assert_identical
 
 import coffea_ad as ad
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 from coffea_ad.skims.reading import load_skim
 
 pytestmark = [pytest.mark.slurm, pytest.mark.dask]

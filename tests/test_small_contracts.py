@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coffea_ad.cli import _parse
+from coffea_ad.cli.main import _parse
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.scoring.card import read_card
 

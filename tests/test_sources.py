@@ -56,7 +56,7 @@ import json, os, sys
 PLACE = {place!r}
 {hook}
 import coffea_ad as ad
-import coffea_ad.running, coffea_ad.clusters, coffea_ad.results  # once, for all runs
+import coffea_ad.running, coffea_ad.running.clusters, coffea_ad.results  # once, for all runs
 
 def run(executor, output, **where):
     fileset = {{"svj": {{"files": {{{data!r}: "Events"}}, "metadata": {{"is_mc": True, "xsec": 1.0}}}}}}

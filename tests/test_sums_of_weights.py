@@ -10,6 +10,7 @@ from toys import DATA, copy_events
 
 import coffea_ad as ad
 from coffea_ad import cli
+from coffea_ad.cli.results import draw_figures, show
 from coffea_ad.errors import NotNormalisable, UnknownName
 from coffea_ad.selection import leading_jets
 from coffea_ad.weights import normalisation, weight_sums
@@ -82,7 +83,7 @@ def test_figures_and_merging_leave_out_what_cannot_be_normalised(files, tmp_path
     assert cli.main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "ab")]) == 0
     results = ad.load_results(tmp_path / "ab")
     assert set(results.not_normalisable) == {"bad_cancel", "bad_zero"}
-    assert cli._draw(tmp_path / "ab") == 5
+    assert draw_figures(tmp_path / "ab") == 5
     assert (tmp_path / "ab" / "figures" / "mt_inclusive.png").stat().st_size > 5000
 
 
@@ -106,7 +107,7 @@ def test_effective_numbers_are_in_report_and_table(files, tmp_path, capsys):
     notes = "\n".join(report.notes)
     assert "one: few events carry its sum of weights: 150 events are worth 1 of equal weight" in notes
     assert not any(f"svj: {what}" in notes for what in ("few", "most", "the weights"))
-    cli._show(report, None)
+    show(report, None)
     assert "N_eff" in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ import pytest
 from toy_skims import toy_rows, write_skim
 from toys import toy_skim
 
-from coffea_ad.cli import main
+from coffea_ad.cli.main import main
 
 pytestmark = pytest.mark.torch
 

@@ -8,8 +8,8 @@ import shutil
 import pytest
 from toys import DATA
 
-from coffea_ad import cli
-from coffea_ad.cli import main
+from coffea_ad.cli import recipes as verbs
+from coffea_ad.cli.main import main
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -259,7 +259,7 @@ def _unforeseen(*_):
 
 
 def test_what_nobody_has_foreseen_is_one_sentence_with_its_type_and_place(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "_ls", _unforeseen)
+    monkeypatch.setattr(verbs, "_ls", _unforeseen)
     assert main(["ls"]) == 70
     err = capsys.readouterr().err
     assert err.count("\n") == 1
@@ -270,7 +270,7 @@ def test_what_nobody_has_foreseen_is_one_sentence_with_its_type_and_place(monkey
 
 @pytest.mark.parametrize("asked", ["flag", "variable"])
 def test_a_traceback_is_shown_to_who_asks_for_it(monkeypatch, capsys, asked):
-    monkeypatch.setattr(cli, "_ls", _unforeseen)
+    monkeypatch.setattr(verbs, "_ls", _unforeseen)
     if asked == "variable":
         monkeypatch.setenv("COFFEA_AD_TRACEBACK", "1")
     assert main(["ls", *(["--traceback"] if asked == "flag" else [])]) == 70
@@ -295,6 +295,6 @@ def test_known_kinds_of_errors_have_sentences_of_their_own(monkeypatch, capsys, 
     def raises(_):
         raise error
 
-    monkeypatch.setattr(cli, "_ls", raises)
+    monkeypatch.setattr(verbs, "_ls", raises)
     assert main(["ls"]) == code
     assert sentence in capsys.readouterr().err

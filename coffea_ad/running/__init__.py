@@ -24,12 +24,12 @@ from coffea_ad.running.clusters.config import ClusterConfig, load_cluster
 from coffea_ad.running.collected import event_lists_of, histograms_of, needs_normalisation, not_kept
 from coffea_ad.running.duplicates import Mode
 from coffea_ad.running.job import Job
-from coffea_ad.running.merging import added, as_report, left_over
+from coffea_ad.running.merging import added, as_report, left_over, merge
 from coffea_ad.running.plan import Executor, Fileset, Plan
 from coffea_ad.running.reports import RunReport, missing_files
 from coffea_ad.weights import is_simulation
 
-__all__ = ["RunReport", "resubmit", "run"]
+__all__ = ["RunReport", "merge", "resubmit", "run"]
 
 NO_CHECKPOINTS = "none"
 """The word for none at all."""

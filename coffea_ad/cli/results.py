@@ -1,0 +1,120 @@
+"""What a run did in words and figures; `coffea-ad merge` and `export`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from coffea_ad import files
+from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
+
+__all__ = ["add_export", "add_merge", "draw_figures", "show"]
+
+
+def show(report: Any, output: str | None, *, figures: bool = True) -> None:
+    """Print what a run did: datasets, failures, notes, speed."""
+    from coffea_ad.running.reports import missing_files
+
+    t = report.throughput
+    at = "" if report.lumi is None else f", at {report.lumi:g} fb⁻¹"
+    table = table_of(
+        f"{report.processor}{at}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
+        "dataset", "files", "chunks", "events", "sumw", "N_eff", "failed",
+    )  # fmt: skip
+    for name, d in report.datasets.items():
+        chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
+        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), sumw_of(d), effective_of(d),
+                      str(len(d["failed"])))  # fmt: skip
+    out.print(table)
+    for note in report.notes:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    for model, seen in report.inputs.items():
+        for dataset, counted in seen["datasets"].items():
+            lost = ", ".join(f"{column} {n}" for column, n in counted["undefined"].items())
+            if lost:
+                out.print(f"undefined inputs of {model} in {dataset}: {lost}", soft_wrap=True, markup=False)
+    for sentence in missing_files(report.failed):
+        out.print(f"missing: {sentence}", soft_wrap=True, markup=False)
+    if output is None:
+        out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
+    else:
+        drawn = draw_figures(output) if figures else 0
+        out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from coffea_ad.running.merging import merge
+
+    results = merge(args.folders, args.output, force=args.force)
+    table = table_of("merged", "dataset", "files", "events", "sumw", "N_eff", "fb⁻¹")
+    for name, d in results.report["datasets"].items():
+        lumi = "–" if d["lumi"] is None else f"{d['lumi']:g}"
+        table.add_row(name, str(len(d["files"])), str(d["events"]), sumw_of(d), effective_of(d), lumi)
+    out.print(table)
+    for note in results.report["notes"]:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    out.print(args.output, soft_wrap=True, markup=False)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from coffea_ad import outputs
+    from coffea_ad.results.folder import load_results
+    from coffea_ad.results.root_export import write_root
+
+    outputs.check_file(args.output, suffix=".root", force=args.force)
+    paths, notes = write_root(
+        load_results(args.folder), args.output, observables=args.observable, regions=args.region, era=args.era,
+        asimov=args.asimov,
+    )  # fmt: skip
+    for note in notes:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    names = {part: dict.fromkeys(path.split("/")[part] for path in paths) for part in (0, 1)}
+    out.print(
+        f"{len(paths)} histograms of {', '.join(names[0])} in {len(names[1])} regions", soft_wrap=True, markup=False
+    )
+    out.print(args.output, soft_wrap=True, markup=False)
+    return 0
+
+
+def draw_figures(folder: str) -> int:
+    """Draw every observable in every region; nothing without histograms or without the plot extra."""
+    import importlib.util
+
+    from coffea_ad.results.folder import load_results
+
+    results = load_results(folder)
+    if not results.in_regions or importlib.util.find_spec("mplhep") is None:
+        return 0
+    from coffea_ad import plotting
+    from coffea_ad.progress import progress
+
+    wanted = [(observable, region) for observable, of in plotting.drawable(results).items() for region in of]
+    with progress("Drawing", len(wanted)) as advance:
+        for observable, region in wanted:
+            path = files.join(folder, "figures", files.as_name(f"{observable}_{region}") + ".png")
+            plotting.stack(results, observable, region, path)
+            advance()
+    return len(wanted)
+
+
+def add_merge(verbs: Any) -> None:
+    """Add the words of `merge`."""
+    p = verbs.add_parser("merge", help="add results folders, such as those of several years")
+    p.add_argument("folders", nargs="+")
+    p.add_argument("-o", "--output", required=True, help="a new folder")
+    forcible(p)
+    p.set_defaults(do=_merge)
+
+
+def add_export(verbs: Any) -> None:
+    """Add the words of `export`."""
+    p = verbs.add_parser("export", help="results as ROOT histograms with the names of combine")
+    p.add_argument("folder", help="results folder")
+    p.add_argument("-o", "--output", required=True, help="a .root file")
+    p.add_argument("--observable", action="append", default=[], help="may be repeated (default: all)")
+    p.add_argument("--region", action="append", default=[], help="may be repeated (default: all)")
+    p.add_argument("--era", help="one only (default: all are added)")
+    p.add_argument("--asimov", action="store_true", help="data_obs is the sum of the backgrounds")
+    forcible(p)
+    p.set_defaults(do=_export)

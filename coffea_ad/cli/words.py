@@ -1,0 +1,112 @@
+"""Words and tables that verbs of the command line share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from coffea_ad import files
+from coffea_ad.errors import BadModel, ConfigError
+
+__all__ = [
+    "Parser",
+    "beside",
+    "effective_of",
+    "forcible",
+    "out",
+    "read_model",
+    "refuse_url",
+    "say_left_out",
+    "sumw_of",
+    "table_of",
+    "verdict_of",
+    "write_model",
+]
+
+
+out = Console(markup=False, emoji=False)  # [source=stored] is part of a name, not a colour
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with one sentence."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+def table_of(title: str, *columns: str) -> Table:
+    """Return an empty table with a title on its left."""
+    table = Table(title=title, title_justify="left", show_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def sumw_of(entry: dict[str, Any]) -> str:
+    """Return the sum of weights of a dataset for a table."""
+    return f"{entry['sumw']:.6g}" if entry.get("weighted", True) else "–"
+
+
+def effective_of(entry: dict[str, Any]) -> str:
+    """Return the effective number of events of a dataset for a table."""
+    value = entry.get("n_effective")
+    return "–" if value is None else f"{value:.6g}"
+
+
+def verdict_of(card: Any) -> str:
+    """Return what a card says of its training."""
+    doubts = card.provenance.get("verdict")
+    if doubts is None:
+        return "the card has none"
+    return "; ".join(doubts) if doubts else "nothing doubtful was found"
+
+
+def read_model(path: str) -> bytes:
+    """Return the bytes of a model file.
+
+    Raises
+    ------
+    BadModel
+        It cannot be read.
+    """
+    if files.is_url(path):
+        return files.read(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise BadModel(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def write_model(path: str | Path, data: bytes) -> None:
+    """Write a model file, and say where."""
+    files.write(path, data)
+    out.print(str(path), soft_wrap=True, markup=False)
+
+
+def beside(model: str, what: str) -> str:
+    """Return a name beside a model file: wnae.onnx → wnae-int8.onnx."""
+    return f"{model.removesuffix('.onnx')}-{what}.onnx"
+
+
+def refuse_url(path: str | None, who: str) -> None:
+    """Raise for what is written to local paths only: a folder called `root:` is never meant."""
+    if path is not None and files.is_url(path):
+        raise ConfigError(f"{path}: {who} writes to local paths only")
+
+
+def say_left_out(sealed: bytes) -> None:
+    """Say which regions a new card has not, and why."""
+    from coffea_ad.scoring.card import read_card
+
+    for sentence in read_card(sealed).provenance.get("regions_left_out", ()):
+        out.print(f"note: {sentence}", soft_wrap=True, markup=False)
+
+
+def forcible(parser: argparse.ArgumentParser) -> None:
+    """Add --force."""
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
