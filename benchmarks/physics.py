@@ -105,8 +105,8 @@ class _Watched:
     def validate(self, z, generator):
         figures = super().validate(z, generator)
         background, *signals = (x[:, : self.features] for x in _Watched.rows)
-        b = np.sort(nn.torch_scores(self, background))
-        ranks = [np.searchsorted(b, nn.torch_scores(self, s)).mean() / len(b) for s in signals]
+        b = np.sort(self.scores(background))
+        ranks = [np.searchsorted(b, self.scores(s)).mean() / len(b) for s in signals]
         return {**figures, "auc": float(np.mean(ranks))}
 
 

@@ -286,7 +286,7 @@ def folded(like: Entry, made: nn.Model, data: Skim, folder: Path) -> list[Entry]
     plain = file_of(model, data, folder)
     forms = (
         ("standardised in the graph, float32", plain),
-        ("standardisation folded in, float32", nn.fold_linear(plain)),
+        ("standardisation folded in, float32", nn.fuse_linear(plain)),
     )
     return [Entry(like.model, what, bare(d).SerializeToString(), data.x, like.macs).open() for what, d in forms]
 

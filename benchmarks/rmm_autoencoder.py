@@ -109,10 +109,8 @@ def main() -> None:
     signals = load_skim(args.output / "skims" / "rmm_signals", "rmm", weights="none")
     test = data.part("test")
     places = np.random.default_rng(1).permutation(len(test.x))[:10_000]
-    datasets = {"background": nn.torch_scores(model, np.asarray(test.x[places]))}
-    datasets |= {
-        d: nn.torch_scores(model, signals.x[signals.dataset == d]) for d in sorted(set(signals.dataset.tolist()))
-    }
+    datasets = {"background": model.scores(np.asarray(test.x[places]))}
+    datasets |= {d: model.scores(signals.x[signals.dataset == d]) for d in sorted(set(signals.dataset.tolist()))}
     aucs = {
         d: roc_auc_score(
             np.r_[np.zeros(len(datasets["background"])), np.ones(len(s))], np.r_[datasets["background"], s]

@@ -31,6 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coffea_ad import nn
+from coffea_ad.nn.model import Batch
 
 ROWS, FEATURES, STEPS, NOISE, TEMPERATURE, BOX, CHAINS, REPLAY = 10_000, 8, 10, 0.22, 0.063, 3.0, 10_000, 0.95
 MODES = {
@@ -128,11 +129,11 @@ class Pair:
         theirs, ours = Yardstick(), nn.WNAE(FEATURES, hidden=(10, 10), latent=6, transform=transform,
             activation="relu", steps=STEPS, noise=NOISE, temperature=TEMPERATURE, metric="unit", bounds=(-BOX, BOX),
             buffer_size=CHAINS, replay=REPLAY, smear=0.0, long_steps=0, **options)  # fmt: skip
-        ours.start(z, generator)
+        ours.start(Batch.of(z), generator)
         self.sides = {
             "yardstick": (batch, z, torch.optim.AdamW(theirs.parameters(), 5e-4), lambda b: theirs.training_loss(b)[0]),
             "ours": (batch, z, torch.optim.AdamW(ours.parameters(), 5e-4),
-                     lambda b: ours.training_loss(b, generator)["loss"]),
+                     lambda b: ours.training_loss(Batch.of(b), generator)["loss"]),
         }  # fmt: skip
         for side in self.sides.values():
             epoch(*side)

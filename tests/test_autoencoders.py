@@ -10,6 +10,8 @@ from scipy.ndimage import gaussian_filter
 from test_nn_laws import quick
 from toys import DATA, toy_skim
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -72,8 +74,8 @@ def test_what_is_minimised_may_be_another_error_than_the_score(data):
         z = torch.from_numpy(data.x[:64])
         generator = torch.Generator().manual_seed(1)
         wanted = ((z - model.reconstruct(z)).abs() ** power).mean()
-        assert model.training_loss(z, generator)["loss"].item() == pytest.approx(wanted.item(), rel=1e-5)
-        assert model.validate(z, generator)["reconstruction"] == pytest.approx(wanted.item(), rel=1e-5)
+        assert model.training_loss(Batch.of(z), generator)["loss"].item() == pytest.approx(wanted.item(), rel=1e-5)
+        assert model.validate(Batch.of(z), generator)["reconstruction"] == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_the_sparse_term_is_the_mean_activation_and_empties_the_bottleneck(data):
@@ -83,7 +85,7 @@ def test_the_sparse_term_is_the_mean_activation_and_empties_the_bottleneck(data)
     for sparse in (0.0, 0.3):
         torch.manual_seed(1)
         model = nn.AE(8, transform=torch.nn.Identity(), sparse=sparse)
-        losses[sparse] = model.training_loss(z, generator)
+        losses[sparse] = model.training_loss(Batch.of(z), generator)
     activity = model.encoder(z).abs().mean().item()
     difference = losses[0.3]["loss"].item() - losses[0.0]["loss"].item()
     assert difference == pytest.approx(0.3 * activity, rel=1e-4)
@@ -131,7 +133,7 @@ def test_a_logarithm_of_the_error_is_exported(data, tmp_path):
     history = nn.fit(model, data, quick(epochs=1))
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "m.onnx", card, data.x[:100])
-    np.testing.assert_allclose(ad.OnnxScorer(path)(data.x), nn.torch_scores(model, data.x), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ad.OnnxScorer(path)(data.x), model.scores(data.x), rtol=1e-5, atol=1e-5)
 
 
 # Images
@@ -217,7 +219,7 @@ def test_an_image_model_trains_and_is_exported_small(tmp_path):
     x[3, 2, 2] = np.nan
     got = np.asarray(ad.OnnxScorer(path)(x))
     assert np.flatnonzero(np.isnan(got)).tolist() == [3]
-    np.testing.assert_allclose(got, nn.torch_scores(model, x), rtol=1e-4)
+    np.testing.assert_allclose(got, model.scores(x), rtol=1e-4)
 
 
 # The recipe

@@ -66,11 +66,11 @@ def single(skims, tmp_path_factory):
 def folded(skims, tmp_path_factory):
     """Members of very different scores: what one table makes of them is right for none."""
     from coffea_ad import nn
-    from coffea_ad.nn.cross_training import Folded
+    from coffea_ad.nn.cross_training import CrossTrained
 
     data = load_skim(skims[0], NAME, weights="flat_pt")
     members = [fitted(data.select(fold(data) != f), 2 * f + 1)[0] for f in range(K)]
-    model = Folded(members, SALT)
+    model = CrossTrained(members, SALT)
     card = nn.make_card(model, data, name="folded", config={}, metrics={}, efficiencies=(0.2, 0.1, 0.01))
     return nn.export(model, tmp_path_factory.mktemp("models") / "folded.onnx", card, data.x[:50])
 

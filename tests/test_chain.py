@@ -265,7 +265,7 @@ def test_scores_of_training_and_of_the_run_are_equal_jet_by_jet(skims, fileset, 
     path = nn.export(
         model, tmp_path / "wnae.onnx", nn.make_card(model, data, name="t", config={}, metrics=history[0]), data.x
     )
-    trained = nn.torch_scores(model, data.x)
+    trained = model.scores(data.x)
     keys = zip(data.dataset, data.bystanders["event"], data.bystanders["objectIdx"], strict=True)
     run = collect(fileset, path, chunksize=37)
     pairs = np.array([(s, run[d, int(e), int(o)]) for (d, e, o), s in zip(keys, trained, strict=True)])

@@ -214,7 +214,9 @@ def test_a_background_gives_calibration_and_regions(members, skim, tmp_path, cap
 
 def test_members_with_the_same_folds_are_combined_fold_by_fold(members, data, tmp_path):
     torch.manual_seed(3)
-    salt = nn.Folded([nn.AE(8, transform=nn.QuantileNormal(8).fit(data.x, data.weight)) for _ in range(2)], "folds")
+    salt = nn.CrossTrained(
+        [nn.AE(8, transform=nn.QuantileNormal(8).fit(data.x, data.weight)) for _ in range(2)], "folds"
+    )
     ids = {k: np.arange(len(data.x)) for k in ("run", "luminosityBlock", "event")}
     from dataclasses import replace
 

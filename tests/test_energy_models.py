@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -196,19 +198,19 @@ def test_every_start_of_the_chains_trains(cls, sampling):
 @pytest.mark.parametrize(("sampling", "width"), [("pcd", 8), ("omi", 3)])
 def test_the_chains_are_part_of_the_state_and_move(sampling, width):
     model = small(sampling=sampling)
-    model.start(torch.randn(500, 8, generator=seeded()), seeded())
+    model.start(Batch.of(torch.randn(500, 8, generator=seeded())), seeded())
     before = model.state_dict()["chains"].clone()
     assert before.shape == (300, width)
-    model.training_loss(torch.randn(128, 8, generator=seeded()), seeded(2))
+    model.training_loss(Batch.of(torch.randn(128, 8, generator=seeded())), seeded(2))
     moved = (model.state_dict()["chains"] != before).any(dim=1).sum().item()
     assert moved == 128
 
 
 def test_chains_that_start_from_data_leave_the_buffer_alone():
     model = small(sampling="cd")
-    model.start(torch.randn(500, 8, generator=seeded()), seeded())
+    model.start(Batch.of(torch.randn(500, 8, generator=seeded())), seeded())
     before = model.chains.clone()
-    model.training_loss(torch.randn(128, 8, generator=seeded()), seeded(2))
+    model.training_loss(Batch.of(torch.randn(128, 8, generator=seeded())), seeded(2))
     assert torch.equal(model.chains, before)
 
 
@@ -223,9 +225,9 @@ def test_chains_get_longer_on_the_way():
 
 def test_the_step_adapts_to_the_acceptance():
     model = small(metropolis=True, noise=3.0)
-    model.start(torch.randn(500, 8, generator=seeded()), seeded())
+    model.start(Batch.of(torch.randn(500, 8, generator=seeded())), seeded())
     for k in range(100):
-        model.training_loss(torch.randn(64, 8, generator=seeded(k)), seeded(k))
+        model.training_loss(Batch.of(torch.randn(64, 8, generator=seeded(k))), seeded(k))
     assert model.noise.item() < 2.0
 
 
@@ -235,14 +237,14 @@ def test_the_step_adapts_to_the_acceptance():
 )
 def test_wrong_options_end_in_one_sentence(options, message):
     with pytest.raises(ConfigError, match=message):
-        small(**options).training_loss(torch.zeros(64, 8), seeded())
+        small(**options).training_loss(Batch.of(torch.zeros(64, 8)), seeded())
 
 
 def test_a_larger_contrast_of_energies_is_a_larger_loss_of_the_nae():
     """The gradient lowers the energy of data and raises that of chains."""
     model = small(nn.NAE, energy_weight=0.0, sampling="cd", steps=2)
     z = torch.randn(200, 8, generator=seeded())
-    figures = model.training_loss(z, seeded())
+    figures = model.training_loss(Batch.of(z), seeded())
     assert figures["loss"].item() == pytest.approx(
         (figures["energy_data"] - figures["energy_model"]).item() / model.temperature, rel=1e-4
     )
@@ -251,7 +253,7 @@ def test_a_larger_contrast_of_energies_is_a_larger_loss_of_the_nae():
 def test_the_gradient_of_the_nae_does_not_flow_through_the_chain():
     model = small(nn.NAE, energy_weight=0.0, sampling="cd", steps=3)
     z = torch.randn(200, 8, generator=seeded())
-    model.training_loss(z, seeded())["loss"].backward()
+    model.training_loss(Batch.of(z), seeded())["loss"].backward()
     got = model.encoder[0].weight.grad.clone()
     model.zero_grad()
     chains = model.run_chains(z, seeded(), grad_steps=0).points
@@ -264,17 +266,17 @@ def test_a_nae_takes_the_weights_of_an_autoencoder_over(spectral_norm):
     torch.manual_seed(3)
     autoencoder = nn.AE(8, hidden=(6,), latent=3, transform=torch.nn.Identity())
     model = small(nn.NAE, spectral_norm=spectral_norm)
-    model.take_over(autoencoder)
+    model.load_weights_from(autoencoder)
     ours, theirs = model.encoder[0].weight.detach(), autoencoder.encoder[0].weight.detach()
     torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.decoder[-1].weight, autoencoder.decoder[-1].weight)
     with pytest.raises(ConfigError, match="other layers"):
-        model.take_over(nn.AE(8, hidden=(5,), latent=3, transform=torch.nn.Identity()))
+        model.load_weights_from(nn.AE(8, hidden=(5,), latent=3, transform=torch.nn.Identity()))
 
 
 def test_log_cosh_is_finite_where_the_energies_run_away():
     model = small(nn.NAE, log_cosh=True, energy_weight=0.0, sampling="cd", steps=2)
-    loss = model.training_loss(1e3 * torch.randn(50, 8, generator=seeded()), seeded())["loss"]
+    loss = model.training_loss(Batch.of(1e3 * torch.randn(50, 8, generator=seeded())), seeded())["loss"]
     assert torch.isfinite(loss)
 
 

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -78,8 +80,8 @@ def test_a_nae_goes_on_from_the_autoencoder_whatever_the_units():
     z = 40 * torch.randn(500, 8, generator=seeded()) + 100
     autoencoder = nn.AE(8, hidden=(8,), latent=3, activation="silu", transform=torch.nn.Identity())
     model = small(nn.NAE, transform=torch.nn.Identity())
-    model.take_over(autoencoder)
-    model.start(z, seeded())
+    model.load_weights_from(autoencoder)
+    model.start(Batch.of(z), seeded())
     np.testing.assert_allclose((model.energy(z) * model.unit**2).detach(), autoencoder.energy(z).detach(), rtol=1e-3)
     torch.testing.assert_close(model.reconstruct(z), autoencoder.reconstruct(z), rtol=1e-3, atol=1e-2)
 
@@ -87,7 +89,7 @@ def test_a_nae_goes_on_from_the_autoencoder_whatever_the_units():
 def test_samples_come_in_transformed_units():
     z = 40 * torch.randn(2000, 8, generator=seeded()) + 100
     model = small(transform=torch.nn.Identity())
-    model.start(z, seeded())
+    model.start(Batch.of(z), seeded())
     points = model.sample(500, seeded())
     assert points.mean().item() == pytest.approx(100, abs=3)
     assert points.std().item() == pytest.approx(40, rel=0.05)
@@ -100,7 +102,7 @@ def test_fresh_latent_chains_begin_where_data_are_encoded():
         model.encoder[-1].weight.mul_(30)
         model.encoder[-1].bias.add_(100)
     z = torch.randn(2000, 8, generator=seeded())
-    model.start(z, seeded())
+    model.start(Batch.of(z), seeded())
     latent = model.encoder(model.scaled(z)).detach()
     torch.testing.assert_close(model.chains.mean(0), latent.mean(0), rtol=0, atol=0.2 * latent.std().item())
     torch.testing.assert_close(model.chains.std(0), latent.std(0), rtol=0.15, atol=0)
@@ -147,7 +149,7 @@ def test_the_metrics_have_the_share_of_each_term_in_the_gradient(cls, options, n
 def test_shares_are_those_of_the_gradients():
     model = small(contrast=2.0, energy_weight=0.1, sampling="cd", smear=0.0)
     z = torch.randn(200, 8, generator=seeded())
-    shares = model.training_loss(z, seeded())
+    shares = model.training_loss(Batch.of(z), seeded())
     terms, _ = model.terms(model.scaled(z), seeded())
     sizes = {}
     for name, term in terms.items():
@@ -160,7 +162,7 @@ def test_shares_are_those_of_the_gradients():
 def test_the_loss_of_the_shipped_wnae_is_the_distance_and_nothing_else():
     model = small(sampling="cd", smear=0.0)
     z = torch.randn(100, 8, generator=seeded())
-    loss = model.training_loss(z, seeded())["loss"]
+    loss = model.training_loss(Batch.of(z), seeded())["loss"]
     chains = model.run_chains(z, seeded()).points
     torch.testing.assert_close(loss, nn.DISTANCES["w2_squared"](z, chains, generator=seeded()))
 
@@ -170,7 +172,7 @@ def test_a_wnae_with_the_contrast_alone_is_a_nae_on_smeared_data():
     wnae, nae = small(contrast=1.0, energy_weight=1e-3), small(nn.NAE, smear=0.2, energy_weight=1e-3)
     z = torch.randn(128, 8, generator=seeded())
     for model in (wnae, nae):
-        model.start(z, seeded())
+        model.start(Batch.of(z), seeded())
     terms = [model.terms(model.smeared(model.scaled(z), g), g)[0] for model, g in ((wnae, seeded(2)), (nae, seeded(2)))]
     for name in ("contrast", "energy"):
         torch.testing.assert_close(terms[0][name], terms[1][name])
@@ -196,11 +198,11 @@ def test_smeared_data_have_no_excess_against_smeared_data():
     g = seeded(4)
     narrow = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1])
     data, more = (narrow * torch.randn(2000, 8, generator=g) for _ in range(2))
-    model.start(data, seeded())
+    model.start(Batch.of(data), seeded())
     model.low.fill_(-9)
     model.high.fill_(9)
     model.chains.copy_(model.smeared(model.scaled(more), g)[torch.randint(2000, (600,), generator=g)])
-    figures = model.validate(data[:400], seeded())
+    figures = model.validate(Batch.of(data[:400]), seeded())
     assert abs(figures["excess_smeared"]) < 4 * figures["excess_smeared_error"] + 0.05
     assert figures["excess"] > figures["excess_smeared"] + 0.2
 

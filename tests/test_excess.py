@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -13,7 +15,7 @@ from toys import toy_skim
 from coffea_ad import nn
 from coffea_ad.nn.energy_based.distances import w2_squared
 from coffea_ad.nn.energy_based.excess import GROUPS, excess, floors, groups, repeated_like
-from coffea_ad.nn.training.batches import draw_evenly
+from coffea_ad.nn.training.batches import sample_evenly
 
 
 def seeded(n=1):
@@ -97,14 +99,14 @@ def test_points_are_repeated_as_rows_are():
 
 
 def test_no_row_is_drawn_twice_if_all_weigh_alike():
-    drawn = draw_evenly(torch.ones(500, dtype=torch.float64), 500, seeded())
+    drawn = sample_evenly(torch.ones(500, dtype=torch.float64), 500, seeded())
     assert sorted(drawn.tolist()) == list(range(500))
 
 
 def test_rows_are_drawn_as_often_as_their_weight_says_or_once_more_or_less():
     weight = torch.from_numpy(np.random.default_rng(1).exponential(size=300))
     expected = (200 * weight / weight.sum()).numpy()
-    counts = np.array([np.bincount(draw_evenly(weight, 200, seeded(k)).numpy(), minlength=300) for k in range(400)])
+    counts = np.array([np.bincount(sample_evenly(weight, 200, seeded(k)).numpy(), minlength=300) for k in range(400)])
     assert (np.abs(counts - expected) < 1 + 1e-9).all()
     np.testing.assert_allclose(counts.mean(axis=0), expected, atol=0.12)
 
@@ -140,7 +142,7 @@ def test_a_perfect_model_has_no_excess_on_the_held_out_rows_of_a_training(uneven
         held_out = held_out_rows(rows, 2000, seeded(seed))
         model.chains.copy_(torch.randn(model.chains.shape, generator=seeded(100 + seed)))
         model.floors.zero_()
-        values.append(model.validate(held_out, seeded(seed))["excess"])
+        values.append(model.validate(Batch.of(held_out), seeded(seed))["excess"])
     assert abs(np.mean(values)) < 4 * np.std(values, ddof=1) / 8**0.5
     assert abs(np.mean(values)) < 0.06 if not uneven else abs(np.mean(values)) < 0.15
 

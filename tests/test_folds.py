@@ -351,10 +351,10 @@ def members(data, k=3):
 @pytest.mark.torch
 def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_path):
     from coffea_ad import nn
-    from coffea_ad.nn.cross_training import Folded
+    from coffea_ad.nn.cross_training import CrossTrained
 
     folder, data = skim
-    model = Folded(members(data), SALT)
+    model = CrossTrained(members(data), SALT)
     card = nn.make_card(model, data, name="folded", config={}, metrics={})
     path = nn.export(model, tmp_path / "folded.onnx", card, data.x)
     scorer = ad.OnnxScorer(path)
@@ -364,11 +364,11 @@ def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_pa
     score = scorer(data.x, fold)
     for f, member in enumerate(model.members):
         mine = fold == f
-        np.testing.assert_allclose(score[mine], nn.torch_scores(member, data.x[mine]), rtol=1e-4, atol=1e-6)
-    assert len({tuple(nn.torch_scores(m, data.x[:3]).tolist()) for m in model.members}) == 3
+        np.testing.assert_allclose(score[mine], member.scores(data.x[mine]), rtol=1e-4, atol=1e-6)
+    assert len({tuple(m.scores(data.x[:3]).tolist()) for m in model.members}) == 3
     # every calibration is that of the out-of-fold scores of its member
     rows = "out-of-fold rows of qcd, each weighing genWeight · xsec / sumw"
-    out_of_fold = nn.torch_scores(model, data.x, fold)
+    out_of_fold = model.scores(data.x, fold)
     assert scorer.card.calibrations == ad.regions.calibrate_folds(out_of_fold, data.event_weight, rows, fold, 3)
     events = open_events(DATA / "qcd_v15.root")
     jets = ad.Tagger(path)(events.FatJet[events.FatJet["pt"] > 200])
@@ -403,19 +403,19 @@ def test_members_that_do_not_go_together_are_refused(skim, tmp_path):
     import torch
 
     from coffea_ad import nn
-    from coffea_ad.nn.cross_training import Folded
+    from coffea_ad.nn.cross_training import CrossTrained
 
     _, data = skim
     one, two = members(data, 2)
     with pytest.raises(ConfigError, match="two or more, of one method and the same columns"):
-        Folded([one], SALT)
+        CrossTrained([one], SALT)
     with pytest.raises(ConfigError, match="same columns"):
-        Folded([one, nn.AE(7, transform=torch.nn.Identity())], SALT)
-    model = Folded([one, two], SALT)
+        CrossTrained([one, nn.AE(7, transform=torch.nn.Identity())], SALT)
+    model = CrossTrained([one, two], SALT)
     with pytest.raises(ConfigError, match="depends on the folds"):
-        nn.torch_scores(model, data.x)
+        model.scores(data.x)
     card = nn.make_card(model, data, name="folded", config={}, metrics={})
-    for wrong in (one, Folded([one, two], "other salt"), Folded([one, two, one], SALT)):
+    for wrong in (one, CrossTrained([one, two], "other salt"), CrossTrained([one, two, one], SALT)):
         with pytest.raises(BadModel, match="are not those of the model"):
             nn.export(wrong, tmp_path / "x.onnx", card, data.x)
     assert not list(tmp_path.iterdir())

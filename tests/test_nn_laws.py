@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -56,14 +58,14 @@ def trained(request, data):
 def test_score_has_one_value_per_row(trained, data):
     _, model, _ = trained
     for n in (0, 1, 2, 50):
-        assert nn.torch_scores(model, data.x[:n]).shape == (n,)
+        assert model.scores(data.x[:n]).shape == (n,)
 
 
 def test_every_parameter_gets_a_gradient(trained, data):
     _, model, _ = trained
     z = model.transform(torch.from_numpy(data.x[:256]))
     model.zero_grad()
-    model.training_loss(z, torch.Generator().manual_seed(1))["loss"].backward()
+    model.training_loss(Batch.of(z), torch.Generator().manual_seed(1))["loss"].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().sum() > 0, name
@@ -73,19 +75,19 @@ def test_undefined_rows_have_no_score_and_do_not_touch_others(trained, data):
     _, model, _ = trained
     x = data.x[:6].copy()
     x[1, 0], x[3, 5], x[4, 7] = np.nan, np.inf, -np.inf
-    got = nn.torch_scores(model, x)
+    got = model.scores(x)
     assert np.isnan(got).tolist() == [False, True, False, True, True, False]
-    np.testing.assert_allclose(got[[0, 2, 5]], nn.torch_scores(model, data.x[:6])[[0, 2, 5]], rtol=1e-6)
+    np.testing.assert_allclose(got[[0, 2, 5]], model.scores(data.x[:6])[[0, 2, 5]], rtol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_model(trained, data):
     make, model, history = trained
     again = build(make)
     assert nn.fit(again, data, quick()) == history
-    np.testing.assert_array_equal(nn.torch_scores(again, data.x), nn.torch_scores(model, data.x))
+    np.testing.assert_array_equal(again.scores(data.x), model.scores(data.x))
     other = build(make, seed=2)
     nn.fit(other, data, quick(seed=2))
-    assert not np.array_equal(nn.torch_scores(other, data.x), nn.torch_scores(model, data.x))
+    assert not np.array_equal(other.scores(data.x), model.scores(data.x))
 
 
 def test_two_and_two_epochs_are_four_epochs_to_the_bit(trained, data, tmp_path):
@@ -149,9 +151,9 @@ def test_the_best_epoch_is_kept(trained, data):
     best = int(np.argmin([row[model.criterion] for row in history]))
     again = nn.fit(shorter, data, quick(epochs=best + 1, learning_rate=0.05))
     assert again == history[: best + 1]
-    kept = nn.torch_scores(model, data.x)
+    kept = model.scores(data.x)
     assert np.isfinite(kept).all()
-    np.testing.assert_array_equal(kept, nn.torch_scores(shorter, data.x))
+    np.testing.assert_array_equal(kept, shorter.scores(data.x))
 
 
 def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path):
@@ -164,7 +166,7 @@ def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained
     x = data.x.copy()
     x[7, 3] = np.nan
     for n in (0, 1, 2, 1000, len(x)):
-        ours, theirs = nn.torch_scores(model, x[:n]), scorer(x[:n])
+        ours, theirs = model.scores(x[:n]), scorer(x[:n])
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
     assert card.calibration.n_effective > 100
@@ -251,7 +253,7 @@ def test_the_wasserstein_gradient_reaches_the_network_through_the_chain():
     """A gradient that is cut somewhere is exactly zero; finite differences say what it should be."""
     torch.manual_seed(0)
     model = nn.WNAE(2, hidden=(4,), latent=1, transform=torch.nn.Identity(), buffer_size=64, steps=4).double()
-    model.start(torch.randn(64, 2, dtype=torch.float64), torch.Generator().manual_seed(1))
+    model.start(Batch.of(torch.randn(64, 2, dtype=torch.float64)), torch.Generator().manual_seed(1))
     model.chains = model.chains.double()
     z = torch.randn(32, 2, dtype=torch.float64)
     start = torch.randn(32, 2, dtype=torch.float64)
@@ -281,10 +283,10 @@ def test_more_chains_than_rows_of_a_batch_are_needed(data):
 
 
 def test_rows_are_drawn_in_proportion_to_their_weights():
-    from coffea_ad.nn.training.batches import draw
+    from coffea_ad.nn.training.batches import sample_rows
 
     weight = torch.tensor([0.0, 1.0, 3.0, 0.0], dtype=torch.float64)
-    drawn = draw(weight, 40_000, torch.Generator().manual_seed(1))
+    drawn = sample_rows(weight, 40_000, torch.Generator().manual_seed(1))
     counts = np.bincount(drawn.numpy(), minlength=4)
     assert counts[0] == counts[3] == 0
     assert counts[2] / counts[1] == pytest.approx(3, rel=0.05)

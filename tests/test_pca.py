@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 decomposition = pytest.importorskip("sklearn.decomposition", reason="not installed: scikit-learn")
@@ -44,7 +46,7 @@ def fitted(request, data):
 def started(model, z, seed=1):
     z = torch.as_tensor(z)
     model.learn([(z, torch.ones(len(z)))])
-    model.start(z, torch.Generator().manual_seed(seed))
+    model.start(Batch.of(z), torch.Generator().manual_seed(seed))
     return model
 
 
@@ -190,7 +192,7 @@ def test_the_score_finds_what_breaks_the_correlations(fitted, data):
     assert np.isfinite(history[0][model.criterion])
     rng = np.random.default_rng(3)
     broken = np.stack([rng.permutation(column) for column in data.x.T], axis=1)
-    score, anomalous = nn.torch_scores(model, data.x), nn.torch_scores(model, broken)
+    score, anomalous = model.scores(data.x), model.scores(broken)
     wins = (anomalous[:, None] > np.quantile(score, np.linspace(0, 1, 101))).mean()
     assert wins > 0.6
 
@@ -199,17 +201,17 @@ def test_undefined_rows_have_no_score_and_do_not_touch_others(fitted, data):
     _, model, _ = fitted
     x = data.x[:4].copy()
     x[1, 0], x[3, 5] = np.nan, np.inf
-    got = nn.torch_scores(model, x)
+    got = model.scores(x)
     assert np.isnan(got).tolist() == [False, True, False, True]
-    np.testing.assert_allclose(got[[0, 2]], nn.torch_scores(model, data.x[:4])[[0, 2]], rtol=1e-5)
-    assert nn.torch_scores(model, x[:0]).shape == (0,)
+    np.testing.assert_allclose(got[[0, 2]], model.scores(data.x[:4])[[0, 2]], rtol=1e-5)
+    assert model.scores(x[:0]).shape == (0,)
 
 
 def test_the_same_seed_gives_the_same_model(fitted, data):
     name, model, history = fitted
     again = MODELS[name](nn.QuantileNormal(8))
     assert nn.fit(again, data, quick()) == history
-    np.testing.assert_array_equal(nn.torch_scores(again, data.x), nn.torch_scores(model, data.x))
+    np.testing.assert_array_equal(again.scores(data.x), model.scores(data.x))
 
 
 @pytest.mark.parametrize("kind", ["quantile", "standard", "log"])
@@ -218,7 +220,7 @@ def test_no_finite_row_loses_its_score(name, kind, data):
     model = MODELS[name](nn.preprocessing(kind, [f"c{i}" for i in range(8)]))
     nn.fit(model, data, quick())
     extreme = np.tile(np.array([[0], [1e-40], [3.4e38], [-3.4e38], [1e12]], np.float32), 8)
-    assert np.isfinite(nn.torch_scores(model, extreme)).all()
+    assert np.isfinite(model.scores(extreme)).all()
 
 
 def test_torch_equals_onnx_and_the_file_is_small(fitted, data, tmp_path):
@@ -227,7 +229,7 @@ def test_torch_equals_onnx_and_the_file_is_small(fitted, data, tmp_path):
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
     scorer = OnnxScorer(path)
     for n in (0, 1, 2, len(data.x)):
-        np.testing.assert_allclose(scorer(data.x[:n]), nn.torch_scores(model, data.x[:n]), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(scorer(data.x[:n]), model.scores(data.x[:n]), rtol=1e-5, atol=1e-5)
     assert path.stat().st_size < 200_000
     assert [r.name for r in card.regions][:1] == ["loose"]
 

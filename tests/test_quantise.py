@@ -233,7 +233,7 @@ def test_what_cannot_be_quantised_ends_in_one_sentence(model, skim, tmp_path):
         int8_network(plain.SerializeToString(), rows(1, 10), "sum.onnx")
 
     data = nn.load_skim(skim, SPEC.name, datasets=["qcd"])
-    folded = nn.Folded([nn.AE(8, transform=nn.QuantileNormal(8)) for _ in range(2)], salt="test")
+    folded = nn.CrossTrained([nn.AE(8, transform=nn.QuantileNormal(8)) for _ in range(2)], salt="test")
     for member in folded.members:
         member.transform.fit(data.x, data.weight)
     card = nn.make_card(folded, data, name="folded", config={}, metrics={})
@@ -270,7 +270,7 @@ def test_folding_standardisation_into_the_first_layer_keeps_the_scores(make, ski
     import onnx
 
     path = train(skim, tmp_path, lambda: make(8, transform=nn.Standard(8)), epochs=2)
-    folded = nn.fold_linear(path.read_bytes())
+    folded = nn.fuse_linear(path.read_bytes())
     x = rows(5, 500, scale=5.0)
     before, after = ad.OnnxScorer(str(path))(x), ad.OnnxScorer(folded)(x)
     assert np.max(np.abs(before - after) / (1 + np.abs(before))) < 1e-5
@@ -284,7 +284,7 @@ def test_folding_standardisation_into_the_first_layer_keeps_the_scores(make, ski
 
 def test_a_preprocessing_that_is_not_linear_is_not_folded(model):
     with pytest.raises(BadModel, match="no dense layer stands behind a linear preprocessing"):
-        nn.fold_linear(model.read_bytes(), "model.onnx")
+        nn.fuse_linear(model.read_bytes(), "model.onnx")
 
 
 def test_the_command_line_writes_both_forms(model, skim, tmp_path, capsys):

@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -89,7 +91,7 @@ def test_the_centre_is_the_first_mean_pushed_away_from_zero_with_its_sign():
     with torch.no_grad():
         model.network[0].weight.copy_(torch.tensor([[1.0, 0.0], [0.01, 0.0], [-0.01, 0.0], [-3.0, 0.0]]))
     z = torch.tensor([[1.0, 5.0], [3.0, -5.0]])
-    model.start(z, torch.Generator())
+    model.start(Batch.of(z), torch.Generator())
     torch.testing.assert_close(model.centre, torch.tensor([2.0, 0.1, -0.1, -6.0]))
 
 
@@ -106,15 +108,15 @@ def test_the_score_is_the_mean_squared_distance_from_the_centre(fitted, data, ki
     with torch.no_grad():
         phi = model.network(model.transform(torch.from_numpy(data.x[:50]))).numpy()
     expected = np.sum((phi - model.centre.numpy()) ** 2, axis=1) / phi.shape[1]
-    np.testing.assert_allclose(nn.torch_scores(model, data.x[:50]), expected, rtol=1e-5)
+    np.testing.assert_allclose(model.scores(data.x[:50]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_far_away_score_higher_than_the_bulk(fitted, data, kind):
     model, history = fitted[kind]
     far = np.median(data.x, axis=0) + 12 * data.x.std(axis=0) * np.sign(np.random.default_rng(1).normal(size=(200, 8)))
-    bulk = nn.torch_scores(model, data.part("test").x)
-    assert np.median(nn.torch_scores(model, far.astype(np.float32))) > np.quantile(bulk, 0.99)
+    bulk = model.scores(data.part("test").x)
+    assert np.median(model.scores(far.astype(np.float32))) > np.quantile(bulk, 0.99)
     assert history[-1]["validation"] < history[0]["validation"]
 
 
@@ -128,8 +130,8 @@ def test_a_network_that_has_become_constant_is_noticed(data, make):
     model.transform.fit(data.x, data.weight)
     z = model.transform(torch.from_numpy(data.x[:500]))
     z[:, 7] = 1.0
-    model.start(z, torch.Generator())
-    before = model.validate(z, torch.Generator())
+    model.start(Batch.of(z), torch.Generator())
+    before = model.validate(Batch.of(z), torch.Generator())
     assert before["spread"] == pytest.approx(1, rel=1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -137,7 +139,7 @@ def test_a_network_that_has_become_constant_is_noticed(data, make):
     with torch.no_grad():
         for member in getattr(model, "members", [model]):
             member.network[0].weight[:, :7] *= 1e-5
-    after = model.validate(z, torch.Generator())
+    after = model.validate(Batch.of(z), torch.Generator())
     with pytest.warns(UserWarning, match="has collapsed"):
         assert model.diverged(after)
 
@@ -168,7 +170,7 @@ def test_the_spread_does_not_depend_on_the_size_of_the_centre():
     spreads = []
     for size in (1.0, 25.0):
         model = one(centre=size)
-        model.start(z, torch.Generator())
+        model.start(Batch.of(z), torch.Generator())
         with torch.no_grad():
             model.network[-1].weight.mul_(size)
             model.network[0].weight[:, :4] *= 0.1
@@ -182,7 +184,7 @@ def test_a_network_that_is_dead_at_the_start_is_refused():
     with torch.no_grad():
         model.network[0].weight.zero_()
     with pytest.raises(ConfigError, match="do not vary"):
-        model.start(torch.randn(10, 8), torch.Generator())
+        model.start(Batch.of(torch.randn(10, 8)), torch.Generator())
 
 
 # Starting from an autoencoder
@@ -233,7 +235,7 @@ def test_the_score_is_the_mean_of_the_members_each_over_its_mean(fitted, data):
         alone.network.load_state_dict(member.network.state_dict())
         alone.centre.copy_(member.centre)
         members.append(nn.torch_scores(alone.eval(), rows) / scale.item())
-    np.testing.assert_allclose(nn.torch_scores(model, rows), np.mean(members, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(model.scores(rows), np.mean(members, axis=0), rtol=1e-5)
 
 
 def test_no_member_counts_more_than_another(fitted, data):
@@ -261,11 +263,11 @@ def test_members_train_as_they_would_alone(data):
 
 def test_scores_need_no_training_rows_and_change_only_by_training(fitted, data):
     model, _ = fitted["ensemble"]
-    before = nn.torch_scores(model, data.x[:20])
+    before = model.scores(data.x[:20])
     z = model.transform(torch.from_numpy(data.x[:200]))
-    model.training_loss(z, torch.Generator())
-    model.validate(z, torch.Generator())
-    np.testing.assert_array_equal(nn.torch_scores(model, data.x[:20]), before)
+    model.training_loss(Batch.of(z), torch.Generator())
+    model.validate(Batch.of(z), torch.Generator())
+    np.testing.assert_array_equal(model.scores(data.x[:20]), before)
 
 
 def test_the_whole_ensemble_is_one_small_file(data, tmp_path):
@@ -275,14 +277,14 @@ def test_the_whole_ensemble_is_one_small_file(data, tmp_path):
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:100])
     assert path.stat().st_size < 5e6
-    np.testing.assert_allclose(OnnxScorer(path)(data.x), nn.torch_scores(model, data.x), rtol=1e-4)
+    np.testing.assert_allclose(OnnxScorer(path)(data.x), model.scores(data.x), rtol=1e-4)
 
 
 def test_the_transform_is_evaluated_once_for_all_members(data):
     model, calls = ensemble(), []
     model.transform.fit(data.x, data.weight)
     model.transform.register_forward_hook(lambda *_: calls.append(1))
-    nn.torch_scores(model, data.x[:5])
+    model.scores(data.x[:5])
     assert len(calls) == 1
 
 

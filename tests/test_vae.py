@@ -12,6 +12,8 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import digamma, polygamma
 
+from coffea_ad.nn.model import Batch
+
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 onnx = pytest.importorskip("onnx", reason="not installed: onnx")
@@ -176,10 +178,10 @@ def test_scores_are_what_they_are_called(states, data, make, score):
 def test_scores_depend_on_no_generator(states, data, make, score):
     model = trained(states, make, score)
     torch.manual_seed(1)
-    one = nn.torch_scores(model, data.x[:100])
+    one = model.scores(data.x[:100])
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    np.testing.assert_array_equal(nn.torch_scores(model, data.x[:100]), one)
+    np.testing.assert_array_equal(model.scores(data.x[:100]), one)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -192,7 +194,7 @@ def test_training_and_validation_draw_from_the_given_generator_only(data, make):
 
     def figures(seed):
         g = torch.Generator().manual_seed(seed)
-        return model.training_loss(z, g)["loss"].item(), model.validate(z, g)["negative_elbo"]
+        return model.training_loss(Batch.of(z), g)["loss"].item(), model.validate(Batch.of(z), g)["negative_elbo"]
 
     one, same, other = figures(1), figures(1), figures(2)
     assert one == same
@@ -210,8 +212,8 @@ def test_rows_far_away_score_higher_than_the_bulk(states, data, make, score):
     centre, width = np.median(data.x, axis=0), data.x.std(axis=0)
     direction = np.sign(np.random.default_rng(1).normal(size=held_out.shape))
     far = (centre + 12 * width * direction).astype(np.float32)
-    bulk = nn.torch_scores(model, held_out)
-    assert np.median(nn.torch_scores(model, far)) > np.quantile(bulk, 0.99)
+    bulk = model.scores(held_out)
+    assert np.median(model.scores(far)) > np.quantile(bulk, 0.99)
 
 
 def test_the_scores_of_very_far_rows_are_finite_and_ordered(states, data):
@@ -239,7 +241,7 @@ def test_other_scores_are_exported_as_they_stand(states, data, tmp_path, make, s
     model = trained(states, make, score)
     card = nn.make_card(model, data, name="toy", config={}, metrics={})
     scorer = OnnxScorer(nn.export(model, tmp_path / "model.onnx", card, data.x[:200]))
-    ours = nn.torch_scores(model, data.x)
+    ours = model.scores(data.x)
     np.testing.assert_allclose(scorer(data.x), ours, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(scorer(data.x), scorer(data.x))
     weights = [w.name for w in onnx.load(tmp_path / "model.onnx").graph.initializer]
@@ -256,7 +258,7 @@ def test_the_weight_of_the_divergence_rises_during_the_warmup_and_then_is_full(d
     weight = []
     for epoch in range(6):
         model.begin_epoch(epoch, 6)
-        out = model.training_loss(z, torch.Generator().manual_seed(1))
+        out = model.training_loss(Batch.of(z), torch.Generator().manual_seed(1))
         error, kl, _ = model._terms(z, torch.Generator().manual_seed(1))
         weight.append(((out["loss"] - error) / kl).item() * 8 / 2 / 0.5)
     np.testing.assert_allclose(weight, [0.25, 0.5, 0.75, 1, 1, 1], rtol=1e-3)
@@ -273,7 +275,7 @@ def test_the_loss_is_the_bound_of_a_gaussian_decoder_with_variance_beta():
     decoder = torch.distributions.Normal(model.decode(mean + (0.5 * log_variance).exp() * noise), beta**0.5)
     bound = -decoder.log_prob(z).sum(1) + model.divergence(mean, log_variance)
     expected = 2 * beta / d * bound.mean() - beta * np.log(2 * np.pi * beta)
-    got = model.training_loss(z, torch.Generator().manual_seed(3))["loss"]
+    got = model.training_loss(Batch.of(z), torch.Generator().manual_seed(3))["loss"]
     assert got.item() == pytest.approx(expected.item(), rel=1e-5)
 
 

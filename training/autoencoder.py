@@ -15,24 +15,16 @@ import torch
 from pydantic import Field
 
 from coffea_ad import nn
-from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.training import plots
-from coffea_ad.skims import WeightMode
 
 _PRESETS = {"svj": nn.AE.svj, "rmm": nn.AE.rmm}
 _NETWORK = ("hidden", "latent", "activation", "output", "score", "loss")  # a preset gives those that are not written
 
 
-class Config(Frozen):
+class Config(nn.RecipeConfig):
     """Data, network, training."""
 
-    data: str = Field(description="folder of a skim")
-    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
-    feature: str = "jet_substructure"
-    options: dict[str, Any] = {}
-    weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
     out_of_core: bool = Field(False, description="rows stay in files beside the output, for skims larger than memory")
     preprocessing: nn.Preprocessing = Field("quantile", description="quantile, standard, log or none; not of images")
     network: Literal["dense", "image"] = "dense"
@@ -51,13 +43,12 @@ class Config(Frozen):
     channels: tuple[int, ...] = Field((8, 16), min_length=1, description="of the convolutions; images only")
     smear: float = Field(0.0, ge=0, description="pixels, Gaussian on both images before the error; images only")
     power: float = Field(1.0, gt=0, description="pixels are raised to it; images only")
-    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
-    resume: bool = False
     train: nn.TrainConfig = nn.TrainConfig(epochs=60)
 
 
 def build(config: Config, data: nn.Skim) -> nn.Model:
     """Return an untrained model for the rows of a skim."""
+    torch.manual_seed(config.train.seed)
     shape, feature = tuple(data.x.shape[1:]), config.feature
     if config.network == "image":
         _only_for("dense", config, ("sparse", "score", "loss", "preset", "preprocessing"))
@@ -81,8 +72,8 @@ def build(config: Config, data: nn.Skim) -> nn.Model:
     network = {name: getattr(config, name) for name in _NETWORK}
     if not config.preset:
         return nn.AE(shape[0], transform=transform, sparse=config.sparse, **network)
-    given = {name: value for name, value in network.items() if name in config.model_fields_set}
-    model = _PRESETS[config.preset](transform, sparse=config.sparse, **given)
+    written = {name: value for name, value in network.items() if name in config.model_fields_set}
+    model = _PRESETS[config.preset](transform, sparse=config.sparse, **written)
     if model.shape != shape:
         raise ConfigError(f"preset {config.preset} takes {model.shape[0]} inputs, but {feature} has {shape[0]}")
     return model
@@ -94,28 +85,17 @@ def _only_for(network: str, config: Config, names: tuple[str, ...]) -> None:
         raise ConfigError(f"{wrong[0]} is an option of network={network} only")
 
 
-def train(config: Config, output: Path) -> dict[str, Any]:
-    """Train, export to `output`, and leave metrics, checkpoint and a figure in the folder of the same name."""
-    folder = output.with_suffix("")
-    data = nn.load_skim(
-        config.data, config.feature, config.options,
-        datasets=config.datasets, weights=config.weights, filters=config.filters,
-        keep="auto", out_of_core=folder / "rows" if config.out_of_core else None,
-    )  # fmt: skip
-    torch.manual_seed(config.train.seed)
+def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
+    """Train one model, and leave metrics, checkpoint and a plot in a folder."""
     model = build(config, data)
-
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
-    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
+    plots.training(history, model.plotted, folder / "training.png")
+    return nn.Ensemble.of_epochs(model, history), history
 
-    card = nn.make_card(
-        model,
-        data,
-        name=output.stem,
-        config=config.model_dump(mode="json"),
-        metrics=best,
-        efficiencies=config.efficiencies,
-    )
-    nn.export(model, output, card, data.part("test", "validation").x[:5000])
-    plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
-    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+
+def train(config: Config, output: Path) -> dict[str, Any]:
+    """Train on a skim and export to `output`; with `folds`, one model for each of them."""
+    folder = output.with_suffix("")
+    data = config.rows(keep="auto", out_of_core=folder / "rows" if config.out_of_core else None)
+    model, histories = nn.fit_folds(fit, config, data, folder, k=config.folds, salt=config.salt)
+    return nn.publish(model, data, config, histories, output)

@@ -14,21 +14,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from coffea_ad import nn
-from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
-from coffea_ad.skims import WeightMode
 
 
-class Config(Frozen):
+class Config(nn.RecipeConfig):
     """Data, preprocessing, directions."""
 
-    data: str = Field(description="folder of a skim")
-    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
-    feature: str = "jet_substructure"
-    options: dict[str, Any] = {}
-    weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    preprocessing: nn.Preprocessing = "quantile"
     kind: Literal["pca", "kernel_pca"] = "pca"
     components: int = Field(4, ge=1, description="directions that are kept")
     score: nn.PCAScore = Field("reconstruction", description="of pca: reconstruction or mahalanobis")
@@ -36,12 +27,13 @@ class Config(Frozen):
     gamma: float | None = Field(None, gt=0, description="of the kernel; by default the median heuristic, or 1/columns")
     degree: int = Field(3, ge=1, description="of the polynomial kernel")
     landmarks: int = Field(500, ge=2, description="training rows that carry the kernel")
-    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
-    train: nn.TrainConfig = nn.TrainConfig()
 
 
-def build(config: Config, columns: list[str]) -> nn.PCA | nn.KernelPCA:
+def build(config: Config, data: nn.Skim) -> nn.PCA | nn.KernelPCA:
     """Return a model that is not fitted yet."""
+    if data.x.ndim != 2:
+        raise ConfigError(f"feature {config.feature} has rows of shape {data.x.shape[1:]}; a PCA takes flat rows")
+    columns = [column.name for column in data.feature.columns]
     transform, d = nn.preprocessing(config.preprocessing, columns), len(columns)
     if config.kind == "kernel_pca":
         if config.score != "reconstruction":
@@ -59,24 +51,14 @@ def build(config: Config, columns: list[str]) -> nn.PCA | nn.KernelPCA:
     return nn.PCA(d, components=config.components, transform=transform)
 
 
-def train(config: Config, output: Path) -> dict[str, Any]:
-    """Fit, export to `output`, and leave the metrics in the folder of the same name."""
-    data = nn.load_skim(
-        config.data, config.feature, config.options,
-        datasets=config.datasets, weights=config.weights, filters=config.filters,
-    )  # fmt: skip
-    if data.x.ndim != 2:
-        raise ConfigError(f"feature {config.feature} has rows of shape {data.x.shape[1:]}; a PCA takes flat rows")
-    model = build(config, [c.name for c in data.feature.columns])
-    best = nn.fit(model, data, config.train, output.with_suffix(""))[0]
+def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
+    """Fit one model, and leave metrics and checkpoint in a folder."""
+    model = build(config, data)
+    return model, nn.fit(model, data, config.train, folder)
 
-    card = nn.make_card(
-        model,
-        data,
-        name=output.stem,
-        config=config.model_dump(mode="json"),
-        metrics=best,
-        efficiencies=config.efficiencies,
-    )
-    nn.export(model, output, card, data.part("test", "validation").x)
-    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+
+def train(config: Config, output: Path) -> dict[str, Any]:
+    """Fit to a skim and export to `output`; with `folds`, one model for each of them."""
+    data = config.rows()
+    model, histories = nn.fit_folds(fit, config, data, output.with_suffix(""), k=config.folds, salt=config.salt)
+    return nn.publish(model, data, config, histories, output)

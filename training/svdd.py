@@ -16,25 +16,16 @@ import torch
 from pydantic import Field
 
 from coffea_ad import nn
-from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.training import plots
-from coffea_ad.skims import WeightMode
 
 ONE = {"outputs", "centre", "pretrain_epochs"}
 ENSEMBLE = {"dimensions", "centres"}
 
 
-class Config(Frozen):
+class Config(nn.RecipeConfig):
     """Data, networks, training."""
 
-    data: str = Field(description="folder of a skim")
-    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
-    feature: str = "jet_substructure"
-    options: dict[str, Any] = {}
-    weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    preprocessing: nn.Preprocessing = "quantile"
     network: Literal["ensemble", "one"] = "ensemble"
     hidden: tuple[int, ...] = (64, 32)
     activation: nn.UnboundedActivation = "leaky_relu"
@@ -43,13 +34,11 @@ class Config(Frozen):
     outputs: int = Field(8, ge=1, description="one network: number of outputs")
     centre: float | None = Field(None, description="one network: a constant; the mean before training by default")
     pretrain_epochs: int = Field(0, ge=0, description="one network: epochs as the encoder of an autoencoder, before")
-    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
-    resume: bool = False
     train: nn.TrainConfig = nn.TrainConfig(epochs=40, weight_decay=1e-6)
 
 
 def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepSVDDEnsemble:
-    """Return the model before training as a Deep SVDD."""
+    """Return the model before training as a Deep SVDD; pretraining leaves an autoencoder in the folder."""
     unused = (ONE if config.network == "ensemble" else ENSEMBLE) & config.model_fields_set
     if unused:
         raise ConfigError(f"{', '.join(sorted(unused))}: network={config.network} has no use for this key")
@@ -69,25 +58,16 @@ def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepS
     return nn.DeepSVDD.from_autoencoder(autoencoder, centre=config.centre)
 
 
-def train(config: Config, output: Path) -> dict[str, Any]:
-    """Train, export to `output`, and leave metrics, checkpoint and a figure in the folder of the same name."""
-    data = nn.load_skim(
-        config.data, config.feature, config.options,
-        datasets=config.datasets, weights=config.weights, filters=config.filters,
-    )  # fmt: skip
-    folder = output.with_suffix("")
+def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
+    """Train one model, and leave metrics, checkpoint and a plot in a folder."""
     model = build(config, data, folder)
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
-    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
+    plots.training(history, model.plotted, folder / "training.png")
+    return nn.Ensemble.of_epochs(model, history), history
 
-    card = nn.make_card(
-        model,
-        data,
-        name=output.stem,
-        config=config.model_dump(mode="json"),
-        metrics=best,
-        efficiencies=config.efficiencies,
-    )
-    nn.export(model, output, card, data.part("test", "validation").x)
-    plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
-    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+
+def train(config: Config, output: Path) -> dict[str, Any]:
+    """Train on a skim and export to `output`; with `folds`, one model for each of them."""
+    data = config.rows()
+    model, histories = nn.fit_folds(fit, config, data, output.with_suffix(""), k=config.folds, salt=config.salt)
+    return nn.publish(model, data, config, histories, output)

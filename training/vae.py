@@ -16,22 +16,13 @@ import torch
 from pydantic import Field
 
 from coffea_ad import nn
-from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.training import plots
-from coffea_ad.skims import WeightMode
 
 
-class Config(Frozen):
+class Config(nn.RecipeConfig):
     """Data, network, prior, score, training."""
 
-    data: str = Field(description="folder of a skim")
-    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
-    feature: str = "jet_substructure"
-    options: dict[str, Any] = {}
-    weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
-    preprocessing: nn.Preprocessing = "quantile"
     prior: Literal["gaussian", "dirichlet"] = "gaussian"
     hidden: tuple[int, ...] = (10, 10)
     latent: int = Field(6, ge=1, description="latent units, or components of the mixture")
@@ -44,14 +35,13 @@ class Config(Frozen):
     )
     alpha: float | tuple[float, ...] = Field(1.0, description="Dirichlet prior, one number or one a component")
     component: int = Field(-1, description="whose weight is the score, for score=weight")
-    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
-    resume: bool = False
     train: nn.TrainConfig = nn.TrainConfig(epochs=60)
 
 
-def build(config: Config, columns: list[str]) -> nn.VAE:
+def build(config: Config, data: nn.Skim) -> nn.VAE:
     """Return the untrained model."""
     torch.manual_seed(config.train.seed)
+    columns = [column.name for column in data.feature.columns]
     shared: dict[str, Any] = {
         "hidden": config.hidden, "latent": config.latent, "activation": config.activation, "beta": config.beta,
         "warmup": config.warmup, "score": config.score,
@@ -67,26 +57,16 @@ def build(config: Config, columns: list[str]) -> nn.VAE:
     return nn.VAE(len(columns), **shared)
 
 
-def train(config: Config, output: Path) -> dict[str, Any]:
-    """Train, export to `output`, and leave metrics, checkpoint and a figure in the folder of the same name."""
-    data = nn.load_skim(
-        config.data, config.feature, config.options,
-        datasets=config.datasets, weights=config.weights, filters=config.filters,
-    )  # fmt: skip
-    model = build(config, [column.name for column in data.feature.columns])
-
-    folder = output.with_suffix("")
+def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
+    """Train one model, and leave metrics, checkpoint and a plot in a folder."""
+    model = build(config, data)
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
-    best = min(history, key=lambda row: row.get("smoothed", row[model.criterion]))
+    plots.training(history, model.plotted, folder / "training.png")
+    return nn.Ensemble.of_epochs(model, history), history
 
-    card = nn.make_card(
-        model,
-        data,
-        name=output.stem,
-        config=config.model_dump(mode="json"),
-        metrics=best,
-        efficiencies=config.efficiencies,
-    )
-    nn.export(model, output, card, data.part("test", "validation").x)
-    plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
-    return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
+
+def train(config: Config, output: Path) -> dict[str, Any]:
+    """Train on a skim and export to `output`; with `folds`, one model for each of them."""
+    data = config.rows()
+    model, histories = nn.fit_folds(fit, config, data, output.with_suffix(""), k=config.folds, salt=config.salt)
+    return nn.publish(model, data, config, histories, output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def mixture(background: nn.Skim, signal: nn.Skim, fraction: float) -> nn.Skim:
 def trained(model: nn.Model, skim: nn.Skim, config: nn.TrainConfig) -> Callable[[np.ndarray], np.ndarray]:
     """Train a model and return its score."""
     nn.fit(model, skim, config)
-    return partial(nn.torch_scores, model)
+    return model.scores
 
 
 def sample(skim: nn.Skim, scores: Mapping[str, np.ndarray], *, pt: bool = True) -> Sample:

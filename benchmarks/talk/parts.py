@@ -149,7 +149,7 @@ def _left(model: nn.Model, skim: nn.Skim) -> float:
     w = skim.weight / skim.weight.sum()
     empty = copy.deepcopy(model)
     empty.reconstruct = torch.zeros_like
-    return float((nn.torch_scores(model, skim.x) @ w) / (nn.torch_scores(empty, skim.x) @ w))
+    return float((model.scores(skim.x) @ w) / (empty.scores(skim.x) @ w))
 
 
 def contamination(folder: Path) -> dict[str, Any]:

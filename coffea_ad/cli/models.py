@@ -169,9 +169,9 @@ def _quantise(args: argparse.Namespace) -> int:
         raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
     check_file(output, suffix=".onnx", force=args.force, read=[args.model])
     if args.fold_linear:
-        from coffea_ad.modelfiles.fuse import fold_linear
+        from coffea_ad.modelfiles.fuse import fuse_linear
 
-        write_model(output, fold_linear(read_model(args.model), args.model))
+        write_model(output, fuse_linear(read_model(args.model), args.model))
         return 0
     from coffea_ad.modelfiles.quantise import quantise
     from coffea_ad.scoring.card import read_card

@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.compose
-import onnx.inliner
-import onnx.version_converter
-from onnx import helper, numpy_helper
 
 from coffea_ad import features
-from coffea_ad.errors import BadModel, CardMismatch, ConfigError
+from coffea_ad.errors import CardMismatch, ConfigError
+from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.ranks import RULES, By, Nodes, add_logp, combined_logp
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import ModelCard, write_card
@@ -28,7 +25,6 @@ __all__ = ["By", "combine"]
 
 _METHODS: dict[By, str] = {"rank": "rank average", "mean-logp": "mean logp", "max": "largest logp"}
 _TRAINED = ("training_fraction", "training_salt")  # by which a run leaves out what trained the model
-_OPSET = 13  # the least that has all operators used here
 
 
 def read_members(models: Sequence[str | Path]) -> list[OnnxScorer]:
@@ -109,23 +105,6 @@ def shared_folds(members: Sequence[OnnxScorer]) -> Folds | None:
     return folded[0].card.folds if folded else None
 
 
-def _proto(member: OnnxScorer, opset: int) -> Any:
-    """Parse a member, without functions and in the given version of ONNX's operators."""
-    proto = onnx.load_from_string(member.data)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    if _opset(proto) == opset:
-        return proto
-    try:
-        return onnx.version_converter.convert_version(proto, opset)
-    except Exception as error:  # noqa: BLE001  the converter has no exception of its own
-        raise BadModel(f"{member.name}: it cannot be brought to opset {opset} ({str(error).splitlines()[0]})") from None
-
-
-def _opset(proto: Any) -> int:
-    return max((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
 def _graph(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> bytes:
     """Put the members side by side, and their ranks and the rule behind them."""
 
@@ -158,31 +137,9 @@ def side_by_side(members: Sequence[OnnxScorer], card: ModelCard, behind: Callabl
     behind : callable
         Adds the nodes that give the outputs.
     """
-    opset = max(_OPSET, *(_opset(onnx.load_from_string(m.data)) for m in members))
-    protos = [_proto(member, opset) for member in members]
-    graphs = [onnx.compose.add_prefix_graph(p.graph, f"member_{i}_") for i, p in enumerate(protos)]
-    add = Nodes()
-    for i, member in enumerate(members):
-        for ours, theirs in zip(card.inputs, member.card.inputs, strict=True):
-            add("Identity", ours.name, output=f"member_{i}_{theirs.name}")
-    heads, add.nodes = add.nodes, []
-    behind(add)
-    graph = helper.make_graph(
-        [*heads, *(n for g in graphs for n in g.node), *add.nodes],
-        "combination",
-        [helper.make_tensor_value_info(s.name, onnx.TensorProto.FLOAT, ["rows", *s.shape]) for s in card.inputs],
-        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows"]) for o in card.outputs],
-        [
-            *(t for g in graphs for t in g.initializer),
-            *(numpy_helper.from_array(v, k) for k, v in add.constants.items()),
-        ],
-        sparse_initializer=[t for g in graphs for t in g.sparse_initializer],
-    )
-    others = {o.domain: o.version for p in protos for o in p.opset_import if o.domain not in ("", "ai.onnx")}
-    opsets = [helper.make_opsetid(domain, version) for domain, version in {"": opset, **others}.items()]
-    proto = helper.make_model(graph, opset_imports=opsets, ir_version=max(p.ir_version for p in protos))
-    onnx.checker.check_model(proto)
-    return bytes(proto.SerializeToString(deterministic=True))
+    feeds = [{ours.name: theirs.name for ours, theirs in zip(card.inputs, m.card.inputs, strict=True)} for m in members]
+    inputs = {spec.name: spec.shape for spec in card.inputs}
+    return join_graphs([m.data for m in members], [m.name for m in members], feeds, inputs, card.outputs, behind)
 
 
 def calibration_of(member: OnnxScorer, fold: int) -> Calibration:

@@ -12,13 +12,13 @@ from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.modelfile import network_digest
 from coffea_ad.scoring.scorer import OnnxScorer
 
-__all__ = ["fold_linear"]
+__all__ = ["fuse_linear"]
 
 _REACH = 1e6  # a clip at such values only keeps numbers finite
 _TOLERANCE = 1e-5
 
 
-def fold_linear(data: bytes, name: str = "model") -> bytes:
+def fuse_linear(data: bytes, name: str = "model") -> bytes:
     """Fold shifts and scales before a dense layer, such as those of `Standard`, into the layer.
 
     W (s x + t) + b = (W diag(s)) x + (W t + b). Where the transformed row is used elsewhere, as by a score that compares

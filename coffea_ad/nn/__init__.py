@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from coffea_ad.modelfiles.combine import combine
-from coffea_ad.modelfiles.fuse import fold_linear
+from coffea_ad.modelfiles.fuse import fuse_linear
 from coffea_ad.modelfiles.quantise import quantise
 from coffea_ad.modelfiles.windows import bundle
-from coffea_ad.nn.cross_training import Folded
+from coffea_ad.nn.cross_training import CrossTrained, fit_folds
 from coffea_ad.nn.energy_based.diagnostics import long_run
 from coffea_ad.nn.energy_based.distances import DISTANCES
 from coffea_ad.nn.energy_based.energy import EnergyModel, Sampling
 from coffea_ad.nn.energy_based.nae import NAE
 from coffea_ad.nn.energy_based.samplers import langevin
 from coffea_ad.nn.energy_based.wnae import WNAE
-from coffea_ad.nn.export import export, make_card, torch_scores
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.ensemble import Ensemble
+from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.loading import load
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
+from coffea_ad.nn.recipe import ChainConfig, RecipeConfig, publish
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
 from coffea_ad.nn.reconstruction.vae import VAE, DirichletVAE
+from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Transform
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
+from coffea_ad.nn.transforms.representation import Representation
+from coffea_ad.nn.trees import Trees
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim
 
@@ -36,12 +43,16 @@ __all__ = [
     "VAE",
     "WNAE",
     "Activation",
+    "Batch",
     "BiasFreeAE",
+    "ChainConfig",
+    "CrossTrained",
     "DeepSVDD",
     "DeepSVDDEnsemble",
     "DirichletVAE",
     "EnergyModel",
-    "Folded",
+    "Ensemble",
+    "History",
     "ImageAE",
     "KernelPCA",
     "Log",
@@ -52,24 +63,30 @@ __all__ = [
     "PixelPower",
     "Preprocessing",
     "QuantileNormal",
+    "RecipeConfig",
+    "Representation",
     "Sampling",
+    "Scorable",
     "Score",
     "Skim",
     "Standard",
     "TrainConfig",
     "Transform",
+    "Trees",
     "UnboundedActivation",
     "Unchanged",
     "bundle",
     "combine",
     "export",
     "fit",
-    "fold_linear",
+    "fit_folds",
+    "fuse_linear",
     "langevin",
+    "load",
     "load_skim",
     "long_run",
     "make_card",
     "preprocessing",
+    "publish",
     "quantise",
-    "torch_scores",
 ]

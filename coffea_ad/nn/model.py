@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Model"]
+from coffea_ad.nn.described import Described
+from coffea_ad.scoring.specs import Density, Folds
+from coffea_ad.typing import Float32s, Ints
+
+__all__ = ["Batch", "Model"]
+
+_BLOCK = 4096
 
 
-class Model(nn.Module):
+class Batch(NamedTuple):
+    """Rows as a model trains on them.
+
+    Attributes
+    ----------
+    z : (n, …) float32
+        Transformed rows.
+    label : (n,) int64, optional
+        What `Skim.label` says of them, such as 1 in a signal window and 0 in the sidebands.
+    row : (n,) int64
+        Their places in the skim. Rows are drawn with replacement: those with equal places are one row that was drawn twice, and
+        no negatives of each other.
+    """
+
+    z: Tensor
+    label: Tensor | None
+    row: Tensor
+
+    @classmethod
+    def of(cls, z: Tensor, label: Tensor | None = None) -> Self:
+        """Return rows that are no rows of a skim, each another one.
+
+        >>> Batch.of(torch.zeros(2, 3)).row
+        tensor([0, 1])
+        """
+        return cls(z, label, torch.arange(len(z), device=z.device))
+
+
+class Model(nn.Module, metaclass=Described):
     """An anomaly model on transformed rows: z = transform(x), score(x) = energy(z).
 
     Public attributes are settings, which a resumed training must share; what changes on the way is a buffer, or its name
@@ -21,43 +56,55 @@ class Model(nn.Module):
     Parameters
     ----------
     shape : tuple of int
-        Shape of a row of x.
+        Shape of a row of z.
     transform : nn.Module
         Preprocessing x → z, part of the model and of the exported graph.
 
     Attributes
     ----------
+    shape : tuple of int
+        Shape of a row of x: `transform.row_shape`, where the transform changes it, or else that of z.
     method : str
         Name on the card.
     criterion : str
-        The figure of `validate` whose minimum is the best epoch; never anything that knows a signal.
+        The metric of `validate` whose minimum is the best epoch; never anything that knows a signal.
     needs_epochs : bool
         Whether an epoch depends on how many there will be, as of chains that get longer: such a training can only be
         resumed to the same number of epochs.
     needs_rows : int
         Effective number of validation rows below which `fit` warns that noise has a say in which epoch is kept.
-    figures : tuple of str
-        What `figures.training` draws of the history.
+    plotted : tuple of str
+        Which metrics `plots.training` shows.
+    density : "x", "z" or None
+        Whether the score is −log p(x) or −log p(z), where it is a density at all.
     """
 
     method: ClassVar[str]
     criterion: str = "validation"
     needs_epochs: bool = False
     needs_rows: ClassVar[int] = 0
-    figures: ClassVar[tuple[str, ...]] = ("loss", "validation")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
+    density: ClassVar[Density | None] = None
+    folds: ClassVar[Folds | None] = None
 
     def __init__(self, shape: tuple[int, ...], transform: nn.Module) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape: tuple[int, ...] = getattr(transform, "row_shape", None) or shape
         self.transform = transform
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the training mode; the transform stays as it will be in the exported graph."""
+        super().train(mode)
+        self.transform.eval()
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Return what was set when the model was made, beside the shapes of its weights."""
         plain = (bool, int, float, str, tuple, list, dict, type(None))
-        own = {
+        plain_ones = {
             k: v for k, v in vars(self).items() if not k.startswith("_") and k != "training" and isinstance(v, plain)
         }
-        return {"model": type(self).__name__, **own}
+        return {"model": type(self).__name__, **plain_ones}
 
     def energy(self, z: Tensor) -> Tensor:
         """Anomaly score of transformed rows, (n, …) → (n,); higher = more anomalous."""
@@ -74,24 +121,45 @@ class Model(nn.Module):
         """Return the score: what is exported is what is trained."""
         return self.score(x)
 
+    def scores(self, x: Float32s, folds: Ints | None = None) -> Float32s:  # noqa: ARG002
+        """Return the scores of raw rows, (n, *shape) float32 → (n,) float32, block by block."""
+        return scores_in_blocks(self, x)
+
+    def graph(self, outputs: Sequence[str]) -> bytes:
+        """Return an ONNX graph of the score, (rows, *shape) → (rows,)."""
+        from coffea_ad.nn.graph import torch_graph
+
+        return torch_graph(self, outputs)
+
     def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Learn what needs no gradients from all transformed training rows and their weights, block by block."""
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
+    def start(self, batch: Batch, generator: torch.Generator) -> None:
         """Prepare for training, with transformed training rows drawn in proportion to their weights."""
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Adapt to how far the training is: chain lengths, weights of terms."""
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return "loss", to be minimised, and figures to report, for a batch of transformed rows."""
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return "loss", to be minimised, and metrics to report, for a batch of transformed rows."""
         raise NotImplementedError
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
-        """Return figures on held-out transformed rows, drawn in proportion to their weights: groups of disjoint rows."""
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
+        """Return metrics on held-out transformed rows, drawn in proportion to their weights: groups of disjoint rows."""
         with torch.no_grad():
-            return {"validation": self.energy(z).mean().item()}
+            return {"validation": self.energy(batch.z).mean().item()}
 
-    def diverged(self, figures: dict[str, float]) -> bool:  # noqa: ARG002
-        """Say whether an epoch's figures mean that the training has run away; not finite ones do in any case."""
+    def diverged(self, metrics: dict[str, float]) -> bool:  # noqa: ARG002
+        """Say whether an epoch's metrics mean that the training has run away; not finite ones do in any case."""
         return False
+
+
+def scores_in_blocks(model: nn.Module, x: Float32s) -> Float32s:
+    """Return what a module makes of rows, (n, …) → (n,) float32; of `rows.Rows` only a block is dense at a time."""
+    device = next(iter(model.state_dict().values()), torch.zeros(0)).device
+    parts = [np.zeros(0, np.float32)]
+    with torch.no_grad():
+        for start in range(0, len(x), _BLOCK):
+            rows = torch.from_numpy(np.asarray(x[start : start + _BLOCK])).to(device)
+            parts.append(model(rows).cpu().numpy())
+    return np.concatenate(parts)

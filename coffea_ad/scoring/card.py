@@ -1,7 +1,7 @@
 """ModelCard: what a model file says of itself. The contract between training and processors.
 
 The card is JSON inside the ONNX file. Unknown keys are refused, and a card of another schema version is refused by name;
-version 1, which knew one calibration only, is read.
+versions 1, which knew one calibration only, and 2, which did not know densities, are read.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.scoring.domains import Column, Domain, Windows, in_words
 from coffea_ad.scoring.modelfile import CARD_KEY, read_texts, seal
-from coffea_ad.scoring.specs import Calibration, Folds, Golden, InputSpec, Name, Quantiles, RegionSpec
+from coffea_ad.scoring.specs import Calibration, Density, Folds, Golden, InputSpec, Name, Quantiles, RegionSpec
 from coffea_ad.typing import Ints
 
 __all__ = ["SCHEMA_VERSION", "ModelCard", "read_card", "write_card"]
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_FORMER = (1, 2)
+"""1 knew one calibration only, and 2 not whether a score is a density: both are read."""
 
 
 class ModelCard(Frozen):
@@ -36,11 +38,14 @@ class ModelCard(Frozen):
     differently, so that a threshold on their common scores would have another efficiency in every one. `calibration=` gives
     the only one when a card is made or copied, and reads it.
 
+    `density` says whether the score is −log p(x) or −log p(z), where it is a density at all. `ad_logp` never is: it is −log₁₀ of the
+    background's efficiency.
+
     A row has no score where it is outside `domain`, whose conditions all have to hold, or outside all `windows`. Each window
     has a member, or with folds k: member window · k + fold scores the row.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
     name: Name
     method: str
     level: Literal["jet", "event"] = "jet"
@@ -52,6 +57,7 @@ class ModelCard(Frozen):
     quantiles: Quantiles | None = None
     selection: dict[str, Any] = {}
     folds: Folds | None = None
+    density: Density | None = None
     domain: tuple[Domain, ...] = ()
     windows: Windows | None = None
     flavours: tuple[str, ...] = ()
@@ -61,7 +67,7 @@ class ModelCard(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _one_calibration(cls, data: Any) -> Any:
-        """Read cards of schema version 1, and the short form of a single calibration."""
+        """Read cards of former schema versions, and the short form of a single calibration."""
         return _with_calibrations(data) if isinstance(data, dict) else data
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> ModelCard:
@@ -217,7 +223,7 @@ class ModelCard(Frozen):
 
 def _with_calibrations(data: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(data)
-    if type(out.get("schema_version")) is int and out["schema_version"] == 1:
+    if type(out.get("schema_version")) is int and out["schema_version"] in _FORMER:
         out["schema_version"] = SCHEMA_VERSION
     if "calibration" in out:
         if "calibrations" in out:
@@ -242,7 +248,7 @@ def parse_card(text: str, name: str = "model") -> ModelCard:
         key = ".".join(str(part) for part in first["loc"])
         if key == "schema_version":
             raise BadModel(
-                f"{name}: its card has schema version {first['input']!r}, this coffea-ad reads 1 and {SCHEMA_VERSION}"
+                f"{name}: its card has schema version {first['input']!r}, this coffea-ad reads 1 to {SCHEMA_VERSION}"
             ) from None
         raise BadModel(f"{name}: its card is wrong at {key or 'the top'}: {first['msg']}") from None
     except CoffeaADError as error:

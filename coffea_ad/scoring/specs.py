@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,6 +15,8 @@ from coffea_ad.files.names import is_name
 __all__ = ["Calibration", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
 
 
+Density = Literal["x", "z"]
+"""Of what a score is −log p: of the inputs x, or of the transformed ones z."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 

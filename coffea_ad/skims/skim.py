@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad.errors import SkimError
 from coffea_ad.features.spec import FeatureSpec
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.rows import Rows
+from coffea_ad.splits import SPLIT, fold_of
 from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
 __all__ = ["Skim", "WeightMode"]
@@ -40,6 +44,9 @@ class Skim:
     event_weight : (n,) float64
         genWeight · xsec / sumw with its sign, pb, or 1 in data, whatever `weights` is: what calibration, regions, quantiles
         and evaluation count with. Rows that come from no skim may do without; then it is `weight`.
+    label : (n,) int64, optional
+        What a classifier learns to tell apart, such as 1 in a signal window and 0 in a template; training samples rows of all
+        labels equally often.
     """
 
     x: Float32s
@@ -50,6 +57,7 @@ class Skim:
     feature: FeatureSpec
     provenance: dict[str, Any]
     event_weight: Float64s = None  # type: ignore[assignment]
+    label: Ints | None = None
 
     def __post_init__(self) -> None:
         """Take `weight` where no event weights are given."""
@@ -63,8 +71,111 @@ class Skim:
         return replace(
             self, x=x, weight=self.weight[mask], dataset=self.dataset[mask], split=self.split[mask],
             bystanders={k: v[mask] for k, v in self.bystanders.items()}, event_weight=self.event_weight[mask],
+            label=None if self.label is None else self.label[mask],
         )  # fmt: skip
 
     def part(self, *names: str) -> Skim:
         """Return the rows of some splits."""
         return self.select(np.isin(self.split, names))
+
+    def labelled(self, mask: Bools) -> Skim:
+        """Return the rows with the label 1 where the mask is true, (n,), and 0 elsewhere."""
+        if mask.shape != self.weight.shape:
+            raise SkimError(f"a label needs a value for each of {len(self.weight)} rows, not the shape {mask.shape}")
+        return replace(self, label=mask.astype(np.int64))
+
+    def joined(self, other: Skim) -> Skim:
+        """Return the rows of both, this one's first, such as data and a template of its background.
+
+        Provenance is that of this one, and the names of the others' files and datasets are added to it.
+
+        Raises
+        ------
+        SkimError
+            They have other features, one has labels and the other none, or columns beside the features differ.
+        """
+        if self.feature != other.feature:
+            raise SkimError(f"rows of {self.feature.key} and of {other.feature.key} cannot be joined")
+        if (self.label is None) != (other.label is None):
+            raise SkimError("of rows that are joined, all or none must have labels")
+        if set(self.bystanders) != set(other.bystanders):
+            differing = ", ".join(sorted(set(self.bystanders) ^ set(other.bystanders)))
+            raise SkimError(f"of rows that are joined, only some have the columns {differing}")
+        both = ("files", "rows", "sumw", "xsec")
+        merged = {
+            k: {**self.provenance.get(k, {}), **other.provenance.get(k, {})} for k in both if k in self.provenance
+        }
+        return Skim(
+            x=np.concatenate([np.asarray(self.x[:]), np.asarray(other.x[:])]),
+            weight=np.concatenate([self.weight, other.weight]),
+            dataset=np.concatenate([self.dataset, other.dataset]),
+            split=np.concatenate([self.split, other.split]),
+            bystanders={k: np.concatenate([v, other.bystanders[k]]) for k, v in self.bystanders.items()},
+            feature=self.feature,
+            provenance={**self.provenance, **merged},
+            event_weight=np.concatenate([self.event_weight, other.event_weight]),
+            label=None if self.label is None or other.label is None else np.concatenate([self.label, other.label]),
+        )
+
+    def replaced(
+        self,
+        x: Float32s,
+        *,
+        dataset: str,
+        weight: Float64s | None = None,
+        bystanders: Mapping[str, npt.NDArray[Any]] | None = None,
+        seed: int = 1,
+    ) -> Skim:
+        """Return generated rows in place of these, such as samples of a density: of the same feature, and split at random.
+
+        Parameters
+        ----------
+        x : (m, *shape) float32
+        dataset : str
+            What they are called.
+        weight : (m,) float64, optional
+            1 by default.
+        bystanders : {name: (m,)}, optional
+            Other columns, such as the mass that they were generated for. Ids of events are numbered through.
+        seed : int
+            Of the split: as many train, validate and test as of events.
+
+        Raises
+        ------
+        SkimError
+            The rows have another shape, or are not finite.
+        """
+        rows = np.asarray(x, np.float32)
+        if rows.shape[1:] != tuple(self.x.shape[1:]) or not np.isfinite(rows).all():
+            raise SkimError(
+                f"generated rows must be finite and of the shape {tuple(self.x.shape[1:])}, not {rows.shape[1:]}"
+            )
+        n = len(rows)
+        ones = np.ones(n) if weight is None else np.asarray(weight, np.float64)
+        ids: dict[str, npt.NDArray[Any]] = {
+            "run": np.zeros(n, np.uint32),
+            "luminosityBlock": np.zeros(n, np.uint32),
+            "event": np.arange(n, dtype=np.uint64),
+        }
+        split = np.random.default_rng(seed).choice(list(SPLIT), n, p=list(SPLIT.values()))
+        return Skim(
+            x=rows, weight=ones, dataset=np.full(n, dataset), split=split, bystanders={**ids, **(bystanders or {})},
+            feature=self.feature, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True},
+        )  # fmt: skip
+
+    def for_fold(self, f: int, k: int, salt: str) -> Skim:
+        """Return the rows with the splits of a fold of k: fold f is "test", f + 1 (or 0) "validation", the others "train".
+
+        Raises
+        ------
+        SkimError
+            k is less than 3, which leaves nothing to train on, or the rows have no ids of events.
+        """
+        if k < 3:
+            raise SkimError(f"folds is {k}, but must be at least 3: one tests, one validates, and the others train")
+        missing = [name for name in EVENT_ID if name not in self.bystanders]
+        if missing:
+            raise SkimError(f"rows without {', '.join(missing)} cannot be divided by events")
+        fold = fold_of(salt, k, *(self.bystanders[name] for name in EVENT_ID))
+        split = np.select([fold == f, fold == (f + 1) % k], ["test", "validation"], "train")
+        return replace(self, split=split)

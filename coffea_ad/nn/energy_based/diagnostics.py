@@ -12,7 +12,7 @@ from torch import Tensor
 from coffea_ad.errors import SkimError
 from coffea_ad.nn.energy_based.energy import EnergyModel
 from coffea_ad.nn.energy_based.excess import excess, floors, groups
-from coffea_ad.nn.training.batches import GROUPS, draw_evenly, seeded
+from coffea_ad.nn.training.batches import GROUPS, sample_evenly, seeded
 from coffea_ad.skims.skim import Skim
 from coffea_ad.weights import n_effective
 
@@ -67,7 +67,7 @@ def long_run(
     order = torch.randperm(len(positive), generator=generator, device=device)
     pools = [order[k::GROUPS] for k in range(GROUPS)]
     size = min(rows, model.most_rows, len(pools[-1]), max(int(n_effective(part.weight[positive]) / GROUPS), 5))
-    drawn = torch.cat([pool[draw_evenly(weight[pool], size, generator)] for pool in pools]).cpu().numpy()
+    drawn = torch.cat([pool[sample_evenly(weight[pool], size, generator)] for pool in pools]).cpu().numpy()
     with torch.no_grad():
         z = model.transform(torch.from_numpy(np.asarray(part.x[positive[drawn]], np.float32)).to(device))
         return {"steps": list(steps), "rows": size, **_measure(model, groups(model.scaled(z)), steps, generator)}

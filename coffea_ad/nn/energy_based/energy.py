@@ -12,6 +12,7 @@ from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.energy_based.excess import excess, floors, groups, repeated_like
 from coffea_ad.nn.energy_based.gradients import energy_and_gradient, gradient_shares
 from coffea_ad.nn.energy_based.samplers import Chains, langevin
+from coffea_ad.nn.model import Batch
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation
 from coffea_ad.nn.training.batches import GROUPS
 from coffea_ad.nn.transforms.columns import Transform
@@ -61,7 +62,7 @@ class EnergyModel(AE):
         0: not at all, and the excess after the steps of a batch does.
     """
 
-    figures: ClassVar[tuple[str, ...]] = ("loss", "wasserstein", "floor")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "wasserstein", "floor")
     needs_rows: ClassVar[int] = 500
 
     def __init__(
@@ -160,8 +161,9 @@ class EnergyModel(AE):
             return self.latent_centre + self.latent_spread * points
         return torch.minimum(torch.maximum(self.spread * points, self.low), self.high)
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
+    def start(self, batch: Batch, generator: torch.Generator) -> None:
         """Take the units of the data, set the box and the metric, and start chains."""
+        z = batch.z
         mean, variance = z.double().mean(dim=0), z.double().var(dim=0)
         self.centre.copy_(mean)
         unit = variance.mean().sqrt()
@@ -288,13 +290,14 @@ class EnergyModel(AE):
         return [x + self.smear * repeated_like(n, x) for x, n in zip(data, noise, strict=True)]
 
     def terms(self, u: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the terms of the loss by name, with their weights, and figures to report."""
+        """Return the terms of the loss by name, with their weights, and metrics to report."""
         raise NotImplementedError
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the sum of the terms, figures, and from time to time each term's share of the gradient."""
-        terms, figures = self.terms(self.smeared(self.scaled(z), generator), generator)
-        return {"loss": torch.stack(list(terms.values())).sum(), **figures, **self._shares(terms)}
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the sum of the terms, metrics, and from time to time each term's share of the gradient."""
+        z = batch.z
+        terms, metrics = self.terms(self.smeared(self.scaled(z), generator), generator)
+        return {"loss": torch.stack(list(terms.values())).sum(), **metrics, **self._shares(terms)}
 
     def _shares(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return |∇ term| of the weights, as a fraction of the sum over all terms."""
@@ -304,9 +307,9 @@ class EnergyModel(AE):
         weights = [p for p in self.parameters() if p.requires_grad]
         return {f"share_{name}": share for name, share in gradient_shares(terms, weights).items()}
 
-    def diverged(self, figures: dict[str, float]) -> bool:
+    def diverged(self, metrics: dict[str, float]) -> bool:
         """Say whether the chains have left the data: they are further away than two samples that share nothing."""
-        return figures["excess"] > 2.0 * self.features
+        return metrics["excess"] > 2.0 * self.features
 
     def sample(self, n: int, generator: torch.Generator, steps: int = 0, *, z: Tensor | None = None) -> Tensor:
         """Return n points of the model in transformed units: the chains, or z, advanced by further steps."""
@@ -333,12 +336,13 @@ class EnergyModel(AE):
         points = self.chains[slot]
         return self._decoded(self._latent_chain(points, generator)) if self.sampling == "omi" else points
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the `excess` of the distance between held-out data and the model, with its error.
 
         z are groups of rows that the training loop draws from disjoint ones. Without persistent chains, those that are
         compared with a group begin at the next one. Small groups are compared with several samples of the model.
         """
+        z = batch.z
         with torch.no_grad():
             most = self.most_rows
             data = {"": [x[:most] for x in groups(self.scaled(z))]}
@@ -354,21 +358,21 @@ class EnergyModel(AE):
             else:
                 begin = self.chain_points(GROUPS * draws * size, generator)
             model = self.run_chains(begin, generator)
-            figures = self._excess(data, model.points, "")
-            figures |= {"reconstruction": self.energy(z).mean().item(), "acceptance": model.acceptance.item()}
+            metrics = self._excess(data, model.points, "")
+            metrics |= {"reconstruction": self.energy(z).mean().item(), "acceptance": model.acceptance.item()}
             if self.long_steps:
                 long = self.run_chains(model.points, generator, steps=self.long_steps).points
-                figures |= self._excess(data, long, "long_run_")
-        return figures
+                metrics |= self._excess(data, long, "long_run_")
+        return metrics
 
     def _excess(self, data: dict[str, list[Tensor]], points: Tensor, prefix: str) -> dict[str, float]:
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for (kind, rows), table in zip(data.items(), self.floors, strict=False):
             measured = excess(rows, groups(points), table)
-            figures[f"{prefix}excess{kind}"] = measured.value
-            figures[f"{prefix}excess{kind}_error"] = measured.error
+            metrics[f"{prefix}excess{kind}"] = measured.value
+            metrics[f"{prefix}excess{kind}_error"] = measured.error
             if not kind and not prefix:
-                figures |= {
+                metrics |= {
                     "wasserstein": measured.distance, "floor": measured.floor, "floor_model": measured.floor_model,
                 }  # fmt: skip
-        return figures
+        return metrics

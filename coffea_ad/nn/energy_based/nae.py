@@ -29,7 +29,7 @@ class NAE(EnergyModel):
 
     with f(Δ) = Δ, or log cosh Δ + 10⁻³ ⟨E⟩_data/T, which does not reward chains of ever higher energy. The value of the loss
     says nothing about the quality of the fit: `validate` measures the Wasserstein distance to held-out data, and its excess
-    chooses the epoch. Train an `AE` first and take its weights over (`take_over`), or add noise to the data (`smear`): chains
+    chooses the epoch. Train an `AE` first and take its weights over (`load_weights_from`), or add noise to the data (`smear`): chains
     of a random network are soon lost in narrow directions.
 
     Parameters
@@ -52,13 +52,14 @@ class NAE(EnergyModel):
     --------
     >>> model = NAE(2, hidden=(8,), latent=1, transform=nn.Identity(), buffer_size=64)
     >>> g = torch.Generator().manual_seed(1)
-    >>> model.start(torch.randn(256, 2, generator=g), g)
-    >>> sorted(model.training_loss(torch.randn(32, 2, generator=g), g))
+    >>> from coffea_ad.nn.model import Batch
+    >>> model.start(Batch.of(torch.randn(256, 2, generator=g)), g)
+    >>> sorted(model.training_loss(Batch.of(torch.randn(32, 2, generator=g)), g))
     ['acceptance', 'energy_data', 'energy_model', 'loss', 'share_contrast', 'share_energy']
     """
 
     method: ClassVar[str] = "NAE"
-    figures: ClassVar[tuple[str, ...]] = ("wasserstein", "floor", "energy_data", "energy_model")
+    plotted: ClassVar[tuple[str, ...]] = ("wasserstein", "floor", "energy_data", "energy_model")
 
     def __init__(
         self,
@@ -85,10 +86,10 @@ class NAE(EnergyModel):
         if self.energy_weight > 0:
             terms["energy"] = self.energy_weight * ((data**2).mean() + (model**2).mean())
         scaled = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
-        figures = {name: value * self.temperature for name, value in scaled.items()}
-        return terms, {**figures, "acceptance": chains.acceptance.detach()}
+        metrics = {name: value * self.temperature for name, value in scaled.items()}
+        return terms, {**metrics, "acceptance": chains.acceptance.detach()}
 
-    def take_over(self, autoencoder: AE) -> None:
+    def load_weights_from(self, autoencoder: AE) -> None:
         """Begin with the weights of a trained autoencoder of the same layers.
 
         Raises

@@ -51,8 +51,9 @@ class WNAE(EnergyModel):
     --------
     >>> model = WNAE(2, hidden=(8,), latent=1, transform=torch.nn.Identity(), buffer_size=64)
     >>> g = torch.Generator().manual_seed(1)
-    >>> model.start(torch.randn(256, 2, generator=g), g)
-    >>> model.training_loss(torch.randn(32, 2, generator=g), g)["loss"].item() > 0
+    >>> from coffea_ad.nn.model import Batch
+    >>> model.start(Batch.of(torch.randn(256, 2, generator=g)), g)
+    >>> model.training_loss(Batch.of(torch.randn(32, 2, generator=g)), g)["loss"].item() > 0
     True
     """
 
@@ -85,5 +86,5 @@ class WNAE(EnergyModel):
             terms["contrast"] = self.contrast * (data.mean() - model.mean()) / self.temperature
         if self.energy_weight > 0:
             terms["energy"] = self.energy_weight * ((data**2).mean() + (model**2).mean()) / self.temperature**2
-        figures = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
-        return terms, {**figures, "acceptance": chains.acceptance.detach()}
+        metrics = {"energy_data": data.mean().detach(), "energy_model": model.mean().detach()}
+        return terms, {**metrics, "acceptance": chains.acceptance.detach()}

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.reconstruction.autoencoder import AE, mlp
 
 __all__ = ["BiasFreeAE", "DeepSVDD", "UnboundedActivation", "bias_free_mlp", "has_collapsed"]
@@ -136,7 +136,7 @@ class DeepSVDD(Model):
     """
 
     method: ClassVar[str] = "Deep SVDD"
-    figures: ClassVar[tuple[str, ...]] = ("loss", "validation", "spread")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "validation", "spread")
 
     def __init__(
         self,
@@ -208,8 +208,9 @@ class DeepSVDD(Model):
         difference: Tensor = self.network(z) - self.centre
         return (difference**2).mean(dim=1)
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:  # noqa: ARG002
+    def start(self, batch: Batch, generator: torch.Generator) -> None:  # noqa: ARG002
         """Set the centre, unless it was given, and note how much the outputs vary before training."""
+        z = batch.z
         with torch.no_grad():
             phi = self.network(z)
         if self.fixed is None:
@@ -233,14 +234,16 @@ class DeepSVDD(Model):
         with torch.no_grad():
             return (self._variation(self.network(z)) / self.start_variation).item()
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised, for a batch of transformed rows."""
+        z = batch.z
         return {"loss": self.energy(z).mean()}
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the mean energy of held-out rows, and the spread of the outputs."""
-        return {**super().validate(z, generator), "spread": self.spread(z)}
+        z = batch.z
+        return {**super().validate(batch, generator), "spread": self.spread(z)}
 
-    def diverged(self, figures: dict[str, float]) -> bool:
+    def diverged(self, metrics: dict[str, float]) -> bool:
         """Say, with a warning, whether the network has become a constant; such an epoch is undone."""
-        return has_collapsed(self.method, figures["spread"])
+        return has_collapsed(self.method, metrics["spread"])

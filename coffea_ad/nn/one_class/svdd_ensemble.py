@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.one_class.svdd import DeepSVDD, UnboundedActivation, has_collapsed
 
 __all__ = ["DIMENSIONS", "DeepSVDDEnsemble"]
@@ -53,7 +53,7 @@ class DeepSVDDEnsemble(Model):
     """
 
     method: ClassVar[str] = "Deep SVDD ensemble"
-    figures: ClassVar[tuple[str, ...]] = ("loss", "validation", "spread")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "validation", "spread")
 
     def __init__(
         self,
@@ -93,10 +93,11 @@ class DeepSVDDEnsemble(Model):
         """Mean over the members of their energies, each relative to its mean over the background, (n, d) → (n,)."""
         return (self.energies(z) / self.scale).mean(dim=1)
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
+    def start(self, batch: Batch, generator: torch.Generator) -> None:
         """Prepare every member, and take the means of their energies before training."""
+        z = batch.z
         for member in self._each():
-            member.start(z, generator)
+            member.start(batch, generator)
         with torch.no_grad():
             self.scale.copy_(self.energies(z).mean(dim=0))
 
@@ -104,8 +105,9 @@ class DeepSVDDEnsemble(Model):
         """Take the means of the energies anew, from the rows of this epoch."""
         self._batches = 0
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return the mean of the members' losses, and keep count of the means of their energies."""
+        z = batch.z
         means = self.energies(z).mean(dim=0)
         if self.training:
             self._batches += 1
@@ -113,12 +115,13 @@ class DeepSVDDEnsemble(Model):
                 self.scale.copy_(self.scale.lerp(means, 1 / self._batches))
         return {"loss": (means * self.weight).mean()}
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
         """Return the loss on held-out rows, and the smallest spread of a member."""
+        z = batch.z
         with torch.no_grad():
             loss = (self.energies(z).mean(dim=0) * self.weight).mean().item()
         return {"validation": loss, "spread": min(member.spread(z) for member in self._each())}
 
-    def diverged(self, figures: dict[str, float]) -> bool:
+    def diverged(self, metrics: dict[str, float]) -> bool:
         """Say, with a warning, whether a member has become a constant; such an epoch is undone."""
-        return has_collapsed(self.method, figures["spread"])
+        return has_collapsed(self.method, metrics["spread"])

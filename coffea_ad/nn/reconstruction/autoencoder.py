@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 
 __all__ = ["AE", "Activation", "Output", "Score", "mlp"]
 
@@ -91,7 +91,7 @@ class AE(Model):
 
     method: ClassVar[str] = "AE"
     criterion = "reconstruction"
-    figures: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
 
     def __init__(
         self,
@@ -138,8 +138,9 @@ class AE(Model):
         """Reconstruction error of transformed rows, (n, d) → (n,)."""
         return _error(z - self.reconstruct(z), self.scored_by)
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return "loss", to be minimised, and figures to report, for a batch of transformed rows."""
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return "loss", to be minimised, and metrics to report, for a batch of transformed rows."""
+        z = batch.z
         bottleneck = self.encoder(z)
         error = _error(z - self.decoder(bottleneck), self.minimised).mean()
         if self.sparse == 0:
@@ -147,8 +148,9 @@ class AE(Model):
         activity = bottleneck.abs().mean()
         return {"loss": error + self.sparse * activity, "activity": activity.detach()}
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
-        """Return figures on held-out transformed rows, drawn in proportion to their weights."""
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
+        """Return metrics on held-out transformed rows, drawn in proportion to their weights."""
+        z = batch.z
         with torch.no_grad():
             return {"reconstruction": _error(z - self.reconstruct(z), self.minimised).mean().item()}
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.reconstruction.autoencoder import ACTIVATIONS, OUTPUTS, Activation, Output
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.typing import Float32s, Float64s
@@ -133,7 +133,7 @@ class ImageAE(Model):
 
     method: ClassVar[str] = "ImageAE"
     criterion = "reconstruction"
-    figures: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
 
     def __init__(
         self,
@@ -180,12 +180,14 @@ class ImageAE(Model):
                 difference = nn.functional.conv2d(difference, self.kernel.reshape(shape), padding=padding)
         return (difference**2).sum(dim=(1, 2, 3))
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised: the mean energy of a batch of transformed rows."""
+        z = batch.z
         return {"loss": self.energy(z).mean()}
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
-        """Return figures on held-out transformed rows, drawn in proportion to their weights."""
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:  # noqa: ARG002
+        """Return metrics on held-out transformed rows, drawn in proportion to their weights."""
+        z = batch.z
         with torch.no_grad():
             return {"reconstruction": self.energy(z).mean().item()}
 

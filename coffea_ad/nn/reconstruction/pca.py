@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.typing import Float64s
 
 __all__ = ["PCA", "KernelPCA", "PCAScore"]
@@ -83,7 +83,7 @@ class PCA(Model):
     """
 
     method: ClassVar[str] = "PCA"
-    figures: ClassVar[tuple[str, ...]] = ("validation",)
+    plotted: ClassVar[tuple[str, ...]] = ("validation",)
 
     def __init__(
         self, features: int, *, components: int = 4, score: PCAScore = "reconstruction", transform: nn.Module
@@ -175,14 +175,14 @@ class KernelPCA(Model):
     --------
     >>> model = KernelPCA(2, components=8, landmarks=100, transform=nn.Identity())
     >>> angle = torch.linspace(0, 6.28, 400)
-    >>> model.start(torch.stack([angle.cos(), angle.sin()], dim=1), torch.Generator().manual_seed(1))  # a ring
+    >>> model.start(Batch.of(torch.stack([angle.cos(), angle.sin()], dim=1)), torch.Generator().manual_seed(1))  # a ring
     >>> on, centre = model.energy(torch.tensor([[0.6, 0.8], [0.0, 0.0]])).tolist()
     >>> centre > 10 * on
     True
     """
 
     method: ClassVar[str] = "kernel PCA"
-    figures: ClassVar[tuple[str, ...]] = ("validation",)
+    plotted: ClassVar[tuple[str, ...]] = ("validation",)
 
     def __init__(
         self,
@@ -210,8 +210,9 @@ class KernelPCA(Model):
         self.whole_mean: Tensor
         self.directions: Tensor
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:
+    def start(self, batch: Batch, generator: torch.Generator) -> None:
         """Draw the landmarks from transformed rows, (n, d), and find the directions."""
+        z = batch.z
         from sklearn import decomposition
 
         m = len(self.landmarks)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.nn.model import Model
+from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation, mlp
 
 __all__ = ["VAE", "DirichletVAE", "gaussian_kl"]
@@ -101,8 +101,8 @@ class VAE(Model):
 
     method: ClassVar[str] = "VAE"
     criterion = "negative_elbo"
-    figures: ClassVar[tuple[str, ...]] = ("loss", "negative_elbo", "reconstruction")
-    scores: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "mu2", "elbo")
+    plotted: ClassVar[tuple[str, ...]] = ("loss", "negative_elbo", "reconstruction")
+    score_kinds: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "mu2", "elbo")
 
     def __init__(
         self,
@@ -118,8 +118,8 @@ class VAE(Model):
         decoder_hidden: Sequence[int] | None = None,
     ) -> None:
         super().__init__((features,), transform)
-        if score not in self.scores:
-            raise ConfigError(f"{self.method}: " + unknown_text("score", score, self.scores))
+        if score not in self.score_kinds:
+            raise ConfigError(f"{self.method}: " + unknown_text("score", score, self.score_kinds))
         if not 0 <= beta < float("inf") or warmup < 0:
             raise ConfigError(f"{self.method}: beta is {beta} and warmup {warmup}; neither may be negative or infinite")
         self.features, self.beta, self.measure, self.warmup = features, beta, score, warmup
@@ -167,7 +167,7 @@ class VAE(Model):
         error = self._error(z, mean + (0.5 * log_variance).exp() * noise)
         return error.mean(), self.divergence(mean, log_variance).mean(), mean
 
-    def start(self, z: Tensor, generator: torch.Generator) -> None:  # noqa: ARG002
+    def start(self, batch: Batch, generator: torch.Generator) -> None:  # noqa: ARG002
         """Forget the warm-up and the warning of an earlier training."""
         self._epoch, self._warned = 0, False
 
@@ -175,17 +175,19 @@ class VAE(Model):
         """Set the weight of the KL term, which counts from the first epoch, so that resuming changes nothing."""
         self._epoch = epoch
 
-    def training_loss(self, z: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return L with the warm-up's weight, and the KL, for a batch of transformed rows."""
+        z = batch.z
         error, kl, _ = self._terms(z, generator)
         rise = min(1.0, (self._epoch + 1) / self.warmup) if self.warmup else 1.0
         return {"loss": error + rise * 2 * self.beta / self.features * kl, "training_kl": kl.detach()}
 
-    def validate(self, z: Tensor, generator: torch.Generator) -> dict[str, float]:
+    def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return L with the full β on held-out rows, its two terms, and the fraction of active latent units.
 
         A unit is active if Var μₖ > 0.01 over the rows. If none is, once the warm-up is over, a warning says so.
         """
+        z = batch.z
         with torch.no_grad():
             error, kl, mean = self._terms(z, generator)
             active = (mean.var(dim=0) > _ACTIVE).double().mean().item()
@@ -249,7 +251,7 @@ class DirichletVAE(VAE):
     """
 
     method: ClassVar[str] = "Dirichlet VAE"
-    scores: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "elbo", "weight")
+    score_kinds: ClassVar[tuple[str, ...]] = ("reconstruction", "kl", "elbo", "weight")
 
     def __init__(
         self,

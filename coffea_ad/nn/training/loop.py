@@ -19,8 +19,10 @@ from torch import Tensor
 from coffea_ad import files
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.model import Model
-from coffea_ad.nn.training.batches import IN_MEMORY, TrainingRows, draw, fit_transform, held_out_rows, seeded
+from coffea_ad.nn.described import describe
+from coffea_ad.nn.model import Batch, Model
+from coffea_ad.nn.training.batches import IN_MEMORY, TrainingRows, fit_transform, held_out_rows, sample_rows, seeded
+from coffea_ad.nn.training.history import Epoch, History
 from coffea_ad.nn.training.sample import refuse_signals, sample_in_words
 from coffea_ad.progress import progress, say
 from coffea_ad.skims.skim import Skim
@@ -37,7 +39,7 @@ class TrainConfig(Frozen):
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(256, ge=2)
     samples_per_epoch: int = Field(
-        8192, ge=2, description="rows drawn per epoch, with replacement, in proportion to |w|"
+        8192, ge=2, description="rows sampled per epoch, with replacement, in proportion to |w|"
     )
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -50,7 +52,7 @@ class TrainConfig(Frozen):
     )
     stop_patience: int = Field(1000, ge=1, description="epochs without improvement before training stops")
     smoothing: int = Field(
-        1, ge=1, description="epochs over which the validation figure is averaged before it is judged"
+        1, ge=1, description="epochs over which the validation metric is averaged before it is judged"
     )
     average: float = Field(
         0.0, ge=0, lt=1, description="weights are a moving average with this memory per batch; 0: no averaging"
@@ -59,7 +61,8 @@ class TrainConfig(Frozen):
     rollbacks: int = Field(
         3, ge=0, description="how often a diverged epoch is undone and tried again at half the learning rate"
     )
-    validation_rows: int = Field(2000, ge=4, description="held-out rows, drawn once in proportion to |w|")
+    keep: int = Field(1, ge=1, description="so many of the best epochs are kept; of more than one, scores are averaged")
+    validation_rows: int = Field(2000, ge=4, description="held-out rows, sampled once in proportion to |w|")
     seed: int = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -74,11 +77,13 @@ def _fingerprint(model: Model, data: Skim, config: TrainConfig) -> str:
     """Tell trainings apart: what a checkpoint must share with the run that goes on from it."""
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     length = set() if config.schedule == "cosine" or model.needs_epochs else {"epochs"}
-    own = config.model_dump(exclude={"stop_patience", "device", *length})
+    settings = config.model_dump(exclude={"stop_patience", "device", *length})
     rows = hashlib.sha256(data.weight.tobytes())
+    if data.label is not None:
+        rows.update(data.label.tobytes())
     for start in range(0, len(data.weight), 4096):
         rows.update(data.x[start : start + 4096].tobytes())
-    identity = [model.settings(), shapes, own, rows.hexdigest()]
+    identity = [model.settings(), shapes, settings, rows.hexdigest()]
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -101,7 +106,7 @@ class _Training:
         self.untrained: dict[str, float] = {}
         self.average: dict[str, Tensor] = {}
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, Any] = {"value": float("inf"), "epoch": -1, "state": copy.deepcopy(model.state_dict())}
+        self.best: list[Epoch] = []
 
     def state(self) -> dict[str, Any]:
         """Return all that another process needs to go on to the bit."""
@@ -114,7 +119,7 @@ class _Training:
             "untrained": self.untrained,
             "average": self.average,
             "history": self.history,
-            "best": self.best,
+            "best": [epoch._asdict() for epoch in self.best],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -125,10 +130,10 @@ class _Training:
         self.generator.set_state(state["generator"].cpu())
         self.scale, self.average = state["scale"], dict(state["average"])
         self.untrained = dict(state.get("untrained", {}))
-        self.history, self.best = list(state["history"]), dict(state["best"])
+        self.history, self.best = list(state["history"]), [Epoch(**epoch) for epoch in state["best"]]
 
     def epoch(self, rows: TrainingRows) -> dict[str, float]:
-        """Go once through as many rows as an epoch has; return the means of the training figures."""
+        """Go once through as many rows as an epoch has; return the means of the training metrics."""
         epoch, config = len(self.history), self.config
         if config.schedule == "cosine":
             rate = config.learning_rate * self.scale * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
@@ -136,16 +141,16 @@ class _Training:
         self.model.train()
         self.model.begin_epoch(epoch, config.epochs)
         reported: dict[str, list[float]] = {}
-        batches = draw(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
+        batches = sample_rows(rows.weight, config.samples_per_epoch, self.generator).split(config.batch_size)
         for batch in batches if self.trainable else ():
-            figures = self.model.training_loss(rows[batch], self.generator)
+            metrics = self.model.training_loss(rows[batch], self.generator)
             self.optimizer.zero_grad()
-            figures["loss"].backward()
+            metrics["loss"].backward()
             if config.clip_gradient > 0:
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradient)
             self.optimizer.step()
             self._move_average()
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 reported.setdefault(name, []).append(value.item())
             if not math.isfinite(reported["loss"][-1]):
                 break
@@ -160,7 +165,8 @@ class _Training:
 
     def exhausted(self) -> bool:
         """Say whether the last epochs have brought nothing."""
-        return bool(len(self.history) - 1 - self.best["epoch"] >= self.config.stop_patience)
+        last = self.best[0].number if self.best else -1
+        return len(self.history) - 1 - last >= self.config.stop_patience
 
     def averaged(self) -> dict[str, Tensor]:
         """Return the state of the model that is judged and kept."""
@@ -169,7 +175,7 @@ class _Training:
 
 def fit(
     model: Model, data: Skim, config: TrainConfig, folder: str | Path | None = None, *, resume: bool = False
-) -> list[dict[str, float]]:
+) -> History:
     """Train a model on the "train" rows of a skim and keep the epoch with the best validation figure.
 
     Negative weights are left out of training; the skim's provenance says what that costs. Each epoch is written to
@@ -191,8 +197,8 @@ def fit(
 
     Returns
     -------
-    list of dict
-        One row per epoch.
+    History
+        The metrics of every epoch, and the best epochs; the model has the weights of the best.
 
     Raises
     ------
@@ -209,8 +215,9 @@ def fit(
     say(f"{model.method} trains on {sample_in_words(data)}")
     fit_transform(model, rows["train"], config.seed)
     model.to(device)
+    model.transform.eval()
     for part in rows.values():
-        part.keep(model)
+        part.transform(model)
     held_out = held_out_rows(rows["validation"], config.validation_rows, seeded(config.seed, 1, device))
     effective = n_effective(rows["validation"].weight.cpu().numpy())
     if effective < model.needs_rows:
@@ -229,12 +236,12 @@ def fit(
     else:
         model.learn(rows["train"].blocks())
         n = min(len(rows["train"].weight), _START_ROWS, IN_MEMORY // (16 * math.prod(model.shape)))
-        model.start(rows["train"][draw(rows["train"].weight, n, training.generator)], training.generator)
-        if training.trainable and model.criterion == "validation":  # other figures have a scale of their own
+        model.start(rows["train"][sample_rows(rows["train"].weight, n, training.generator)], training.generator)
+        if training.trainable and model.criterion == "validation":  # other metrics have a scale of their own
             training.untrained = {"untrained": _judge(training, held_out, seeded(config.seed, 2, device))["validation"]}
 
     epochs = config.epochs if training.trainable else 1
-    good, undone = copy.deepcopy(training.state()), 0
+    last_good, undone = copy.deepcopy(training.state()), 0
     with progress(f"train {model.method}", epochs) as advance:
         advance(len(training.history))
         while len(training.history) < epochs and not training.exhausted():
@@ -244,37 +251,37 @@ def fit(
             value = row[model.criterion]
             if not math.isfinite(row["loss"] + value) or model.diverged(row):
                 if undone == config.rollbacks:
-                    if training.best["epoch"] < 0:
+                    if not training.best:
                         raise ConfigError(f"training diverged in epoch {epoch}: lower train.learning_rate")
                     warnings.warn(
-                        f"training diverged in epoch {epoch}; epoch {training.best['epoch']} is kept", stacklevel=2
+                        f"training diverged in epoch {epoch}; epoch {training.best[0].number} is kept", stacklevel=2
                     )
                     break
                 undone += 1
-                training.restore(copy.deepcopy(good))
+                training.restore(copy.deepcopy(last_good))
                 training.scale *= 0.5**undone
                 training.optimizer.param_groups[0]["lr"] *= 0.5**undone
                 continue
             undone = 0
             _record(training, row)
-            good = copy.deepcopy(training.state())
+            last_good = copy.deepcopy(training.state())
             if out is not None:
                 _save(out, training, fingerprint)
-            advance(1, note=f"{model.criterion} {value:.4g} (best {training.best['value']:.4g})")
-    model.load_state_dict(training.best["state"])
+            advance(1, note=f"{model.criterion} {value:.4g} (best {training.best[0].value:.4g})")
+    model.load_state_dict(training.best[0].state)
     model.eval()
-    return training.history
+    return History(training.history, training.best)
 
 
-def _judge(training: _Training, held_out: Tensor, generator: torch.Generator) -> dict[str, float]:
+def _judge(training: _Training, held_out: Batch, generator: torch.Generator) -> dict[str, float]:
     """Validate the averaged weights; the training goes on with its own."""
     model = training.model
-    own = {name: value.detach().clone() for name, value in model.named_parameters()} if training.average else {}
+    present = {name: value.detach().clone() for name, value in model.named_parameters()} if training.average else {}
     model.load_state_dict(training.average, strict=False)
     model.eval()
-    figures = model.validate(held_out, generator)
-    model.load_state_dict(own, strict=False)  # not the buffers: what a model remembers of the held-out rows stays
-    return figures
+    metrics = model.validate(held_out, generator)
+    model.load_state_dict(present, strict=False)  # not the buffers: what a model remembers of the held-out rows stays
+    return metrics
 
 
 def _record(training: _Training, row: dict[str, float]) -> None:
@@ -290,9 +297,9 @@ def _record(training: _Training, row: dict[str, float]) -> None:
             training.plateau.threshold = 1e-3 * abs(training.plateau.best)
         training.plateau.step(value)
     training.history.append(row)
-    if value < training.best["value"]:
-        state = copy.deepcopy(training.averaged())
-        training.best = {"value": value, "epoch": int(row["epoch"]), "state": state}
+    if len(training.best) < config.keep or value < training.best[-1].value:
+        training.best.append(Epoch(value, int(row["epoch"]), copy.deepcopy(training.averaged())))
+        training.best = sorted(training.best, key=lambda epoch: epoch.value)[: config.keep]  # of equal ones the first
 
 
 def _load(out: Path | None, fingerprint: str, device: torch.device) -> dict[str, Any]:
@@ -308,6 +315,6 @@ def _load(out: Path | None, fingerprint: str, device: torch.device) -> dict[str,
 
 def _save(out: Path, training: _Training, fingerprint: str) -> None:
     state = io.BytesIO()
-    torch.save({**training.state(), "fingerprint": fingerprint}, state)
+    torch.save({**training.state(), "fingerprint": fingerprint, "model_of": describe(training.model)}, state)
     files.write(out / "checkpoint.pt", state.getvalue())
     files.write(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in training.history).encode())

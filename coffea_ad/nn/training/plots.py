@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from coffea_ad.nn.training.history import History
 from coffea_ad.plotting import canvas
 
 __all__ = ["chain_health", "data_and_chains", "data_and_chains_2d", "long_run", "training"]
 
 
-def training(history: Sequence[Mapping[str, float]], figures: Sequence[str], path: str | Path, *, best: int) -> None:
-    """Draw training figures against the epoch, with the kept epoch marked."""
+def training(history: History, metrics: Sequence[str], path: str | Path) -> None:
+    """Plot metrics of a training against the epoch, with the best epoch marked."""
     with canvas(path) as axes:
         ax = axes[0, 0]
         epochs = [row["epoch"] for row in history]
-        for name in figures:
+        for name in metrics:
             ax.plot(epochs, [row[name] for row in history], label=name, linewidth=1.5)
-        ax.axvline(best, color="grey", linestyle=":", label=f"kept: epoch {best}")
+        best = history.epochs[0].number
+        ax.axvline(best, color="grey", linestyle=":", label=f"best: epoch {best}")
         ax.set_xlabel("epoch")
-        ax.set_ylabel("training and validation figures")
+        ax.set_ylabel("training and validation metrics")
         ax.set_yscale("log")
         ax.legend()
 
@@ -31,7 +33,7 @@ def training(history: Sequence[Mapping[str, float]], figures: Sequence[str], pat
 def data_and_chains(
     z: npt.NDArray[Any], weight: npt.NDArray[Any], chains: npt.NDArray[Any], columns: Sequence[str], path: str | Path
 ) -> None:
-    """Draw each transformed input: data against the chains of an energy model."""
+    """Plot each transformed input: data against the chains of an energy model."""
     rows = (len(columns) + 3) // 4
     bins = np.linspace(-4, 4, 33)
     with canvas(path, rows, 4, (3.2, 2.8)) as axes:
@@ -48,7 +50,7 @@ def data_and_chains(
 def data_and_chains_2d(
     z: npt.NDArray[Any], weight: npt.NDArray[Any], chains: npt.NDArray[Any], columns: Sequence[str], path: str | Path
 ) -> None:
-    """Draw neighbouring pairs of transformed inputs: data above, chains below, on the same colour scale."""
+    """Plot neighbouring pairs of transformed inputs: data above, chains below, on the same colour scale."""
     from matplotlib.colors import LogNorm
 
     pairs = [(i, i + 1) for i in range(0, min(len(columns), 8) - 1, 2)]
@@ -66,7 +68,7 @@ def data_and_chains_2d(
 
 
 def chain_health(history: Sequence[Mapping[str, float]], path: str | Path) -> None:
-    """Draw the mean energies of data and of chains, and the acceptance of proposals, against the epoch."""
+    """Plot the mean energies of data and of chains, and the acceptance of proposals, against the epoch."""
     epochs = [row["epoch"] for row in history]
     with canvas(path, 1, 2, (5.2, 4.0)) as axes:
         for name, label in (("energy_data", "data"), ("energy_model", "chains")):
@@ -80,7 +82,7 @@ def chain_health(history: Sequence[Mapping[str, float]], path: str | Path) -> No
 
 
 def long_run(measured: Mapping[str, Any], path: str | Path) -> None:
-    """Draw the excess against the number of further steps at frozen weights, as `nn.long_run` measures it."""
+    """Plot the excess against the number of further steps at frozen weights, as `nn.long_run` measures it."""
     with canvas(path) as axes:
         ax = axes[0, 0]
         steps = np.array(measured["steps"])

@@ -43,7 +43,7 @@ def verdict(
     Parameters
     ----------
     members : sequence of Model
-        One, or those of a cross-training.
+        One, those of a cross-training or an ensemble, or none of something else than torch.
     held_out : Skim
         The rows that calibrate.
     score : (n,) float32
@@ -59,8 +59,8 @@ def verdict(
     list of str
         One sentence each.
     """
-    constant, variance = _spread(members[0], held_out)
-    found = [
+    constant, variance = _spread(members[0], held_out) if members else (math.nan, math.inf)
+    doubts = [
         *_not_finite(metrics),
         *_of_epoch(metrics, constant, variance, epochs if _trained(members) else 1),
         *_of_long_run(metrics.get("long_run") or {}, variance),
@@ -68,7 +68,7 @@ def verdict(
         *_of_scores(score),
         *_of_calibrations(calibrations),
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(doubts))
 
 
 def _trained(members: Sequence[Model]) -> bool:
@@ -97,7 +97,7 @@ def _spread(model: Model, rows: Skim) -> tuple[float, float]:
 def _not_finite(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
-            yield f"the figure {name} of the kept epoch is {value}"
+            yield f"the metric {name} of the kept epoch is {value}"
 
 
 def _of_epoch(metrics: Mapping[str, Any], constant: float, variance: float, epochs: int) -> Iterator[str]:

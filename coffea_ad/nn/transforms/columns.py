@@ -10,7 +10,8 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from coffea_ad.errors import SkimError
+from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.nn.described import Described
 from coffea_ad.typing import Float32s, Float64s
 from coffea_ad.weights import n_effective
 
@@ -39,7 +40,7 @@ def covered(x: Float64s, weight: Float64s) -> tuple[float, float]:
     return (float(inside[0]), float(inside[-1])) if len(inside) else (float(values[0]), float(values[-1]))
 
 
-class Transform(nn.Module):
+class Transform(nn.Module, metaclass=Described):
     """A preprocessing x → z that is fitted to the training rows, column by column.
 
     Parameters
@@ -51,10 +52,14 @@ class Transform(nn.Module):
 
     Attributes
     ----------
+    row_shape : tuple of int or None
+        Shape of a row of x, where it is not that of z.
     low, high : (features,)
         The range of z that the training rows cover, without what rests on less than about one effective row at either
         end; the box of Markov chains.
     """
+
+    row_shape: tuple[int, ...] | None = None
 
     def __init__(self, features: int, *, names: Sequence[str] = ()) -> None:
         super().__init__()
@@ -91,6 +96,14 @@ class Transform(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
         raise NotImplementedError
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return log |det ∂z/∂x| of rows, (n, features) → (n,): −log p(x) = −log p(z) − log_det(x)."""
+        return self._log_slopes(x).sum(dim=1)
+
+    def _log_slopes(self, x: Tensor) -> Tensor:  # noqa: ARG002
+        """Return log |dz/dx| of every column, (n, features) → (n, features)."""
+        raise ConfigError(f"{type(self).__name__} has no Jacobian; a density behind it is one of z")
 
 
 class Standard(Transform):
@@ -146,6 +159,9 @@ class Standard(Transform):
         """Transform rows, (n, features) → (n, features)."""
         return ((x - self.mean) / self.scale).clamp(-_REACH, _REACH)
 
+    def _log_slopes(self, x: Tensor) -> Tensor:
+        return -self.scale.abs().log().expand_as(x)
+
 
 class Log(Transform):
     """Take the logarithm of every column and standardise it; defined for any number, zero and negative ones included.
@@ -197,6 +213,9 @@ class Log(Transform):
         y = x.sign() * (1 + relative).log()
         return ((y - self.mean) / self.scale).clamp(-_REACH, _REACH)
 
+    def _log_slopes(self, x: Tensor) -> Tensor:
+        return -((x.abs() + self.epsilon).log() + self.scale.abs().log())
+
 
 class QuantileNormal(Transform):
     """Map every feature to a standard normal by its quantiles: piecewise linear in x, linear tails.
@@ -232,14 +251,14 @@ class QuantileNormal(Transform):
         ends = np.nextafter(knots_z.astype(np.float32), np.float32(-np.inf))[1:]
         rise = np.maximum(ends - knots_z[:-1], 0)
         slopes = np.clip(rise / np.diff(knots_x), 1e-37, 1e37)  # what float32 can hold
-        mine, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
+        columns, n = slice(i * _SEGMENTS, (i + 1) * _SEGMENTS), len(slopes)
         for table, unused, values in (
             (self.x0, np.inf, knots_x[:-1]),  # no number reaches an unused segment
             (self.z0, 0.0, knots_z[:-1]),
             (self.slope, 0.0, slopes),
         ):
-            table[mine] = unused
-            table[mine][:n] = torch.from_numpy(values)
+            table[columns] = unused
+            table[columns][:n] = torch.from_numpy(values)
         return float(knots_z[1]), float(knots_z[-2])
 
     def _knots(self, x: Float64s, weight: Float64s, i: int) -> tuple[Float64s, Float64s]:
@@ -283,13 +302,18 @@ class QuantileNormal(Transform):
         z = (z0 + (by_column.reshape(-1) - x0) * slope).clamp(-_REACH, _REACH)
         return z.reshape(self.features, -1).t().contiguous()
 
+    def _log_slopes(self, x: Tensor) -> Tensor:
+        by_column = x.t().contiguous()
+        slope = self.slope.index_select(0, self._segment(by_column).reshape(-1))
+        return slope.reshape(self.features, -1).t().log()
+
     def _segment(self, x: Tensor) -> Tensor:
         """Return the place in the tables of the last knot at or below every value, (features, n) → (features, n)."""
         knots = self.x0.reshape(self.features, _COARSE, -1)
         start = torch.arange(self.features, dtype=torch.int32, device=x.device)[:, None]
         if not torch.compiler.is_exporting():
-            found = torch.searchsorted(knots.flatten(1), x, right=True, out_int32=True) - 1
-            return found.clamp(min=0) + start * _SEGMENTS
+            place = torch.searchsorted(knots.flatten(1), x, right=True, out_int32=True) - 1
+            return place.clamp(min=0) + start * _SEGMENTS
         # The same for a graph, which has no such search: every 16th knot is compared, and then the 15 that follow.
         # Products with ones count what is passed; sums over an empty batch fail in onnxruntime.
         passed = (x[:, None, :] >= knots[:, 1:, :1]).to(x.dtype)

@@ -45,6 +45,9 @@ class Unchanged(Transform):
         """Return the rows."""
         return x
 
+    def _log_slopes(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
 
 _KINDS: dict[str, type[Transform]] = {
     "quantile": QuantileNormal,
@@ -97,10 +100,10 @@ class PerColumn(Transform):
         for kind in dict.fromkeys(kinds):
             if kind not in _KINDS:
                 raise ConfigError(unknown_text("preprocessing", kind, _KINDS))
-            mine = [i for i, other in enumerate(kinds) if other == kind]
-            self.parts.append(_KINDS[kind](len(mine), names=[known[i] for i in mine]))
-            self.places.append(mine)
-        order = np.argsort([i for mine in self.places for i in mine])
+            columns = [i for i, other in enumerate(kinds) if other == kind]
+            self.parts.append(_KINDS[kind](len(columns), names=[known[i] for i in columns]))
+            self.places.append(columns)
+        order = np.argsort([i for columns in self.places for i in columns])
         self.register_buffer("order", torch.from_numpy(order), persistent=False)
         self.order: Tensor
 
@@ -108,18 +111,23 @@ class PerColumn(Transform):
         """Learn from finite rows, (n, features), with weights that are not negative, (n,)."""
         if x.ndim != 2:
             return super().fit(x, weight)  # which says why not
-        for part, mine in zip(self.parts, self.places, strict=True):
-            part.fit(x[:, mine], weight)  # type: ignore[operator]
-            self.low[mine], self.high[mine] = part.low, part.high  # type: ignore[assignment]
+        for part, columns in zip(self.parts, self.places, strict=True):
+            part.fit(x[:, columns], weight)  # type: ignore[operator]
+            self.low[columns], self.high[columns] = part.low, part.high  # type: ignore[assignment]
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
         parts = [
-            part(x.index_select(1, torch.tensor(mine, device=x.device)))
-            for part, mine in zip(self.parts, self.places, strict=True)
+            part(x.index_select(1, torch.tensor(columns, device=x.device)))
+            for part, columns in zip(self.parts, self.places, strict=True)
         ]
         return torch.cat(parts, dim=1).index_select(1, self.order)
+
+    def log_det(self, x: Tensor) -> Tensor:
+        """Return log |det ∂z/∂x| of rows, (n, features) → (n,)."""
+        parts = zip(self.parts, self.places, strict=True)
+        return torch.stack([part.log_det(x[:, columns]) for part, columns in parts]).sum(dim=0)  # type: ignore[operator]
 
 
 def preprocessing(spec: str | Mapping[str, str], columns: Sequence[str]) -> Transform:

@@ -1,0 +1,132 @@
+"""Ensemble: several models as one, such as the best epochs of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.special import logsumexp
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.modelfiles.joining import joined_scores
+from coffea_ad.modelfiles.ranks import RULES, Nodes, add_logp, combined_logp
+from coffea_ad.nn.model import Model
+from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.training.history import History
+from coffea_ad.scoring.calibration import calibrate
+from coffea_ad.scoring.specs import Calibration, Density, Folds
+from coffea_ad.typing import Float32s, Float64s, Ints
+
+__all__ = ["Ensemble", "How"]
+
+How = Literal["mean", "logmeanexp", "rank"]
+
+
+class Ensemble:
+    """M models of the same rows, with one score.
+
+    With scores sₘ, that is one of
+
+        mean:        Σ sₘ / M
+        logmeanexp:  −ln (Σ exp(−sₘ) / M), the score of the mean density where each is −ln p
+        rank:        −log₁₀ of the mean efficiency of "at least this score", by the ranks in given rows
+
+    Parameters
+    ----------
+    members : sequence of Scorable
+        Of the same shape, without folds.
+    how : "mean", "logmeanexp" or "rank"
+    calibrations : sequence of Calibration, optional
+        For rank, one for each member: `with_ranks` makes them.
+
+    Raises
+    ------
+    ConfigError
+        There is no member, they do not go together, or ranks have no calibrations.
+
+    References
+    ----------
+    A. Hallin et al., "Classifying anomalies through outer density estimation", arXiv:2109.00546: scores of the ten best epochs
+    are averaged.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from coffea_ad.nn.reconstruction.autoencoder import AE
+    >>> model = Ensemble([AE(8, transform=nn.Identity()) for _ in range(3)])
+    >>> model.method, model.scores(np.zeros((4, 8), np.float32)).shape
+    ('AE, mean of 3', (4,))
+    """
+
+    folds: Folds | None = None
+
+    def __init__(
+        self, members: Sequence[Scorable], how: How = "mean", *, calibrations: Sequence[Calibration] = ()
+    ) -> None:
+        if how not in get_args(How):
+            raise ConfigError(f"how is {how!r}, but must be {', '.join(get_args(How))}")
+        if not members or len({m.shape for m in members}) != 1 or any(m.folds is not None for m in members):
+            raise ConfigError("an ensemble needs one model or more, of the same columns and without folds")
+        if how == "rank" and len(calibrations) != len(members):
+            raise ConfigError("ranks need a calibration for each model: Ensemble.with_ranks(models, x, weight)")
+        self.members, self.how, self.calibrations = list(members), how, tuple(calibrations)
+
+    @classmethod
+    def of_epochs(cls, model: Model, history: History, how: How = "mean") -> Model | Ensemble:
+        """Return the kept epochs of a training as one model, or the model itself if one epoch is kept."""
+        return model if len(history.epochs) == 1 else cls(history.models(model), how)
+
+    @classmethod
+    def with_ranks(cls, members: Sequence[Scorable], x: Float32s, weight: Float64s) -> Ensemble:
+        """Rank the members' scores in background rows, (n, *shape), with weights (n,)."""
+        tables = [calibrate(member.scores(x), weight, "the rows that rank the members") for member in members]
+        return cls(members, "rank", calibrations=tables)
+
+    @property
+    def method(self) -> str:
+        """Name on the card."""
+        names = list(dict.fromkeys(member.method for member in self.members))
+        return f"{' and '.join(names)}, {self.how} of {len(self.members)}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row of x."""
+        return self.members[0].shape
+
+    @property
+    def density(self) -> Density | None:
+        """Whether the score is −log p(x) or −log p(z): the mean of densities is one, the mean of their logarithms is not."""
+        kinds = {member.density for member in self.members}
+        return kinds.pop() if len(kinds) == 1 and (self.how == "logmeanexp" or len(self.members) == 1) else None
+
+    def scores(self, x: Float32s, folds: Ints | None = None) -> Float32s:  # noqa: ARG002
+        """Score rows, (n, *shape) → (n,)."""
+        each = [member.scores(x) for member in self.members]
+        if self.how == "rank":
+            return combined_logp(self.calibrations, each, "rank")
+        values = np.stack(each).astype(np.float64)
+        if self.how == "mean":
+            return np.asarray(values.mean(axis=0), np.float32)
+        return np.asarray(np.log(len(each)) - logsumexp(-values, axis=0), np.float32)
+
+    def graph(self, outputs: Sequence[str]) -> bytes:
+        """Return an ONNX graph of the score."""
+        rules: dict[How, Callable[[Nodes, Sequence[str]], str]] = {
+            "mean": RULES["mean-logp"], "logmeanexp": _log_mean_exp, "rank": self._ranked,
+        }  # fmt: skip
+        return joined_scores([m.graph(["score"]) for m in self.members], self.shape, outputs, rules[self.how])
+
+    def _ranked(self, add: Nodes, scores: Sequence[str]) -> str:
+        values = [add_logp(add, s, table) for s, table in zip(scores, self.calibrations, strict=True)]
+        total = add("Sum", *scores)
+        zero = add("Sub", total, total)  # or NaN, if any member has no score: minima may lose a NaN
+        return add("Where", add("IsNaN", zero), zero, RULES["rank"](add, values))
+
+
+def _log_mean_exp(add: Nodes, scores: Sequence[str]) -> str:
+    """Add −ln of the mean of exp(−score), with the least score taken out, so that nothing is rounded to 0."""
+    least = add("Min", *scores)
+    terms = [add("Exp", add("Sub", least, s)) for s in scores]
+    mean = add("Mul", add("Sum", *terms), add.constant(1 / len(scores)))
+    return add("Sub", least, add("Log", mean))

@@ -1,0 +1,66 @@
+"""Trained models come back from the folder of their training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.nn.cross_training import FOLDS_FILE, CrossTrained
+from coffea_ad.nn.described import remake
+from coffea_ad.nn.ensemble import Ensemble, How
+from coffea_ad.nn.model import Model
+from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.training.history import Epoch, History
+
+__all__ = ["load"]
+
+
+def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: How = "mean") -> Scorable:
+    """Return a trained model, with the weights of its best epoch.
+
+    Parameters
+    ----------
+    folder : path
+        Of a training: `wnae/` beside `wnae.onnx`; or of a cross-training, with a folder for each fold.
+    classes : sequence of class
+        Models, transforms and encoders of your own among those that it consists of.
+    how : "mean" or "logmeanexp"
+        How the scores of several kept epochs are averaged.
+
+    Returns
+    -------
+    Model, Ensemble or CrossTrained
+        An ensemble where several epochs were kept.
+
+    Raises
+    ------
+    ConfigError
+        There is no checkpoint, or a class of your own is not among `classes`.
+
+    Examples
+    --------
+    >>> load("nowhere/")
+    Traceback (most recent call last):
+    coffea_ad.errors.ConfigError: nowhere: there is no trained model in this folder (no checkpoint.pt)
+    """
+    place = Path(folder)
+    if (place / FOLDS_FILE).is_file():
+        folds = json.loads((place / FOLDS_FILE).read_text())
+        members = [load(place / f"fold_{f}", classes=classes, how=how) for f in range(folds["k"])]
+        return CrossTrained(members, folds["salt"])
+    path = place / "checkpoint.pt"
+    if not path.is_file():
+        raise ConfigError(f"{place}: there is no trained model in this folder (no checkpoint.pt)")
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    names = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in classes}
+    model = remake(saved["model_of"], names, str(path))
+    if not isinstance(model, Model):
+        raise ConfigError(f"{path}: a {type(model).__name__} is no model")
+    history = History(saved["history"], [Epoch(**epoch) for epoch in saved["best"]])
+    model.load_state_dict(history.epochs[0].state)
+    return Ensemble.of_epochs(model.eval(), history, how)

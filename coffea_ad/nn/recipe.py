@@ -1,0 +1,129 @@
+"""What training recipes share: where the rows come from, and how a trained model is published. The training is their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from coffea_ad.config import Frozen
+from coffea_ad.nn.energy_based.energy import Sampling
+from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.reconstruction.autoencoder import Activation
+from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.training.history import History
+from coffea_ad.nn.training.loop import TrainConfig
+from coffea_ad.nn.transforms.per_column import Preprocessing
+from coffea_ad.skims import Skim, WeightMode, load_skim
+from coffea_ad.skims.rows import Keep
+
+__all__ = ["ChainConfig", "RecipeConfig", "publish"]
+
+_COMPARED = 5000  # rows on which torch and onnxruntime are compared
+
+
+class RecipeConfig(Frozen):
+    """Keys of every training recipe: its rows, its folds, its regions."""
+
+    data: str = Field(description="folder of a skim")
+    datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
+    feature: str = "jet_substructure"
+    options: dict[str, Any] = {}
+    weights: WeightMode = "xsec"
+    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
+    preprocessing: Preprocessing = Field("quantile", description="quantile, standard, log or none; or by column")
+    efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
+    folds: int = Field(
+        0, ge=0, description="cross-training: so many models, each without the events that it scores; 0: one model"
+    )
+    salt: str = Field("folds", description="of the hash that divides events into folds")
+    resume: bool = False
+    train: TrainConfig = TrainConfig()
+
+    def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
+        """Return the rows that the recipe trains on, as `load_skim` reads them."""
+        return load_skim(
+            self.data, self.feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
+            keep=keep, out_of_core=out_of_core,
+        )  # fmt: skip
+
+
+class ChainConfig(RecipeConfig):
+    """Keys of recipes whose models run Markov chains: NAE and WNAE."""
+
+    preprocessing: Preprocessing = "standard"
+    hidden: tuple[int, ...] = (32, 32)
+    latent: int = 4
+    activation: Activation = "silu"
+    sampling: Sampling = Field("pcd", description="where chains start: pcd (a buffer), cd (data), omi (manifold)")
+    steps: int | tuple[int, int] = Field(
+        20, description="Langevin steps per batch, or from the first epoch to the last"
+    )
+    noise: float = Field(0.15, gt=0)
+    temperature: float = Field(0.063, gt=0)
+    metropolis: bool = Field(False, description="MALA instead of ULA")
+    metric: Literal["data", "unit"] = Field("data", description="steps as long as the data are wide, or all alike")
+    bounds: tuple[float, float] | None = Field(
+        None, description="walls for every transformed input; by default the range of the training rows"
+    )
+    buffer_size: int = Field(10_000, ge=2)
+    replay: float = Field(0.99, ge=0, le=1, description="the rest of a batch starts afresh from a normal distribution")
+    energy_weight: float = Field(1e-3, ge=0, description="weight of the squared energies of data and chains")
+    smear: float = Field(0.0, ge=0, description="noise on the training data, in units of their mean spread")
+    long_steps: int = Field(
+        500, ge=0, description="further steps of the long-run excess of every epoch; 0: at the end only"
+    )
+    long_run: tuple[int, ...] = Field(
+        (0, 500, 2000), description="further steps after which the final model is measured"
+    )
+    train: TrainConfig = TrainConfig(learning_rate=1e-3, schedule="cosine", average=0.99, clip_gradient=1.0)
+
+    def chains(self) -> dict[str, Any]:
+        """Return the keys that an energy model is made with."""
+        names = (
+            "hidden", "latent", "activation", "sampling", "steps", "noise", "temperature", "metropolis", "metric", "bounds",
+            "buffer_size", "replay", "energy_weight", "smear", "long_steps",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+def publish(
+    model: Scorable, data: Skim, config: RecipeConfig, histories: Sequence[History], output: Path
+) -> dict[str, Any]:
+    """Describe a trained model, and export it to `output`.
+
+    Parameters
+    ----------
+    model : Scorable
+    data : Skim
+        The rows it was trained on.
+    config : RecipeConfig
+        Stands in the card, and says the efficiencies of the regions.
+    histories : sequence of History
+        One, or one for each fold: the metrics of the best epoch stand in the card; of folds their means, and those of each.
+    output : path
+        Of the model file.
+
+    Returns
+    -------
+    dict
+        What the command line prints: metrics of the best epoch, regions, effective number of rows.
+
+    Raises
+    ------
+    ConfigError, BadModel
+        As `make_card` and `export`.
+    """
+    best = [history.best for history in histories]
+    metrics = best[0] if len(best) == 1 else {k: float(np.mean([b[k] for b in best])) for k in best[0]}
+    measured = histories[0].measured if len(best) == 1 else {"folds": [{**h.best, **h.measured} for h in histories]}
+    card = make_card(
+        model, data, name=output.stem, config=config.model_dump(mode="json"), metrics={**metrics, **measured},
+        efficiencies=config.efficiencies,
+    )  # fmt: skip
+    rows = data if model.folds is not None else data.part("test", "validation")
+    export(model, output, card, rows.x[:_COMPARED])
+    return {"best": metrics, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
