@@ -15,16 +15,16 @@ import coffea_ad as ad
 from coffea_ad.errors import IncompleteRun, ProcessorFailed
 from coffea_ad.nanoaod import reading
 from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events, layout
-from coffea_ad.running import chunks
+from coffea_ad.running import chunks, runner
 
 FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
 
 
 def test_coffeas_work_function_is_the_one_that_is_known():
     """When it moves, the own one has to be read against it again."""
-    assert chunks.runner_class() is chunks.OpenFileRunner
+    assert runner.runner_class() is runner.OpenFileRunner
     known = ["xrootdtimeout", "align_clusters", "uproot_options", "item"]
-    assert chunks._signature(CoffeaRunner, "metadata_fetcher_root") == known
+    assert runner._signature(CoffeaRunner, "metadata_fetcher_root") == known
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def moved(monkeypatch):
 
 
 def test_another_work_function_of_coffea_is_used_as_it_is(moved, tmp_path):
-    assert chunks.runner_class() is chunks.Runner
+    assert runner.runner_class() is runner.Runner
     report = ad.run(
         FILESET, "semivisible_jets", model=DATA / "wnae.onnx", executor="iterative", output=tmp_path, progress=False
     )

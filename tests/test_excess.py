@@ -138,7 +138,7 @@ def test_a_perfect_model_has_no_excess_on_the_held_out_rows_of_a_training(uneven
     for seed in range(8):
         weight = np.random.default_rng(seed).exponential(size=2400) ** 1.5 if uneven else 1.0
         rows = TrainingRows(normal_skim(2400, weight, seed), "validation", torch.device("cpu"))
-        rows.keep(model)
+        rows.transform(model)
         held_out = held_out_rows(rows, 2000, seeded(seed))
         model.chains.copy_(torch.randn(model.chains.shape, generator=seeded(100 + seed)))
         model.floors.zero_()

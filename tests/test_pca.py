@@ -217,7 +217,7 @@ def test_the_same_seed_gives_the_same_model(fitted, data):
 @pytest.mark.parametrize("kind", ["quantile", "standard", "log"])
 @pytest.mark.parametrize("name", ["pca", "mahalanobis", "rbf", "polynomial"])
 def test_no_finite_row_loses_its_score(name, kind, data):
-    model = MODELS[name](nn.preprocessing(kind, [f"c{i}" for i in range(8)]))
+    model = MODELS[name](nn.preprocessing(kind, toy_skim()))
     nn.fit(model, data, quick())
     extreme = np.tile(np.array([[0], [1e-40], [3.4e38], [-3.4e38], [1e12]], np.float32), 8)
     assert np.isfinite(model.scores(extreme)).all()
@@ -236,11 +236,9 @@ def test_torch_equals_onnx_and_the_file_is_small(fitted, data, tmp_path):
 
 def test_a_kernel_on_wide_rows_stays_below_five_megabytes(tmp_path):
     """Landmarks of the rapidity-mass matrix: 500 times 1287 numbers."""
-    from coffea_ad.nn.export import _graph
-
     model = nn.KernelPCA(1287, landmarks=500, transform=torch.nn.Identity())
     z = torch.randn(600, 1287, generator=torch.Generator().manual_seed(1))
-    assert len(_graph(started(model, z).eval(), ["score"])) < 5_000_000
+    assert len(started(model, z).eval().graph(["score"])) < 5_000_000
 
 
 # What is refused
@@ -282,13 +280,13 @@ def config(*overrides):
 
 
 def test_the_recipe_makes_what_its_options_say():
-    columns = [f"c{i}" for i in range(8)]
+    data = toy_skim()
     recipe, usual = config()
-    model = recipe.build(usual, columns)
+    model = recipe.build(usual, data)
     assert (type(model), model.components, type(model.transform)) == (nn.PCA, 4, nn.QuantileNormal)
-    model = recipe.build(config("score=mahalanobis", "preprocessing=standard")[1], columns)
+    model = recipe.build(config("score=mahalanobis", "preprocessing=standard")[1], data)
     assert (model.scored, type(model.transform)) == ("mahalanobis", nn.Standard)
-    model = recipe.build(config("kind=kernel_pca", "components=16", "kernel=polynomial", "gamma=0.2")[1], columns)
+    model = recipe.build(config("kind=kernel_pca", "components=16", "kernel=polynomial", "gamma=0.2")[1], data)
     assert (type(model), model.kernel, model.given, len(model.landmarks)) == (nn.KernelPCA, "polynomial", 0.2, 500)
 
 
@@ -302,12 +300,12 @@ def test_the_recipe_makes_what_its_options_say():
 def test_options_that_contradict_each_other_are_refused(overrides, message):
     recipe, chosen = config(*overrides)
     with pytest.raises(ConfigError, match=message):
-        recipe.build(chosen, [f"c{i}" for i in range(8)])
+        recipe.build(chosen, toy_skim())
 
 
 def test_the_recipe_trains_and_writes_a_file(monkeypatch, data, tmp_path):
     recipe, chosen = config("train.validation_rows=200")
-    monkeypatch.setattr(nn, "load_skim", lambda *_, **__: data)
+    monkeypatch.setattr("coffea_ad.nn.recipe.load_skim", lambda *_, **__: data)
     summary = recipe.train(chosen, tmp_path / "pca.onnx")
     assert summary["regions"][:1] == ["loose"]
     scorer = OnnxScorer(tmp_path / "pca.onnx")

@@ -234,7 +234,7 @@ def test_the_score_is_the_mean_of_the_members_each_over_its_mean(fitted, data):
         alone = nn.DeepSVDD(8, hidden=(16,), outputs=len(member.centre), transform=model.transform, centre=1.0)
         alone.network.load_state_dict(member.network.state_dict())
         alone.centre.copy_(member.centre)
-        members.append(nn.torch_scores(alone.eval(), rows) / scale.item())
+        members.append(alone.eval().scores(rows) / scale.item())
     np.testing.assert_allclose(model.scores(rows), np.mean(members, axis=0), rtol=1e-5)
 
 
@@ -293,7 +293,7 @@ def test_the_transform_is_evaluated_once_for_all_members(data):
 
 def recipe(monkeypatch, data, **keys):
     module = recipes.load("svdd")
-    monkeypatch.setattr(module.nn, "load_skim", lambda *_, **__: data)
+    monkeypatch.setattr("coffea_ad.nn.recipe.load_skim", lambda *_, **__: data)
     return module, module.Config(data="nowhere", train=quick(), **keys)
 
 

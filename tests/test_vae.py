@@ -322,7 +322,7 @@ def test_wrong_settings_are_refused_in_a_sentence(make, match):
 
 def recipe(monkeypatch, data, name, **keys):
     module = recipes.load(name)
-    monkeypatch.setattr(module.nn, "load_skim", lambda *_, **__: data)
+    monkeypatch.setattr("coffea_ad.nn.recipe.load_skim", lambda *_, **__: data)
     return module, module.Config(data="nowhere", train=quick(), **keys)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from coffea_ad.card import Domain, Windows
 from toy_skims import NAME, write_skim
 from toys import DATA, listed, open_events
 
@@ -24,6 +23,7 @@ from coffea_ad.modelfiles.attach import AttachConfig, attach
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, parse_card, read_card, write_card
+from coffea_ad.scoring.domains import Domain, Windows
 from coffea_ad.scoring.members import member_of
 from coffea_ad.scoring.monitoring import monitoring
 from coffea_ad.scoring.specs import Calibration, Folds, Golden, InputSpec, RegionSpec

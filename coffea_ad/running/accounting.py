@@ -165,7 +165,7 @@ def described_variations(
 def identity(uuid: bytes | str) -> str:
     """Return the id of a file as text; one of zeros only, which tells no file from another, is none.
 
-    >>> _identity(bytes(16)), _identity(bytes([1, 2]))
+    >>> identity(bytes(16)), _identity(bytes([1, 2]))
     ('', '0102')
     """
     text = uuid.hex() if isinstance(uuid, bytes) else uuid
