@@ -110,7 +110,7 @@ def file_of(model: nn.Model, data: Skim, folder: Path) -> bytes:
     """Export a model with a card; a toy feature stands in for one of the table."""
     known = data.feature.model_copy(update={"name": JETS})
     held = data.part("validation")
-    named = Skim(data.x, data.weight, data.dataset, data.split, data.bystanders, known, data.provenance)
+    named = Skim(data.x, data.weight, data.dataset, data.split, data.spectators, known, data.provenance)
     card = nn.make_card(model, named, name="model", config={}, metrics={})
     return nn.export(model, folder / "model.onnx", card, held.x[:500]).read_bytes()
 
@@ -134,7 +134,7 @@ def without_transform(model: nn.Model, data: Skim) -> tuple[nn.Model, Skim]:
     with torch.no_grad():
         z = model.transform(torch.from_numpy(data.x)).numpy()
     bare_model.transform = nn.Unchanged(z.shape[1])
-    return bare_model, Skim(z, data.weight, data.dataset, data.split, data.bystanders, data.feature, data.provenance)
+    return bare_model, Skim(z, data.weight, data.dataset, data.split, data.spectators, data.feature, data.provenance)
 
 
 def compare(label, model, data, signals, folder, *, seed, epochs, samples=8192):

@@ -87,17 +87,17 @@ def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, 
         scorer = OnnxScorer(models / f"{name}.onnx")
         columns[name] = np.asarray(scorer(data.x)) if name != "ae_stored" else _joined(scorer, data, stored)
     columns |= {
-        "multiplicity": data.bystanders["multiplicity"],
-        "mass": data.bystanders["mass"],
+        "multiplicity": data.spectators["multiplicity"],
+        "mass": data.spectators["mass"],
         "pTD (reversed)": -data.x[:, [c.name for c in data.feature.columns].index("ptd")],
-        "pT": data.bystanders["pt"],
+        "pT": data.spectators["pt"],
     }
     signal = data.dataset == _SIGNAL
     background = ~signal & (data.split == "test")
-    pt = data.bystanders["pt"]
+    pt = data.spectators["pt"]
     weight = data.event_weight
     matched, w_matched = evaluation.match_spectrum(pt[background], pt[signal], weight[background], weight[signal])
-    ids = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
+    ids = np.stack([data.spectators[k].astype(np.int64) for k in EVENT_ID], axis=1)
     event = np.unique(np.c_[np.unique(data.dataset, return_inverse=True)[1], ids], axis=0, return_inverse=True)[1]
     events = (event.reshape(-1)[background], event.reshape(-1)[signal])  # two jets of one event are drawn together
     out, curves = {}, {}
@@ -120,7 +120,7 @@ def _joined(scorer: OnnxScorer, data: Any, stored: Any) -> Any:
     keys = (*EVENT_ID, "objectIdx")
 
     def ids(skim: Any) -> list[tuple[Any, ...]]:
-        return list(zip(skim.dataset.tolist(), *(skim.bystanders[k].tolist() for k in keys), strict=True))
+        return list(zip(skim.dataset.tolist(), *(skim.spectators[k].tolist() for k in keys), strict=True))
 
     table = dict(zip(ids(stored), np.asarray(scorer(stored.x)).tolist(), strict=True))
     return np.array([table.get(i, np.nan) for i in ids(data)], np.float32)
@@ -147,13 +147,13 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
     scorer = OnnxScorer(models / "wnae.onnx")
     card = scorer.card
     values = regions.logp(card.calibration, np.asarray(scorer(data.x)))
-    event = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
+    event = np.stack([data.spectators[k].astype(np.int64) for k in EVENT_ID], axis=1)
     dataset = np.unique(data.dataset, return_inverse=True)[1]
     _, first, which = np.unique(np.c_[dataset, event], axis=0, return_index=True, return_inverse=True)
     worst = np.zeros(len(first))
     np.maximum.at(worst, which.reshape(-1), values)
     mt, weight, name, split = (
-        data.bystanders["mt"][first],
+        data.spectators["mt"][first],
         data.event_weight[first],
         data.dataset[first],
         data.split[first],

@@ -356,7 +356,7 @@ def test_a_constant_correlates_with_nothing():
 # --- baselines ---------------------------------------------------------------------------------------------------------
 
 
-def test_single_columns_come_from_the_inputs_before_the_bystanders():
+def test_single_columns_come_from_the_inputs_before_the_spectators():
     x = np.array([[0.2, 0.5, 0.0], [0.4, 0.6, 1.2]])
     found = evaluation.column_baselines(
         x, ["f.ptd", "f.tau2", "f.tau1"], {"pt": np.array([1.0, 2.0]), "ptd": np.zeros(2), "mass": np.array([3.0, 4.0])}
@@ -488,7 +488,7 @@ def test_only_rows_that_trained_nothing_are_evaluated(compared, skims):
     ceiling = compared.row("supervised ceiling", "svj")
     assert ceiling.plain.n_effective_signal == pytest.approx((svj.split == "test").sum())
     expected = evaluation.auc(
-        test.bystanders["mass"], svj.bystanders["mass"], test.weight, svj.weight, n_bootstrap=0
+        test.spectators["mass"], svj.spectators["mass"], test.weight, svj.weight, n_bootstrap=0
     ).value
     assert compared.row("mass", "svj").plain.auc.value == pytest.approx(expected)
 
@@ -627,8 +627,8 @@ def test_the_verb_prints_tables_and_writes_them(skims, tmp_path, capsys):
         (["--signal-datasets", "svjj"], "unknown dataset 'svjj'; did you mean 'svj'?"),
         (["--signal-datasets", "svj", "--datasets", "qcd", "svj"], "svj is background and signal at once"),
         (["--signal-datasets", "svj", "--splits", "tset"], "unknown split 'tset'; did you mean 'test'?"),
-        (["--signal-datasets", "svj", "--mass", "msd"], "unknown bystander 'msd'"),
-        (["--signal-datasets", "svj", "--match", "ptt"], "unknown bystander 'ptt'; did you mean"),
+        (["--signal-datasets", "svj", "--mass", "msd"], "unknown spectator 'msd'"),
+        (["--signal-datasets", "svj", "--match", "ptt"], "unknown spectator 'ptt'; did you mean"),
         (["--signal-datasets", "svj", "qcd", "--reverse", str(DATA / "wnae.onnx")], "needs one signal dataset"),
         (["--signal-datasets", "svj", "--reverse", "a=x.onnx", "b=y.onnx"], "there are 1 models, but 2 for the other"),
         (["--signal-datasets", "svj", "--reverse", "a="], "'a=' is not of the form FILE or LABEL=FILE,FILE"),
@@ -720,7 +720,7 @@ def test_cross_trained_models_score_each_event_by_the_member_that_never_saw_it(s
     model = ad.OnnxScorer(tmp_path / "folded.onnx")
     process = Process(skims, ["qcd"], model)
     chosen = process.part("test")
-    ids = (process.rows.bystanders[k][chosen] for k in ("run", "luminosityBlock", "event"))
+    ids = (process.rows.spectators[k][chosen] for k in ("run", "luminosityBlock", "event"))
     expected = fold_of(SALT, 3, *ids)
     np.testing.assert_array_equal(process.score(model, process.inputs(model.card, "folded"), chosen), expected)
     found = evaluation.evaluate_models(

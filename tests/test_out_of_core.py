@@ -55,9 +55,9 @@ def test_rows_weights_splits_and_order_are_those_in_memory(skims, tmp_path, case
     np.testing.assert_array_equal(disk.x[:], memory.x)
     for name in ("weight", "dataset", "split"):
         np.testing.assert_array_equal(getattr(disk, name), getattr(memory, name))
-    assert disk.bystanders.keys() == memory.bystanders.keys()
-    for name, column in memory.bystanders.items():
-        np.testing.assert_array_equal(disk.bystanders[name], column)
+    assert disk.spectators.keys() == memory.spectators.keys()
+    for name, column in memory.spectators.items():
+        np.testing.assert_array_equal(disk.spectators[name], column)
     assert disk.provenance == memory.provenance
     assert disk.feature == memory.feature
     for part in ("train", "validation"):

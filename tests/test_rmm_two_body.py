@@ -216,7 +216,7 @@ def test_events_that_trained_are_not_searched_and_none_is_lost(ttbar, tmp_path):
     from coffea_ad.skims.reading import load_skim
 
     data = load_skim(folder, "rmm")
-    assert set(data.bystanders["event"].tolist()) == set(np.asarray(events.event)[u < fraction].tolist())
+    assert set(data.spectators["event"].tolist()) == set(np.asarray(events.event)[u < fraction].tolist())
     sumw = np.asarray(events.genWeight)[u < fraction].sum()
     assert data.provenance["sumw"]["ttbar"] == pytest.approx(sumw)
     # the skim stands for the whole visible cross-section, within what the choice of events does to it

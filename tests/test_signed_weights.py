@@ -168,7 +168,7 @@ def test_skims_with_negative_weights_are_evaluated_with_them_and_fits_go_without
     test, train = b.part("test"), b.part("train")
     row = compared.row("pT", "svj").plain
     signed = test.event_weight, s.event_weight
-    want = evaluation.auc(test.bystanders["pt"], s.bystanders["pt"], *signed, n_bootstrap=0).value
+    want = evaluation.auc(test.spectators["pt"], s.spectators["pt"], *signed, n_bootstrap=0).value
     assert row.auc.value == pytest.approx(want)
     assert row.n_effective == pytest.approx(n_effective(test.event_weight))
     negative = int((test.event_weight < 0).sum()), int((train.event_weight < 0).sum())

@@ -125,7 +125,7 @@ def _checked(name: str, sample: Sample) -> tuple[Float64s, list[str]]:
     lengths |= {k: len(getattr(sample, k)) for k in ("weight", "pt", "mass", "event") if getattr(sample, k) is not None}
     if not sample.scores or len(set(lengths.values())) != 1:
         listed = ", ".join(f"{k} {n}" for k, n in lengths.items()) or "no score at all"
-        raise ConfigError(f"{name}: scores, weights and bystanders must have one number for every row, but: {listed}")
+        raise ConfigError(f"{name}: scores, weights and spectators must have one number for every row, but: {listed}")
     n = next(iter(lengths.values()))
     weight = np.ones(n) if sample.weight is None else np.asarray(sample.weight, np.float64)
     if not np.isfinite(weight).all():

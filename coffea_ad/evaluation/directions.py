@@ -29,7 +29,7 @@ _CEILING = "supervised ceiling"
 
 @dataclass(frozen=True)
 class Options:
-    """What is compared: rows, bystanders, and the arguments of `evaluate`."""
+    """What is compared: rows, spectators, and the arguments of `evaluate`."""
 
     splits: tuple[str, ...]
     mass: str | None
@@ -40,7 +40,7 @@ class Options:
 
 
 def _sample(process: Process, chosen: Bools, scores: Mapping[str, Any], options: Options) -> Sample:
-    pt, mass = (process.bystander(n) if n else None for n in (options.match, options.mass))
+    pt, mass = (process.spectator(n) if n else None for n in (options.match, options.mass))
     return Sample(
         scores,
         process.rows.event_weight[chosen],
@@ -136,10 +136,10 @@ class Direction:
         self, fitted: Mapping[str, Score], process: Process,
         chosen: Bools, x: npt.NDArray[Any] | None = None,
     ) -> dict[str, Float64s]:  # fmt: skip
-        """Score rows with baselines; rows that were made, `x`, have no bystanders."""
+        """Score rows with baselines; rows that were made, `x`, have no spectators."""
         if not self.options.with_baselines:
             return {}
-        others = {} if x is not None else {k: v[chosen] for k, v in process.rows.bystanders.items()}
+        others = {} if x is not None else {k: v[chosen] for k, v in process.rows.spectators.items()}
         flat = self._flat(process, chosen) if x is None else x
         single = column_baselines(flat, self._columns(), others, level=self.reference.card.level)
         return {**single, **{name: _defined(score, flat) for name, score in fitted.items()}}
@@ -161,7 +161,7 @@ class Direction:
         """Train with the weights as they are, and at equal spectra, where the first is no ceiling."""
         (b, wb, of_b), (s, ws, of_s) = self._training(self.background), self._training(signal)
         weights = {_CEILING: (wb, ws)}
-        spectra = [p.bystander(self.options.match) if self.options.match else None for p in (self.background, signal)]
+        spectra = [p.spectator(self.options.match) if self.options.match else None for p in (self.background, signal)]
         if spectra[0] is not None and spectra[1] is not None and (ws > 0).any():
             positive = np.maximum(wb, 0.0), np.maximum(ws, 0.0)
             weights[f"{_CEILING}, equal spectra"] = match_spectrum(spectra[0][of_b], spectra[1][of_s], *positive)

@@ -81,11 +81,11 @@ def _loaded(models: Mapping[str, Sequence[str | Path]]) -> dict[str, list[OnnxSc
 
 
 def _column(process: Process, asked: str | None, usual: str, purpose: str) -> tuple[str | None, list[str]]:
-    """Return a bystander's name; what was asked for must be there, what is usual need not."""
-    if process.bystander(asked or usual) is not None:
+    """Return a spectator's name; what was asked for must be there, what is usual need not."""
+    if process.spectator(asked or usual) is not None:
         return asked or usual, []
     if asked is not None:
-        raise ConfigError(f"{process.folder}: " + unknown_text("bystander", asked, process.rows.bystanders))
+        raise ConfigError(f"{process.folder}: " + unknown_text("spectator", asked, process.rows.spectators))
     return None, [f"{process.folder}: there is no column {usual}, so {purpose}"]
 
 
@@ -136,7 +136,7 @@ def evaluate_models(
     untrained : sequence of path
         The same network without training, one file or one per seed.
     mass, match : str, optional
-        Bystanders: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
+        Spectators: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
         (default: pt).
     with_baselines : bool
     seed : int
@@ -150,7 +150,7 @@ def evaluate_models(
     Raises
     ------
     ConfigError
-        Datasets, splits, bystanders or numbers of models do not fit.
+        Datasets, splits, spectators or numbers of models do not fit.
     SkimError, BadModel
         A skim does not hold what a model needs; a model file is damaged.
     """

@@ -63,7 +63,7 @@ class Process:
 
     def _ids(self, skim: Skim) -> tuple[npt.NDArray[Any], ...]:
         dataset = np.searchsorted(np.sort(self.datasets), skim.dataset)
-        keys = [skim.bystanders[k] if k in skim.bystanders else np.zeros(len(dataset)) for k in _KEYS]
+        keys = [skim.spectators[k] if k in skim.spectators else np.zeros(len(dataset)) for k in _KEYS]
         return dataset, *(np.asarray(k).astype(np.int64) for k in keys)
 
     def _places(self, skim: Skim) -> Ints | None:
@@ -127,7 +127,7 @@ class Process:
             )
         return np.asarray(mask)
 
-    def bystander(self, name: str) -> Float64s | None:
-        """Return a bystander for all rows, or None if the skim has no such column."""
-        found = self.rows.bystanders.get(name)
+    def spectator(self, name: str) -> Float64s | None:
+        """Return a spectator for all rows, or None if the skim has no such column."""
+        found = self.rows.spectators.get(name)
         return None if found is None else np.asarray(found, np.float64)

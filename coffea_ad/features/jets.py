@@ -1,4 +1,4 @@
-"""Jet-level features of few columns: substructure, and the bystanders shown next to it."""
+"""Jet-level features of few columns: substructure, and the spectators shown next to it."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _background(
 
 def _members(card: ModelCard, skim: Skim) -> Ints | None:
     """Return which member scores every row: that of its window, and none that has seen its event."""
-    return member_of(card, lambda name: skim.bystanders[name]) if card.members > 1 else None
+    return member_of(card, lambda name: skim.spectators[name]) if card.members > 1 else None
 
 
 def _scored(model: OnnxScorer, rows: Any, members: Ints | None = None) -> Float32s:

@@ -51,7 +51,7 @@ class Folded(nn.Module):
         self.folds = Folds(k=len(members), salt=salt)
 
     def fold_of(self, ids: Mapping[str, npt.NDArray[Any]]) -> Ints:
-        """Return the fold of events from their `run`, `luminosityBlock` and `event`, such as the bystanders of a skim."""
+        """Return the fold of events from their `run`, `luminosityBlock` and `event`, such as the spectators of a skim."""
         return fold_of(self.folds.salt, self.folds.k, *(ids[name] for name in EVENT_ID))
 
     def score(self, x: Tensor, fold: Tensor) -> Tensor:

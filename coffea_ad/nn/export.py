@@ -89,7 +89,7 @@ def make_card(
         No held-out row has a finite score, or they make no calibration.
     """
     held_out = data if isinstance(model, Folded) else data.part("validation")
-    folds = model.fold_of(held_out.bystanders) if isinstance(model, Folded) else None
+    folds = model.fold_of(held_out.spectators) if isinstance(model, Folded) else None
     score = torch_scores(model, held_out.x, folds)
     if not np.isfinite(score).any():
         raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")

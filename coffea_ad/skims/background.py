@@ -108,11 +108,11 @@ def spectator(card: ModelCard, skim: Skim, name: str, folder: str | Path) -> npt
     SkimError
         There is no such column.
     """
-    if name not in skim.bystanders:
+    if name not in skim.spectators:
         raise SkimError(
-            f"{folder}: {card.name} needs the spectator {name!r}, but " + unknown_text("column", name, skim.bystanders)
+            f"{folder}: {card.name} needs the spectator {name!r}, but " + unknown_text("column", name, skim.spectators)
         )
-    return skim.bystanders[name]
+    return skim.spectators[name]
 
 
 def _valid_rows(card: ModelCard, skim: Skim, folder: str | Path) -> Skim:

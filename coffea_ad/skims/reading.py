@@ -107,7 +107,7 @@ def load_skim(
         auto: where the skim stores a feature sparse, such as `rmm`, and dense rows would take more than 128 MB, they stay
         sparse in memory, and `x` is `rows.Rows`.
     out_of_core : path, optional
-        A folder for the rows, which are then never in memory as a whole: `x` is `rows.Rows`. Weights, ids and bystanders
+        A folder for the rows, which are then never in memory as a whole: `x` is `rows.Rows`. Weights, ids and spectators
         stay in memory. What is in the folder from before is replaced; it can be deleted after the training.
 
     Returns
@@ -195,10 +195,10 @@ def load_skim(
         )
     disk = None if out_of_core is None else Path(out_of_core)
     x, finite = read_rows(stored, spec, filters, order, keep, disk)
-    bystanders = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
+    spectators = {c: joined[c].to_numpy() for c in joined.column_names if c != "dataset"}
     dataset_of = np.array(joined["dataset"].to_pylist(), dtype=np.str_)
     event_weight, meaning = _event_weights(
-        bystanders["genWeight"],
+        spectators["genWeight"],
         dataset_of,
         simulated,
         xsec,
@@ -207,9 +207,9 @@ def load_skim(
     )
     weight = np.ones(len(x)) if weights == "none" else event_weight
     if weights == "flat_pt":
-        if "pt" not in bystanders:
+        if "pt" not in spectators:
             raise SkimError(f"{folder}: weights=flat_pt needs the pT of jets, which a skim of events has not")
-        weight = _flatten_pt(bystanders["pt"], weight)
+        weight = _flatten_pt(spectators["pt"], weight)
     if not finite.any():
         raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
     unweighted = finite & ~(np.isfinite(event_weight) & np.isfinite(weight))
@@ -220,7 +220,7 @@ def load_skim(
     if not scale > 0:
         raise SkimError(f"{folder}: all rows weigh 0")
     weight = weight / scale
-    split = split_of(bystanders["run"], bystanders["luminosityBlock"], bystanders["event"])
+    split = split_of(spectators["run"], spectators["luminosityBlock"], spectators["event"])
     provenance = {
         "files": hashes,
         "rows": counts,
@@ -240,5 +240,5 @@ def load_skim(
         "selection": selection,
     }
     rows = cast("Float32s", x)
-    everything = Skim(rows, weight, dataset_of, split, bystanders, spec, provenance, event_weight)
+    everything = Skim(rows, weight, dataset_of, split, spectators, spec, provenance, event_weight)
     return everything if finite.all() else everything.select(finite)

@@ -32,7 +32,7 @@ class Skim:
     dataset : (n,) str
     split : (n,) str
         "train", "validation" or "test", by event.
-    bystanders : {name: (n,)}
+    spectators : {name: (n,)}
         The other columns of the skim, keys included.
     feature : FeatureSpec
     provenance : dict
@@ -46,7 +46,7 @@ class Skim:
     weight: Float64s
     dataset: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_]
-    bystanders: dict[str, npt.NDArray[Any]]
+    spectators: dict[str, npt.NDArray[Any]]
     feature: FeatureSpec
     provenance: dict[str, Any]
     event_weight: Float64s = None  # type: ignore[assignment]
@@ -62,7 +62,7 @@ class Skim:
         x = x.select(mask) if isinstance(x, Rows) else x[mask]
         return replace(
             self, x=x, weight=self.weight[mask], dataset=self.dataset[mask], split=self.split[mask],
-            bystanders={k: v[mask] for k, v in self.bystanders.items()}, event_weight=self.event_weight[mask],
+            spectators={k: v[mask] for k, v in self.spectators.items()}, event_weight=self.event_weight[mask],
         )  # fmt: skip
 
     def part(self, *names: str) -> Skim:

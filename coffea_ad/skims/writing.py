@@ -1,4 +1,4 @@
-"""What skimming processors share: features and bystanders of a chunk → one parquet file, and the manifest of a skim.
+"""What skimming processors share: features and spectators of a chunk → one parquet file, and the manifest of a skim.
 
 A skim is <output>/<dataset>/<file uuid>-<start>-<stop>.parquet, one file per chunk, also for chunks without a selected
 event, so that the sum of weights is complete; a retry writes the same file again. A feature has one column per number,
@@ -92,14 +92,14 @@ def feature_columns(
         As for `features.compute`.
     collection : str
     prefix : bool
-        Columns are `feature.column`; otherwise `column`, as for bystanders.
+        Columns are `feature.column`; otherwise `column`, as for spectators.
     """
     feature = features.get(chosen.name)
     options = feature.resolve(chosen.options)
     key = chosen.key
     if feature.listed(options):
         if not prefix:
-            raise ConfigError(f"{key}: bystanders must be numbers, not rows of shape {feature.row_shape(options)}")
+            raise ConfigError(f"{key}: spectators must be numbers, not rows of shape {feature.row_shape(options)}")
         blocks = () if events is None else features.blocks(chosen.name, events, 1024, collection, **chosen.options)
         return _sparse(key, blocks)
     size = feature.size(options)
