@@ -201,7 +201,7 @@ def tables(sample):
     record = {}
     for bkg in ("ttbar", "qcd"):
         other = {"ttbar": "qcd", "qcd": "ttbar"}[bkg]
-        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).splits("train")
         scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
         areas, n_eff = measured(jets, bkg, scores, [*jets.signals, other])
         record[bkg] = table(jets, bkg, other, areas, sculpting_of(jets, bkg, scores), ceilings(jets, bkg))
@@ -274,7 +274,7 @@ def confirm():
     jets = Jets("fresh")
     print("| trained on | score | seeds | AUC | AUC, matched |\n| --- | --- | --- | --- | --- |")
     for bkg in ("ttbar", "qcd"):
-        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).splits("train")
         scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
         areas, _ = measured(jets, bkg, scores, jets.signals)
         for name, kinds in areas.items():

@@ -481,7 +481,7 @@ def test_models_and_baselines_stand_in_one_table(compared):
 
 def test_only_rows_that_trained_nothing_are_evaluated(compared, skims):
     rows = load_skim(skims, NAME, datasets=["qcd", "ttbar"])
-    test = rows.part("test")
+    test = rows.splits("test")
     assert compared.row("mass", "svj").plain.n_effective == pytest.approx(n_effective(test.weight))
     svj = load_skim(skims, NAME, datasets=["svj"])
     assert compared.row("mass", "svj").plain.n_effective_signal == pytest.approx(len(svj.x))
@@ -494,7 +494,7 @@ def test_only_rows_that_trained_nothing_are_evaluated(compared, skims):
 
 
 def test_a_model_of_another_feature_scores_the_same_jets(compared, skims, models):
-    stored = load_skim(skims, NAME, {"source": "stored"}, datasets=["qcd", "ttbar"]).part("test")
+    stored = load_skim(skims, NAME, {"source": "stored"}, datasets=["qcd", "ttbar"]).splits("test")
     svj = load_skim(skims, NAME, {"source": "stored"}, datasets=["svj"])
     scorer = ad.OnnxScorer(models["stored"][0])
     row = compared.row("stored", "svj")
@@ -719,7 +719,7 @@ def test_cross_trained_models_score_each_event_by_the_member_that_never_saw_it(s
     (tmp_path / "folded.onnx").write_bytes(write_card(graph(), toy_card()))  # member f gives f
     model = ad.OnnxScorer(tmp_path / "folded.onnx")
     process = Process(skims, ["qcd"], model)
-    chosen = process.part("test")
+    chosen = process.in_splits("test")
     ids = (process.rows.spectators[k][chosen] for k in ("run", "luminosityBlock", "event"))
     expected = fold_of(SALT, 3, *ids)
     np.testing.assert_array_equal(process.score(model, process.inputs(model.card, "folded"), chosen), expected)

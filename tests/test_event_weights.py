@@ -36,7 +36,7 @@ def test_event_weights_are_cross_sections_with_signs_whatever_the_training_draws
     assert data.event_weight.sum() == pytest.approx(102.5)
     assert data.provenance["total_weight"] == pytest.approx(102.5)
     assert data.provenance["event_weight"] == "genWeight · xsec / sumw"
-    part = data.part("validation")
+    part = data.splits("validation")
     np.testing.assert_array_equal(part.event_weight, data.event_weight[data.split == "validation"])
 
 

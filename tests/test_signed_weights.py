@@ -165,7 +165,7 @@ def test_skims_with_negative_weights_are_evaluated_with_them_and_fits_go_without
         {"wnae": [DATA / "wnae.onnx"]}, tmp_path, tmp_path, signal_datasets=["svj"], n_bootstrap=2
     )
     b, s = (load_skim(tmp_path, NAME, datasets=[name]) for name in ("qcd", "svj"))
-    test, train = b.part("test"), b.part("train")
+    test, train = b.splits("test"), b.splits("train")
     row = compared.row("pT", "svj").plain
     signed = test.event_weight, s.event_weight
     want = evaluation.auc(test.spectators["pt"], s.spectators["pt"], *signed, n_bootstrap=0).value

@@ -122,7 +122,7 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         metrics={**best, "long_run": measured},
         efficiencies=config.efficiencies,
     )
-    nn.export(model, output, card, data.part("test", "validation").x)
+    nn.export(model, output, card, data.splits("test", "validation").x)
     draw(model, data, history, measured, folder)
     return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}
 
@@ -133,7 +133,7 @@ def draw(model: nn.NAE, data: nn.Skim, history: list[dict[str, float]], measured
     plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
     plots.chain_health(history, folder / "chain_health.png")
     plots.long_run(measured, folder / "long_run.png")
-    held_out = data.part("validation")
+    held_out = data.splits("validation")
     held_out = held_out.select(np.random.default_rng(1).permutation(len(held_out.x))[:10_000])
     with torch.no_grad():
         z = model.transform(torch.from_numpy(held_out.x))

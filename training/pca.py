@@ -78,5 +78,5 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         metrics=best,
         efficiencies=config.efficiencies,
     )
-    nn.export(model, output, card, data.part("test", "validation").x)
+    nn.export(model, output, card, data.splits("test", "validation").x)
     return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -87,6 +87,6 @@ def train(config: Config, output: Path) -> dict[str, Any]:
         metrics=best,
         efficiencies=config.efficiencies,
     )
-    nn.export(model, output, card, data.part("test", "validation").x)
+    nn.export(model, output, card, data.splits("test", "validation").x)
     plots.training(history, model.figures, folder / "training.png", best=int(best["epoch"]))
     return {"best": best, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -96,7 +96,7 @@ def made(models: Models, background: nn.Skim, x: np.ndarray, name: str) -> list[
 
 def trivial(train: nn.Skim | None, background: nn.Skim, anomalies: Mapping[str, nn.Skim]) -> list[dict[str, Any]]:
     """Judge single columns, and distances and a forest on the inputs of the training rows if these are given."""
-    fitted = {} if train is None else baselines(train.part("train").x, train.part("train").weight)
+    fitted = {} if train is None else baselines(train.splits("train").x, train.splits("train").weight)
 
     def scores(skim: nn.Skim) -> dict[str, np.ndarray]:
         single = column_baselines(skim.x, COLUMNS, skim.spectators)

@@ -67,20 +67,21 @@ class Direction:
     ) -> None:  # fmt: skip
         self.models, self.background, self.signals, self.options = models, background, signals, options
         self.reference = next(iter(models.values()))[0]
-        self.chosen = background.part(*options.splits)
+        self.chosen = background.in_splits(*options.splits)
         self.notes: list[str] = []
 
     def evaluate(self) -> Evaluation:
         """Return the rows of models and baselines, of the ceiling, and of the anomalies made of background."""
         b = _sample(self.background, self.chosen, self._scores(self.background, self.chosen), self.options)
         signals = {
-            name: _sample(p, p.part(), self._scores(p, p.part()), self.options) for name, p in self.signals.items()
+            name: _sample(p, p.in_splits(), self._scores(p, p.in_splits()), self.options)
+            for name, p in self.signals.items()
         }
         fitted = self._fitted()
         b = replace(b, scores={**b.scores, **self._baselines(fitted, self.background, self.chosen)})
         signals = {
             name: replace(
-                s, scores={**s.scores, **self._baselines(fitted, self.signals[name], self.signals[name].part())}
+                s, scores={**s.scores, **self._baselines(fitted, self.signals[name], self.signals[name].in_splits())}
             )
             for name, s in signals.items()
         }
@@ -150,7 +151,7 @@ class Direction:
         try:
             trained, samples = self._ceilings(signal), []
             for process in (self.background, signal):
-                test = process.part("test")
+                test = process.in_splits("test")
                 scores = {label: _defined(score, self._flat(process, test)) for label, score in trained.items()}
                 samples.append(replace(_sample(process, test, scores, self.options), mass=None))
         except ConfigError as error:

@@ -108,7 +108,7 @@ class Process:
         members = member_of(model.card, lambda name: spectator(model.card, self.rows, name, self.folder)[chosen])
         return np.asarray(model({name: x[chosen] for name, x in inputs.items()}, members))
 
-    def part(self, *splits: str) -> Bools:
+    def in_splits(self, *splits: str) -> Bools:
         """Say which rows are in some splits; all without a name.
 
         Raises

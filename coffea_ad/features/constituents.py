@@ -226,7 +226,7 @@ def _rows(objects: Objects, options: ConstituentOptions) -> Rows:
     pdg_id = None if _TYPED.isdisjoint(options.columns) else c.field("pdgId")
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
+        offsets, mine = c.slice(start, stop)
         return constituent_tensor(
             options.columns, options.n, offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine],
             None if charge is None else charge[mine], None if pdg_id is None else pdg_id[mine], options.center,
@@ -264,7 +264,7 @@ def _lund_rows(objects: Objects, options: LundOptions) -> Rows:
     c = objects.constituents
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
+        offsets, mine = c.slice(start, stop)
         counts, plane = lund_plane(offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine])
         out = np.zeros((stop - start, options.n, 4), np.float32)
         there = np.maximum(counts, 0)

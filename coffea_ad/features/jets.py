@@ -109,7 +109,7 @@ def _substructure(objects: Objects, options: SubstructureOptions) -> Rows:
     charge = c.charge if "charge" in options.names else None
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
+        offsets, mine = c.slice(start, stop)
         q = None if charge is None else charge[mine]
         columns = c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine]
         return substructure(options.names, offsets, *columns, q, options).astype(np.float32)

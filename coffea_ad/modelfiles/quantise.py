@@ -118,7 +118,7 @@ def _divide(card: ModelCard, skim: Skim) -> tuple[Skim, Skim]:
     """Return rows for the ranges of the layers, and rows for the calibration, which the model has not seen."""
     if "rows" not in card.provenance:
         return skim, skim
-    return skim.part("train"), skim.part("validation")
+    return skim.splits("train"), skim.splits("validation")
 
 
 def _draw(skim: Skim) -> Float32s:

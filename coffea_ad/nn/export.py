@@ -88,7 +88,7 @@ def make_card(
     ConfigError
         No held-out row has a finite score, or they make no calibration.
     """
-    held_out = data if isinstance(model, Folded) else data.part("validation")
+    held_out = data if isinstance(model, Folded) else data.splits("validation")
     folds = model.fold_of(held_out.spectators) if isinstance(model, Folded) else None
     score = torch_scores(model, held_out.x, folds)
     if not np.isfinite(score).any():

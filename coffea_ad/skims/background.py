@@ -71,7 +71,7 @@ def background(
     every = model_rows(card, folder, names)
     if card.folds is not None or "rows" not in card.provenance:
         return every
-    some = every.part(*splits)
+    some = every.splits(*splits)
     if not len(some.x):
         raise SkimError(f"{folder}: {', '.join(names)} has no {' or '.join(splits)} rows")
     return some

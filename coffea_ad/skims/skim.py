@@ -65,6 +65,6 @@ class Skim:
             spectators={k: v[mask] for k, v in self.spectators.items()}, event_weight=self.event_weight[mask],
         )  # fmt: skip
 
-    def part(self, *names: str) -> Skim:
+    def splits(self, *names: str) -> Skim:
         """Return the rows of some splits."""
         return self.select(np.isin(self.split, names))
