@@ -64,10 +64,13 @@ def _tensor(
                 at -= 1
             order[at] = i
             n += 1
+        # empty slots stay 0; a jet that cannot be described is NaN as a whole, never in part
         out[j] = 0.0
         if n == 0 or not finite:
             out[j] = np.nan
             continue
+        # sums over all constituents, also those without a slot: the centre must not depend on the number of slots;
+        # azimuths are averaged about the leading one, so that a jet across ±π has no centre on the other side
         px = py = pz = total_pt = total_energy = mean_eta = mean_phi = 0.0
         phi0 = phi[order[0]]
         for k in range(n):
@@ -84,6 +87,7 @@ def _tensor(
             eta0, phi0 = mean_eta / total_pt, wrap(phi0 + mean_phi / total_pt)
         else:
             eta0, phi0 = math.asinh(pz / math.sqrt(px * px + py * py)), math.atan2(py, px)
+        # only the columns that are asked for: the order is the caller's, so each is looked up by its number
         for k in range(min(n, n_slots)):
             i = order[k]
             deta, dphi = eta[i] - eta0, wrap(phi[i] - phi0)
