@@ -19,10 +19,10 @@ import coffea_ad as ad
 from coffea_ad import cli, evaluation
 from coffea_ad.errors import BadModel, ConfigError, SkimError
 from coffea_ad.evaluation import Sample, evaluate
-from coffea_ad.evaluation.coordinates import ZScores
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.report import as_dict, write_csv
+from coffea_ad.evaluation.scaling import ZScores
 from coffea_ad.scoring.card import write_card
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.splits import fold_of, split_of
@@ -160,8 +160,8 @@ def test_at_equal_spectra_pt_itself_separates_nothing(spectra):
     assert pt.matched.auc.value == pytest.approx(0.5, abs=0.01)
     assert pt.matched.n_effective < pt.plain.n_effective
     assert pt.plain.n_effective == pytest.approx(n_effective(background.weight))
-    for figures in (noise.plain, noise.matched):
-        assert abs(figures.auc.value - 0.5) < 4 * figures.auc.error
+    for metrics in (noise.plain, noise.matched):
+        assert abs(metrics.auc.value - 0.5) < 4 * metrics.auc.error
     assert noise.matched.auc.error > noise.plain.auc.error  # fewer effective rows
     matched, _ = evaluation.match_spectrum(background.pt, signal.pt, background.weight, np.ones(len(signal.pt)))
     assert pt.matched.n_effective == pytest.approx(n_effective(matched))

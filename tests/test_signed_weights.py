@@ -15,7 +15,7 @@ from toys import DATA
 
 from coffea_ad import evaluation
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation import Estimate, Figures, Sample, difference, directions, evaluate
+from coffea_ad.evaluation import Estimate, Metrics, Sample, difference, directions, evaluate
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.report import as_dict, listings
@@ -251,7 +251,7 @@ def figures(each, replicas):
     nothing = np.zeros(1)
     curve = Curve(nothing, nothing, nothing, nothing)
     estimate = Estimate(float(np.mean(each)), 0.0, float("nan"), tuple(each))
-    return Figures(estimate, {}, estimate, 0.1, 1.0, 1.0, curve, np.asarray(replicas, float))
+    return Metrics(estimate, {}, estimate, 0.1, 1.0, 1.0, curve, np.asarray(replicas, float))
 
 
 def test_the_interval_over_seeds_is_that_of_welch():

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation.coordinates import Standardised, ZScores
+from coffea_ad.evaluation.scaling import Standardised, ZScores
 from coffea_ad.typing import Float64s
 
 __all__ = ["COLUMNS", "baselines", "ceiling", "column_baselines", "fit_rows"]
@@ -76,9 +76,9 @@ def column_baselines(
                 numerator = np.divide(numerator, bottom, out=np.full(len(numerator), np.nan), where=bottom != 0)
             out[label] = sign * numerator
     for name, label in direct.items():
-        found = column(name)
-        if label not in out and found is not None:
-            out[label] = -found
+        single = column(name)
+        if label not in out and single is not None:
+            out[label] = -single
     return out
 
 

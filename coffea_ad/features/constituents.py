@@ -230,10 +230,10 @@ def _rows(objects: Objects, options: ConstituentOptions) -> Rows:
     pdg_id = None if _TYPED.isdisjoint(options.columns) else c.field("pdgId")
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.slice(start, stop)
+        offsets, inside = c.slice(start, stop)
         return constituent_tensor(
-            options.columns, options.n, offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine],
-            None if charge is None else charge[mine], None if pdg_id is None else pdg_id[mine], options.center,
+            options.columns, options.n, offsets, c.pt[inside], c.eta[inside], c.phi[inside], c.mass[inside],
+            None if charge is None else charge[inside], None if pdg_id is None else pdg_id[inside], options.center,
         )  # fmt: skip
 
     return rows
@@ -268,12 +268,12 @@ def _lund_rows(objects: Objects, options: LundOptions) -> Rows:
     c = objects.constituents
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.slice(start, stop)
-        counts, plane = lund_plane(offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine])
+        offsets, inside = c.slice(start, stop)
+        counts, plane = lund_plane(offsets, c.pt[inside], c.eta[inside], c.phi[inside], c.mass[inside])
         out = np.zeros((stop - start, options.n, 4), np.float32)
-        there = np.maximum(counts, 0)
-        jet = np.repeat(np.arange(stop - start), there)
-        slot = np.arange(len(plane)) - np.repeat(np.cumsum(there) - there, there)
+        n_splittings = np.maximum(counts, 0)
+        jet = np.repeat(np.arange(stop - start), n_splittings)
+        slot = np.arange(len(plane)) - np.repeat(np.cumsum(n_splittings) - n_splittings, n_splittings)
         # Two identical directions have no angle: such a splitting has no place in the plane, and its slot stays empty.
         fits = (slot < options.n) & np.isfinite(plane).all(axis=1)
         out[jet[fits], slot[fits], :3] = plane[fits]

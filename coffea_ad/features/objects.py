@@ -36,10 +36,10 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _parsed(cut: str) -> tuple[str, str | None, float]:
-    found = _CUT.fullmatch(cut)
-    if found is None:
+    match = _CUT.fullmatch(cut)
+    if match is None:
         raise ValueError(f"{cut!r} is not a cut; write a branch that must be true, or such as 'cutBased>=3'")
-    return found[1], found[2], float(found[3] or 0)
+    return match[1], match[2], float(match[3] or 0)
 
 
 def _checked(cuts: tuple[str, ...]) -> tuple[str, ...]:
@@ -235,7 +235,7 @@ def _select(
         for c in range(4):
             total += offsets[c, i + 1] - offsets[c, i]
         most = max(most, total)
-    chosen, chosen_kind = np.empty(most, np.int64), np.empty(most, np.int64)
+    selected, selected_kind = np.empty(most, np.int64), np.empty(most, np.int64)
     filled = 0
     out[0] = 0
     for i in range(n_events):
@@ -250,24 +250,24 @@ def _select(
                 overlap = False
                 if c >= 2:
                     for o in range(others):
-                        deta, dphi = eta[k] - eta[chosen[o]], wrap(phi[k] - phi[chosen[o]])
+                        deta, dphi = eta[k] - eta[selected[o]], wrap(phi[k] - phi[selected[o]])
                         overlap |= deta * deta + dphi * dphi < cleaning * cleaning
                 if overlap:
                     continue
-                chosen[n], chosen_kind[n] = k, c + 2 if c < 3 else (1 if is_b[k] else 0)
+                selected[n], selected_kind[n] = k, c + 2 if c < 3 else (1 if is_b[k] else 0)
                 n += 1
             if c < 2:
                 n_leptons = n
         for t in range(5):
             first = filled
             for m in range(n):
-                if chosen_kind[m] != t:
+                if selected_kind[m] != t:
                     continue
                 at = filled
-                while at > first and pt[index[at - 1]] < pt[chosen[m]]:
+                while at > first and pt[index[at - 1]] < pt[selected[m]]:
                     index[at] = index[at - 1]
                     at -= 1
-                index[at] = chosen[m]
+                index[at] = selected[m]
                 filled += 1
             filled = min(filled, first + slots[t])
             kind[first:filled] = t

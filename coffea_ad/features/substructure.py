@@ -342,7 +342,7 @@ def parse_angularity(name: str) -> tuple[float, float]:
     >>> parse_angularity("lambda_1_0.5")
     (1.0, 0.5)
     """
-    found = re.fullmatch(r"lambda_(\d+\.?\d*|\.\d+)_(\d+\.?\d*|\.\d+)", name)
-    if found is None:
+    match = re.fullmatch(r"lambda_(\d+\.?\d*|\.\d+)_(\d+\.?\d*|\.\d+)", name)
+    if match is None:
         raise UnknownName(f"{name!r} is not an angularity; write it as lambda_1_0.5")
-    return float(found[1]), float(found[2])
+    return float(match[1]), float(match[2])

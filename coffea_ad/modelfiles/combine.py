@@ -44,13 +44,15 @@ def read_members(models: Sequence[str | Path]) -> list[OnnxScorer]:
             )
         if member is not first and member.digest in {m.digest for m in members[: members.index(member)]}:
             raise ConfigError(f"{member.name}: the same model is given twice")
-        for what, mine, theirs in (
+        for what, its_value, first_value in (
             ("level", member.card.level, first.card.level),
             ("collection", member.card.collection, first.card.collection),
             ("features", _features(member.card), _features(first.card)),
         ):
-            if mine != theirs:
-                raise CardMismatch(f"{member.name}: its {what} are not those of {first.name}: {mine} and {theirs}")
+            if its_value != first_value:
+                raise CardMismatch(
+                    f"{member.name}: its {what} are not those of {first.name}: {its_value} and {first_value}"
+                )
         if _computed(member.card) != _computed(first.card):
             raise CardMismatch(
                 f"{member.name}: the versions, options or columns of its features are not those of {first.name}"
@@ -66,9 +68,9 @@ def _valid_together(members: Sequence[OnnxScorer]) -> None:
     first = members[0]
     for member in members:
         if member.card.domain != first.card.domain:
-            mine, theirs = (m.card.validity or "everywhere" for m in (member, first))
+            its_validity, first_validity = (m.card.validity or "everywhere" for m in (member, first))
             raise CardMismatch(
-                f"{member.name}: it is valid {mine}, but {first.name} {theirs}; models of different windows are put together "
+                f"{member.name}: it is valid {its_validity}, but {first.name} {first_validity}; models of different windows are put together "
                 "with --by window"
             )
 

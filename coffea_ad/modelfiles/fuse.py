@@ -126,12 +126,12 @@ def _linear_before(value: str, made_by: dict[str, Any], known: dict[str, Any]) -
 def _drop_unused(proto: Any) -> None:
     """Take out nodes and weights that nothing reads."""
     needed = {o.name for o in proto.graph.output}
-    kept = []
+    used = []
     for node in reversed(proto.graph.node):
         if needed & set(node.output):
             needed |= set(node.input)
-            kept.append(node)
-    nodes, weights = kept[::-1], [t for t in proto.graph.initializer if t.name in needed]
+            used.append(node)
+    nodes, weights = used[::-1], [t for t in proto.graph.initializer if t.name in needed]
     del proto.graph.node[:], proto.graph.initializer[:]
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(weights)

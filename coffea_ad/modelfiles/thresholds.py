@@ -53,31 +53,31 @@ def _from_results(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[str]]:
     """Return edges, contents at luminosity and variances of the inclusive `ad_logp` histogram of the background."""
     made_with = results.report["models"][0] if results.report.get("models") else {}
-    mine = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
-    if {k: made_with.get(k) for k in mine} != mine:
+    identity = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
+    if {k: made_with.get(k) for k in identity} != identity:
         raise ConfigError(f"the results were made with another model than {name}: {made_with.get('file', 'none')}")
-    chosen = background_datasets(model.card, datasets, sorted(results.histograms))
-    unknown = [d for d in chosen if d not in results.report["datasets"]]
+    backgrounds = background_datasets(model.card, datasets, sorted(results.histograms))
+    unknown = [d for d in backgrounds if d not in results.report["datasets"]]
     if unknown:
         raise UnknownName.of("dataset", unknown[0], results.report["datasets"])
-    missing = [d for d in chosen if "ad_logp" not in results.histograms.get(d, {})]
+    missing = [d for d in backgrounds if "ad_logp" not in results.histograms.get(d, {})]
     if missing:
         raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
-    for d in chosen:
+    for d in backgrounds:
         entry = results.report["datasets"][d]
         simulated = is_simulation(entry["metadata"]) is not False
         # folders of before say only what was asked for
         if entry.get("blinded", not simulated and not results.report["config"].get("unblind")):
             raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
-    picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
+    picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in backgrounds]
     total = sum(picked[1:], start=picked[0])
     content = float(np.asarray(total.values()).sum())
     if not content > 0:
         raise ConfigError(
-            f"the background of {name} in the results, {', '.join(chosen)}, has no regions: its ad_logp histogram holds "
+            f"the background of {name} in the results, {', '.join(backgrounds)}, has no regions: its ad_logp histogram holds "
             + ("nothing" if content == 0 else f"{content:g} events")
         )
-    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), chosen
+    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), backgrounds
 
 
 def _luminosity(results: Results, datasets: Sequence[str]) -> float:

@@ -197,8 +197,8 @@ def _metadata(events: Any) -> Mapping[str, Any]:
 def _campaign(events: Any) -> str | None:
     metadata = _metadata(events)
     # a file that says itself what it is knows better than the year of its dataset
-    own = metadata.get("campaign") is None and _has_energy(events)
-    return SIMULATION if own else campaign_of(metadata)
+    says_itself = metadata.get("campaign") is None and _has_energy(events)
+    return SIMULATION if says_itself else campaign_of(metadata)
 
 
 def _has_energy(events: Any) -> bool:
