@@ -33,7 +33,7 @@ _SAMPLES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "svj": ("svj", 3000, {}),
 }
 _SIGNAL = "svj"
-_SIGNAL_XSEC = 1.0  # pb: a benchmark; Pythia's own number for a forced width means nothing
+_SIGNAL_XSEC = 1.0  # pb: a benchmark; Pythia's own number for a forced width is not meaningful
 _LUMI = 59.8  # fb⁻¹
 _MODELS = {"ae": ("autoencoder", "autoencoder/svj.yaml"), "wnae": ("wnae", "wnae/svj.yaml"),
            "ae_stored": ("autoencoder", "autoencoder/stored.yaml")}  # fmt: skip

@@ -137,7 +137,7 @@ def told_by(record: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         `campaign`, `sqrt_s` (GeV), `signal`, and, of what is no signal, `xsec` (pb): the generator's cross-section of a
-        resonance of forced width means nothing.
+        resonance of forced width is not meaningful.
     """
     if not record:
         return {}

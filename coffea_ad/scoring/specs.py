@@ -60,7 +60,7 @@ class Calibration(Frozen):
             raise ValueError("score and logp differ in length")
         for name, values in (("score", self.score), ("logp", self.logp)):
             if any(b < a for a, b in itertools.pairwise(values)):
-                raise ValueError(f"{name} falls somewhere")
+                raise ValueError(f"{name} must not decrease")
         return self
 
 
