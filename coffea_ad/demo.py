@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from coffea_ad import recipes
+from coffea_ad import files, recipes
 from coffea_ad.config import load_config
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.results.folder import load_results
@@ -60,7 +60,7 @@ def _simulate(folder: Path, seed: int, scale: float) -> dict[str, Any]:
         xsec = _SIGNAL_XSEC if dataset == _SIGNAL else record["cross_section"]
         metadata = {"is_mc": True, "xsec": xsec, "year": "2018"}
         fileset[dataset] = {"files": {str(path.resolve()): "Events"}, "metadata": metadata}
-    (folder / "fileset.json").write_text(json.dumps(fileset, indent=1))
+    files.write(folder / "fileset.json", json.dumps(fileset, indent=1).encode())
     return fileset
 
 
@@ -259,7 +259,7 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
         summary = {"seed": seed, "scale": scale, **_evaluate(models, skims, figures, seed), "yields": _yields(results)}
         _figures(results, figures)
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
-    (output / "summary.json").write_text(json.dumps(summary, indent=1))
+    files.write(output / "summary.json", json.dumps(summary, indent=1).encode())
     _print(summary)
     _console.print(
         f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}, figures in {figures}", soft_wrap=True

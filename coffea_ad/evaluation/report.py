@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -243,13 +244,14 @@ def write_csv(evaluation: Evaluation, path: str | Path, *, channel: str) -> None
     def cell(value: float) -> str:
         return f"{value:.6g}" if math.isfinite(value) else ""
 
-    with Path(path).open("w", newline="") as stream:
-        out = csv.writer(stream)
-        out.writerow(["Signal", "Model", "Chan", "AUC", *("1e-2", "1e-3", "1e-4")])
-        for row in evaluation.rows:
-            known = row.plain.signal_efficiency
-            efficiencies = [known[eps].value if eps in known else math.nan for eps in _CSV_EFFICIENCIES]
-            out.writerow([row.signal, row.score, channel, *map(cell, (row.plain.auc.value, *efficiencies))])
+    stream = io.StringIO(newline="")
+    out = csv.writer(stream)
+    out.writerow(["Signal", "Model", "Chan", "AUC", *("1e-2", "1e-3", "1e-4")])
+    for row in evaluation.rows:
+        known = row.plain.signal_efficiency
+        efficiencies = [known[eps].value if eps in known else math.nan for eps in _CSV_EFFICIENCIES]
+        out.writerow([row.signal, row.score, channel, *map(cell, (row.plain.auc.value, *efficiencies))])
+    files.write(path, stream.getvalue().encode())
 
 
 def write(evaluation: Evaluation, folder: str | Path) -> list[Path]:

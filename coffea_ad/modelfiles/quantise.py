@@ -198,10 +198,7 @@ def _golden(scorer: OnnxScorer, x: Float32s, score: Float32s) -> Golden:
     moved = np.max([np.abs(other - scores) / (1 + np.abs(scores)) for other in others], axis=0)
     steady = np.flatnonzero(moved <= max(_STEADY, float(np.sort(moved)[min(_GOLDEN_ROWS, len(moved)) - 1])))
     taken = steady[np.linspace(0, len(steady) - 1, _GOLDEN_ROWS).astype(int)]
-    return Golden(
-        inputs={scorer.card.inputs[0].name: tuple(tuple(float(v) for v in row.ravel()) for row in rows[taken])},
-        scores=tuple(float(s) for s in scores[taken]),
-    )
+    return Golden.of({scorer.card.inputs[0].name: rows[taken]}, scores[taken])
 
 
 def _unfused(scorer: OnnxScorer, rows: Float32s) -> Float32s:

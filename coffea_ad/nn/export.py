@@ -132,8 +132,7 @@ def _golden(model: Model | Folded, x: Float32s, score: Float32s) -> Golden:
     """Take rows from the lowest score to the highest, and the scores of every member on them."""
     order = np.argsort(score)[: int(np.isfinite(score).sum())]  # those without a score come last
     rows = x[order[np.linspace(0, len(order) - 1, _GOLDEN_ROWS).astype(int)]]
-    scores = tuple(float(s) for member in _members(model) for s in torch_scores(member, rows))
-    return Golden(inputs={"features": tuple(tuple(float(v) for v in row.ravel()) for row in rows)}, scores=scores)
+    return Golden.of({"features": rows}, np.concatenate([torch_scores(member, rows) for member in _members(model)]))
 
 
 def _graph(model: Model | Folded, outputs: Sequence[str]) -> bytes:
@@ -217,7 +216,7 @@ def export(model: Model | Folded, path: str | Path, card: ModelCard, x: Float32s
     cpu = model.to("cpu").eval()
     data = write_card(_graph(cpu, card.outputs), card, str(final))
     if x is None and card.golden is not None:
-        x = np.array(card.golden.inputs[card.inputs[0].name], np.float32).reshape(-1, *card.inputs[0].shape)
+        x = card.golden.rows(card.inputs[0])
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(cpu, data, x, str(final))

@@ -195,9 +195,7 @@ class OnnxScorer:
         rows = {}
         for spec in self.card.inputs:
             try:
-                listed = golden.inputs[spec.name]
-                with np.errstate(over="raise"):
-                    rows[spec.name] = np.array(listed, np.float32).reshape(len(listed), *spec.shape)
+                rows[spec.name] = golden.rows(spec)
             except (KeyError, ValueError, FloatingPointError):
                 raise BadModel(f"{self.name}: its golden rows are not rows of input {spec.name}") from None
         scores = np.concatenate([self._run(*member, rows) for member in zip(sessions, self.card.outputs, strict=True)])
