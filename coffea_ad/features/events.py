@@ -11,6 +11,7 @@ from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
 from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
+from coffea_ad.kinematics import delta_phi
 from coffea_ad.nanoaod.columns import require
 from coffea_ad.nanoaod.constituents import constituent_branches
 from coffea_ad.nanoaod.objects import Objects
@@ -66,21 +67,17 @@ class EventObjectOptions(ObjectOptions):
 def _event_objects(objects: Objects, options: EventObjectOptions) -> Float32s:
     selected = select_objects(objects, options, _SLOTS)
     n, rows = len(objects), 1 + 4 + 4 + 10
-    event = np.repeat(np.arange(n), np.diff(selected.offsets))
     pt, eta, phi, kind = (np.zeros((n, rows)) for _ in range(4))
     pt[:, 0], phi[:, 0], kind[:, 0] = selected.met, np.where(selected.met > 0, selected.met_phi, 0.0), selected.met > 0
     acceptance = np.ones(rows)
-    leptons = np.zeros(n)
     for which, first, number in _TABLE:
         of_kind = selected.kind == which
-        place = event[of_kind], first + selected.rank[of_kind]
+        place = selected.event[of_kind], first + selected.rank[of_kind]
         pt[place], eta[place], phi[place], kind[place] = (
             selected.pt[of_kind], selected.eta[of_kind], selected.phi[of_kind], number,
         )  # fmt: skip
         name = {2: "electron", 3: "muon", 4: "jet"}[number]
         acceptance[first : first + (10 if number == 4 else 4)] = getattr(options, f"{name}_eta_max")
-        if number != 4:
-            np.maximum(leptons, pt[:, first], out=leptons)
     filled = kind > 0
     angle = np.where(np.isfinite(phi), phi, 0.0)  # an event with an angle that is not finite is undefined below
     scale = {"talk": acceptance, "common": np.full(rows, 4.0), "none": np.ones(rows)}[options.scaling]
@@ -99,7 +96,8 @@ def _event_objects(objects: Objects, options: EventObjectOptions) -> Float32s:
         "mask": filled,
     }
     table = np.stack([of[name].astype(np.float32) for name in options.columns], axis=-1)
-    table[~selected.valid | (leptons < options.leading_lepton_pt_min)] = np.nan
+    leading_lepton_pt = selected.leading_pt("electron", "muon")
+    table[~selected.valid | (leading_lepton_pt < options.leading_lepton_pt_min)] = np.nan
     return table
 
 
@@ -254,8 +252,7 @@ def _dijet(objects: Objects, options: DijetOptions) -> Float32s:
         *shapes.reshape(len(jet_mass), 2 * number).T,
     ]
     if options.delta_r:
-        dphi = (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi
-        columns.append(np.hypot(eta[:, 0] - eta[:, 1], dphi))
+        columns.append(np.hypot(eta[:, 0] - eta[:, 1], delta_phi(phi[:, 0], phi[:, 1])))
     out = np.full((len(two), len(columns)), np.nan, np.float32)
     out[two] = np.stack(columns, axis=1)
     return out

@@ -12,6 +12,7 @@ from numba import njit
 
 from coffea_ad.features.grooming import subjets as soft_drop_subjets
 from coffea_ad.features.substructure import substructure
+from coffea_ad.kinematics import delta_phi
 from coffea_ad.simulation.detector import Candidates
 from coffea_ad.typing import Bools, Float64s, Ints
 
@@ -66,8 +67,7 @@ def _cluster(c: Candidates, n_events: int, radius: float, pt_min: float) -> tupl
 
 
 def _delta_r(eta1: Float64s, phi1: Float64s, eta2: Float64s, phi2: Float64s) -> Float64s:
-    dphi = (phi1 - phi2 + np.pi) % (2 * np.pi) - np.pi
-    return np.asarray(np.hypot(eta1 - eta2, dphi))
+    return np.asarray(np.hypot(eta1 - eta2, delta_phi(phi1, phi2)))
 
 
 def _flavour(jet: Table, hadrons: Table, n_events: int, radius: float) -> Ints:
