@@ -44,7 +44,7 @@ def main():
         return times[1] / per
 
     scorer = ad.OnnxScorer(DATA / "wnae.onnx")
-    golden = np.array(scorer.card.golden.inputs["features"], np.float32)
+    golden = scorer.card.golden.rows(scorer.card.inputs[0])
     x = np.tile(golden, (50_000 // len(golden), 1))
     small = ad.OnnxScorer(DATA / "wnae.onnx", batch=1024)
     whole = ad.OnnxScorer(DATA / "wnae.onnx", batch=len(x))

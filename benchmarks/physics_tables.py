@@ -59,8 +59,8 @@ class Jets:
         self.process = Process(folder, sorted(skim_files(folder)), types.SimpleNamespace(card=card, name=FEATURE))
         rows = self.process.rows
         self.x, self.weight, self.dataset, self.split = rows.x, rows.event_weight, rows.dataset, rows.split
-        self.event, self.bystanders = self.process.event, rows.bystanders
-        self.pt, self.mass = (np.asarray(self.bystanders[k], np.float64) for k in ("pt", "mass"))
+        self.event, self.spectators = self.process.event, rows.spectators
+        self.pt, self.mass = (np.asarray(self.spectators[k], np.float64) for k in ("pt", "mass"))
         self.columns = [c.name for c in rows.feature.columns]
         self.signals = sorted(d for d in set(self.dataset.tolist()) if d.startswith("svj"))
 
@@ -98,7 +98,7 @@ def baselines_of(train, jets):
 
     rows, weight = train.x, np.clip(train.event_weight, 0, None)  # nothing is fitted to negative weights
     columns = [c.name for c in train.feature.columns]
-    single = evaluation.column_baselines(jets.x, columns, jets.bystanders)
+    single = evaluation.column_baselines(jets.x, columns, jets.spectators)
     out = {name: score[None] for name, score in single.items()}
     for kind in ("quantile", "standard", "log"):
         transform = nn.preprocessing(kind, columns).fit(rows, weight)
@@ -201,7 +201,7 @@ def tables(sample):
     record = {}
     for bkg in ("ttbar", "qcd"):
         other = {"ttbar": "qcd", "qcd": "ttbar"}[bkg]
-        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).splits("train")
         scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
         areas, n_eff = measured(jets, bkg, scores, [*jets.signals, other])
         record[bkg] = table(jets, bkg, other, areas, sculpting_of(jets, bkg, scores), ceilings(jets, bkg))
@@ -274,7 +274,7 @@ def confirm():
     jets = Jets("fresh")
     print("| trained on | score | seeds | AUC | AUC, matched |\n| --- | --- | --- | --- | --- |")
     for bkg in ("ttbar", "qcd"):
-        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).part("train")
+        train = load_skim(ROOT / "skims/train", FEATURE, datasets=[bkg]).splits("train")
         scores = {**scores_of(bkg, jets), **baselines_of(train, jets)}
         areas, _ = measured(jets, bkg, scores, jets.signals)
         for name, kinds in areas.items():

@@ -109,8 +109,8 @@ def toy_skim(columns: int, seed: int, n: int, *, sparse: bool = False, scrambled
 def file_of(model: nn.Model, data: Skim, folder: Path) -> bytes:
     """Export a model with a card; a toy feature stands in for one of the table."""
     known = data.feature.model_copy(update={"name": JETS})
-    held = data.part("validation")
-    named = Skim(data.x, data.weight, data.dataset, data.split, data.bystanders, known, data.provenance)
+    held = data.splits("validation")
+    named = Skim(data.x, data.weight, data.dataset, data.split, data.spectators, known, data.provenance)
     card = nn.make_card(model, named, name="model", config={}, metrics={})
     return nn.export(model, folder / "model.onnx", card, held.x[:500]).read_bytes()
 
@@ -134,7 +134,7 @@ def without_transform(model: nn.Model, data: Skim) -> tuple[nn.Model, Skim]:
     with torch.no_grad():
         z = model.transform(torch.from_numpy(data.x)).numpy()
     bare_model.transform = nn.Unchanged(z.shape[1])
-    return bare_model, Skim(z, data.weight, data.dataset, data.split, data.bystanders, data.feature, data.provenance)
+    return bare_model, Skim(z, data.weight, data.dataset, data.split, data.spectators, data.feature, data.provenance)
 
 
 def compare(label, model, data, signals, folder, *, seed, epochs, samples=8192):
@@ -149,7 +149,7 @@ def compare(label, model, data, signals, folder, *, seed, epochs, samples=8192):
         forms.append(("without transform", *without_transform(made, data)))
     for what, form, rows in forms:
         float32 = file_of(form, rows, folder)
-        int8 = int8_network(float32, rows.part("train").x[:4096])
+        int8 = int8_network(float32, rows.splits("train").x[:4096])
         layers, arrays = dense_layers(bare(float32)), {t.name: t for t in bare(float32).graph.initializer}
         macs = sum(math.prod(arrays[n.input[1]].dims) for n in layers)
         # Without its card, so that sizes compare; the card takes as much in both.
@@ -158,7 +158,7 @@ def compare(label, model, data, signals, folder, *, seed, epochs, samples=8192):
             for name, d in (("float32", bare(float32).SerializeToString()), ("int8", int8))
         ]
         if form is made:
-            held = rows.part("validation", "test").x
+            held = rows.splits("validation", "test").x
             scores = {e.what: e.call(held).reshape(-1) for e in pair}
             found = []
             for name, x in signals.items():

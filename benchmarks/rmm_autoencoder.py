@@ -107,7 +107,7 @@ def main() -> None:
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu
     memory.running = False
     signals = load_skim(args.output / "skims" / "rmm_signals", "rmm", weights="none")
-    test = data.part("test")
+    test = data.splits("test")
     places = np.random.default_rng(1).permutation(len(test.x))[:10_000]
     datasets = {"background": model.scores(np.asarray(test.x[places]))}
     datasets |= {d: model.scores(signals.x[signals.dataset == d]) for d in sorted(set(signals.dataset.tolist()))}

@@ -76,7 +76,7 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 _OF_ONE = {"btag": "btag_min"}
-"""Keys whose number means nothing for another name."""
+"""Keys whose number has no meaning for another name."""
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from coffea_ad import recipes
+from coffea_ad import files, recipes
 from coffea_ad.config import load_config
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.results.folder import load_results
@@ -33,7 +33,7 @@ _SAMPLES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "svj": ("svj", 3000, {}),
 }
 _SIGNAL = "svj"
-_SIGNAL_XSEC = 1.0  # pb: a benchmark; Pythia's own number for a forced width means nothing
+_SIGNAL_XSEC = 1.0  # pb: a benchmark; Pythia's own number for a forced width is not meaningful
 _LUMI = 59.8  # fb⁻¹
 _MODELS = {"ae": ("autoencoder", "autoencoder/svj.yaml"), "wnae": ("wnae", "wnae/svj.yaml"),
            "ae_stored": ("autoencoder", "autoencoder/stored.yaml")}  # fmt: skip
@@ -60,7 +60,7 @@ def _simulate(folder: Path, seed: int, scale: float) -> dict[str, Any]:
         xsec = _SIGNAL_XSEC if dataset == _SIGNAL else record["cross_section"]
         metadata = {"is_mc": True, "xsec": xsec, "year": "2018"}
         fileset[dataset] = {"files": {str(path.resolve()): "Events"}, "metadata": metadata}
-    (folder / "fileset.json").write_text(json.dumps(fileset, indent=1))
+    files.write(folder / "fileset.json", json.dumps(fileset, indent=1).encode())
     return fileset
 
 
@@ -87,17 +87,17 @@ def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, 
         scorer = OnnxScorer(models / f"{name}.onnx")
         columns[name] = np.asarray(scorer(data.x)) if name != "ae_stored" else _joined(scorer, data, stored)
     columns |= {
-        "multiplicity": data.bystanders["multiplicity"],
-        "mass": data.bystanders["mass"],
+        "multiplicity": data.spectators["multiplicity"],
+        "mass": data.spectators["mass"],
         "pTD (reversed)": -data.x[:, [c.name for c in data.feature.columns].index("ptd")],
-        "pT": data.bystanders["pt"],
+        "pT": data.spectators["pt"],
     }
     signal = data.dataset == _SIGNAL
     background = ~signal & (data.split == "test")
-    pt = data.bystanders["pt"]
+    pt = data.spectators["pt"]
     weight = data.event_weight
     matched, w_matched = evaluation.match_spectrum(pt[background], pt[signal], weight[background], weight[signal])
-    ids = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
+    ids = np.stack([data.spectators[k].astype(np.int64) for k in EVENT_ID], axis=1)
     event = np.unique(np.c_[np.unique(data.dataset, return_inverse=True)[1], ids], axis=0, return_inverse=True)[1]
     events = (event.reshape(-1)[background], event.reshape(-1)[signal])  # two jets of one event are drawn together
     out, curves = {}, {}
@@ -120,7 +120,7 @@ def _joined(scorer: OnnxScorer, data: Any, stored: Any) -> Any:
     keys = (*EVENT_ID, "objectIdx")
 
     def ids(skim: Any) -> list[tuple[Any, ...]]:
-        return list(zip(skim.dataset.tolist(), *(skim.bystanders[k].tolist() for k in keys), strict=True))
+        return list(zip(skim.dataset.tolist(), *(skim.spectators[k].tolist() for k in keys), strict=True))
 
     table = dict(zip(ids(stored), np.asarray(scorer(stored.x)).tolist(), strict=True))
     return np.array([table.get(i, np.nan) for i in ids(data)], np.float32)
@@ -147,13 +147,13 @@ def _picture(models: Path, data: Any, figures: Path) -> str:
     scorer = OnnxScorer(models / "wnae.onnx")
     card = scorer.card
     values = regions.logp(card.calibration, np.asarray(scorer(data.x)))
-    event = np.stack([data.bystanders[k].astype(np.int64) for k in EVENT_ID], axis=1)
+    event = np.stack([data.spectators[k].astype(np.int64) for k in EVENT_ID], axis=1)
     dataset = np.unique(data.dataset, return_inverse=True)[1]
     _, first, which = np.unique(np.c_[dataset, event], axis=0, return_index=True, return_inverse=True)
     worst = np.zeros(len(first))
     np.maximum.at(worst, which.reshape(-1), values)
     mt, weight, name, split = (
-        data.bystanders["mt"][first],
+        data.spectators["mt"][first],
         data.event_weight[first],
         data.dataset[first],
         data.split[first],
@@ -259,7 +259,7 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
         summary = {"seed": seed, "scale": scale, **_evaluate(models, skims, figures, seed), "yields": _yields(results)}
         _figures(results, figures)
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
-    (output / "summary.json").write_text(json.dumps(summary, indent=1))
+    files.write(output / "summary.json", json.dumps(summary, indent=1).encode())
     _print(summary)
     _console.print(
         f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}, figures in {figures}", soft_wrap=True

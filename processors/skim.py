@@ -1,4 +1,4 @@
-"""NanoAOD → training tables: one parquet row per leading AK8 jet, with model inputs, bystanders and event ids.
+"""NanoAOD → training tables: one parquet row per leading AK8 jet, with model inputs, spectators and event ids.
 
     coffea-ad run skim --fileset backgrounds.json -o skims/
 
@@ -42,7 +42,7 @@ class Config(Frozen):
     features: tuple[FeatureConfig, ...] = (
         FeatureConfig(name="jet_substructure", options={"observables": ["+multiplicity"]}),
     )
-    bystanders: FeatureConfig = FeatureConfig(name="jet_kinematics")
+    spectators: FeatureConfig = FeatureConfig(name="jet_kinematics")
     met: str = "PuppiMET"
     jet_pt_min: cuts.Cut = Field(200.0, description="GeV, both leading jets")
     jet_eta_max: cuts.Cut = 2.4
@@ -77,7 +77,7 @@ class Processor(processor.ProcessorABC):
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
         c = self.config
-        needs = feature_reads((*c.features, c.bystanders), "jet", c.collection)
+        needs = feature_reads((*c.features, c.spectators), "jet", c.collection)
         kinematics = (f"{c.collection}_{k}" for k in ("pt", "eta", "phi", "mass"))
         own = (
             *kinematics,
@@ -103,7 +103,7 @@ class Processor(processor.ProcessorABC):
             columns = self._columns(events, weight, out)
         out["rows"] = len(columns["run"])
         path = write_chunk(
-            self.output, events, columns, described=(*self.config.features, self.config.bystanders),
+            self.output, events, columns, described=(*self.config.features, self.config.spectators),
             selection=self._selection(),
             sumw=out["sumw"], collection=self.config.collection,
         )  # fmt: skip
@@ -112,7 +112,7 @@ class Processor(processor.ProcessorABC):
 
     def _selection(self) -> dict[str, Any]:
         """Return what was cut on; a mask or map that was not asked for leaves no trace."""
-        chosen = self.config.model_dump(mode="json", exclude={"features", "bystanders"})
+        chosen = self.config.model_dump(mode="json", exclude={"features", "spectators"})
         chosen["jec"] = nominal_jets(self.config.jec)
         return {k: v for k, v in chosen.items() if k not in _CORRECTIONS or v}
 
@@ -163,7 +163,7 @@ class Processor(processor.ProcessorABC):
 
     def _features(self, objects: Any) -> dict[str, Any]:
         c = self.config
-        columns = feature_columns(c.bystanders, objects, c.collection, prefix=False)
+        columns = feature_columns(c.spectators, objects, c.collection, prefix=False)
         for feature in c.features:
             columns |= feature_columns(feature, objects, c.collection)
         return columns

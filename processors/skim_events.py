@@ -1,4 +1,4 @@
-"""NanoAOD → training tables of whole events: one parquet row per event, with an event-level feature and bystanders.
+"""NanoAOD → training tables of whole events: one parquet row per event, with an event-level feature and spectators.
 
     coffea-ad run skim_events --fileset backgrounds.json -o skims/
 
@@ -47,7 +47,7 @@ class Config(Frozen):
 
     features: tuple[FeatureConfig, ...] = (FeatureConfig(name="rmm"),)
     objects: AllObjectOptions = Field(
-        AllObjectOptions(), description="of the selection and the bystanders; a feature has its own"
+        AllObjectOptions(), description="of the selection and the spectators; a feature has its own"
     )
     leading_lepton_pt_min: cuts.Cut = Field(
         60.0, description="GeV, electron or muon; 0: events without leptons as well; null: nor are leptons looked at"
@@ -134,7 +134,7 @@ class Processor(processor.ProcessorABC):
         if c.jec or c.jet_id:
             _, jets = next(self.corrector.jets(events))
             events = with_jets(events, jets, c.objects.met, pt_min=c.met_jet_pt_min)
-        event, valid = self._bystanders(events)
+        event, valid = self._spectators(events)
         chosen = PackedSelection()
         chosen.add("certified", self.corrector.certified(events))
         chosen.add("jet veto", self.corrector.outside_veto(events))
@@ -156,7 +156,7 @@ class Processor(processor.ProcessorABC):
         out["undefined_in"] = cuts.undefined_in(events[~valid], dict.fromkeys(branches))
         return columns
 
-    def _bystanders(self, events: Any) -> tuple[dict[str, Any], Any]:
+    def _spectators(self, events: Any) -> tuple[dict[str, Any], Any]:
         """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
         chosen = select_objects(Objects.events(events), self.config.objects, self.slots)
         return cuts.event_numbers(chosen, leptons=self.config.leading_lepton_pt_min is not None), chosen.valid

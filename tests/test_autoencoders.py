@@ -121,9 +121,9 @@ def test_presets_are_the_published_networks():
     model = nn.AE.rmm(identity)
     assert widths(model) == [1287, 800, 400, 200, 400, 800, 1287]
     assert sum(isinstance(m, torch.nn.LeakyReLU) for m in model.modules()) == 4
-    assert model.scored_by == "log_mae"
+    assert model.score_kind == "log_mae"
     assert sum(p.numel() for p in model.parameters()) == pytest.approx(2.86e6, rel=0.01)
-    assert nn.AE.rmm(identity, latent=100, score="mse").scored_by == "mse"
+    assert nn.AE.rmm(identity, latent=100, score="mse").score_kind == "mse"
 
 
 def test_a_logarithm_of_the_error_is_exported(data, tmp_path):
@@ -286,7 +286,7 @@ def test_the_recipe_builds_what_is_written_besides_a_preset(skims, config, overr
     data = nn.load_skim(settings.data, settings.feature, settings.options)
     model = made.build(settings, data)
     assert widths(model) == expected
-    assert model.scored_by == score
+    assert model.score_kind == score
     assert model.sparse == settings.sparse
     kinds = {"quantile": nn.QuantileNormal, "standard": nn.Standard, "none": nn.Unchanged}
     assert type(model.transform) is kinds[settings.preprocessing]

@@ -46,7 +46,7 @@ def fitted(data, components):
 
 
 def fold(data):
-    return fold_of(SALT, K, *(data.bystanders[name] for name in EVENT_ID))
+    return fold_of(SALT, K, *(data.spectators[name] for name in EVENT_ID))
 
 
 @pytest.fixture(scope="module")

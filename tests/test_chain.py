@@ -89,7 +89,7 @@ def test_a_retry_overwrites_itself(skims, fileset):
 
 def test_weights_are_genweight_times_cross_section_over_sumw(skims):
     data = load_skim(skims, NAME, datasets=["qcd", "ttbar"])
-    raw = data.bystanders["genWeight"]
+    raw = data.spectators["genWeight"]
     scale = {d: data.weight[data.dataset == d] / raw[data.dataset == d] for d in ("qcd", "ttbar")}
     sumw = data.provenance["sumw"]
     ratio = scale["qcd"][0] / scale["ttbar"][0]
@@ -97,9 +97,9 @@ def test_weights_are_genweight_times_cross_section_over_sumw(skims):
     assert np.abs(data.weight).mean() == pytest.approx(1)
     assert (load_skim(skims, NAME, weights="none").weight == 1).all()
     flat = load_skim(skims, NAME, weights="flat_pt")
-    content, _ = np.histogram(np.log(flat.bystanders["pt"]), 5, weights=flat.weight)
+    content, _ = np.histogram(np.log(flat.spectators["pt"]), 5, weights=flat.weight)
     assert content.max() < 2 * content[:4].min()
-    near = (flat.bystanders["pt"] > 400) & (flat.bystanders["pt"] < 405)  # flat in pT, but the mixture stays
+    near = (flat.spectators["pt"] > 400) & (flat.spectators["pt"] < 405)  # flat in pT, but the mixture stays
     for d in ("qcd", "ttbar"):
         mine = near & (flat.dataset == d)
         both = load_skim(skims, NAME)
@@ -111,7 +111,7 @@ def test_weights_are_genweight_times_cross_section_over_sumw(skims):
 def test_the_split_follows_events_not_jets(skims):
     data = load_skim(skims, NAME)
     event = np.stack(
-        [np.unique(data.dataset, return_inverse=True)[1], data.bystanders["event"].astype(np.int64)], axis=1
+        [np.unique(data.dataset, return_inverse=True)[1], data.spectators["event"].astype(np.int64)], axis=1
     )
     for _, first in zip(*np.unique(event, axis=0, return_index=True), strict=True):
         same = (event == event[first]).all(axis=1)
@@ -170,7 +170,7 @@ def test_data_and_simulation_are_not_mixed_silently(skims, tmp_path):
 def test_filters_keep_rows(skims):
     data = load_skim(skims, NAME, filters=[("met", ">", 100)])
     assert len(data.x) > 0
-    assert (data.bystanders["met"] > 100).all()
+    assert (data.spectators["met"] > 100).all()
     with pytest.raises(SkimError, match="filter"):
         load_skim(skims, NAME, filters=[("nonsense", ">", 1)])
 
@@ -266,7 +266,7 @@ def test_scores_of_training_and_of_the_run_are_equal_jet_by_jet(skims, fileset, 
         model, tmp_path / "wnae.onnx", nn.make_card(model, data, name="t", config={}, metrics=history[0]), data.x
     )
     trained = model.scores(data.x)
-    keys = zip(data.dataset, data.bystanders["event"], data.bystanders["objectIdx"], strict=True)
+    keys = zip(data.dataset, data.spectators["event"], data.spectators["objectIdx"], strict=True)
     run = collect(fileset, path, chunksize=37)
     pairs = np.array([(s, run[d, int(e), int(o)]) for (d, e, o), s in zip(keys, trained, strict=True)])
     assert len(pairs) > 500

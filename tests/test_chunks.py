@@ -15,7 +15,7 @@ import coffea_ad as ad
 from coffea_ad.errors import IncompleteRun, ProcessorFailed
 from coffea_ad.nanoaod import reading
 from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events, layout
-from coffea_ad.running import chunks, runner
+from coffea_ad.running import runner
 
 FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
 

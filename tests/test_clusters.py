@@ -65,17 +65,17 @@ def test_the_defaults_are_a_cluster_on_this_machine():
 
 def test_settings_that_make_no_sense_are_refused_in_one_sentence(tmp_path):
     refused("a cluster of kind scheduler needs its address", kind="scheduler")
-    refused("address means nothing for a cluster of kind local", address="tcp://127.0.0.1:1")
+    refused("address has no effect for a cluster of kind local", address="tcp://127.0.0.1:1")
     refused("minimum is 3, but workers, the most there may be, is 2", minimum=3)
-    refused("minimum means nothing for a cluster of kind scheduler", kind="scheduler", address="tcp://x:1", minimum=1)
+    refused("minimum has no effect for a cluster of kind scheduler", kind="scheduler", address="tcp://x:1", minimum=1)
     for size in ("lots", "-2GB", "2", 2, True, "1e400GB", [1], ""):
         refused(f"{size!r} is no size of memory or disk; write it like 2GB", memory=size)
     refused("'much' is no size", kind="htcondor", disk="much")
-    refused("disk means nothing for a cluster of kind slurm", kind="slurm", disk="2GB")
-    refused("queue means nothing for a cluster of kind htcondor; say it in options", kind="htcondor", queue="long")
-    refused("walltime means nothing for a cluster of kind lpc; say it in options", kind="lpc", walltime="01:00:00")
+    refused("disk has no effect for a cluster of kind slurm", kind="slurm", disk="2GB")
+    refused("queue has no effect for a cluster of kind htcondor; say it in options", kind="htcondor", queue="long")
+    refused("walltime has no effect for a cluster of kind lpc; say it in options", kind="lpc", walltime="01:00:00")
     refused("walltime is the number 36000; write it in quotes", kind="slurm", walltime=36000)
-    refused("cores means nothing for a cluster of kind local", cores=2)
+    refused("cores has no effect for a cluster of kind local", cores=2)
     refused("tls needs both ca_file and cert", kind="slurm", tls={"ca_file": "ca.pem"})
     refused("tls needs both ca_file and cert", kind="slurm", tls={"key": "key.pem"})
     there = tmp_path / "there.pem"
@@ -88,7 +88,7 @@ def test_settings_that_make_no_sense_are_refused_in_one_sentence(tmp_path):
         address="tcp://x:1",
         tls=tls,
     )
-    refused("tls means nothing for a cluster of kind local", tls=tls)
+    refused("tls has no effect for a cluster of kind local", tls=tls)
     refused("encrypt is off, but tls names certificates", kind="slurm", tls=tls, encrypt=False)
     refused("options.cores: has a setting of its own", kind="slurm", options={"cores": 4})
     refused("options.security: has a setting of its own", options={"security": True})

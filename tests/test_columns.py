@@ -39,7 +39,7 @@ def test_a_skim_holds_the_number_of_constituents_beside_the_usual_inputs(skim):
     assert usual.x.shape[1] == 8
     assert nine.x.shape[1] == 9
     np.testing.assert_array_equal(nine.x[:, :8], usual.x)
-    np.testing.assert_array_equal(nine.x[:, 8], nine.bystanders["multiplicity"])
+    np.testing.assert_array_equal(nine.x[:, 8], nine.spectators["multiplicity"])
     assert len(np.unique(nine.x[:, 8])) > 10
 
 

@@ -220,7 +220,7 @@ def test_members_with_the_same_folds_are_combined_fold_by_fold(members, data, tm
     ids = {k: np.arange(len(data.x)) for k in ("run", "luminosityBlock", "event")}
     from dataclasses import replace
 
-    with_ids = replace(data, bystanders=ids)
+    with_ids = replace(data, spectators=ids)
     card = nn.make_card(salt, with_ids, name="folded", config={}, metrics={})
     path = nn.export(salt, tmp_path / "folded.onnx", card, data.x[:50])
     scorer = OnnxScorer(nn.combine([members[0], path]))

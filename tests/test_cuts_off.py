@@ -89,8 +89,8 @@ def test_a_skim_of_events_without_a_cut_on_leptons_needs_none(without_leptons, t
     dijet = "features=[{name: dijet, options: {source: stored}}]"
     out = run(without_leptons, "skim_events", dijet, "leading_lepton_pt_min=null", "n_jets_min=null", output=tmp_path)
     assert out["cutflow"] == {k: {"events": 100, "weight": 100.0} for k in ("all", "trigger", "filters")}
-    bystanders = load_skim(tmp_path, "dijet", {"source": "stored"}).bystanders
-    assert np.isnan(bystanders["n_leptons"]).all()  # not looked at, which is not 0
+    spectators = load_skim(tmp_path, "dijet", {"source": "stored"}).spectators
+    assert np.isnan(spectators["n_leptons"]).all()  # not looked at, which is not 0
     with pytest.raises(MissingBranch, match="the selection needs Muon_pt"):
         run(without_leptons, "skim_events", dijet, "leading_lepton_pt_min=0", output=tmp_path / "more")
 

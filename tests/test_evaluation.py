@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from coffea_ad.evaluation.scaling import ZScores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import DATA
@@ -19,7 +20,6 @@ import coffea_ad as ad
 from coffea_ad import cli, evaluation
 from coffea_ad.errors import BadModel, ConfigError, SkimError
 from coffea_ad.evaluation import Sample, evaluate
-from coffea_ad.evaluation.coordinates import ZScores
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.report import as_dict, write_csv
@@ -160,8 +160,8 @@ def test_at_equal_spectra_pt_itself_separates_nothing(spectra):
     assert pt.matched.auc.value == pytest.approx(0.5, abs=0.01)
     assert pt.matched.n_effective < pt.plain.n_effective
     assert pt.plain.n_effective == pytest.approx(n_effective(background.weight))
-    for figures in (noise.plain, noise.matched):
-        assert abs(figures.auc.value - 0.5) < 4 * figures.auc.error
+    for metrics in (noise.plain, noise.matched):
+        assert abs(metrics.auc.value - 0.5) < 4 * metrics.auc.error
     assert noise.matched.auc.error > noise.plain.auc.error  # fewer effective rows
     matched, _ = evaluation.match_spectrum(background.pt, signal.pt, background.weight, np.ones(len(signal.pt)))
     assert pt.matched.n_effective == pytest.approx(n_effective(matched))
@@ -356,7 +356,7 @@ def test_a_constant_correlates_with_nothing():
 # --- baselines ---------------------------------------------------------------------------------------------------------
 
 
-def test_single_columns_come_from_the_inputs_before_the_bystanders():
+def test_single_columns_come_from_the_inputs_before_the_spectators():
     x = np.array([[0.2, 0.5, 0.0], [0.4, 0.6, 1.2]])
     found = evaluation.column_baselines(
         x, ["f.ptd", "f.tau2", "f.tau1"], {"pt": np.array([1.0, 2.0]), "ptd": np.zeros(2), "mass": np.array([3.0, 4.0])}
@@ -481,20 +481,20 @@ def test_models_and_baselines_stand_in_one_table(compared):
 
 def test_only_rows_that_trained_nothing_are_evaluated(compared, skims):
     rows = load_skim(skims, NAME, datasets=["qcd", "ttbar"])
-    test = rows.part("test")
+    test = rows.splits("test")
     assert compared.row("mass", "svj").plain.n_effective == pytest.approx(n_effective(test.weight))
     svj = load_skim(skims, NAME, datasets=["svj"])
     assert compared.row("mass", "svj").plain.n_effective_signal == pytest.approx(len(svj.x))
     ceiling = compared.row("supervised ceiling", "svj")
     assert ceiling.plain.n_effective_signal == pytest.approx((svj.split == "test").sum())
     expected = evaluation.auc(
-        test.bystanders["mass"], svj.bystanders["mass"], test.weight, svj.weight, n_bootstrap=0
+        test.spectators["mass"], svj.spectators["mass"], test.weight, svj.weight, n_bootstrap=0
     ).value
     assert compared.row("mass", "svj").plain.auc.value == pytest.approx(expected)
 
 
 def test_a_model_of_another_feature_scores_the_same_jets(compared, skims, models):
-    stored = load_skim(skims, NAME, {"source": "stored"}, datasets=["qcd", "ttbar"]).part("test")
+    stored = load_skim(skims, NAME, {"source": "stored"}, datasets=["qcd", "ttbar"]).splits("test")
     svj = load_skim(skims, NAME, {"source": "stored"}, datasets=["svj"])
     scorer = ad.OnnxScorer(models["stored"][0])
     row = compared.row("stored", "svj")
@@ -627,8 +627,8 @@ def test_the_verb_prints_tables_and_writes_them(skims, tmp_path, capsys):
         (["--signal-datasets", "svjj"], "unknown dataset 'svjj'; did you mean 'svj'?"),
         (["--signal-datasets", "svj", "--datasets", "qcd", "svj"], "svj is background and signal at once"),
         (["--signal-datasets", "svj", "--splits", "tset"], "unknown split 'tset'; did you mean 'test'?"),
-        (["--signal-datasets", "svj", "--mass", "msd"], "unknown bystander 'msd'"),
-        (["--signal-datasets", "svj", "--match", "ptt"], "unknown bystander 'ptt'; did you mean"),
+        (["--signal-datasets", "svj", "--mass", "msd"], "unknown spectator 'msd'"),
+        (["--signal-datasets", "svj", "--match", "ptt"], "unknown spectator 'ptt'; did you mean"),
         (["--signal-datasets", "svj", "qcd", "--reverse", str(DATA / "wnae.onnx")], "needs one signal dataset"),
         (["--signal-datasets", "svj", "--reverse", "a=x.onnx", "b=y.onnx"], "there are 1 models, but 2 for the other"),
         (["--signal-datasets", "svj", "--reverse", "a="], "'a=' is not of the form FILE or LABEL=FILE,FILE"),
@@ -719,8 +719,8 @@ def test_cross_trained_models_score_each_event_by_the_member_that_never_saw_it(s
     (tmp_path / "folded.onnx").write_bytes(write_card(graph(), toy_card()))  # member f gives f
     model = ad.OnnxScorer(tmp_path / "folded.onnx")
     process = Process(skims, ["qcd"], model)
-    chosen = process.part("test")
-    ids = (process.rows.bystanders[k][chosen] for k in ("run", "luminosityBlock", "event"))
+    chosen = process.in_splits("test")
+    ids = (process.rows.spectators[k][chosen] for k in ("run", "luminosityBlock", "event"))
     expected = fold_of(SALT, 3, *ids)
     np.testing.assert_array_equal(process.score(model, process.inputs(model.card, "folded"), chosen), expected)
     found = evaluation.evaluate_models(

@@ -63,7 +63,7 @@ def rmm_model():
 
 def of_ttbar(skim, column):
     mine = skim.dataset == "ttbar"
-    return {int(e): v for e, v in zip(skim.bystanders["event"][mine], column[mine], strict=True)}
+    return {int(e): v for e, v in zip(skim.spectators["event"][mine], column[mine], strict=True)}
 
 
 def test_a_skim_of_events_holds_the_features_of_those_that_pass(skims):
@@ -75,7 +75,7 @@ def test_a_skim_of_events_holds_the_features_of_those_that_pass(skims):
     for number, value in zip(np.asarray(events.event).tolist(), values, strict=True):
         if number in rows:
             np.testing.assert_array_equal(rows[number], value)
-    assert {"met", "mjj", "ht", "n_jets", "genWeight"} <= set(skim.bystanders)
+    assert {"met", "mjj", "ht", "n_jets", "genWeight"} <= set(skim.spectators)
 
 
 def test_what_is_not_zero_is_all_that_a_skim_stores_of_a_matrix(skims):
@@ -100,8 +100,8 @@ def test_events_with_an_undefined_feature_are_left_out_and_counted(skims):
 def test_cuts_are_those_of_the_configuration(fileset, tmp_path):
     report = ad.run(fileset, "skim_events", config="skim_events.yaml", executor="iterative", output=tmp_path / "s")
     skim = load_skim(tmp_path / "s", "rmm", {"preset": "ATLAS"})
-    assert (skim.bystanders["leading_lepton_pt"] >= 60).all()
-    assert (skim.bystanders["n_jets"] >= 1).all()
+    assert (skim.spectators["leading_lepton_pt"] >= 60).all()
+    assert (skim.spectators["n_jets"] >= 1).all()
     flow = report.datasets["ttbar"]["cutflow"]
     assert flow["all"]["events"] > flow["lepton"]["events"] >= flow["jets"]["events"] > 0
     assert len(of_ttbar(skim, skim.x)) == flow["jets"]["events"]
@@ -287,6 +287,6 @@ def test_images_and_constituents_of_jets_are_skimmed_sparse_and_read_back(tmp_pa
         place = {int(e): i for i, e in enumerate(np.asarray(events.event))}
         rows = [
             first[place[int(e)]] + j
-            for e, j in zip(skim.bystanders["event"], skim.bystanders["objectIdx"], strict=True)
+            for e, j in zip(skim.spectators["event"], skim.spectators["objectIdx"], strict=True)
         ]
         np.testing.assert_array_equal(skim.x, values[rows])

@@ -29,14 +29,14 @@ def skim(tmp_path_factory):
 @pytest.mark.parametrize("weights", ["none", "xsec", "flat_pt"])
 def test_event_weights_are_cross_sections_with_signs_whatever_the_training_draws_by(skim, weights):
     data = load_skim(skim, NAME, weights=weights)
-    raw, qcd = data.bystanders["genWeight"], data.dataset == "qcd"
+    raw, qcd = data.spectators["genWeight"], data.dataset == "qcd"
     np.testing.assert_allclose(data.event_weight[qcd], raw[qcd] * 100 / raw[qcd].sum())
     np.testing.assert_allclose(data.event_weight[~qcd], 2.0 * 5 / 4000)
     assert (data.event_weight < 0).sum() == (raw < 0).sum() > 100
     assert data.event_weight.sum() == pytest.approx(102.5)
     assert data.provenance["total_weight"] == pytest.approx(102.5)
     assert data.provenance["event_weight"] == "genWeight · xsec / sumw"
-    part = data.part("validation")
+    part = data.splits("validation")
     np.testing.assert_array_equal(part.event_weight, data.event_weight[data.split == "validation"])
 
 

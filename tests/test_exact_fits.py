@@ -63,7 +63,7 @@ def test_a_pca_is_that_of_all_weighted_rows_of_a_skim_whatever_the_seed():
     for seed, model in enumerate(models):
         nn.fit(model, data, nn.TrainConfig(seed=seed))
     assert torch.equal(models[0].basis, models[1].basis)
-    train = data.part("train")
+    train = data.splits("train")
     z = models[0].transform(torch.from_numpy(train.x)).double().numpy()
     variance, directions = np.linalg.eigh(np.cov(z.T, aweights=train.weight))
     overlap = np.abs(directions[:, ::-1][:, :3].T @ models[0].basis.numpy())

@@ -360,7 +360,7 @@ def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_pa
     scorer = ad.OnnxScorer(path)
     assert scorer.card.folds == Folds(k=3, salt=SALT)
     assert len(scorer.card.golden.scores) == 3 * len(scorer.card.golden.inputs["features"])
-    fold = fold_of(SALT, 3, *(data.bystanders[k] for k in ("run", "luminosityBlock", "event")))
+    fold = fold_of(SALT, 3, *(data.spectators[k] for k in ("run", "luminosityBlock", "event")))
     score = scorer(data.x, fold)
     for f, member in enumerate(model.members):
         mine = fold == f
@@ -374,7 +374,7 @@ def test_members_are_exported_into_one_file_with_a_calibration_each(skim, tmp_pa
     jets = ad.Tagger(path)(events.FatJet[events.FatJet["pt"] > 200])
     place = {
         (int(e), int(i)): s
-        for e, i, s in zip(data.bystanders["event"], data.bystanders["objectIdx"], score, strict=True)
+        for e, i, s in zip(data.spectators["event"], data.spectators["objectIdx"], score, strict=True)
     }
     offsets = np.r_[0, np.cumsum(ak.to_numpy(ak.num(events.FatJet)))]
     checked = 0

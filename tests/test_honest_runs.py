@@ -255,7 +255,7 @@ def test_a_wrong_cross_section_is_refused_before_anything_runs(tmp_path):
 @pytest.mark.parametrize("content", ["[]", "{}", '{"datasets": {}}', "nonsense"])
 def test_a_report_that_is_none_is_named(tmp_path, content):
     (tmp_path / "report.json").write_text(content)
-    with pytest.raises(BadFile, match="report.json is none of a run|the results are damaged"):
+    with pytest.raises(BadFile, match="report.json was not written by coffea-ad run|the results are damaged"):
         ad.load_results(tmp_path)
     with pytest.raises(BadFile):
         ad.resubmit(tmp_path, executor="iterative")

@@ -55,13 +55,13 @@ def test_rows_weights_splits_and_order_are_those_in_memory(skims, tmp_path, case
     np.testing.assert_array_equal(disk.x[:], memory.x)
     for name in ("weight", "dataset", "split"):
         np.testing.assert_array_equal(getattr(disk, name), getattr(memory, name))
-    assert disk.bystanders.keys() == memory.bystanders.keys()
-    for name, column in memory.bystanders.items():
-        np.testing.assert_array_equal(disk.bystanders[name], column)
+    assert disk.spectators.keys() == memory.spectators.keys()
+    for name, column in memory.spectators.items():
+        np.testing.assert_array_equal(disk.spectators[name], column)
     assert disk.provenance == memory.provenance
     assert disk.feature == memory.feature
     for part in ("train", "validation"):
-        np.testing.assert_array_equal(disk.part(part).x[:], memory.part(part).x)
+        np.testing.assert_array_equal(disk.splits(part).x[:], memory.splits(part).x)
 
 
 def test_rows_read_like_an_array(skims, tmp_path):
@@ -85,7 +85,7 @@ def test_no_row_is_read_where_rows_are_only_chosen(skims, tmp_path, monkeypatch)
         raise AssertionError("a row was read")
 
     monkeypatch.setattr(SparseRows, "rows", read)
-    half = disk.part("train", "test")
+    half = disk.splits("train", "test")
     half = half.select(half.weight > 0)
     assert half.x.shape[1:] == disk.x.shape[1:]
     assert 0 < len(half.x) < len(disk.x)

@@ -285,7 +285,7 @@ def test_the_recipe_makes_what_its_options_say():
     model = recipe.build(usual, data)
     assert (type(model), model.components, type(model.transform)) == (nn.PCA, 4, nn.QuantileNormal)
     model = recipe.build(config("score=mahalanobis", "preprocessing=standard")[1], data)
-    assert (model.scored, type(model.transform)) == ("mahalanobis", nn.Standard)
+    assert (model.score_kind, type(model.transform)) == ("mahalanobis", nn.Standard)
     model = recipe.build(config("kind=kernel_pca", "components=16", "kernel=polynomial", "gamma=0.2")[1], data)
     assert (type(model), model.kernel, model.given, len(model.landmarks)) == (nn.KernelPCA, "polynomial", 0.2, 500)
 

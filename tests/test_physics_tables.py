@@ -97,9 +97,9 @@ def test_tables_take_any_number_of_seeds_and_draw_events_whole(quick, capsys):
 
     def sample(name, *, events=True):
         mask = skim.dataset == name
-        event = skim.bystanders["event"][mask] if events else None
+        event = skim.spectators["event"][mask] if events else None
         return Sample(
-            {"x": skim.x[mask, 0].astype(float)}, skim.event_weight[mask], skim.bystanders["pt"][mask], event=event
+            {"x": skim.x[mask, 0].astype(float)}, skim.event_weight[mask], skim.spectators["pt"][mask], event=event
         )
 
     names = ("svj_one", "svj_two")

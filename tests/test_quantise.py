@@ -92,7 +92,7 @@ def train(skim, folder, model, name="model", epochs=4):
     made = model()
     nn.fit(made, data, nn.TrainConfig(epochs=epochs, samples_per_epoch=2048, validation_rows=200, learning_rate=3e-3))
     card = nn.make_card(made, data, name=name, config={}, metrics={})
-    return nn.export(made, folder / f"{name}.onnx", card, data.part("validation").x)
+    return nn.export(made, folder / f"{name}.onnx", card, data.splits("validation").x)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def small(skim, model):
 
 
 def held_out(skim, dataset="qcd"):
-    return nn.load_skim(skim, SPEC.name, datasets=[dataset]).part("validation")
+    return nn.load_skim(skim, SPEC.name, datasets=[dataset]).splits("validation")
 
 
 def test_the_int8_file_loads_everywhere_and_all_its_layers_are_int8(small, model):

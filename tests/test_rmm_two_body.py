@@ -216,7 +216,7 @@ def test_events_that_trained_are_not_searched_and_none_is_lost(ttbar, tmp_path):
     from coffea_ad.skims.reading import load_skim
 
     data = load_skim(folder, "rmm")
-    assert set(data.bystanders["event"].tolist()) == set(np.asarray(events.event)[u < fraction].tolist())
+    assert set(data.spectators["event"].tolist()) == set(np.asarray(events.event)[u < fraction].tolist())
     sumw = np.asarray(events.genWeight)[u < fraction].sum()
     assert data.provenance["sumw"]["ttbar"] == pytest.approx(sumw)
     # the skim stands for the whole visible cross-section, within what the choice of events does to it
@@ -312,7 +312,7 @@ class Toy:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_thresholds_from_histograms_keep_their_visible_cross_section_on_independent_events(seed):
     from coffea_ad import histograms
-    from coffea_ad.modelfiles.thresholds import _specs
+    from coffea_ad.modelfiles.thresholds import _Rates
 
     one, other = Toy(seed), Toy(seed + 100)
     table = regions.calibrate(one.score, one.weight, "toy")
@@ -326,7 +326,7 @@ def test_thresholds_from_histograms_keep_their_visible_cross_section_on_independ
     histograms.fill(filled, np.full(len(one.score), "all"), "nominal", logp, one.weight)
     content = filled[{"cell": "all", "variation": "nominal"}]
     values = regions.logp(table, other.score)
-    for label, eps in _specs((), (10.0, 1.0, 0.1), one.weight.sum()):
+    for label, eps in _Rates((), (10.0, 1.0, 0.1)).regions(one.weight.sum()):
         threshold, error, n_eff = regions.binned_threshold(axis.edges, content.values(), content.variances(), eps)
         kept = other.weight[values >= threshold]
         wanted = float(label.removesuffix("pb"))

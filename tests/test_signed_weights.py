@@ -15,7 +15,7 @@ from toys import DATA
 
 from coffea_ad import evaluation
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation import Estimate, Figures, Sample, difference, directions, evaluate
+from coffea_ad.evaluation import Estimate, Metrics, Sample, difference, directions, evaluate
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking
 from coffea_ad.evaluation.matching import Matching
 from coffea_ad.evaluation.report import as_dict, listings
@@ -165,10 +165,10 @@ def test_skims_with_negative_weights_are_evaluated_with_them_and_fits_go_without
         {"wnae": [DATA / "wnae.onnx"]}, tmp_path, tmp_path, signal_datasets=["svj"], n_bootstrap=2
     )
     b, s = (load_skim(tmp_path, NAME, datasets=[name]) for name in ("qcd", "svj"))
-    test, train = b.part("test"), b.part("train")
+    test, train = b.splits("test"), b.splits("train")
     row = compared.row("pT", "svj").plain
     signed = test.event_weight, s.event_weight
-    want = evaluation.auc(test.bystanders["pt"], s.bystanders["pt"], *signed, n_bootstrap=0).value
+    want = evaluation.auc(test.spectators["pt"], s.spectators["pt"], *signed, n_bootstrap=0).value
     assert row.auc.value == pytest.approx(want)
     assert row.n_effective == pytest.approx(n_effective(test.event_weight))
     negative = int((test.event_weight < 0).sum()), int((train.event_weight < 0).sum())
@@ -251,7 +251,7 @@ def figures(each, replicas):
     nothing = np.zeros(1)
     curve = Curve(nothing, nothing, nothing, nothing)
     estimate = Estimate(float(np.mean(each)), 0.0, float("nan"), tuple(each))
-    return Figures(estimate, {}, estimate, 0.1, 1.0, 1.0, curve, np.asarray(replicas, float))
+    return Metrics(estimate, {}, estimate, 0.1, 1.0, 1.0, curve, np.asarray(replicas, float))
 
 
 def test_the_interval_over_seeds_is_that_of_welch():

@@ -75,9 +75,9 @@ def test_skims_and_training_weights_are_those_of_the_signs(path, tmp_path):
     (file,) = skim_files(tmp_path / "sign")["svj"]
     assert json.loads(pq.read_schema(file).metadata[SKIM_KEY])["generator_weight"] == "sign"
     one, two = (load_skim(tmp_path / name, "jet_substructure") for name in ("sign", "stored"))
-    assert set(np.unique(one.bystanders["genWeight"])) == {-1.0, 1.0}
-    assert np.array_equal(one.bystanders["genWeight"], np.sign(two.bystanders["genWeight"]))
-    assert one.event_weight == pytest.approx(one.bystanders["genWeight"] * 2.0 / SIGNS)
+    assert set(np.unique(one.spectators["genWeight"])) == {-1.0, 1.0}
+    assert np.array_equal(one.spectators["genWeight"], np.sign(two.spectators["genWeight"]))
+    assert one.event_weight == pytest.approx(one.spectators["genWeight"] * 2.0 / SIGNS)
     assert one.provenance["event_weight"] == "sign(genWeight) · xsec / sumw"
     assert two.provenance["event_weight"] == "genWeight · xsec / sumw"
 

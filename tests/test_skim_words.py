@@ -120,7 +120,7 @@ def test_another_order_of_columns_changes_nothing(tmp_path):
     pq.write_table(table.select(table.column_names[::-1]), path)
     after = load_skim(folder, "jet_substructure")
     np.testing.assert_array_equal(after.x, before.x)
-    np.testing.assert_array_equal(after.bystanders["event"], before.bystanders["event"])
+    np.testing.assert_array_equal(after.spectators["event"], before.spectators["event"])
 
 
 @pytest.mark.parametrize(

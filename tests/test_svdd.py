@@ -115,7 +115,7 @@ def test_the_score_is_the_mean_squared_distance_from_the_centre(fitted, data, ki
 def test_rows_far_away_score_higher_than_the_bulk(fitted, data, kind):
     model, history = fitted[kind]
     far = np.median(data.x, axis=0) + 12 * data.x.std(axis=0) * np.sign(np.random.default_rng(1).normal(size=(200, 8)))
-    bulk = model.scores(data.part("test").x)
+    bulk = model.scores(data.splits("test").x)
     assert np.median(model.scores(far.astype(np.float32))) > np.quantile(bulk, 0.99)
     assert history[-1]["validation"] < history[0]["validation"]
 
@@ -153,7 +153,7 @@ def test_a_training_that_collapses_keeps_the_last_epoch_that_had_not(data, monke
         history = nn.fit(model, data, quick(epochs=60, samples_per_epoch=2048, learning_rate=3e-3))
     assert len(history) < 60
     assert min(row["spread"] for row in history) >= 0.02
-    z = model.transform(torch.from_numpy(data.part("validation").x))
+    z = model.transform(torch.from_numpy(data.splits("validation").x))
     assert model.spread(z) > 0.01
 
 
@@ -199,7 +199,7 @@ def test_the_encoder_of_an_autoencoder_becomes_the_network(data):
     before = [p.detach().clone() for p in source.encoder.parameters()]
     nn.fit(model, data, quick())
     assert all(torch.equal(a, b) for a, b in zip(before, source.encoder.parameters(), strict=True))  # a copy
-    mean = source.encoder(source.transform(torch.from_numpy(data.part("train").x))).mean(0)
+    mean = source.encoder(source.transform(torch.from_numpy(data.splits("train").x))).mean(0)
     assert bool((torch.sign(model.centre) == torch.sign(mean))[mean.abs() > 0.1].all())
 
 
@@ -240,7 +240,7 @@ def test_the_score_is_the_mean_of_the_members_each_over_its_mean(fitted, data):
 
 def test_no_member_counts_more_than_another(fitted, data):
     model, _ = fitted["ensemble"]
-    train = data.part("train")
+    train = data.splits("train")
     with torch.no_grad():
         relative = model.energies(model.transform(torch.from_numpy(train.x))).numpy() / model.scale.numpy()
     means = np.average(relative, axis=0, weights=train.weight)

@@ -16,7 +16,7 @@ import coffea_ad as ad
 from coffea_ad.errors import BadFeature, ConfigError, MissingBranch
 from coffea_ad.features import FEATURES, Column, Feature, at_once
 from coffea_ad.features.spec import feature_spec
-from coffea_ad.scoring import kept as module
+from coffea_ad.scoring import score_cache as module
 from coffea_ad.scoring import streaming
 from coffea_ad.scoring.card import read_card, write_card
 from coffea_ad.scoring.specs import InputSpec
@@ -336,7 +336,7 @@ def test_a_spectator_of_the_regions_is_read_from_the_varied_jets(svj, model_file
 @pytest.mark.parametrize("collector", [True, False], ids=["with the collector", "by counting alone"])
 def test_kept_scores_die_with_their_chunk(tagger, svj_file, collector):
     gc.collect()
-    before = len(module._kept)
+    before = len(module._caches)
     if not collector:
         gc.disable()
     try:
@@ -344,16 +344,16 @@ def test_kept_scores_die_with_their_chunk(tagger, svj_file, collector):
         chunk = weakref.ref(factory)
         events = factory.events()
         jets = tagger(tagger(events)[:, :1])
-        assert len(module._kept) == before + 1
-        kept = weakref.ref(next(iter(module._kept[factory].values())))
+        assert len(module._caches) == before + 1
+        cache = weakref.ref(next(iter(module._caches[factory].values())))
         del factory, events
         assert chunk() is not None  # the jets still know where they come from
         del jets
         if collector:
             gc.collect()
         assert chunk() is None
-        assert kept() is None
-        assert len(module._kept) == before
+        assert cache() is None
+        assert len(module._caches) == before
     finally:
         gc.enable()
 
@@ -386,7 +386,7 @@ def test_the_features_of_jets_say_what_they_read(svj, model_file, name):
     np.testing.assert_array_equal(tagger.rows(svj)["features"], values)
 
 
-def test_tracing_does_not_spoil_what_is_kept(tagger, svj):
+def test_tracing_does_not_spoil_cached_scores(tagger, svj):
     from coffea.nanoevents.trace import trace_with_length_one_array
 
     trace_with_length_one_array(tagger, svj)

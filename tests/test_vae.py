@@ -208,7 +208,7 @@ def test_training_and_validation_draw_from_the_given_generator_only(data, make):
 )
 def test_rows_far_away_score_higher_than_the_bulk(states, data, make, score):
     model = trained(states, make, score)
-    held_out = data.part("test").x
+    held_out = data.splits("test").x
     centre, width = np.median(data.x, axis=0), data.x.std(axis=0)
     direction = np.sign(np.random.default_rng(1).normal(size=held_out.shape))
     far = (centre + 12 * width * direction).astype(np.float32)

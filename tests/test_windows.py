@@ -424,7 +424,7 @@ def window_skim(folder, n=6000):
 
 def background_rows(skims, low=-np.inf, high=np.inf):
     skim = load_skim(skims, NAME)
-    mjj = skim.bystanders["mjj"]
+    mjj = skim.spectators["mjj"]
     inside = (mjj >= low) & (mjj < high)
     return skim.x[inside], skim.event_weight[inside], mjj[inside]
 
@@ -548,7 +548,7 @@ def test_a_domain_needs_a_skim_and_goes_with_other_windows_only(tmp_path):
 
 def test_background_rows_are_those_inside(tmp_path):
     skims = window_skim(tmp_path / "skims")
-    mjj = background(read_card(model(4, within(1500, 2000))), skims).bystanders["mjj"]
+    mjj = background(read_card(model(4, within(1500, 2000))), skims).spectators["mjj"]
     assert len(mjj) == len(background_rows(skims, 1500, 2000)[0])
     assert ((mjj >= 1500) & (mjj < 2000)).all()
 
@@ -561,7 +561,7 @@ def test_an_evaluation_leaves_out_rows_where_a_model_is_not_valid(tmp_path):
     process = Process(skims, ["qcd"], scorer)
     every = np.ones(len(process.rows.x), bool)
     score = process.score(scorer, process.inputs(scorer.card, scorer.name), every)
-    mjj = process.rows.bystanders["mjj"]
+    mjj = process.rows.spectators["mjj"]
     assert (~np.isnan(score)).tolist() == ((mjj >= 1500) & (mjj < 2000)).tolist()
 
 
@@ -671,7 +671,7 @@ def test_spectators_of_events_have_the_values_that_a_skim_stores(tmp_path, monke
     fileset = {"ttbar": {"files": {str(DATA / "ttbar_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     overrides = ["leading_lepton_pt_min=0"]
     ad.run(fileset, "skim_events", executor="iterative", output=tmp_path / "s", overrides=overrides)
-    skim = load_skim(tmp_path / "s", "rmm", filters=[]).bystanders
+    skim = load_skim(tmp_path / "s", "rmm", filters=[]).spectators
     seen = {}
     tag = RegionFiller.tag
 

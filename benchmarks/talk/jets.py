@@ -59,7 +59,7 @@ def mixture(background: nn.Skim, signal: nn.Skim, fraction: float) -> nn.Skim:
         used = weight > 0
         parts.append((skim.x[used], weight[used], skim.dataset[used], skim.split[used]))
     x, weight, dataset, split = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return replace(background, x=x, weight=weight, dataset=dataset, split=split, bystanders={})
+    return replace(background, x=x, weight=weight, dataset=dataset, split=split, spectators={})
 
 
 def trained(model: nn.Model, skim: nn.Skim, config: nn.TrainConfig) -> Callable[[np.ndarray], np.ndarray]:
@@ -70,9 +70,9 @@ def trained(model: nn.Model, skim: nn.Skim, config: nn.TrainConfig) -> Callable[
 
 def sample(skim: nn.Skim, scores: Mapping[str, np.ndarray], *, pt: bool = True) -> Sample:
     """Return scores with the weights, pT and events of their jets."""
-    ids = np.stack([skim.bystanders[k] for k in ("run", "luminosityBlock", "event")], axis=1)
+    ids = np.stack([skim.spectators[k] for k in ("run", "luminosityBlock", "event")], axis=1)
     event = np.unique(ids, axis=0, return_inverse=True)[1].reshape(-1)
-    return Sample(scores, skim.weight, skim.bystanders["pt"] if pt else None, event=event)
+    return Sample(scores, skim.weight, skim.spectators["pt"] if pt else None, event=event)
 
 
 def scored(models: Models, skim: nn.Skim) -> dict[str, np.ndarray]:
@@ -95,10 +95,10 @@ def made(models: Models, background: nn.Skim, x: np.ndarray, name: str) -> list[
 
 def trivial(train: nn.Skim | None, background: nn.Skim, anomalies: Mapping[str, nn.Skim]) -> list[dict[str, Any]]:
     """Judge single columns, and distances and a forest on the inputs of the training rows if these are given."""
-    fitted = {} if train is None else baselines(train.part("train").x, train.part("train").weight)
+    fitted = {} if train is None else baselines(train.splits("train").x, train.splits("train").weight)
 
     def scores(skim: nn.Skim) -> dict[str, np.ndarray]:
-        single = column_baselines(skim.x, COLUMNS, skim.bystanders)
+        single = column_baselines(skim.x, COLUMNS, skim.spectators)
         return {**single, **{name: score(skim.x) for name, score in fitted.items()}}
 
     there = {name: sample(skim, scores(skim)) for name, skim in anomalies.items()}

@@ -113,7 +113,7 @@ def complexity(folder: Path) -> dict[str, Any]:
             for label in NETWORKS
             for kind in ("quantile", "standard")
         }
-        part = train.part("train")
+        part = train.splits("train")
         core = core_and_narrow(here.x, part.x, part.weight)["core"]
         found = judge(models, here, {_other(name): there}) + made(models, here, core, "core")
         rows += [{"trained": name, **row} for row in found]
@@ -155,7 +155,7 @@ def _left(model: nn.Model, skim: nn.Skim) -> float:
 def contamination(folder: Path) -> dict[str, Any]:
     """AUC of AEs whose training sample holds semivisible jets, against their fraction."""
     signal = jets(folder, "eval", *S_CHANNEL)
-    test, rows = signal.part("test"), []
+    test, rows = signal.splits("test"), []
     for name in CLASSES:
         train, here = jets(folder, "train", name), jets(folder, "eval", name)
         rows += [{"trained": name, **row} for row in trivial(None, here, {"svj": test})]
@@ -184,7 +184,7 @@ def normalised(folder: Path) -> dict[str, Any]:
         seeds[name] = {label: sum(f.exists() for f in each) for label, each in files.items()}
         models = {label: [OnnxScorer(f) for f in each if f.exists()] for label, each in files.items()}
         models = {label: each for label, each in models.items() if each}
-        part = train.part("train")
+        part = train.splits("train")
         core = core_and_narrow(here.x, part.x, part.weight)["core"]
         found = judge(models, here, {_other(name): there}) + made(models, here, core, "core") if models else []
         rows += [{"trained": name, **row} for row in found]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from coffea_ad.evaluation.baselines import baselines, ceiling, column_baselines
 from coffea_ad.evaluation.comparison import EFFICIENCIES, evaluate
-from coffea_ad.evaluation.coordinates import core_and_narrow
 from coffea_ad.evaluation.differences import Difference, difference, difference_of_means
-from coffea_ad.evaluation.figures import AUC, auc, roc_curve, signal_efficiency, significance_improvement
 from coffea_ad.evaluation.matching import Matching, match_spectrum
+from coffea_ad.evaluation.metrics import AUC, auc, roc_curve, signal_efficiency, significance_improvement
 from coffea_ad.evaluation.models import evaluate_models, parse_models
-from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, Sample, both_directions
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, Sample, both_directions
 from coffea_ad.evaluation.report import listings, write
 from coffea_ad.evaluation.sculpting import (
     Sculpting,
@@ -18,6 +17,7 @@ from coffea_ad.evaluation.sculpting import (
     rank_correlation,
     sculpting,
 )
+from coffea_ad.evaluation.simple_anomalies import core_and_narrow
 
 __all__ = [
     "AUC",
@@ -26,8 +26,8 @@ __all__ = [
     "Difference",
     "Estimate",
     "Evaluation",
-    "Figures",
     "Matching",
+    "Metrics",
     "Row",
     "Sample",
     "Sculpting",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation.coordinates import Standardised, ZScores
+from coffea_ad.evaluation.scaling import Standardised, ZScores
 from coffea_ad.typing import Float64s
 
 __all__ = ["COLUMNS", "baselines", "ceiling", "column_baselines", "fit_rows"]
@@ -36,16 +36,16 @@ COLUMNS: dict[str, dict[str, tuple[float, tuple[str, ...]]]] = {
 
 
 def column_baselines(
-    x: npt.NDArray[Any], columns: Sequence[str], bystanders: Mapping[str, npt.NDArray[Any]], *, level: str = "jet"
+    x: npt.NDArray[Any], columns: Sequence[str], spectators: Mapping[str, npt.NDArray[Any]], *, level: str = "jet"
 ) -> dict[str, Float64s]:
-    """Return the scores that are single columns, of the inputs if they are there, else of the bystanders.
+    """Return the scores that are single columns, of the inputs if they are there, else of the spectators.
 
     Parameters
     ----------
     x : (n, columns)
     columns : sequence of str
         Names of the input's columns; what stands before the last dot does not matter.
-    bystanders : {name: (n,)}
+    spectators : {name: (n,)}
     level : "jet" or "event"
 
     Returns
@@ -63,7 +63,7 @@ def column_baselines(
     def column(name: str) -> Float64s | None:
         if name in places:
             return np.asarray(x[:, places[name]], np.float64)
-        return np.asarray(bystanders[name], np.float64) if name in bystanders else None
+        return np.asarray(spectators[name], np.float64) if name in spectators else None
 
     direct = {"tau21": "tau21 (reversed)"} if level == "jet" else {}
     out: dict[str, Float64s] = {}
@@ -76,9 +76,9 @@ def column_baselines(
                 numerator = np.divide(numerator, bottom, out=np.full(len(numerator), np.nan), where=bottom != 0)
             out[label] = sign * numerator
     for name, label in direct.items():
-        found = column(name)
-        if label not in out and found is not None:
-            out[label] = -found
+        single = column(name)
+        if label not in out and single is not None:
+            out[label] = -single
     return out
 
 

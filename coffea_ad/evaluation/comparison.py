@@ -13,7 +13,7 @@ import numpy.typing as npt
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import MIN_EFFECTIVE, Curve, Ranking, resamplings
 from coffea_ad.evaluation.matching import Matching
-from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, Sample
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, Sample
 from coffea_ad.evaluation.sculpting import Divergence, Sculpting, sculpting
 from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import n_effective
@@ -27,7 +27,7 @@ _GRID = np.geomspace(1e-5, 1, 151)  # ε_B of the curves that are drawn
 
 @dataclass(frozen=True)
 class _Numbers:
-    """The figures of one model and one set of weights, as a vector: AUC, ε_S…, SIC."""
+    """The metrics of one model and one set of weights, as a vector: AUC, ε_S…, SIC."""
 
     ranking: Ranking
     efficiencies: tuple[float, ...]
@@ -80,7 +80,7 @@ class _Replicas:
             yield self.matching.weights(*weights) if self.matching else weights
 
 
-def _figures(models: Sequence[_Numbers], replicas: _Replicas) -> Figures:
+def _metrics(models: Sequence[_Numbers], replicas: _Replicas) -> Metrics:
     """Combine models that differ by their seed, with errors from the same replicas for all of them."""
     nominal = [m.nominal() for m in models]
     values = np.stack([n[0] for n in nominal])
@@ -101,7 +101,7 @@ def _figures(models: Sequence[_Numbers], replicas: _Replicas) -> Figures:
     counts = [
         (n_effective(m.w_background[m.ranking.background]), n_effective(m.w_signal[m.ranking.signal])) for m in models
     ]
-    return Figures(
+    return Metrics(
         auc=first,
         signal_efficiency=dict(zip(models[0].efficiencies, middle, strict=True)),
         significance_improvement=last,
@@ -125,7 +125,7 @@ def _checked(name: str, sample: Sample) -> tuple[Float64s, list[str]]:
     lengths |= {k: len(getattr(sample, k)) for k in ("weight", "pt", "mass", "event") if getattr(sample, k) is not None}
     if not sample.scores or len(set(lengths.values())) != 1:
         listed = ", ".join(f"{k} {n}" for k, n in lengths.items()) or "no score at all"
-        raise ConfigError(f"{name}: scores, weights and bystanders must have one number for every row, but: {listed}")
+        raise ConfigError(f"{name}: scores, weights and spectators must have one number for every row, but: {listed}")
     n = next(iter(lengths.values()))
     weight = np.ones(n) if sample.weight is None else np.asarray(sample.weight, np.float64)
     if not np.isfinite(weight).all():
@@ -189,14 +189,14 @@ def _against(
         if len(b) != len(s):
             raise ConfigError(f"{score}: {len(b)} models scored the background, but {len(s)} scored {name}")
         rankings = [Ranking.of(*pair) for pair in zip(b, s, strict=True)]
-        figures = _figures([_Numbers(r, efficiencies, minimum, wb, ws) for r in rankings], plain)
+        metrics = _metrics([_Numbers(r, efficiencies, minimum, wb, ws) for r in rankings], plain)
         matched = None
         if matching:
             weights = matching.weights(wb, ws)
             at_pt = [_Numbers(r, efficiencies, minimum, *weights) for r in rankings]
-            matched = _figures(at_pt, _Replicas(wb, ws, in_b, in_s, matching))
+            matched = _metrics(at_pt, _Replicas(wb, ws, in_b, in_s, matching))
         lost = [int((np.isnan(a) & (w != 0)).sum(axis=1).max()) for a, w in ((b, wb), (s, ws))]
-        rows.append(Row(score, name, len(b), figures, matched, *lost))
+        rows.append(Row(score, name, len(b), metrics, matched, *lost))
         if any(lost):
             notes.append(
                 f"{score}: {lost[0]} of {int((wb != 0).sum())} background rows and {lost[1]} of "
@@ -221,7 +221,7 @@ def evaluate(
     """Compare scores: every score of the background against every signal that has it too.
 
     Negative weights are subtracted. Errors are standard deviations over bootstrap replicas of the events of both
-    samples, the same ones for all scores, so that `difference` is paired. In matched figures the matching is done anew
+    samples, the same ones for all scores, so that `difference` is paired. In matched metrics the matching is done anew
     in every replica.
 
     Parameters
@@ -258,8 +258,8 @@ def evaluate(
     >>> rng = np.random.default_rng(1)
     >>> score = {"shift": rng.normal(size=2000), "noise": rng.normal(size=2000)}
     >>> signal = {"shift": rng.normal(1.0, size=500), "noise": rng.normal(size=500)}
-    >>> found = evaluate(Sample(score), {"signal": Sample(signal)}, n_bootstrap=20)
-    >>> [round(found.row(name, "signal").plain.auc.value, 1) for name in ("shift", "noise")]
+    >>> table = evaluate(Sample(score), {"signal": Sample(signal)}, n_bootstrap=20)
+    >>> [round(table.row(name, "signal").plain.auc.value, 1) for name in ("shift", "noise")]
     [0.8, 0.5]
     """
     for eps in (*efficiencies, *cuts):
@@ -268,11 +268,11 @@ def evaluate(
     wb, notes = _checked("background", background)
     rows: list[Row] = []
     for name, signal in signals.items():
-        found, said = _against(
+        signal_rows, said = _against(
             background, wb, name, signal, efficiencies=tuple(efficiencies), n_bootstrap=n_bootstrap,
             minimum=n_effective_min, bins=matching_bins, seed=seed,
         )  # fmt: skip
-        rows += found
+        rows += signal_rows
         notes += said
     settings = {
         "efficiencies": list(efficiencies), "cuts": list(cuts), "n_bootstrap": n_bootstrap, "seed": seed,
@@ -284,11 +284,11 @@ def evaluate(
 def _sculpted(background: Sample, weight: Float64s, cuts: Sequence[float], seed: int) -> dict[str, Sculpting]:
     if background.mass is None:
         return {}
-    found: dict[str, Sculpting] = {}
+    by_score: dict[str, Sculpting] = {}
     for name, scores in background.scores.items():
         each = [sculpting(s, background.mass, weight, cuts=cuts, seed=seed) for s in np.atleast_2d(scores)]
-        found[name] = each[0] if len(each) == 1 else _mean(each)
-    return found
+        by_score[name] = each[0] if len(each) == 1 else _mean(each)
+    return by_score
 
 
 def _mean(each: Sequence[Sculpting]) -> Sculpting:

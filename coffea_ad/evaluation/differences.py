@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.evaluation.record import Figures
+from coffea_ad.evaluation.record import Metrics
 
 __all__ = ["Difference", "difference", "difference_of_means"]
 
@@ -48,7 +48,7 @@ class Difference:
         return f"{self.value:+.3f} (95 %: {self.low:+.3f} to {self.high:+.3f})"
 
 
-def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Figures]) -> Difference:
+def difference(first: Metrics | Sequence[Metrics], second: Metrics | Sequence[Metrics]) -> Difference:
     """Return how much larger the AUC of one score is than that of another on the same events.
 
     Δ = ⟨A⟩ − ⟨B⟩ with means over signals and seeds; its variance is σ² + s_A²/k_A + s_B²/k_B with the bootstrap variance σ²
@@ -57,7 +57,7 @@ def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Fi
 
     Parameters
     ----------
-    first, second : Figures or sequence of Figures
+    first, second : Metrics or sequence of Metrics
         Of one `evaluate`, or of two with the same seed and samples; of several signals, in the same order.
 
     Returns
@@ -68,7 +68,7 @@ def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Fi
     Raises
     ------
     ConfigError
-        The figures are not of as many signals, or of other replicas.
+        The metrics are not of as many signals, or of other replicas.
 
     References
     ----------
@@ -86,25 +86,25 @@ def difference(first: Figures | Sequence[Figures], second: Figures | Sequence[Fi
     >>> delta.low > 0
     True
     """
-    a, b = ((f,) if isinstance(f, Figures) else tuple(f) for f in (first, second))
+    a, b = ((f,) if isinstance(f, Metrics) else tuple(f) for f in (first, second))
     if len(a) != len(b) or not a:
         raise ConfigError(f"a difference is of the same signals, not of {len(a)} and {len(b)}")
     if len({len(f.auc_replicas) for f in (*a, *b)}) != 1:
-        raise ConfigError("a difference is of figures with the same bootstrap replicas")
-    means = (np.mean([f.auc.each or (f.auc.value,) for f in figures], axis=0) for figures in (a, b))
-    replicas = (np.mean([f.auc_replicas for f in figures], axis=0) for figures in (a, b))
+        raise ConfigError("a difference is of metrics with the same bootstrap replicas")
+    means = (np.mean([f.auc.each or (f.auc.value,) for f in metrics], axis=0) for metrics in (a, b))
+    replicas = (np.mean([f.auc_replicas for f in metrics], axis=0) for metrics in (a, b))
     return difference_of_means(*means, *replicas)
 
 
 def difference_of_means(
     first: npt.ArrayLike, second: npt.ArrayLike, first_replicas: npt.ArrayLike, second_replicas: npt.ArrayLike
 ) -> Difference:
-    """Return the difference of two means over seeds, as `difference` does, of any figure of merit.
+    """Return the difference of two means over seeds, as `difference` does, of any metric.
 
     Parameters
     ----------
     first, second : (seeds,)
-        The figure for every model; as many models as there are.
+        The metric of every model; as many models as there are.
     first_replicas, second_replicas : (n_bootstrap,)
         Its means over the models, in replicas of the same events.
 

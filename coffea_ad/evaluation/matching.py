@@ -1,4 +1,4 @@
-"""Background reweighted to the signal's spectrum of a bystander such as pT."""
+"""Background reweighted to the signal's spectrum of a spectator such as pT."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["Matching", "match_spectrum"]
 
 
 class Matching:
-    """Bins of a bystander in which background is brought to the signal's content, for any weights.
+    """Bins of a spectator in which background is brought to the signal's content, for any weights.
 
     Parameters
     ----------
     background, signal : (n,)
-        The bystander.
+        The spectator.
     bins : int
         Each holds as many signal rows as the others.
 
@@ -54,7 +54,7 @@ class Matching:
 def match_spectrum(
     background: npt.NDArray[Any], signal: npt.NDArray[Any], w_background: Float64s, w_signal: Float64s, bins: int = 20
 ) -> tuple[Float64s, Float64s]:
-    """Return weights of background and signal that give both the signal's spectrum of a bystander such as pT.
+    """Return weights of background and signal that give both the signal's spectrum of a spectator such as pT.
 
     pT alone separates most signals from QCD: a score is worth what it does beyond that. Where there is no background,
     the signal is taken out too.
@@ -62,7 +62,7 @@ def match_spectrum(
     Parameters
     ----------
     background, signal : (n,)
-        The bystander.
+        The spectator.
     w_background, w_signal : (n,)
     bins : int
         Each holds as many signal rows as the others.

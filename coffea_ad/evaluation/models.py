@@ -10,7 +10,7 @@ from typing import Any
 
 from coffea_ad._version import __version__
 from coffea_ad.errors import ConfigError, unknown_text
-from coffea_ad.evaluation.directions import MADE, Direction, Options
+from coffea_ad.evaluation.directions import TWINS, Direction, Options
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation
 from coffea_ad.scoring.scorer import OnnxScorer
@@ -65,11 +65,11 @@ def _choose(
     if not signal_datasets and same:
         raise ConfigError(f"{signal}: say which datasets are signals, since the background is in the same skim")
     signals = list(signal_datasets) or sorted(skim_files(signal))
-    chosen = list(datasets) or [d for d in sorted(skim_files(background)) if not (same and d in signals)]
-    twice = sorted(set(chosen) & set(signals)) if same else []
-    if twice or not chosen:
+    backgrounds = list(datasets) or [d for d in sorted(skim_files(background)) if not (same and d in signals)]
+    twice = sorted(set(backgrounds) & set(signals)) if same else []
+    if twice or not backgrounds:
         raise ConfigError(f"{background}: {', '.join(twice) or 'every dataset'} is background and signal at once")
-    return chosen, signals
+    return backgrounds, signals
 
 
 def _loaded(models: Mapping[str, Sequence[str | Path]]) -> dict[str, list[OnnxScorer]]:
@@ -81,22 +81,22 @@ def _loaded(models: Mapping[str, Sequence[str | Path]]) -> dict[str, list[OnnxSc
 
 
 def _column(process: Process, asked: str | None, usual: str, purpose: str) -> tuple[str | None, list[str]]:
-    """Return a bystander's name; what was asked for must be there, what is usual need not."""
-    if process.bystander(asked or usual) is not None:
+    """Return a spectator's name; what was asked for must be there, what is usual need not."""
+    if process.spectator(asked or usual) is not None:
         return asked or usual, []
     if asked is not None:
-        raise ConfigError(f"{process.folder}: " + unknown_text("bystander", asked, process.rows.bystanders))
+        raise ConfigError(f"{process.folder}: " + unknown_text("spectator", asked, process.rows.spectators))
     return None, [f"{process.folder}: there is no column {usual}, so {purpose}"]
 
 
 def _versions() -> dict[str, str]:
-    found = {"coffea-ad": __version__}
+    versions = {"coffea-ad": __version__}
     for name in ("numpy", "onnxruntime", "scikit-learn", "scipy"):
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def evaluate_models(
@@ -113,7 +113,7 @@ def evaluate_models(
     match: str | None = None,
     with_baselines: bool = True,
     seed: int = 1,
-    **figures: Any,
+    **settings: Any,
 ) -> Evaluation:
     """Compare model files on skims, with one another and with what they have to beat.
 
@@ -136,11 +136,11 @@ def evaluate_models(
     untrained : sequence of path
         The same network without training, one file or one per seed.
     mass, match : str, optional
-        Bystanders: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
+        Spectators: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
         (default: pt).
     with_baselines : bool
     seed : int
-    **figures
+    **settings
         Arguments of `evaluate`.
 
     Returns
@@ -150,34 +150,38 @@ def evaluate_models(
     Raises
     ------
     ConfigError
-        Datasets, splits, bystanders or numbers of models do not fit.
+        Datasets, splits, spectators or numbers of models do not fit.
     SkimError, BadModel
         A skim does not hold what a model needs; a model file is damaged.
     """
     if not models:
         raise ConfigError("there is no model to evaluate")
-    here, there = _choose(background, signal, datasets, signal_datasets)
-    for name in MADE:
-        if name in there:
+    background_names, signal_names = _choose(background, signal, datasets, signal_datasets)
+    for name in TWINS:
+        if name in signal_names:
             raise ConfigError(f"a signal dataset cannot be called {name}; that is an anomaly made by the evaluation")
     loaded = _loaded({**models, **({UNTRAINED: untrained} if untrained else {})})
     first = next(iter(loaded.values()))[0]
-    process = Process(background, here, first)
+    process = Process(background, background_names, first)
     mass, notes = _column(process, mass, _MASS[first.card.level], "sculpting is not measured")
     match, more = _column(process, match, "pt", "nothing is shown at equal spectra; name another with --match")
-    notes += [*more, *_remarks(loaded, there)]
-    options = Options(tuple(splits), mass, match, with_baselines, {**figures, "seed": seed}, seed)
-    signals = {name: Process(signal, [name], first) for name in there}
-    found = Direction(loaded, process, signals, options).evaluate()
+    notes += [*more, *_remarks(loaded, signal_names)]
+    options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed)
+    signals = {name: Process(signal, [name], first) for name in signal_names}
+    evaluation = Direction(loaded, process, signals, options).evaluate()
     provenance: dict[str, Any] = {
-        "models": _described(loaded), "datasets": here, "splits": list(splits), "mass": mass, "match": match, "made": list(MADE),
+        "models": _described(loaded), "datasets": background_names, "splits": list(splits), "mass": mass, "match": match, "made": list(TWINS),
         "background": process.rows.provenance, "versions": _versions(),
         "signals": {name: p.rows.provenance for name, p in signals.items()},
     }  # fmt: skip
     other = None
     if reverse:
-        other, provenance["reverse"] = _reverse(models, reverse, (background, here), (signal, there), options)
-    return replace(found, notes=tuple(dict.fromkeys((*notes, *found.notes))), provenance=provenance, reverse=other)
+        other, provenance["reverse"] = _reverse(
+            models, reverse, (background, background_names), (signal, signal_names), options
+        )
+    return replace(
+        evaluation, notes=tuple(dict.fromkeys((*notes, *evaluation.notes))), provenance=provenance, reverse=other
+    )
 
 
 def _remarks(loaded: Mapping[str, Sequence[OnnxScorer]], signals: Sequence[str]) -> list[str]:
@@ -216,6 +220,6 @@ def _reverse(
         )
     loaded = dict(zip(models, _loaded(reverse).values(), strict=True))
     first = next(iter(loaded.values()))[0]
-    found = "+".join(background[1])
-    direction = Direction(loaded, Process(*signal, first), {found: Process(*background, first)}, options)
+    background_name = "+".join(background[1])
+    direction = Direction(loaded, Process(*signal, first), {background_name: Process(*background, first)}, options)
     return replace(direction.evaluate(), provenance={"datasets": signal[1]}), _described(loaded)

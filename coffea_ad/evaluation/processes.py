@@ -63,16 +63,16 @@ class Process:
 
     def _ids(self, skim: Skim) -> tuple[npt.NDArray[Any], ...]:
         dataset = np.searchsorted(np.sort(self.datasets), skim.dataset)
-        keys = [skim.bystanders[k] if k in skim.bystanders else np.zeros(len(dataset)) for k in _KEYS]
+        keys = [skim.spectators[k] if k in skim.spectators else np.zeros(len(dataset)) for k in _KEYS]
         return dataset, *(np.asarray(k).astype(np.int64) for k in keys)
 
     def _places(self, skim: Skim) -> Ints | None:
         """Return where each row stands in another skim of the same datasets, −1 if it does not; None if all agree."""
-        here, there = self._ids(self.rows), self._ids(skim)
-        if all(np.array_equal(a, b) for a, b in zip(here, there, strict=True)):
+        ids, other_ids = self._ids(self.rows), self._ids(skim)
+        if all(np.array_equal(a, b) for a, b in zip(ids, other_ids, strict=True)):
             return None
-        place = {row: i for i, row in enumerate(zip(*(a.tolist() for a in there), strict=True))}
-        return np.array([place.get(row, -1) for row in zip(*(a.tolist() for a in here), strict=True)], np.int64)
+        place = {row: i for i, row in enumerate(zip(*(a.tolist() for a in other_ids), strict=True))}
+        return np.array([place.get(row, -1) for row in zip(*(a.tolist() for a in ids), strict=True)], np.int64)
 
     def inputs(self, card: ModelCard, name: str) -> Inputs:
         """Return the inputs of a model for all rows; NaN where one is undefined.
@@ -103,12 +103,12 @@ class Process:
             out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return out
 
-    def score(self, model: OnnxScorer, inputs: Inputs, chosen: Bools) -> Float32s:
+    def score(self, model: OnnxScorer, inputs: Inputs, mask: Bools) -> Float32s:
         """Score some rows: each by the member of its window that never saw it, and none where the model is not valid."""
-        members = member_of(model.card, lambda name: spectator(model.card, self.rows, name, self.folder)[chosen])
-        return np.asarray(model({name: x[chosen] for name, x in inputs.items()}, members))
+        members = member_of(model.card, lambda name: spectator(model.card, self.rows, name, self.folder)[mask])
+        return np.asarray(model({name: x[mask] for name, x in inputs.items()}, members))
 
-    def part(self, *splits: str) -> Bools:
+    def in_splits(self, *splits: str) -> Bools:
         """Say which rows are in some splits; all without a name.
 
         Raises
@@ -127,7 +127,7 @@ class Process:
             )
         return np.asarray(mask)
 
-    def bystander(self, name: str) -> Float64s | None:
-        """Return a bystander for all rows, or None if the skim has no such column."""
-        found = self.rows.bystanders.get(name)
-        return None if found is None else np.asarray(found, np.float64)
+    def spectator(self, name: str) -> Float64s | None:
+        """Return a spectator for all rows, or None if the skim has no such column."""
+        values = self.rows.spectators.get(name)
+        return None if values is None else np.asarray(values, np.float64)

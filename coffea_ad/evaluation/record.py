@@ -14,7 +14,7 @@ from coffea_ad.evaluation.curves import Curve
 from coffea_ad.evaluation.sculpting import Sculpting
 from coffea_ad.typing import Float64s
 
-__all__ = ["MIN_SEEDS", "Estimate", "Evaluation", "Figures", "Row", "Sample", "both_directions"]
+__all__ = ["MIN_SEEDS", "Estimate", "Evaluation", "Metrics", "Row", "Sample", "both_directions"]
 
 MIN_SEEDS = 5
 """A standard deviation over fewer models that differ by their seed is too uncertain to be shown."""
@@ -64,7 +64,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """How good a score is against one signal.
 
     Attributes
@@ -103,7 +103,7 @@ class Row:
     score, signal : str
     models : int
         How many models, different by their seed, stand behind the score.
-    plain, matched : Figures
+    plain, matched : Metrics
         As it is, and with the background reweighted to the signal's pT spectrum; None where there is no pT.
     undefined_background, undefined_signal : int
         Rows without a score, for the model that has most of them.
@@ -112,8 +112,8 @@ class Row:
     score: str
     signal: str
     models: int
-    plain: Figures
-    matched: Figures | None
+    plain: Metrics
+    matched: Metrics | None
     undefined_background: int
     undefined_signal: int
 
@@ -178,10 +178,10 @@ def both_directions(evaluation: Evaluation) -> list[tuple[str, Estimate, Estimat
     """
     if evaluation.reverse is None:
         raise ConfigError("only one direction was evaluated")
-    here, there = ({r.score: r.plain.auc for r in e.rows[::-1]} for e in (evaluation, evaluation.reverse))
+    forward, backward = ({r.score: r.plain.auc for r in e.rows[::-1]} for e in (evaluation, evaluation.reverse))
     order = dict.fromkeys(row.score for row in evaluation.rows)
     return [
-        (score, here[score], there[score], min(here[score], there[score], key=lambda e: e.value))
+        (score, forward[score], backward[score], min(forward[score], backward[score], key=lambda e: e.value))
         for score in order
-        if score in there
+        if score in backward
     ]

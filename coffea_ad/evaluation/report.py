@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from coffea_ad import files, plotting
 from coffea_ad.evaluation.differences import Difference, difference
-from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Figures, Row, both_directions
+from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
 
 __all__ = ["Listing", "as_dict", "differences", "listings", "write", "write_csv"]
@@ -77,8 +78,8 @@ def _against(evaluation: Evaluation, signal: str, *, matched: bool) -> Listing:
 
 def _signals(evaluation: Evaluation) -> list[str]:
     """Return the signals that are no twins of background rows."""
-    made = evaluation.provenance.get("made", ())
-    return [signal for signal in dict.fromkeys(row.signal for row in evaluation.rows) if signal not in made]
+    twins = evaluation.provenance.get("made", ())
+    return [signal for signal in dict.fromkeys(row.signal for row in evaluation.rows) if signal not in twins]
 
 
 def differences(evaluation: Evaluation) -> dict[tuple[str, str], dict[str, Difference]]:
@@ -111,13 +112,13 @@ def _differences(evaluation: Evaluation) -> list[Listing]:
     return [Listing(f"AUC less that of {first}, on the same events", columns, rows)] if rows else []
 
 
-def _made(evaluation: Evaluation) -> list[Listing]:
+def _twins(evaluation: Evaluation) -> list[Listing]:
     """Return the AUC of anomalies that are simpler than the background, if there are any."""
     names = [n for n in evaluation.provenance.get("made", ()) if any(r.signal == n for r in evaluation.rows)]
-    found = {(row.score, row.signal): row for row in evaluation.rows if row.signal in names}
+    by_name = {(row.score, row.signal): row for row in evaluation.rows if row.signal in names}
     rows = tuple(
-        (_label(found[score, names[0]]), *(_text(found[score, name].plain.auc) for name in names))
-        for score in dict.fromkeys(score for score, _ in found)
+        (_label(by_name[score, names[0]]), *(_text(by_name[score, name].plain.auc) for name in names))
+        for score in dict.fromkeys(score for score, _ in by_name)
     )
     return [Listing("anomalies that are simpler than the background: AUC", ("score", *names), rows)] if rows else []
 
@@ -157,11 +158,11 @@ def listings(evaluation: Evaluation) -> list[Listing]:
         tables = [_against(evaluation, signal, matched=matched) for matched in (False, True)]
         out += [table for table in tables if table.rows]
     out += _differences(evaluation)
-    out += _made(evaluation)
+    out += _twins(evaluation)
     if evaluation.reverse is not None:
-        here, there = (" + ".join(e.provenance.get("datasets", ["?"])) for e in (evaluation, evaluation.reverse))
+        forward, backward = (" + ".join(e.provenance.get("datasets", ["?"])) for e in (evaluation, evaluation.reverse))
         rows = tuple((name, *map(_text, each)) for name, *each in both_directions(evaluation))
-        columns = ("score", f"{here} → {there}", f"{there} → {here}", "the smaller")
+        columns = ("score", f"{forward} → {backward}", f"{backward} → {forward}", "the smaller")
         out.append(Listing("both directions: AUC", columns, rows))
     return [*out, _sculpted(evaluation)] if evaluation.sculpting else out
 
@@ -177,7 +178,7 @@ def _finite(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _figures_dict(f: Figures | None) -> dict[str, Any] | None:
+def _metrics_dict(f: Metrics | None) -> dict[str, Any] | None:
     if f is None:
         return None
     some = np.unique(np.linspace(0, len(f.curve.eps_b) - 1, _POINTS).astype(int))
@@ -197,10 +198,10 @@ def _sculpting_dict(s: Sculpting) -> dict[str, Any]:
 def as_dict(evaluation: Evaluation) -> dict[str, Any]:
     """Return everything in plain JSON; null is what could not be measured."""
     rows = [
-        {**vars(row), "plain": _figures_dict(row.plain), "matched": _figures_dict(row.matched)}
+        {**vars(row), "plain": _metrics_dict(row.plain), "matched": _metrics_dict(row.matched)}
         for row in evaluation.rows
     ]
-    found: dict[str, Any] = {
+    out: dict[str, Any] = {
         "settings": evaluation.settings,
         "provenance": evaluation.provenance,
         "notes": evaluation.notes,
@@ -209,17 +210,17 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
     }
     between = differences(evaluation)
     if between:
-        found["differences"] = [
+        out["differences"] = [
             {"score": score, "signal": signal, **{kind: vars(d) for kind, d in pair.items()}}
             for (score, signal), pair in between.items()
         ]
     if evaluation.reverse is not None:
-        found["reverse"] = as_dict(evaluation.reverse)
-        found["both_directions"] = {
+        out["reverse"] = as_dict(evaluation.reverse)
+        out["both_directions"] = {
             name: {"forward": vars(a), "reverse": vars(b), "smaller": vars(c)}
             for name, a, b, c in both_directions(evaluation)
         }
-    return dict(_finite(found))
+    return dict(_finite(out))
 
 
 def write_csv(evaluation: Evaluation, path: str | Path, *, channel: str) -> None:
@@ -243,13 +244,14 @@ def write_csv(evaluation: Evaluation, path: str | Path, *, channel: str) -> None
     def cell(value: float) -> str:
         return f"{value:.6g}" if math.isfinite(value) else ""
 
-    with Path(path).open("w", newline="") as stream:
-        out = csv.writer(stream)
-        out.writerow(["Signal", "Model", "Chan", "AUC", *("1e-2", "1e-3", "1e-4")])
-        for row in evaluation.rows:
-            known = row.plain.signal_efficiency
-            efficiencies = [known[eps].value if eps in known else math.nan for eps in _CSV_EFFICIENCIES]
-            out.writerow([row.signal, row.score, channel, *map(cell, (row.plain.auc.value, *efficiencies))])
+    stream = io.StringIO(newline="")
+    out = csv.writer(stream)
+    out.writerow(["Signal", "Model", "Chan", "AUC", *("1e-2", "1e-3", "1e-4")])
+    for row in evaluation.rows:
+        known = row.plain.signal_efficiency
+        efficiencies = [known[eps].value if eps in known else math.nan for eps in _CSV_EFFICIENCIES]
+        out.writerow([row.signal, row.score, channel, *map(cell, (row.plain.auc.value, *efficiencies))])
+    files.write(path, stream.getvalue().encode())
 
 
 def write(evaluation: Evaluation, folder: str | Path) -> list[Path]:
@@ -300,7 +302,7 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[Path]:
 def _summary(rows: Sequence[Row]) -> dict[str, dict[str, tuple[float, float, float, float]]]:
     """Return {signal: {score: AUC and error, matched AUC and error}}; errors by events, and the spread of models."""
 
-    def both(f: Figures | None) -> tuple[float, float]:
+    def both(f: Metrics | None) -> tuple[float, float]:
         if f is None:
             return math.nan, math.nan
         parts = [e for e in (f.auc.error, f.auc.spread) if math.isfinite(e)]

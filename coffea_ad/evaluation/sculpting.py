@@ -252,8 +252,8 @@ def sculpting(
     Examples
     --------
     >>> mass = np.linspace(0, 1, 2000)
-    >>> found = sculpting(mass, mass)
-    >>> round(found.divergence[0.1].value, 2), found.rank_correlation  # two of twenty bins are left
+    >>> measured = sculpting(mass, mass)
+    >>> round(measured.divergence[0.1].value, 2), measured.rank_correlation  # two of twenty bins are left
     (0.76, 1.0)
     """
     s, m = np.asarray(score, np.float64), np.asarray(mass, np.float64)
@@ -267,7 +267,7 @@ def sculpting(
     edges = edges if len(edges) > 1 else np.append(edges, np.nextafter(edges, np.inf))
     bin_of = np.clip(np.searchsorted(edges, m, side="right") - 1, 0, len(edges) - 2)
     before = np.maximum(np.bincount(bin_of, w, len(edges) - 1), 0.0)
-    found = {eps: _divergence(before, _passing(s, w, eps), bin_of, eps, rng) for eps in cuts}
+    divergences = {eps: _divergence(before, _passing(s, w, eps), bin_of, eps, rng) for eps in cuts}
     some = rng.choice(len(s), min(rows, len(s)), replace=False)
     x, y, share = _rank(s, w)[some], _rank(m, w)[some], w[some] / w[some].sum()
     a, b = _centred(x, share), _centred(y, share)
@@ -275,11 +275,11 @@ def sculpting(
     shuffled = [rng.permutation(len(x)) for _ in range(_SHUFFLES)]
     random = [_correlation(_centred(x[order], share), b, share) for order in shuffled]
     return Sculpting(
-        divergence={eps: d for eps, (d, _) in found.items()},
+        divergence={eps: d for eps, (d, _) in divergences.items()},
         distance_correlation=_correlation(a, b, share),
         distance_correlation_random=float(np.mean(random)),
         rank_correlation=rank_correlation(s, m, w),
         edges=edges,
         before=before / before.sum(),
-        after={eps: spectrum for eps, (_, spectrum) in found.items()},
+        after={eps: spectrum for eps, (_, spectrum) in divergences.items()},
     )

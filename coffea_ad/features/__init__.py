@@ -215,7 +215,7 @@ def blocks(name: str, events: Any, size: int = 4096, collection: str = "FatJet",
         NaN where undefined.
     """
     feature = get(name)
-    chosen = feature.resolve(options)
+    resolved = feature.resolve(options)
     refuse_other(events)
     if size < 1:
         raise ConfigError(f"{name}: blocks of {size} rows cannot be made")
@@ -224,7 +224,7 @@ def blocks(name: str, events: Any, size: int = 4096, collection: str = "FatJet",
     objects = _objects(feature, events, collection)
     if len(objects) == 0:
         return
-    rows = feature.prepare(objects, chosen)
+    rows = feature.prepare(objects, resolved)
     for start in range(0, len(objects), size):
         yield rows(start, min(start + size, len(objects)))
 
@@ -262,11 +262,11 @@ def compute(name: str, events: Any, collection: str = "FatJet", **options: Any) 
     True
     """
     feature = get(name)
-    chosen = feature.resolve(options)
+    resolved = feature.resolve(options)
     refuse_other(events)
-    nothing = np.zeros((0, *feature.row_shape(chosen)), np.float32)
+    nothing = np.zeros((0, *feature.row_shape(resolved)), np.float32)
     if len(events) == 0 and (feature.level == "event" or not _has(events, collection)):
         return nothing, np.zeros(0, np.int64)  # a file without events may lack every branch
     objects = _objects(feature, events, collection)
     counts = np.ones(len(objects), np.int64) if feature.level == "event" else objects.counts
-    return (feature.prepare(objects, chosen)(0, len(objects)) if len(objects) else nothing), counts
+    return (feature.prepare(objects, resolved)(0, len(objects)) if len(objects) else nothing), counts

@@ -90,7 +90,6 @@ def load(
         angle = phi[i]
         if not -math.pi < angle <= math.pi:
             angle -= 2.0 * math.pi * np.rint(angle / (2.0 * math.pi))
-        # beyond |η| = 300 the momentum is not finite, whether it is asked for or not
         if charged:
             jq[n] = q[i]
         number = pt[i] + angle + mass[i] + (q[i] if charged else 0.0)
@@ -208,6 +207,7 @@ def cluster(
     children : (2n, 2), the two rows that were merged into each row ≥ n.
     axes : (N_max, N_max, 2), [N−1, k] = (y, φ) of the k-th of the N last protojets.
     """
+    # every particle is a protojet, with the distance to its nearest neighbour as its key
     mask = _mask(n)
     for i in range(n):
         node[i] = i
@@ -215,16 +215,19 @@ def cluster(
     a = _smallest(key, mask, n)
     m = n
     while True:
+        # the last protojets are the axes of N-subjettiness, for every N from the same tree
         if m <= len(axes):
             for k in range(m):
                 axes[m - 1, k, 0], axes[m - 1, k, 1] = y[k], phi[k]
         if m <= last_one:
             return
+        # a lower bound was the smallest: look for the true neighbour, until the smallest key is a true distance
         while near[a] < 0:
             near[a] = _nearest(y, phi, mask, m, a)
             dist[a] = distance2(y[a], phi[a], y[near[a]], phi[near[a]])
             key[a] = dist[a] * weight[a] if kt else dist[a]
             a = _smallest(key, mask, m)
+        # merge a and b into the next row of the tree
         b = near[a]
         new = 2 * n - m
         na, nb = node[a], node[b]
@@ -240,10 +243,13 @@ def cluster(
             px, py = p4[new, 0], p4[new, 1]
             new_y, new_phi = rapidity(px, py, p4[new, 2], p4[new, 3]), math.atan2(py, px)
             new_weight = px * px + py * py
+        # the merged one takes the lower place and the last one the higher, so that protojets stay without gaps
         node[high], y[high], phi[high], weight[high] = node[last], y[last], phi[last], weight[last]
         near[high], dist[high] = near[last], dist[last]
         node[low], y[low], phi[low], weight[low] = new, new_y, new_phi, new_weight
         m -= 1
+        # one pass without branches, for the vectoriser: neighbour of the merged one, who lost a neighbour, who has a closer
+        # one now, and the smallest key
         nearest = smallest = _NOTHING
         for j in range(m):
             d = distance2(new_y, new_phi, y[j], phi[j])

@@ -64,10 +64,13 @@ def _tensor(
                 at -= 1
             order[at] = i
             n += 1
+        # empty slots stay 0; a jet that cannot be described is NaN as a whole, never in part
         out[j] = 0.0
         if n == 0 or not finite:
             out[j] = np.nan
             continue
+        # sums over all constituents, also those without a slot: the centre must not depend on the number of slots;
+        # azimuths are averaged about the leading one, so that a jet across ±π has no centre on the other side
         px = py = pz = total_pt = total_energy = mean_eta = mean_phi = 0.0
         phi0 = phi[order[0]]
         for k in range(n):
@@ -84,6 +87,7 @@ def _tensor(
             eta0, phi0 = mean_eta / total_pt, wrap(phi0 + mean_phi / total_pt)
         else:
             eta0, phi0 = math.asinh(pz / math.sqrt(px * px + py * py)), math.atan2(py, px)
+        # only the columns that are asked for: the order is the caller's, so each is looked up by its number
         for k in range(min(n, n_slots)):
             i = order[k]
             deta, dphi = eta[i] - eta0, wrap(phi[i] - phi0)
@@ -226,10 +230,10 @@ def _rows(objects: Objects, options: ConstituentOptions) -> Rows:
     pdg_id = None if _TYPED.isdisjoint(options.columns) else c.field("pdgId")
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
+        offsets, inside = c.slice(start, stop)
         return constituent_tensor(
-            options.columns, options.n, offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine],
-            None if charge is None else charge[mine], None if pdg_id is None else pdg_id[mine], options.center,
+            options.columns, options.n, offsets, c.pt[inside], c.eta[inside], c.phi[inside], c.mass[inside],
+            None if charge is None else charge[inside], None if pdg_id is None else pdg_id[inside], options.center,
         )  # fmt: skip
 
     return rows
@@ -264,12 +268,12 @@ def _lund_rows(objects: Objects, options: LundOptions) -> Rows:
     c = objects.constituents
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
-        counts, plane = lund_plane(offsets, c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine])
+        offsets, inside = c.slice(start, stop)
+        counts, plane = lund_plane(offsets, c.pt[inside], c.eta[inside], c.phi[inside], c.mass[inside])
         out = np.zeros((stop - start, options.n, 4), np.float32)
-        there = np.maximum(counts, 0)
-        jet = np.repeat(np.arange(stop - start), there)
-        slot = np.arange(len(plane)) - np.repeat(np.cumsum(there) - there, there)
+        n_splittings = np.maximum(counts, 0)
+        jet = np.repeat(np.arange(stop - start), n_splittings)
+        slot = np.arange(len(plane)) - np.repeat(np.cumsum(n_splittings) - n_splittings, n_splittings)
         # Two identical directions have no angle: such a splitting has no place in the plane, and its slot stays empty.
         fits = (slot < options.n) & np.isfinite(plane).all(axis=1)
         out[jet[fits], slot[fits], :3] = plane[fits]

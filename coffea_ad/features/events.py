@@ -11,6 +11,7 @@ from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
 from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
+from coffea_ad.kinematics import delta_phi
 from coffea_ad.nanoaod.columns import require
 from coffea_ad.nanoaod.constituents import constituent_branches
 from coffea_ad.nanoaod.objects import Objects
@@ -64,24 +65,20 @@ class EventObjectOptions(ObjectOptions):
 
 
 def _event_objects(objects: Objects, options: EventObjectOptions) -> Float32s:
-    chosen = select_objects(objects, options, _SLOTS)
+    selected = select_objects(objects, options, _SLOTS)
     n, rows = len(objects), 1 + 4 + 4 + 10
-    event = np.repeat(np.arange(n), np.diff(chosen.offsets))
     pt, eta, phi, kind = (np.zeros((n, rows)) for _ in range(4))
-    pt[:, 0], phi[:, 0], kind[:, 0] = chosen.met, np.where(chosen.met > 0, chosen.met_phi, 0.0), chosen.met > 0
+    pt[:, 0], phi[:, 0], kind[:, 0] = selected.met, np.where(selected.met > 0, selected.met_phi, 0.0), selected.met > 0
     acceptance = np.ones(rows)
-    leptons = np.zeros(n)
     for which, first, number in _TABLE:
-        of_kind = chosen.kind == which
-        place = event[of_kind], first + chosen.rank[of_kind]
+        of_kind = selected.kind == which
+        place = selected.event[of_kind], first + selected.rank[of_kind]
         pt[place], eta[place], phi[place], kind[place] = (
-            chosen.pt[of_kind], chosen.eta[of_kind], chosen.phi[of_kind], number,
+            selected.pt[of_kind], selected.eta[of_kind], selected.phi[of_kind], number,
         )  # fmt: skip
         name = {2: "electron", 3: "muon", 4: "jet"}[number]
         acceptance[first : first + (10 if number == 4 else 4)] = getattr(options, f"{name}_eta_max")
-        if number != 4:
-            np.maximum(leptons, pt[:, first], out=leptons)
-    there = kind > 0
+    filled = kind > 0
     angle = np.where(np.isfinite(phi), phi, 0.0)  # an event with an angle that is not finite is undefined below
     scale = {"talk": acceptance, "common": np.full(rows, 4.0), "none": np.ones(rows)}[options.scaling]
     of = {
@@ -89,17 +86,18 @@ def _event_objects(objects: Objects, options: EventObjectOptions) -> Float32s:
         "eta": eta / scale,
         "phi": phi if options.scaling == "none" else phi / np.pi,
         # An object at φ = 0 has a cosine of 1; only an empty slot has none.
-        "sin_phi": np.where(there, np.sin(angle), 0.0),
-        "cos_phi": np.where(there, np.cos(angle), 0.0),
+        "sin_phi": np.where(filled, np.sin(angle), 0.0),
+        "cos_phi": np.where(filled, np.cos(angle), 0.0),
         "type": kind,
         "is_met": kind == 1,
         "is_electron": kind == 2,
         "is_muon": kind == 3,
         "is_jet": kind == 4,
-        "mask": there,
+        "mask": filled,
     }
     table = np.stack([of[name].astype(np.float32) for name in options.columns], axis=-1)
-    table[~chosen.valid | (leptons < options.leading_lepton_pt_min)] = np.nan
+    leading_lepton_pt = selected.leading_pt("electron", "muon")
+    table[~selected.valid | (leading_lepton_pt < options.leading_lepton_pt_min)] = np.nan
     return table
 
 
@@ -195,10 +193,10 @@ def _dijet_columns(options: DijetOptions) -> tuple[Column, ...]:
 
 def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
     fields = dict.fromkeys(("pt", "eta", "phi", "mass", options.mass))
-    own = tuple(f"{options.jets}_{f}" for f in fields)
+    jet_branches = tuple(f"{options.jets}_{f}" for f in fields)
     if options.source == "stored":
-        return ((*own, f"{options.jets}_tau1", f"{options.jets}_tau2"),)
-    return tuple((*own, *branches) for branches in constituent_branches(options.jets))
+        return ((*jet_branches, f"{options.jets}_tau1", f"{options.jets}_tau2"),)
+    return tuple((*jet_branches, *branches) for branches in constituent_branches(options.jets))
 
 
 def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
@@ -209,8 +207,8 @@ def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
     c, columns = jets.at(place).constituents, []
     for beta, group in _SETS[options.inputs]:
         taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
-        chosen = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
-        values = substructure([f"tau{n}" for n in taus], c.offsets, c.pt, c.eta, c.phi, c.mass, conventions=chosen)
+        conventions = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
+        values = substructure([f"tau{n}" for n in taus], c.offsets, c.pt, c.eta, c.phi, c.mass, conventions=conventions)
         tau = dict(zip(taus, values.T, strict=True))
         for name in group:
             wanted = [tau[int(d)] for d in name.removeprefix("tau")]
@@ -240,22 +238,21 @@ def _dijet(objects: Objects, options: DijetOptions) -> Float32s:
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
     mjj = np.sqrt(np.maximum(0, sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))))
-    own = np.maximum(jets.field(options.mass).astype(np.float64)[place], 0)
-    order = np.argsort(own, axis=1, kind="stable")
-    own = np.take_along_axis(own, order, axis=1)
+    jet_mass = np.maximum(jets.field(options.mass).astype(np.float64)[place], 0)
+    order = np.argsort(jet_mass, axis=1, kind="stable")
+    jet_mass = np.take_along_axis(jet_mass, order, axis=1)
     shapes = _shapes(jets, place.ravel(), options)
     number = shapes.shape[1]
-    shapes = np.take_along_axis(shapes.reshape(len(own), 2, number), order[:, :, None], axis=1)
+    shapes = np.take_along_axis(shapes.reshape(len(jet_mass), 2, number), order[:, :, None], axis=1)
     shift = options.shift * mjj
     columns: list[Any] = [
         mjj,
-        own[:, 0] + shift,
-        own[:, 1] - own[:, 0] + shift,
-        *shapes.reshape(len(own), 2 * number).T,
+        jet_mass[:, 0] + shift,
+        jet_mass[:, 1] - jet_mass[:, 0] + shift,
+        *shapes.reshape(len(jet_mass), 2 * number).T,
     ]
     if options.delta_r:
-        dphi = (phi[:, 0] - phi[:, 1] + np.pi) % (2 * np.pi) - np.pi
-        columns.append(np.hypot(eta[:, 0] - eta[:, 1], dphi))
+        columns.append(np.hypot(eta[:, 0] - eta[:, 1], delta_phi(phi[:, 0], phi[:, 1])))
     out = np.full((len(two), len(columns)), np.nan, np.float32)
     out[two] = np.stack(columns, axis=1)
     return out

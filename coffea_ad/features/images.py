@@ -321,9 +321,9 @@ def _rows(objects: Objects, options: ImageOptions) -> Rows:
 
     def rows(start: int, stop: int) -> Images:
         out = np.empty((stop - start, options.pixels, options.pixels), np.float32)
-        offsets, mine = c.part(start, stop)
+        offsets, inside = c.slice(start, stop)
         jet_images(
-            offsets, c.pt[mine], c.eta[mine], c.phi[mine], options.pixels, options.width, options.rotate, options.flip,
+            offsets, c.pt[inside], c.eta[inside], c.phi[inside], options.pixels, options.width, options.rotate, options.flip,
             options.power, out,
         )  # fmt: skip
         if options.smear > 0:

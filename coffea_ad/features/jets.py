@@ -1,4 +1,4 @@
-"""Jet-level features of few columns: substructure, and the bystanders shown next to it."""
+"""Jet-level features of few columns: substructure, and the spectators shown next to it."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def _substructure(objects: Objects, options: SubstructureOptions) -> Rows:
     charge = c.charge if "charge" in options.names else None
 
     def rows(start: int, stop: int) -> Float32s:
-        offsets, mine = c.part(start, stop)
-        q = None if charge is None else charge[mine]
-        columns = c.pt[mine], c.eta[mine], c.phi[mine], c.mass[mine]
+        offsets, inside = c.slice(start, stop)
+        q = None if charge is None else charge[inside]
+        columns = c.pt[inside], c.eta[inside], c.phi[inside], c.mass[inside]
         return substructure(options.names, offsets, *columns, q, options).astype(np.float32)
 
     return rows
@@ -147,10 +147,10 @@ class KinematicsOptions(Options):
 
 
 def _kinematics_reads(collection: str, options: KinematicsOptions) -> tuple[tuple[str, ...], ...]:
-    own = tuple(f"{collection}_{name}" for name in ("pt", "eta", "mass"))
+    jet_branches = tuple(f"{collection}_{name}" for name in ("pt", "eta", "mass"))
     if options.source == "stored":
-        return ((*own, f"{collection}_nConstituents"),)
-    return tuple((*own, *branches) for branches in constituent_branches(collection))
+        return ((*jet_branches, f"{collection}_nConstituents"),)
+    return tuple((*jet_branches, *branches) for branches in constituent_branches(collection))
 
 
 def _kinematics(objects: Objects, options: KinematicsOptions) -> Float32s:
@@ -159,8 +159,8 @@ def _kinematics(objects: Objects, options: KinematicsOptions) -> Float32s:
         columns.append(objects.field("nConstituents").astype(np.float32))
     else:
         c = objects.constituents
-        kept = np.r_[0, np.cumsum(c.pt > 0)]
-        number = (kept[c.offsets[1:]] - kept[c.offsets[:-1]]).astype(np.float32)
+        n_before = np.r_[0, np.cumsum(c.pt > 0)]
+        number = (n_before[c.offsets[1:]] - n_before[c.offsets[:-1]]).astype(np.float32)
         columns.append(np.where(np.diff(c.offsets) > 0, number, np.float32(np.nan)))
     return np.stack(columns, axis=1)
 

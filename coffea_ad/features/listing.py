@@ -50,7 +50,7 @@ def overview() -> tuple[Table, list[str]]:
 
 
 def details(
-    name: str, chosen: Mapping[str, Any], collection: str = "FatJet", *, every: bool = False
+    name: str, values: Mapping[str, Any], collection: str = "FatJet", *, every: bool = False
 ) -> tuple[Table, Table]:
     """Return what a feature computes, from which branches, and its options.
 
@@ -59,7 +59,7 @@ def details(
     UnknownName, BadFeature, ConfigError
     """
     feature = features.get(name)
-    options = feature.resolve(chosen)
+    options = feature.resolve(values)
     table = _table(f"{feature.key(options)}, version {feature.version}", "what", "value")
     table.add_row("level", feature.level)
     table.add_row("shape", _by(feature.row_shape(options)) + (", mostly 0" if feature.sparse else ""))

@@ -44,6 +44,7 @@ def _means(
 
     Up to three axes with β = 1, which are asked for most, are done in a single pass.
     """
+    # any number of axes and any power: assign first, then sum axis by axis
     if n_axes > 3 or beta != 1.0:
         _assign(n, n_axes, y, phi, axes, owner, d2, dphi)
         if beta == 1.0:
@@ -61,6 +62,7 @@ def _means(
                 sum_phi += w * dphi[i]
             means[k, 0], means[k, 1], means[k, 2] = total, sum_y, sum_phi
         return
+    # axes and sums as scalars stay in registers, which arrays of three would not
     y0, phi0 = axes[0, 0], axes[0, 1]
     total0 = total1 = total2 = sum_y0 = sum_y1 = sum_y2 = sum_phi0 = sum_phi1 = sum_phi2 = 0.0
     if n_axes == 1:
@@ -77,6 +79,7 @@ def _means(
             dy0, dy1 = y[i] - y0, y[i] - y1
             a, b = dy0 * dy0 + dphi0 * dphi0, dy1 * dy1 + dphi1 * dphi1
             w = pt[i] / math.sqrt(_ACCURACY * _ACCURACY + min(a, b))
+            # a tie goes to the lower axis, as in `_assign`; masked sums have no branch
             w0 = w if a <= b else 0.0
             w1 = w - w0
             total0 += w0

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,10 +37,10 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _parsed(cut: str) -> tuple[str, str | None, float]:
-    found = _CUT.fullmatch(cut)
-    if found is None:
+    match = _CUT.fullmatch(cut)
+    if match is None:
         raise ValueError(f"{cut!r} is not a cut; write a branch that must be true, or such as 'cutBased>=3'")
-    return found[1], found[2], float(found[3] or 0)
+    return match[1], match[2], float(match[3] or 0)
 
 
 def _checked(cuts: tuple[str, ...]) -> tuple[str, ...]:
@@ -208,6 +209,76 @@ class SelectedObjects:
     met_phi: Float64s
     valid: Bools
 
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def event(self) -> Ints:
+        """Event of every object, (n_objects,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @cached_property
+    def p4(self) -> Float64s:
+        """Px, py, pz, E of every object, (4, n_objects), GeV."""
+        with np.errstate(invalid="ignore", over="ignore"):  # events with infinite numbers are undefined
+            px, py, pz = self.pt * np.cos(self.phi), self.pt * np.sin(self.phi), self.pt * np.sinh(self.eta)
+            return np.stack([px, py, pz, np.sqrt(px**2 + py**2 + pz**2 + self.mass**2)])
+
+    def n(self, *kinds: str) -> Ints:
+        """Return how many objects of some kinds every event has, (n,)."""
+        return np.bincount(self.event[self._rows(kinds)], minlength=len(self))
+
+    @property
+    def ht(self) -> Float64s:
+        """Scalar sum of the pT of light jets and b jets, (n,), GeV."""
+        rows = self._rows(("jet", "bjet"))
+        return np.asarray(np.bincount(self.event[rows], self.pt[rows], minlength=len(self)), np.float64)
+
+    def leading_pt(self, *kinds: str) -> Float64s:
+        """Return the highest pT among objects of some kinds, (n,), GeV; 0 without one."""
+        place = self._place(kinds, 0)
+        out = np.zeros(len(self))
+        out[place >= 0] = self.pt[place[place >= 0]]
+        return out
+
+    def pair_mass(self, first: str | tuple[str, ...], second: str | tuple[str, ...]) -> Float64s:
+        """Return the mass of two leading objects, m² = (E₁ + E₂)² − |p₁ + p₂|², (n,), GeV; NaN without such a pair.
+
+        Parameters
+        ----------
+        first, second : str or tuple of str
+            Their kinds. If they are the same, the two objects of highest pT; several kinds count as one.
+        """
+        kinds = [(k,) if isinstance(k, str) else tuple(k) for k in (first, second)]
+        one, two = self._place(kinds[0], 0), self._place(kinds[1], int(kinds[0] == kinds[1]))
+        both = (one >= 0) & (two >= 0)
+        out = np.full(len(self), np.nan)
+        with np.errstate(invalid="ignore", over="ignore"):
+            px, py, pz, e = self.p4[:, one[both]] + self.p4[:, two[both]]
+            out[both] = np.sqrt(np.maximum(e**2 - px**2 - py**2 - pz**2, 0.0))
+        return out
+
+    @cached_property
+    def _sorted(self) -> dict[tuple[str, ...], Ints]:
+        return {}
+
+    def _rows(self, kinds: tuple[str, ...]) -> Ints:
+        """Return the objects of some kinds, by event and falling pT."""
+        if kinds not in self._sorted:
+            rows = np.flatnonzero(np.isin(self.kind, [KINDS.index(kind) for kind in kinds]))
+            if len(kinds) > 1:  # those of one kind are sorted already
+                rows = rows[np.lexsort((-self.pt[rows], self.event[rows]))]
+            self._sorted[kinds] = rows
+        return self._sorted[kinds]
+
+    def _place(self, kinds: tuple[str, ...], k: int) -> Ints:
+        """Return which object of every event is its k-th of some kinds, −1 where there are fewer."""
+        rows, number = self._rows(kinds), self.n(*kinds)
+        out = np.full(len(self), -1, np.int64)
+        out[number > k] = rows[(np.cumsum(number) - number + k)[number > k]]
+        return out
+
 
 @kernel
 def _select(
@@ -235,7 +306,7 @@ def _select(
         for c in range(4):
             total += offsets[c, i + 1] - offsets[c, i]
         most = max(most, total)
-    chosen, chosen_kind = np.empty(most, np.int64), np.empty(most, np.int64)
+    selected, selected_kind = np.empty(most, np.int64), np.empty(most, np.int64)
     filled = 0
     out[0] = 0
     for i in range(n_events):
@@ -250,24 +321,24 @@ def _select(
                 overlap = False
                 if c >= 2:
                     for o in range(others):
-                        deta, dphi = eta[k] - eta[chosen[o]], wrap(phi[k] - phi[chosen[o]])
+                        deta, dphi = eta[k] - eta[selected[o]], wrap(phi[k] - phi[selected[o]])
                         overlap |= deta * deta + dphi * dphi < cleaning * cleaning
                 if overlap:
                     continue
-                chosen[n], chosen_kind[n] = k, c + 2 if c < 3 else (1 if is_b[k] else 0)
+                selected[n], selected_kind[n] = k, c + 2 if c < 3 else (1 if is_b[k] else 0)
                 n += 1
             if c < 2:
                 n_leptons = n
         for t in range(5):
             first = filled
             for m in range(n):
-                if chosen_kind[m] != t:
+                if selected_kind[m] != t:
                     continue
                 at = filled
-                while at > first and pt[index[at - 1]] < pt[chosen[m]]:
+                while at > first and pt[index[at - 1]] < pt[selected[m]]:
                     index[at] = index[at - 1]
                     at -= 1
-                index[at] = chosen[m]
+                index[at] = selected[m]
                 filled += 1
             filled = min(filled, first + slots[t])
             kind[first:filled] = t

@@ -56,11 +56,11 @@ class FeatureSpec(Frozen):
                 f"{feature.version}; install the coffea-ad the model was made with, or train again"
             )
         options = feature.resolve(self.options)
-        here = tuple(c.name for c in feature.columns(options))
-        there = tuple(c.name for c in self.columns)
-        if here != there:
+        computed = tuple(c.name for c in feature.columns(options))
+        expected = tuple(c.name for c in self.columns)
+        if computed != expected:
             raise CardMismatch(
-                f"the card's columns of {self.name} are {_some(there)}, but the feature gives {_some(here)}"
+                f"the card's columns of {self.name} are {_some(expected)}, but the feature gives {_some(computed)}"
             )
         if feature.row_shape(options) != self.row_shape:
             raise CardMismatch(
@@ -80,13 +80,13 @@ def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpe
     'sigma1'
     """
     feature = features.get(name)
-    chosen = feature.resolve(options or {})
-    columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(chosen))
-    shape = feature.row_shape(chosen)
+    resolved = feature.resolve(options or {})
+    columns = tuple(ColumnSpec(name=c.name, unit=c.unit) for c in feature.columns(resolved))
+    shape = feature.row_shape(resolved)
     return FeatureSpec(
         name=name,
         version=feature.version,
-        options=chosen.model_dump(mode="json"),
+        options=resolved.model_dump(mode="json"),
         columns=columns,
         shape=None if shape == (len(columns),) else shape,
     )

@@ -154,6 +154,7 @@ def _substructure(
     kt_min: float,
 ) -> Float64s:
     """Compute the wanted groups of columns jet by jet, and keep the columns `pick`; `q` is not looked at unless `charged`."""
+    # work space for the largest jet: nothing is allocated inside the loop
     n_jets, most = len(offsets) - 1, largest(offsets)
     n_fixed, n_extra = _FIXED, len(kappas)
     out = np.empty((n_jets, len(pick)))
@@ -164,6 +165,7 @@ def _substructure(
     node, near, first_near = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
     children = np.empty((2 * most, 2), np.int64)
     p4 = np.empty((2 * most, 4))
+    # what the wanted groups have in common is computed once, and only if one of them is wanted
     need_pairs = wanted[_PAIRS] or wanted[_E3] or wanted[_TRIPLES] or wanted[_QUADRUPLES]
     width = most + PAD if need_pairs else 1
     theta, vectors = np.empty((width, width)), np.empty((FORMS, width))
@@ -174,10 +176,12 @@ def _substructure(
     n_axes, fewest = (taus[-1], taus[0]) if len(taus) > 0 else (1, 1)
     axes, moved, means = np.empty((n_axes, n_axes, 2)), np.empty((n_axes, 2)), np.empty((n_axes, 3))
     for j in range(n_jets):
+        # constituents are loaded once for all groups; a jet without any, or with one that is not finite, is undefined
         n = load(offsets[j], offsets[j + 1], pt, eta, phi, mass, q, charged, four_vectors, jpt, jeta, jphi, jy, jq, p4)
         if n <= 0:
             out[j] = np.nan
             continue
+        # scalar sums, and the axis of the sum of four-vectors
         total = sum_pt2 = px = py = pz = e = jet_pt = jet_phi = axis_y = axis_phi = 0.0
         for i in range(n):
             total += jpt[i]
@@ -190,12 +194,14 @@ def _substructure(
                 e += p4[i, 3]
             jet_pt, jet_phi = math.sqrt(px * px + py * py), math.atan2(py, px)
             axis_y, axis_phi = rapidity(px, py, pz, e), jet_phi
+        # moments need no pairs and no tree
         if wanted[_MOMENTS]:
             eta0, phi0 = (jeta[0], jphi[0]) if central else (math.asinh(pz / jet_pt), jet_phi)
             row[_SIGMA1], row[_SIGMA2] = ellipse(n, jpt, jeta, jphi, eta0, phi0, central)
             row[_PTD], row[_MULTIPLICITY] = math.sqrt(sum_pt2) / total, n
         if wanted[_CHARGE]:
             row[_Q] = charge_sum(n, jq, jpt, jet_pt, charge_kappa)
+        # correlators: angles of pairs are kept in `theta` for triples and quadruples
         if need_pairs:
             for i in range(n):
                 z[i] = jpt[i] / total
@@ -206,6 +212,7 @@ def _substructure(
                 row[_E3_ONE], row[_E3_TWO] = triples(n, z, theta)
             if wanted[_QUADRUPLES]:
                 row[_E4_TWO] = quadruples(n, z, theta)
+        # nearest neighbours in ΔR start all three clusterings
         if clustered:
             neighbours(n, jy, jphi, first_near, first_dist)
         # At most three clusterings, through one call that is compiled once: C/A with winner-takes-all, C/A, kT.
@@ -228,6 +235,7 @@ def _substructure(
                     row[n_fixed + n_extra + k] = subjettiness(
                         n, taus[k], jpt, jy, jphi, moved, one_pass, tau_beta, r0, near, dist, key, y, means
                     )
+        # last, since the winner-takes-all axis comes from the first clustering
         if from_axis:
             for i in range(n):
                 radius[i] = math.sqrt(distance2(jy[i], jphi[i], axis_y, axis_phi))
@@ -235,6 +243,7 @@ def _substructure(
             row[_GIRTH] = row[_WIDTH] * r0
             for k in range(n_extra):
                 row[n_fixed + k] = angularity(n, jpt, total, radius, r0, kappas[k], betas[k])
+        # columns in the caller's order
         for k in range(len(pick)):
             out[j, k] = row[pick[k]]
     return out
@@ -333,7 +342,7 @@ def parse_angularity(name: str) -> tuple[float, float]:
     >>> parse_angularity("lambda_1_0.5")
     (1.0, 0.5)
     """
-    found = re.fullmatch(r"lambda_(\d+\.?\d*|\.\d+)_(\d+\.?\d*|\.\d+)", name)
-    if found is None:
+    match = re.fullmatch(r"lambda_(\d+\.?\d*|\.\d+)_(\d+\.?\d*|\.\d+)", name)
+    if match is None:
         raise UnknownName(f"{name!r} is not an angularity; write it as lambda_1_0.5")
-    return float(found[1]), float(found[2])
+    return float(match[1]), float(match[2])

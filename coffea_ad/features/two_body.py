@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from coffea_ad.features.objects import KINDS, SelectedObjects
+from coffea_ad.features.objects import SelectedObjects
 from coffea_ad.typing import Float64s
 
 __all__ = ["TWO_BODY", "two_body_masses"]
@@ -24,7 +24,6 @@ TWO_BODY: dict[str, tuple[str, str]] = {
 """The masses in which the search of arXiv:2307.01612 looks for bumps, and the kinds of leading objects they are of."""
 
 
-@np.errstate(invalid="ignore", over="ignore")
 def two_body_masses(objects: SelectedObjects) -> dict[str, Float64s]:
     """Return the invariant masses of pairs of leading objects, {name in `TWO_BODY`: (n_events,) float64}, GeV.
 
@@ -45,21 +44,7 @@ def two_body_masses(objects: SelectedObjects) -> dict[str, Float64s]:
     >>> float(masses["mjgamma"][0].round(6)), float(masses["mjj"][0])
     (200.0, nan)
     """
-    n = len(objects.offsets) - 1
-    event = np.repeat(np.arange(n), np.diff(objects.offsets))
-    momentum = np.full((4, n, len(KINDS), 2), np.nan)
-    top = objects.rank < 2
-    place = event[top], objects.kind[top], objects.rank[top]
-    pt, eta, phi, mass = (column[top] for column in (objects.pt, objects.eta, objects.phi, objects.mass))
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    for k, component in enumerate((px, py, pz, np.sqrt(px**2 + py**2 + pz**2 + mass**2))):
-        momentum[(k, *place)] = component
-    out = {}
-    for name, kinds in TWO_BODY.items():
-        one, two = (KINDS.index(kind) for kind in kinds)
-        px, py, pz, e = momentum[:, :, one, 0] + momentum[:, :, two, int(one == two)]
-        out[name] = np.sqrt(np.maximum(e**2 - px**2 - py**2 - pz**2, 0.0))
-    return out
+    return {name: objects.pair_mass(*kinds) for name, kinds in TWO_BODY.items()}
 
 
 def event_numbers(objects: SelectedObjects, *, leptons: bool = True) -> dict[str, Float64s]:
@@ -87,28 +72,14 @@ def event_numbers(objects: SelectedObjects, *, leptons: bool = True) -> dict[str
     >>> float(event_numbers(light_and_b)["mjj"][0].round(6))
     200.0
     """
-    n = len(objects.offsets) - 1
-    event = np.repeat(np.arange(n), np.diff(objects.offsets))
-    jets, lepton = np.flatnonzero(objects.kind < 2), np.isin(objects.kind, (2, 3))
-    jets = jets[np.lexsort((-objects.pt[jets], event[jets]))]
-    number = np.bincount(event[jets], minlength=n)
-    place = np.arange(len(jets)) - np.repeat(np.cumsum(number) - number, number)
-    pt, eta, phi, mass = (np.zeros((n, 2)) for _ in range(4))
-    two = jets[place < 2]
-    for table, values in ((pt, objects.pt), (eta, objects.eta), (phi, objects.phi), (mass, objects.mass)):
-        table[event[two], place[place < 2]] = values[two]
-    with np.errstate(invalid="ignore", over="ignore"):  # events with infinite numbers are undefined
-        px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-        e = np.sqrt(px**2 + py**2 + pz**2 + mass**2).sum(axis=1)
-        square = e**2 - px.sum(axis=1) ** 2 - py.sum(axis=1) ** 2 - pz.sum(axis=1) ** 2
-    leading = np.zeros(n)
-    np.maximum.at(leading, event[lepton], objects.pt[lepton])
+    jets, lepton_kinds = ("jet", "bjet"), ("muon", "electron")
+    n_jets, unknown = objects.n(*jets), np.full(len(objects), np.nan)
     return {
         "met": np.asarray(objects.met, np.float64),
-        "ht": np.bincount(event[jets], objects.pt[jets], minlength=n),
-        "n_jets": number.astype(np.float64),
-        "n_leptons": np.bincount(event[lepton], minlength=n).astype(np.float64) if leptons else np.full(n, np.nan),
-        "leading_jet_pt": pt[:, 0],
-        "leading_lepton_pt": leading if leptons else np.full(n, np.nan),
-        "mjj": np.where(number >= 2, np.sqrt(np.maximum(square, 0)), 0.0),
+        "ht": objects.ht,
+        "n_jets": n_jets.astype(np.float64),
+        "n_leptons": objects.n(*lepton_kinds).astype(np.float64) if leptons else unknown,
+        "leading_jet_pt": objects.leading_pt(*jets),
+        "leading_lepton_pt": objects.leading_pt(*lepton_kinds) if leptons else unknown.copy(),
+        "mjj": np.where(n_jets >= 2, objects.pair_mass(jets, jets), 0.0),
     }

@@ -137,10 +137,7 @@ def attach(
     if background is not None:
         update = _calibrated(card, score, skim, efficiencies, name)
     golden = rows[np.isfinite(np.asarray(scorer(rows)))][:_GOLDEN_ROWS]
-    update["golden"] = Golden(
-        inputs={into: tuple(tuple(float(v) for v in row.ravel()) for row in golden)},
-        scores=tuple(float(s) for s in np.asarray(scorer(golden))),
-    )
+    update["golden"] = Golden.of({into: golden}, np.asarray(scorer(golden)))
     sealed = write_card(data, card.model_copy(update=update), name)
     OnnxScorer(sealed, name=name).session  # noqa: B018  a file whose own golden rows fail must not be written
     return sealed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Calibration, Folds, Golden
+from coffea_ad.typing import Float32s
 
 __all__ = ["By", "combine"]
 
@@ -40,13 +41,15 @@ def read_members(models: Sequence[str | Path]) -> list[OnnxScorer]:
             )
         if member is not first and member.digest in {m.digest for m in members[: members.index(member)]}:
             raise ConfigError(f"{member.name}: the same model is given twice")
-        for what, mine, theirs in (
+        for what, its_value, first_value in (
             ("level", member.card.level, first.card.level),
             ("collection", member.card.collection, first.card.collection),
             ("features", _features(member.card), _features(first.card)),
         ):
-            if mine != theirs:
-                raise CardMismatch(f"{member.name}: its {what} are not those of {first.name}: {mine} and {theirs}")
+            if its_value != first_value:
+                raise CardMismatch(
+                    f"{member.name}: its {what} are not those of {first.name}: {its_value} and {first_value}"
+                )
         if _computed(member.card) != _computed(first.card):
             raise CardMismatch(
                 f"{member.name}: the versions, options or columns of its features are not those of {first.name}"
@@ -62,9 +65,9 @@ def _valid_together(members: Sequence[OnnxScorer]) -> None:
     first = members[0]
     for member in members:
         if member.card.domain != first.card.domain:
-            mine, theirs = (m.card.validity or "everywhere" for m in (member, first))
+            its_validity, first_validity = (m.card.validity or "everywhere" for m in (member, first))
             raise CardMismatch(
-                f"{member.name}: it is valid {mine}, but {first.name} {theirs}; models of different windows are put together "
+                f"{member.name}: it is valid {its_validity}, but {first.name} {first_validity}; models of different windows are put together "
                 "with --by window"
             )
 
@@ -148,27 +151,35 @@ def calibration_of(member: OnnxScorer, fold: int) -> Calibration:
     return calibrations[fold if len(calibrations) > 1 else 0]
 
 
-def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | None:
-    """Take the members' golden rows, with what their scores give: a session of the new file recomputes it."""
-    listed = [m.card.golden.inputs for m in members if m.card.golden is not None]
-    if not listed:
-        return None
-    rows = {
-        spec.name: tuple(row for inputs in listed for row in list(inputs.values())[i])
+def golden_rows(members: Sequence[OnnxScorer], card: ModelCard) -> dict[str, Float32s]:
+    """Return the golden rows of all members as inputs of the new card, {input: (n, *shape)}; nothing if no member has any."""
+    with_rows = [(m.card.golden, m.card.inputs) for m in members if m.card.golden is not None]
+    if not with_rows:
+        return {}
+    return {
+        spec.name: np.concatenate([golden.rows(inputs[i]) for golden, inputs in with_rows])
         for i, spec in enumerate(card.inputs)
     }
+
+
+def golden_batch(member: OnnxScorer, card: ModelCard, rows: Mapping[str, Float32s]) -> dict[str, Float32s]:
+    """Return rows under the names of a member's inputs."""
+    return {theirs.name: rows[ours.name] for ours, theirs in zip(card.inputs, member.card.inputs, strict=True)}
+
+
+def _golden(members: Sequence[OnnxScorer], card: ModelCard, by: By) -> Golden | None:
+    """Take the members' golden rows, with what their scores give: a session of the new file recomputes it."""
+    rows = golden_rows(members, card)
+    if not rows:
+        return None
     n, scores = len(rows[card.inputs[0].name]), []
     for f in range(len(card.outputs)):
         values = []
         for m in members:
-            batch = {
-                theirs.name: np.array(rows[ours.name], np.float32).reshape(n, *ours.shape)
-                for ours, theirs in zip(card.inputs, m.card.inputs, strict=True)
-            }
             folds = np.full(n, f) if m.card.folds is not None else None
-            values.append(np.asarray(m(batch, folds)))
+            values.append(np.asarray(m(golden_batch(m, card, rows), folds)))
         scores += combined_logp([calibration_of(m, f) for m in members], values, by).tolist()
-    return Golden(inputs=rows, scores=tuple(scores))
+    return Golden.of(rows, scores)
 
 
 def provenance_of(members: Sequence[OnnxScorer], by: str, windows_in: str | None = None) -> dict[str, Any]:

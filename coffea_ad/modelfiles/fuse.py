@@ -52,7 +52,7 @@ def _check_same_scores(data: bytes, sealed: bytes, card: ModelCard, name: str) -
     if card.golden is None or len(card.inputs) > 1:
         raise BadModel(f"{name}: without golden rows of one input it cannot be checked that the scores stay the same")
     spec = card.inputs[0]
-    rows = np.array(card.golden.inputs[spec.name], np.float32).reshape(-1, *spec.shape)
+    rows = card.golden.rows(spec)
     both = (OnnxScorer(model, name=name).sessions for model in (data, sealed))
     for old, new, output in zip(*both, card.outputs, strict=True):
         a, b = (np.asarray(s.run([output], {spec.name: rows})[0]).reshape(-1) for s in (old, new))
@@ -126,12 +126,12 @@ def _linear_before(value: str, made_by: dict[str, Any], known: dict[str, Any]) -
 def _drop_unused(proto: Any) -> None:
     """Take out nodes and weights that nothing reads."""
     needed = {o.name for o in proto.graph.output}
-    kept = []
+    used = []
     for node in reversed(proto.graph.node):
         if needed & set(node.output):
             needed |= set(node.input)
-            kept.append(node)
-    nodes, weights = kept[::-1], [t for t in proto.graph.initializer if t.name in needed]
+            used.append(node)
+    nodes, weights = used[::-1], [t for t in proto.graph.initializer if t.name in needed]
     del proto.graph.node[:], proto.graph.initializer[:]
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(weights)

@@ -103,17 +103,17 @@ def _give_layers_their_own_input(proto: Any, dense: Sequence[Any]) -> None:
     """
     import onnx
 
-    mine = {n.name for n in dense}
-    elsewhere = {i for n in proto.graph.node if n.name not in mine for i in n.input}
-    nodes, made = [], set()
+    layer_names = {n.name for n in dense}
+    elsewhere = {i for n in proto.graph.node if n.name not in layer_names for i in n.input}
+    nodes, copied = [], set()
     for node in proto.graph.node:
         source = node.input[0] if node.input else ""
-        if node.name in mine and source in elsewhere:
-            own = f"{source}_to_layers"
-            if own not in made:
-                nodes.append(onnx.helper.make_node("Identity", [source], [own], name=own))
-                made.add(own)
-            node.input[0] = own
+        if node.name in layer_names and source in elsewhere:
+            copy = f"{source}_to_layers"
+            if copy not in copied:
+                nodes.append(onnx.helper.make_node("Identity", [source], [copy], name=copy))
+                copied.add(copy)
+            node.input[0] = copy
         nodes.append(node)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)

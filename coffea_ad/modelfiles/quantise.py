@@ -85,7 +85,7 @@ def quantise(
     before, after = scorer(held_out.x), small(held_out.x)
     table = regions.calibrate(after, weight, f"{rows_in_words(card, held_out)}, scored in int8")
     points, left_out = _regions(card.regions, table, after, weight)
-    made: dict[str, Any] = {
+    record: dict[str, Any] = {
         "of": scorer.digest,
         "network_of": network_digest(data, name),
         "what": "dense layers: 8 bits, weights per output, inputs in the range of the training rows; all else float32",
@@ -97,7 +97,7 @@ def quantise(
         **_losses(before, after, weight),
     }
     if signal is not None:
-        made["auc"] = _auc_loss(card, scorer, small, held_out, (before, after), signal, signal_datasets, rows)
+        record["auc"] = _auc_loss(card, scorer, small, held_out, (before, after), signal, signal_datasets, rows)
     final = ModelCard.model_validate(
         {
             **card.model_dump(),
@@ -106,7 +106,7 @@ def quantise(
             "calibrations": (table,),
             "regions": points,
             "golden": _golden(small, held_out.x, after),
-            "provenance": {**card.provenance, "regions_left_out": left_out, "int8": made},
+            "provenance": {**card.provenance, "regions_left_out": left_out, "int8": record},
         }
     )
     sealed = write_card(network, final, name)
@@ -118,7 +118,7 @@ def _divide(card: ModelCard, skim: Skim) -> tuple[Skim, Skim]:
     """Return rows for the ranges of the layers, and rows for the calibration, which the model has not seen."""
     if "rows" not in card.provenance:
         return skim, skim
-    return skim.part("train"), skim.part("validation")
+    return skim.splits("train"), skim.splits("validation")
 
 
 def _draw(skim: Skim) -> Float32s:
@@ -159,12 +159,12 @@ def _auc_loss(
     folder: str | Path, datasets: Sequence[str], background: Skim,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the AUC before and after, and the bootstrap error of the loss, of the same resampled rows."""
-    chosen = list(datasets) or sorted(set(skim_files(folder)) - set(background.provenance["rows"]))
-    if not chosen:
+    names = list(datasets) or sorted(set(skim_files(folder)) - set(background.provenance["rows"]))
+    if not names:
         raise ConfigError(
             f"{folder}: it holds background only; say which datasets are the signal with --signal-datasets"
         )
-    signal = model_rows(card, folder, chosen)
+    signal = model_rows(card, folder, names)
     pairs = [(scores[0], np.asarray(scorer(signal.x))), (scores[1], np.asarray(small(signal.x)))]
 
     def loss(i: Any, j: Any) -> tuple[float, float]:
@@ -178,7 +178,7 @@ def _auc_loss(
     value = loss(np.arange(n), np.arange(m))
     drawn = [loss(rng.integers(0, n, n), rng.integers(0, m, m)) for _ in range(50)]
     return {
-        "signal": chosen,
+        "signal": names,
         "float32": value[0],
         "int8": value[1],
         "loss": value[0] - value[1],
@@ -193,15 +193,12 @@ def _golden(scorer: OnnxScorer, x: Float32s, score: Float32s) -> Golden:
     """
     order = np.argsort(score)[: int(np.isfinite(score).sum())]
     rows = x[order[np.linspace(0, len(order) - 1, min(len(order), 40 * _GOLDEN_ROWS)).astype(int)]]
-    there = np.asarray(scorer(rows))
+    scores = np.asarray(scorer(rows))
     others = [_unfused(scorer, rows)] + [np.asarray(scorer(rows * np.float32(1 + e))) for e in (-1e-6, 1e-6)]
-    moved = np.max([np.abs(other - there) / (1 + np.abs(there)) for other in others], axis=0)
+    moved = np.max([np.abs(other - scores) / (1 + np.abs(scores)) for other in others], axis=0)
     steady = np.flatnonzero(moved <= max(_STEADY, float(np.sort(moved)[min(_GOLDEN_ROWS, len(moved)) - 1])))
     taken = steady[np.linspace(0, len(steady) - 1, _GOLDEN_ROWS).astype(int)]
-    return Golden(
-        inputs={scorer.card.inputs[0].name: tuple(tuple(float(v) for v in row.ravel()) for row in rows[taken])},
-        scores=tuple(float(s) for s in there[taken]),
-    )
+    return Golden.of({scorer.card.inputs[0].name: rows[taken]}, scores[taken])
 
 
 def _unfused(scorer: OnnxScorer, rows: Float32s) -> Float32s:

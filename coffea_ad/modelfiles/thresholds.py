@@ -36,17 +36,9 @@ Bins = tuple[str, Sequence[float]]
 """A spectator, and inner edges of bins in it."""
 
 
-def _background(
-    model: OnnxScorer, card: ModelCard, folder: str | Path, datasets: Sequence[str]
-) -> tuple[Float32s, Skim]:
-    """Score the background of a model in a skim: `skims.background` says which rows that are."""
-    skim = background_rows(card, folder, datasets)
-    return _scored(model, skim.x, _members(card, skim)), skim
-
-
 def _members(card: ModelCard, skim: Skim) -> Ints | None:
     """Return which member scores every row: that of its window, and none that has seen its event."""
-    return member_of(card, lambda name: skim.bystanders[name]) if card.members > 1 else None
+    return member_of(card, lambda name: skim.spectators[name]) if card.members > 1 else None
 
 
 def _scored(model: OnnxScorer, rows: Any, members: Ints | None = None) -> Float32s:
@@ -61,31 +53,31 @@ def _from_results(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[str]]:
     """Return edges, contents at luminosity and variances of the inclusive `ad_logp` histogram of the background."""
     made_with = results.report["models"][0] if results.report.get("models") else {}
-    mine = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
-    if {k: made_with.get(k) for k in mine} != mine:
+    identity = {"network": network_digest(model.data), "calibration": model.card.calibration_digest}
+    if {k: made_with.get(k) for k in identity} != identity:
         raise ConfigError(f"the results were made with another model than {name}: {made_with.get('file', 'none')}")
-    chosen = background_datasets(model.card, datasets, sorted(results.histograms))
-    unknown = [d for d in chosen if d not in results.report["datasets"]]
+    backgrounds = background_datasets(model.card, datasets, sorted(results.histograms))
+    unknown = [d for d in backgrounds if d not in results.report["datasets"]]
     if unknown:
         raise UnknownName.of("dataset", unknown[0], results.report["datasets"])
-    missing = [d for d in chosen if "ad_logp" not in results.histograms.get(d, {})]
+    missing = [d for d in backgrounds if "ad_logp" not in results.histograms.get(d, {})]
     if missing:
         raise ConfigError(f"the results have no histogram ad_logp of {', '.join(missing)}")
-    for d in chosen:
+    for d in backgrounds:
         entry = results.report["datasets"][d]
         simulated = is_simulation(entry["metadata"]) is not False
         # folders of before say only what was asked for
         if entry.get("blinded", not simulated and not results.report["config"].get("unblind")):
             raise ConfigError(f"dataset {d} is blinded data; thresholds from it would be wrong")
-    picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in chosen]
+    picked = [results.scaled(d, "ad_logp")[{"region": "inclusive", "variation": "nominal"}] for d in backgrounds]
     total = sum(picked[1:], start=picked[0])
     content = float(np.asarray(total.values()).sum())
     if not content > 0:
         raise ConfigError(
-            f"the background of {name} in the results, {', '.join(chosen)}, has no regions: its ad_logp histogram holds "
+            f"the background of {name} in the results, {', '.join(backgrounds)}, has no regions: its ad_logp histogram holds "
             + ("nothing" if content == 0 else f"{content:g} events")
         )
-    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), chosen
+    return total.axes[0].edges, np.asarray(total.values()), np.asarray(total.variances()), backgrounds
 
 
 def _luminosity(results: Results, datasets: Sequence[str]) -> float:
@@ -171,39 +163,12 @@ def new_regions(
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
         raise ConfigError("say which regions: --efficiency or --visible-cross-section")
+    rates = _Rates(efficiencies, visible_cross_sections)
     if _has_histograms(source):
-        results = load_results(source)
-        edges, contents, variances, chosen = _from_results(results, scorer, datasets, name)
-        total = float(contents.sum()) / (1000.0 * _luminosity(results, chosen))
-        specs = _specs(efficiencies, visible_cross_sections, total)
-        n_all = float(contents.sum()) ** 2 / float(variances.sum())
-        origin = f"results of {', '.join(chosen)}"
-        written, left_out = _written(
-            [
-                (label, eps, [_Point("", n_all, *regions.binned_threshold(edges, contents, variances, eps), eps)])
-                for label, eps in specs
-            ],
-            origin,
-        )
+        points, origin = _points_of_results(scorer, source, datasets, rates, name)
     else:
-        score, skim = _background(scorer, card, source, datasets)
-        origin, members, weight = rows_in_words(card, skim), _members(card, skim), skim.event_weight
-        try:
-            calibrations = card.calibrations or regions.calibrate_members(card, score, weight, origin, members)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from None
-        card = card.model_copy(update={"calibrations": calibrations})
-        total = _in_pb(skim, lumi, name) if visible_cross_sections else 1.0
-        specs = _specs(efficiencies, visible_cross_sections, total)
-        values = regions.card_logp(card, score, members)
-        place = np.zeros(len(values), np.int64) if bins is None else _binned(card, skim, source, bins)
-        values = np.where(place < 0, np.nan, values)  # rows without a score are in no region, and in no calibration
-        parts = {where: np.isfinite(values) & (place == i) for i, where in enumerate(_bin_names(bins))}
-        points = [
-            (label, eps, [_point(where, values[rows], weight[rows], eps) for where, rows in parts.items()])
-            for label, eps in specs
-        ]
-        written, left_out = _written(points, origin, bins)
+        card, points, origin = _points_of_skim(scorer, card, source, datasets, rates, lumi, bins, name)
+    written, left_out = _written(points, origin, bins)
     if not written:
         raise ConfigError("; ".join(left_out))
     provenance = {**card.provenance, "regions_left_out": left_out}
@@ -223,9 +188,72 @@ class _Point(NamedTuple):
     achieved: float
 
 
-def _written(
-    points: Sequence[tuple[str, float, Sequence[_Point]]], origin: str, bins: Bins | None = None
-) -> tuple[list[RegionSpec], list[str]]:
+_Points = list[tuple[str, float, list[_Point]]]
+"""Of every region its name, its efficiency and its thresholds."""
+
+
+class _Rates(NamedTuple):
+    """How much of the background the regions are to keep."""
+
+    efficiencies: Sequence[float]
+    visible_cross_sections: Sequence[float]
+    """pb"""
+
+    def regions(self, total: float) -> list[tuple[str, float]]:
+        """Return (name, efficiency) of the regions, loose to tight; `total` is the whole background in pb."""
+        named: Mapping[float, str] = {
+            **{eps: regions.region_label(eps) for eps in self.efficiencies},
+            **{x / total: f"{x:g}pb" for x in self.visible_cross_sections},
+        }
+        for eps, label in named.items():
+            if not 0 < eps < 1:
+                raise ConfigError(
+                    f"region {label}: the background efficiency would be {eps:g} (the whole is {total:g} pb)"
+                )
+        return [(named[eps], eps) for eps in sorted(named, reverse=True)]
+
+
+def _points_of_results(
+    scorer: OnnxScorer, source: str | Path, datasets: Sequence[str], rates: _Rates, name: str
+) -> tuple[_Points, str]:
+    """Return the thresholds on the inclusive histogram of the background, and what they were derived from."""
+    results = load_results(source)
+    edges, contents, variances, backgrounds = _from_results(results, scorer, datasets, name)
+    total = float(contents.sum()) / (1000.0 * _luminosity(results, backgrounds))
+    n_all = float(contents.sum()) ** 2 / float(variances.sum())
+    points = [
+        (label, eps, [_Point("", n_all, *regions.binned_threshold(edges, contents, variances, eps), eps)])
+        for label, eps in rates.regions(total)
+    ]
+    return points, f"results of {', '.join(backgrounds)}"
+
+
+def _points_of_skim(
+    scorer: OnnxScorer, card: ModelCard, source: str | Path, datasets: Sequence[str], rates: _Rates, lumi: float | None,
+    bins: Bins | None, name: str,
+) -> tuple[ModelCard, _Points, str]:  # fmt: skip
+    """Return the card with a calibration, the thresholds on the scored rows of a skim, and what they were derived from."""
+    skim = background_rows(card, source, datasets)
+    origin, members, weight = rows_in_words(card, skim), _members(card, skim), skim.event_weight
+    score = _scored(scorer, skim.x, members)
+    try:
+        calibrations = card.calibrations or regions.calibrate_members(card, score, weight, origin, members)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    card = card.model_copy(update={"calibrations": calibrations})
+    named = rates.regions(_in_pb(skim, lumi, name) if rates.visible_cross_sections else 1.0)
+    values = regions.card_logp(card, score, members)
+    place = np.zeros(len(values), np.int64) if bins is None else _binned(card, skim, source, bins)
+    values = np.where(place < 0, np.nan, values)  # rows without a score are in no region, and in no calibration
+    in_bin = {where: np.isfinite(values) & (place == i) for i, where in enumerate(_bin_names(bins))}
+    points = [
+        (label, eps, [_point(where, values[rows], weight[rows], eps) for where, rows in in_bin.items()])
+        for label, eps in named
+    ]
+    return card, points, origin
+
+
+def _written(points: _Points, origin: str, bins: Bins | None = None) -> tuple[list[RegionSpec], list[str]]:
     """Make regions of (name, efficiency, threshold of each bin), or say why not; every bin has to carry a region."""
     written, left_out = [], []
     for label, eps, of in points:
@@ -303,15 +331,3 @@ def _exact_threshold(values: Any, weight: Any, eps: float) -> tuple[float, float
     threshold = float(values[order][min(int(np.searchsorted(reached, eps)), len(order) - 1)])
     achieved, error, n_eff = regions.efficiency(values, weight, threshold)
     return threshold, error / (eps * np.log(10)), n_eff, achieved
-
-
-def _specs(efficiencies: Sequence[float], cross_sections: Sequence[float], total: float) -> list[tuple[str, float]]:
-    """Return (name, efficiency) of the regions, loose to tight; `total` is the whole background in pb."""
-    named: Mapping[float, str] = {
-        **{eps: regions.region_label(eps) for eps in efficiencies},
-        **{x / total: f"{x:g}pb" for x in cross_sections},
-    }
-    for eps, label in named.items():
-        if not 0 < eps < 1:
-            raise ConfigError(f"region {label}: the background efficiency would be {eps:g} (the whole is {total:g} pb)")
-    return [(named[eps], eps) for eps in sorted(named, reverse=True)]

@@ -13,6 +13,8 @@ from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.modelfiles.combine import (
     calibration_of,
     flat_score,
+    golden_batch,
+    golden_rows,
     provenance_of,
     read_members,
     shared_folds,
@@ -180,31 +182,21 @@ def _meaning(region: RegionSpec) -> tuple[Any, ...]:
 
 def _golden(members: Sequence[OnnxScorer], card: ModelCard) -> Golden | None:
     """Take the golden rows of all members that each member can score, with their scores."""
-    listed = [m.card.golden.inputs for m in members if m.card.golden is not None]
-    if not listed:
+    rows = golden_rows(members, card)
+    if not rows:
         return None
-    rows = {
-        spec.name: np.concatenate(
-            [np.array(v := list(inputs.values())[i], np.float32).reshape(len(v), *spec.shape) for inputs in listed]
-        )
-        for i, spec in enumerate(card.inputs)
-    }
     n = len(rows[card.inputs[0].name])
     scores = np.stack(
         [
-            np.asarray(
-                m(
-                    {theirs.name: rows[ours.name] for ours, theirs in zip(card.inputs, m.card.inputs, strict=True)},
-                    np.full(n, f) if m.card.folds is not None else None,
-                )
-            )
+            np.asarray(m(golden_batch(m, card, rows), np.full(n, f) if m.card.folds is not None else None))
             for m in members
             for f in range(card.folds.k if card.folds is not None else 1)
         ]
     )
     defined = np.isfinite(scores).all(axis=0)
-    inputs = {k: tuple(tuple(map(float, row.ravel())) for row in v[defined]) for k, v in rows.items()}
-    return Golden(inputs=inputs, scores=tuple(map(float, scores[:, defined].ravel()))) if defined.any() else None
+    if not defined.any():
+        return None
+    return Golden.of({name: values[defined] for name, values in rows.items()}, scores[:, defined].ravel())
 
 
 def _with_quantiles(sealed: bytes, background: str | Path, datasets: Sequence[str], name: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,7 @@ class Constituents:
     source: Any
     candidate: Ints
 
-    def part(self, start: int, stop: int) -> tuple[Ints, slice]:
+    def slice(self, start: int, stop: int) -> tuple[Ints, builtins.slice]:
         """Return the offsets of the objects start … stop in their own constituents, and where those are."""
         first, last = int(self.offsets[start]), int(self.offsets[stop])
         return self.offsets[start : stop + 1] - first, slice(first, last)

@@ -137,7 +137,7 @@ def told_by(record: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         `campaign`, `sqrt_s` (GeV), `signal`, and, of what is no signal, `xsec` (pb): the generator's cross-section of a
-        resonance of forced width means nothing.
+        resonance of forced width is not meaningful.
     """
     if not record:
         return {}
@@ -197,8 +197,8 @@ def _metadata(events: Any) -> Mapping[str, Any]:
 def _campaign(events: Any) -> str | None:
     metadata = _metadata(events)
     # a file that says itself what it is knows better than the year of its dataset
-    own = metadata.get("campaign") is None and _has_energy(events)
-    return SIMULATION if own else campaign_of(metadata)
+    says_itself = metadata.get("campaign") is None and _has_energy(events)
+    return SIMULATION if says_itself else campaign_of(metadata)
 
 
 def _has_energy(events: Any) -> bool:

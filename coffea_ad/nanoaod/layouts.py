@@ -29,16 +29,16 @@ def leaf(array: Any) -> tuple[npt.NDArray[Any], Any]:
 
     # what is masked out is not among the values: only an index, unlike a mask, drops it when packed
     packed = ak.to_packed(ak.transform(index, array))
-    found: list[npt.NDArray[Any]] = []
+    leaves: list[npt.NDArray[Any]] = []
 
     def look(layout: Any, **_: Any) -> Any:
         if layout.is_numpy:
-            found.append(np.asarray(layout.data))
+            leaves.append(np.asarray(layout.data))
             return layout
         return None
 
     ak.transform(look, packed)
-    return (found[0] if found else np.zeros(0, np.int64)), packed
+    return (leaves[0] if leaves else np.zeros(0, np.int64)), packed
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def pick(array: Any) -> Picked:
     MissingIndex
         They come from more than one array.
     """
-    found: list[Any] = []
+    records: list[Any] = []
 
     def number(layout: Any, **_: Any) -> Any:
         if not layout.is_record:
             return None
-        found.append(layout)
+        records.append(layout)
         return ak.contents.NumpyArray(np.arange(layout.length))
 
     places, structure = leaf(ak.transform(number, array))
-    if len(found) != 1:
+    if len(records) != 1:
         raise MissingIndex("objects of different arrays were joined here; score each array by itself")
-    return Picked(found[0], places, structure)
+    return Picked(records[0], places, structure)

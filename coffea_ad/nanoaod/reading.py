@@ -85,15 +85,15 @@ class Wanted:
                 return None
             # traced, not declared: the processor may look what else its collections have
             collections = {_collection(b) for b in self.branches}
-            kept = {n for n in names if n in self.branches or _collection(n) in collections}
+            wanted = {n for n in names if n in self.branches or _collection(n) in collections}
             one_each = {_collection(n): n for n in names}
-            kept.update(one_each.values())  # of every other collection one, so that it is there if it is asked for
+            wanted.update(one_each.values())  # of every other collection one, so that it is there if it is asked for
         else:
-            kept = {n for n in names if n in self.branches or usual_name(n) in self.branches}
+            wanted = {n for n in names if n in self.branches or usual_name(n) in self.branches}
         more = {"genWeight", *EVENT_ID}
-        for collection in {_collection(b) for b in kept}:
+        for collection in {_collection(b) for b in wanted}:
             more |= {"n" + collection, *(f"{collection}_{c}" for c in (*_VECTOR, *BESIDE))}
-        return frozenset(n for n in names if n in kept or n in more)
+        return frozenset(n for n in names if n in wanted or n in more)
 
 
 def _collection(branch: str) -> str:
@@ -157,10 +157,10 @@ class OpenFiles(threading.local):
     def get(self, path: str, **options: Any) -> Open:
         """Return a file that is open and has not changed since."""
         stamp = _stamp(path)
-        there = self.files.get(path)
-        if there is not None and there.stamp == stamp and not there.file.closed:
+        opened = self.files.get(path)
+        if opened is not None and opened.stamp == stamp and not opened.file.closed:
             self.files.move_to_end(path)
-            return there
+            return opened
         self.drop(path)
         options.pop("timeout", None)  # S3 and others refuse to be told
         if stamp is None:
@@ -196,8 +196,8 @@ atexit.register(OPEN_FILES.close)
 def _stamp(path: str) -> tuple[int, int] | None:
     if "://" in path:
         return None
-    found = Path(path).stat()
-    return found.st_mtime_ns, found.st_size
+    status = Path(path).stat()
+    return status.st_mtime_ns, status.st_size
 
 
 @contextlib.contextmanager
@@ -319,7 +319,7 @@ def _without_ids(schema: Any) -> Any:
 
 def unreadable_column(error: BaseException, path: str, start: int, stop: int) -> Unreadable | None:
     """Return what is wrong with the file, if an error came up while coffea was reading a column; None: it is another."""
-    found = None
+    failure = None
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -329,11 +329,11 @@ def unreadable_column(error: BaseException, path: str, start: int, stop: int) ->
         for frame, _ in traceback.walk_tb(current.__traceback__):
             if frame.f_globals.get("__name__", "").startswith("coffea.nanoevents.mapping"):
                 branch = getattr(frame.f_locals.get("columnhandle"), "name", "")
-                found = current, branch or (found[1] if found else "")
+                failure = current, branch or (failure[1] if failure else "")
         current = current.__cause__ or current.__context__
-    if found is None:
+    if failure is None:
         return None
-    cause, branch = found
+    cause, branch = failure
     kind = type(cause).__name__
     text = " ".join(str(cause).split())[:160]
     return Unreadable(kind, f"{path}: events {start} to {stop}: branch {branch} cannot be read ({kind}: {text})")

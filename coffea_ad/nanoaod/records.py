@@ -64,11 +64,11 @@ def unfold_forms(forms: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
             if content["class"] != "NumpyArray" or f"{name}_{field}" in forms:
                 continue
             loaded = f"{name}.{field},!load"
-            own = {**content, "form_key": quote(loaded + (",!content" if jagged else ""))}
+            column_form = {**content, "form_key": quote(loaded + (",!content" if jagged else ""))}
             if jagged:
-                own = {**form, "content": own, "form_key": quote(loaded)}
+                column_form = {**form, "content": column_form, "form_key": quote(loaded)}
                 offsets.setdefault(name, quote(loaded + ",!offsets"))
-            out[f"{name}_{field}"] = own
+            out[f"{name}_{field}"] = column_form
     return out, offsets
 
 

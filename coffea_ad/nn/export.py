@@ -34,7 +34,7 @@ _ALONE = 16  # rows that are scored by themselves as well
 
 def fold_of_rows(folds: Folds, data: Skim) -> Ints:
     """Return the fold of every row of a skim, (n,)."""
-    return fold_of(folds.salt, folds.k, *(data.bystanders[name] for name in EVENT_ID))
+    return fold_of(folds.salt, folds.k, *(data.spectators[name] for name in EVENT_ID))
 
 
 def make_card(
@@ -76,7 +76,7 @@ def make_card(
     ConfigError
         No held-out row has a finite score, or they make no calibration.
     """
-    held_out = data if model.folds is not None else data.part("validation")
+    held_out = data if model.folds is not None else data.splits("validation")
     folds = None if model.folds is None else fold_of_rows(model.folds, held_out)
     score = model.scores(held_out.x, folds)
     if not np.isfinite(score).any():
@@ -124,8 +124,7 @@ def _golden(model: Scorable, x: Float32s, score: Float32s) -> Golden:
     """Take rows from the lowest score to the highest, and the scores of every member on them."""
     order = np.argsort(score)[: int(np.isfinite(score).sum())]  # those without a score come last
     rows = x[order[np.linspace(0, len(order) - 1, _GOLDEN_ROWS).astype(int)]]
-    scores = tuple(float(s) for member in _member_scores(model, rows) for s in member)
-    return Golden(inputs={"features": tuple(tuple(float(v) for v in row.ravel()) for row in rows)}, scores=scores)
+    return Golden.of({"features": rows}, np.concatenate(_member_scores(model, rows)))
 
 
 def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
@@ -178,7 +177,7 @@ def export(model: Scorable, path: str | Path, card: ModelCard, x: Float32s | Non
         raise BadModel(f"{final}: the folds of the card, {card.folds}, are not those of the model")
     data = write_card(model.graph(card.outputs), card, str(final))
     if x is None and card.golden is not None:
-        x = np.array(card.golden.inputs[card.inputs[0].name], np.float32).reshape(-1, *card.inputs[0].shape)
+        x = card.golden.rows(card.inputs[0])
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(model, data, x, str(final))

@@ -124,6 +124,6 @@ def publish(
         model, data, name=output.stem, config=config.model_dump(mode="json"), metrics={**metrics, **measured},
         efficiencies=config.efficiencies,
     )  # fmt: skip
-    rows = data if model.folds is not None else data.part("test", "validation")
+    rows = data if model.folds is not None else data.splits("test", "validation")
     export(model, output, card, rows.x[:_COMPARED])
     return {"best": metrics, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -155,7 +155,7 @@ def load_results(folder: str | Path) -> Results:
         if not isinstance(report, dict) or any(
             k not in report for k in ("datasets", "lumi", "notes", "throughput", "key")
         ):
-            raise BadFile(f"{root}: its report.json is none of a run")
+            raise BadFile(f"{root}: its report.json was not written by coffea-ad run")
         _check(report, root)
         name = next((n for n in (HISTOGRAMS, FORMER[0]) if files.exists(files.join(root, n))), "")
         if not name:

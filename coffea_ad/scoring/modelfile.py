@@ -215,10 +215,10 @@ def _names(data: bytes, name: str, span: tuple[int, int], field: int) -> list[st
 
 def _graph(data: bytes, name: str) -> tuple[int, int, int]:
     """Return start, start of the payload, and end of the graph."""
-    found = [(start, payload, end) for field, start, payload, end in _walk(data, name) if field == _GRAPH]
-    if len(found) != 1:
-        raise BadModel(f"{name}: it holds {len(found)} graphs, not one")
-    return found[0]
+    graphs = [(start, payload, end) for field, start, payload, end in _walk(data, name) if field == _GRAPH]
+    if len(graphs) != 1:
+        raise BadModel(f"{name}: it holds {len(graphs)} graphs, not one")
+    return graphs[0]
 
 
 def output_names(data: bytes, name: str = "model") -> list[str]:

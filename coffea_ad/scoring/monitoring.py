@@ -133,22 +133,22 @@ class Watch:
         for spec in self.card.inputs if self.card.quantiles is not None else ():
             if len(spec.shape) == 1:
                 stride = -(-self.total // max(_VALUES // spec.shape[0], 1))
-                chosen = slice(-start % stride, None, stride)
-                rows = batch[spec.name][chosen]
-                good = ~bad[chosen]
+                sampled = slice(-start % stride, None, stride)
+                rows = batch[spec.name][sampled]
+                good = ~bad[sampled]
                 self.samples.setdefault(spec.name, []).append(rows.copy() if good.all() else rows[good])
 
     def finish(self) -> None:
         """Bin the sampled rows, and add everything to the records."""
         counts = self._counts()
         for record in self.records:
-            mine = record.setdefault(self.digest, {"rows": 0, "unscored": 0, "undefined": {}, "quantiles": {}})
-            mine["rows"] += self.total
-            mine["unscored"] += self.unscored
+            monitored = record.setdefault(self.digest, {"rows": 0, "unscored": 0, "undefined": {}, "quantiles": {}})
+            monitored["rows"] += self.total
+            monitored["unscored"] += self.unscored
             for name, rows in self.undefined.items():
-                mine["undefined"][name] = mine["undefined"].get(name, 0) + rows
+                monitored["undefined"][name] = monitored["undefined"].get(name, 0) + rows
             for name, number in counts.items():
-                mine["quantiles"][name] = mine["quantiles"].get(name, 0) + number
+                monitored["quantiles"][name] = monitored["quantiles"].get(name, 0) + number
 
     def _counts(self) -> dict[str, Ints]:
         out: dict[str, Ints] = {}
@@ -274,8 +274,8 @@ def drift(card: ModelCard, counts: Mapping[str, Any]) -> list[Drift]:
 
 def drifted(card: ModelCard, counts: Mapping[str, Any], threshold: float = 0.1) -> list[Drift]:
     """Return the drifts above a threshold and above what statistics explain, the largest first."""
-    found = [d for d in drift(card, counts) if d.distance > max(threshold, d.bound)]
-    return sorted(found, key=lambda d: -d.distance)
+    large = [d for d in drift(card, counts) if d.distance > max(threshold, d.bound)]
+    return sorted(large, key=lambda d: -d.distance)
 
 
 def describe(card: ModelCard, drifts: Sequence[Drift], most: int = 3) -> str:

@@ -54,7 +54,7 @@ def assign(
 ) -> npt.NDArray[np.int8]:
     """Return `ad_region`: the number of thresholds passed, −1 where `ad_logp` or a spectator is undefined.
 
-    >>> from coffea_ad.card import RegionSpec
+    >>> from coffea_ad.scoring.specs import RegionSpec
     >>> wp = RegionSpec(name="a", efficiency=0.1, thresholds=(1.0,), error=0, n_effective=99, derived_from="toy")
     >>> assign(np.array([0.5, 1.0, np.nan]), [wp])
     array([ 0,  1, -1], dtype=int8)

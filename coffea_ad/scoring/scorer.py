@@ -121,32 +121,32 @@ class OnnxScorer:
             with _lock:
                 if key in _sessions:
                     return _sessions[key]
-            made = self._make_sessions()
+            sessions = self._make_sessions()
             with _lock:
-                _sessions[key] = made
+                _sessions[key] = sessions
                 while len(_sessions) > _CACHE_SIZE:
                     _sessions.popitem(last=False)
-            return made
+            return sessions
 
     def _make_sessions(self) -> tuple[ort.InferenceSession, ...]:
         verify(self.data, self.name)
-        there = ort.get_available_providers()
-        lacking = [p for p in self.providers if p not in there]
+        available = ort.get_available_providers()
+        lacking = [p for p in self.providers if p not in available]
         if lacking:
-            raise ConfigError(f"this onnxruntime has no {', '.join(lacking)}; it has {', '.join(there)}")
+            raise ConfigError(f"this onnxruntime has no {', '.join(lacking)}; it has {', '.join(available)}")
         if self.card.outputs == (self.card.output,):
-            made: tuple[ort.InferenceSession, ...] = (self._load(self.data),)
+            sessions: tuple[ort.InferenceSession, ...] = (self._load(self.data),)
         else:
             outputs = output_names(self.data, self.name)
             if sorted(outputs) != sorted(self.card.outputs):
                 raise CardMismatch(
                     f"{self.name}: the card has {self._parts()}, but the graph the outputs {', '.join(outputs)}"
                 )
-            made = tuple(self._load(part_for(self.data, output, self.name)) for output in self.card.outputs)
-        for session, output in zip(made, self.card.outputs, strict=True):
+            sessions = tuple(self._load(part_for(self.data, output, self.name)) for output in self.card.outputs)
+        for session, output in zip(sessions, self.card.outputs, strict=True):
             self._check_signature(session, output)
-        self._check_golden(made)
-        return made
+        self._check_golden(sessions)
+        return sessions
 
     def _parts(self) -> str:
         """Say what the members are."""
@@ -173,12 +173,12 @@ class OnnxScorer:
 
     def _check_signature(self, session: ort.InferenceSession, output: str) -> None:
         wanted = {spec.name: spec.shape for spec in self.card.inputs}
-        found = {i.name: tuple(i.shape[1:]) for i in session.get_inputs()}
+        signature = {i.name: tuple(i.shape[1:]) for i in session.get_inputs()}
         # A dimension that the graph leaves open has a name, or none.
         closed = {name: tuple(d if isinstance(d, int) else w for d, w in zip(dims, wanted.get(name, ()), strict=False))
-                  for name, dims in found.items()}  # fmt: skip
-        if wanted != closed or any(len(found[name]) != len(wanted[name]) for name in wanted):
-            raise CardMismatch(f"{self.name}: the card's inputs {wanted} are not the graph's {found}")
+                  for name, dims in signature.items()}  # fmt: skip
+        if wanted != closed or any(len(signature[name]) != len(wanted[name]) for name in wanted):
+            raise CardMismatch(f"{self.name}: the card's inputs {wanted} are not the graph's {signature}")
         outputs = [o for o in session.get_outputs() if o.name == output]
         if not outputs:
             raise CardMismatch(f"{self.name}: the graph has no output {output!r}")
@@ -195,9 +195,7 @@ class OnnxScorer:
         rows = {}
         for spec in self.card.inputs:
             try:
-                listed = golden.inputs[spec.name]
-                with np.errstate(over="raise"):
-                    rows[spec.name] = np.array(listed, np.float32).reshape(len(listed), *spec.shape)
+                rows[spec.name] = golden.rows(spec)
             except (KeyError, ValueError, FloatingPointError):
                 raise BadModel(f"{self.name}: its golden rows are not rows of input {spec.name}") from None
         scores = np.concatenate([self._run(*member, rows) for member in zip(sessions, self.card.outputs, strict=True)])
@@ -299,8 +297,8 @@ class OnnxScorer:
         scores = np.full(n, np.nan, np.float32)
         for start in range(0, n, self.step):
             part = {name: array[start : start + self.step] for name, array in batch.items()}
-            mine = scores[start : start + self.step]
-            defined = np.ones(len(mine), bool)
+            block = scores[start : start + self.step]
+            defined = np.ones(len(block), bool)
             for array in part.values():
                 defined &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
             for member, output in enumerate(self.card.outputs):
@@ -308,7 +306,7 @@ class OnnxScorer:
                 if scored.any():
                     rows = part if scored.all() else {name: array[scored] for name, array in part.items()}
                     got = self._run(self.sessions[member], output, rows)
-                    mine[scored] = np.where(np.isfinite(got), got, np.float32(np.nan))
+                    block[scored] = np.where(np.isfinite(got), got, np.float32(np.nan))
         return scores
 
     def _members(self, members: npt.ArrayLike | None, n: int) -> npt.NDArray[Any] | None:

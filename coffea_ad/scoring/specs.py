@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import AfterValidator, Field, model_validator
 
 from coffea_ad.config import Frozen
 from coffea_ad.features.spec import FeatureSpec
 from coffea_ad.files.names import is_name
+from coffea_ad.typing import Float32s
 
 __all__ = ["Calibration", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
 
@@ -62,7 +66,7 @@ class Calibration(Frozen):
             raise ValueError("score and logp differ in length")
         for name, values in (("score", self.score), ("logp", self.logp)):
             if any(b < a for a, b in itertools.pairwise(values)):
-                raise ValueError(f"{name} falls somewhere")
+                raise ValueError(f"{name} must not decrease")
         return self
 
 
@@ -151,3 +155,33 @@ class Golden(Frozen):
 
     inputs: dict[str, tuple[tuple[Finite, ...], ...]]
     scores: tuple[Finite, ...] = Field(min_length=1)
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, npt.ArrayLike], scores: npt.ArrayLike) -> Golden:
+        """Take rows and their scores.
+
+        Parameters
+        ----------
+        inputs : {name: (n, *shape)}
+        scores : (members · n,)
+
+        Examples
+        --------
+        >>> Golden.of({"features": np.ones((2, 1, 2))}, [3, 4])
+        Golden(inputs={'features': ((1.0, 1.0), (1.0, 1.0))}, scores=(3.0, 4.0))
+        """
+        arrays = {name: np.asarray(rows) for name, rows in inputs.items()}
+        flat = {name: tuple(tuple(float(v) for v in row.ravel()) for row in rows) for name, rows in arrays.items()}
+        return cls(inputs=flat, scores=tuple(float(s) for s in np.asarray(scores)))
+
+    def rows(self, spec: InputSpec) -> Float32s:
+        """Return the rows of an input as the graph takes them, (n, *shape).
+
+        Raises
+        ------
+        KeyError, ValueError, FloatingPointError
+            There are none of this name or of this shape, or a number is beyond float32.
+        """
+        listed = self.inputs[spec.name]
+        with np.errstate(over="raise"):
+            return np.array(listed, np.float32).reshape(len(listed), *spec.shape)

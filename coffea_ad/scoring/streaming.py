@@ -19,9 +19,9 @@ from coffea_ad.nanoaod.columns import EVENT_ID, where
 from coffea_ad.nanoaod.constituents import Constituents
 from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.scoring.card import ModelCard
-from coffea_ad.scoring.kept import Key, kept_of, tables_read
 from coffea_ad.scoring.members import join
 from coffea_ad.scoring.monitoring import watch
+from coffea_ad.scoring.score_cache import Key, score_cache, tables_read
 from coffea_ad.splits import fold_of, numbers
 from coffea_ad.typing import Float32s, Float64s, Ints
 
@@ -124,30 +124,30 @@ def windows_of(objects: Objects, card: ModelCard) -> Ints | None:
 
 def scores_of(objects: Objects, taggers: Sequence[Tagger]) -> list[Float32s]:
     """Score all objects with all taggers, those apart for which fewer objects are left to score."""
-    kept = [kept_of(objects, tagger.keys, tagger.scorer.digest, tagger.scorer.providers) for tagger in taggers]
+    caches = [score_cache(objects, tagger.keys, tagger.scorer.digest, tagger.scorer.providers) for tagger in taggers]
     windows = [windows_of(objects, tagger.card) for tagger in taggers]
     out = [np.full(len(objects), np.nan, np.float32) for _ in taggers]
     inside, places = [], []
     groups: dict[bytes, tuple[Ints, list[int]]] = {}
-    for i, (mine, window) in enumerate(zip(kept, windows, strict=True)):
+    for i, (cache, window) in enumerate(zip(caches, windows, strict=True)):
         scored = np.arange(len(objects)) if window is None else np.flatnonzero(window >= 0)
         n_outputs = len(taggers[i].card.outputs)
         place = objects.index if window is None else objects.index[scored] * n_outputs + window[scored]
         inside.append(scored)
         places.append(place)
         # objects with fields that vary are taken as a whole, whatever their window: some of them would lose the fields
-        rows = np.arange(len(objects)) if mine is None else scored[mine.missing(place)]
+        rows = np.arange(len(objects)) if cache is None else scored[cache.missing(place)]
         groups.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     for rows, members in groups.values():
         part = objects if len(rows) == len(objects) else objects.at(rows)
         some = [None if (w := windows[i]) is None else w[rows] for i in members]
         for i, score in zip(members, _stream(part, [taggers[i] for i in members], some), strict=True):
-            mine = kept[i]
-            if mine is None:
+            cache = caches[i]
+            if cache is None:
                 out[i] = score
             else:
-                mine.put(places[i][np.searchsorted(inside[i], rows)], score)
-                out[i][inside[i]] = mine.score[places[i]]
+                cache.put(places[i][np.searchsorted(inside[i], rows)], score)
+                out[i][inside[i]] = cache.score[places[i]]
     return out
 
 
@@ -165,9 +165,9 @@ def _stream(objects: Objects, taggers: Sequence[Tagger], windows: Sequence[Ints 
     for start in range(0, n, block):
         here = slice(start, min(start + block, n))
         with asked_for_by(taggers, objects.source):
-            made = {key: rows(here.start, here.stop) for key, rows in prepared.items()}
+            values = {key: rows(here.start, here.stop) for key, rows in prepared.items()}
         for tagger, score, member, seen, mask in zip(taggers, scores, of, watches, inside, strict=True):
-            batch, call = tagger.inputs(made), tagger.scorer.numpy_call
+            batch, call = tagger.inputs(values), tagger.scorer.numpy_call
             score[here] = call(batch) if member is None else call(batch, member[here])
             if seen is not None and mask is None:
                 seen.see(start, batch, score[here])

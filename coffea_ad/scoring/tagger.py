@@ -22,7 +22,7 @@ from coffea_ad.typing import Float32s
 
 __all__ = ["Tagger", "tag"]
 
-from coffea_ad.scoring.kept import Key
+from coffea_ad.scoring.score_cache import Key
 
 
 class Tagger:
@@ -150,11 +150,11 @@ class Tagger:
         """Name and options of the features."""
         return [key for keys in self._features.values() for key in keys]
 
-    def inputs(self, made: Mapping[Key, Float32s]) -> dict[str, Float32s]:
+    def inputs(self, rows: Mapping[Key, Float32s]) -> dict[str, Float32s]:
         """Put the rows of features side by side as the model takes them."""
         out = {}
         for spec in self.card.inputs:
-            parts = [made[key] for key in self._features[spec.name] if key in made]
+            parts = [rows[key] for key in self._features[spec.name] if key in rows]
             empty = np.zeros((0, *spec.shape), np.float32)
             out[spec.name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1) if parts else empty
         return out

@@ -55,12 +55,12 @@ def _pythia(settings: list[str], seed: int) -> Any:
 
 def _records(pythia: Any, n: int) -> Any:
     """Yield batches of the event record until n events are made."""
-    made = 0
-    while made < n:
-        batch = pythia.nextBatch(min(_BATCH, n - made), "skip")
+    n_made = 0
+    while n_made < n:
+        batch = pythia.nextBatch(min(_BATCH, n - n_made), "skip")
         if len(batch) == 0:
             raise SimulationError("Pythia makes no events with these settings")
-        made += len(batch)
+        n_made += len(batch)
         yield batch
 
 

@@ -12,6 +12,7 @@ from numba import njit
 
 from coffea_ad.features.grooming import subjets as soft_drop_subjets
 from coffea_ad.features.substructure import substructure
+from coffea_ad.kinematics import delta_phi
 from coffea_ad.simulation.detector import Candidates
 from coffea_ad.typing import Bools, Float64s, Ints
 
@@ -45,10 +46,10 @@ def _cluster(c: Candidates, n_events: int, radius: float, pt_min: float) -> tupl
     sequence = fastjet.ClusterSequence(
         ak.unflatten(p4, counts[filled]), fastjet.JetDefinition(fastjet.antikt_algorithm, radius)
     )
-    found = sequence.inclusive_jets(pt_min)
+    jets = sequence.inclusive_jets(pt_min)
     members = sequence.constituent_index(pt_min)
-    n_jets = ak.to_numpy(ak.num(found))
-    flat = ak.flatten(found)
+    n_jets = ak.to_numpy(ak.num(jets))
+    flat = ak.flatten(jets)
     pt, eta, phi, mass = _cylindrical(*(ak.to_numpy(flat[k]).astype(np.float64) for k in ("px", "py", "pz", "E")))
     event = np.repeat(filled, n_jets)
     order = np.lexsort((-pt, event))
@@ -66,8 +67,7 @@ def _cluster(c: Candidates, n_events: int, radius: float, pt_min: float) -> tupl
 
 
 def _delta_r(eta1: Float64s, phi1: Float64s, eta2: Float64s, phi2: Float64s) -> Float64s:
-    dphi = (phi1 - phi2 + np.pi) % (2 * np.pi) - np.pi
-    return np.asarray(np.hypot(eta1 - eta2, dphi))
+    return np.asarray(np.hypot(eta1 - eta2, delta_phi(phi1, phi2)))
 
 
 def _flavour(jet: Table, hadrons: Table, n_events: int, radius: float) -> Ints:
@@ -234,11 +234,11 @@ def triggers(ht: Float64s, fat_pt: Float64s, met: Float64s, muon_pt: Float64s, r
     }
 
 
-_KEPT = (6, 23, 24, 25, 51, 53, 4900023, 4900101, 4900111, 4900113, 4900211, 4900213)
+_STORED = (6, 23, 24, 25, 51, 53, 4900023, 4900101, 4900111, 4900113, 4900211, 4900213)
 
 
 @njit(cache=True)
-def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Ints, kept: Bools) -> Any:
+def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Ints, stored: Bools) -> Any:
     """For every particle: first and last of its copies, from a hadron or τ or not, and its nearest kept ancestor or −1."""
     n = len(pdgid)
     is_first, is_last, prompt = np.ones(n, np.bool_), np.ones(n, np.bool_), np.ones(n, np.bool_)
@@ -256,7 +256,7 @@ def _walk(first: Ints, event: Ints, pdgid: Ints, mother: Ints, d1: Ints, d2: Int
             code = abs(pdgid[base + up])
             if (100 < code < 1_000_000 and code != 2212) or (code == 15 and code != abs(pdgid[i])):
                 prompt[i] = False
-            if kept[base + up] and ancestor[i] < 0:
+            if stored[base + up] and ancestor[i] < 0:
                 ancestor[i] = base + up
             up = mother[base + up]
     return is_first, is_last, prompt, ancestor
@@ -279,14 +279,14 @@ def gen_particles(record: Any, n_events: int) -> tuple[Table, Table, Table]:
 
     hard = (np.abs(status) >= 21) & (np.abs(status) <= 29)
     lepton = np.isin(code, (11, 12, 13, 14, 15, 16)) & (pt > 3) & (status > 0)
-    kept = (hard | lepton | np.isin(code, _KEPT)) & (pt > 0)
-    _, is_last, _, _ = _walk(first, event, pdgid, mother, d1, d2, kept)
-    kept &= hard | is_last
-    is_first, _, prompt, ancestor = _walk(first, event, pdgid, mother, d1, d2, kept)
+    stored = (hard | lepton | np.isin(code, _STORED)) & (pt > 0)
+    _, is_last, _, _ = _walk(first, event, pdgid, mother, d1, d2, stored)
+    stored &= hard | is_last
+    is_first, _, prompt, ancestor = _walk(first, event, pdgid, mother, d1, d2, stored)
     # HepMC status: 1 stable, 2 decayed hadron or lepton, Pythia's own for the rest
     hepmc = np.where(status > 0, 1, np.where((code > 100) & (code < 4_900_000) | (code == 15), 2, np.abs(status)))
     flags = prompt * 1 | hard * (1 << 7 | 1 << 8) | is_first * (1 << 12) | is_last * (1 << 13)
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(stored)
     number = np.full(len(pdgid), -1, np.int64)
     number[rows] = np.arange(len(rows)) - _offsets(event[rows], n_events)[event[rows]]
     generated = {

@@ -54,8 +54,8 @@ class Process:
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters and their defaults; `ecm`, GeV, is one of every process."""
-        own = {name: p.default for name, p in inspect.signature(self.settings).parameters.items()}
-        return {**own, **self.presets, "ecm": ECM}
+        defaults = {name: p.default for name, p in inspect.signature(self.settings).parameters.items()}
+        return {**defaults, **self.presets, "ecm": ECM}
 
 
 def qcd(*, pthat_min: float = 170.0, bias_power: float = 4.0) -> list[str]:
@@ -229,8 +229,8 @@ def resolve(name: str, parameters: Mapping[str, Any] | None = None) -> tuple[dic
     ecm = values["ecm"]
     if not 1000 <= ecm <= 1e6:
         raise ConfigError(f"{name}: ecm is {ecm:g}, but must be the centre-of-mass energy in GeV, such as 13600")
-    own = {key: value for key, value in values.items() if key != "ecm"}
-    return values, [*COMMON, f"Beams:eCM = {ecm:.10g}", *process.settings(**own)]
+    arguments = {key: value for key, value in values.items() if key != "ecm"}
+    return values, [*COMMON, f"Beams:eCM = {ecm:.10g}", *process.settings(**arguments)]
 
 
 def _checked(name: str, key: str, value: Any, usual: Any) -> Any:

@@ -83,21 +83,21 @@ def _fat_jet(t: Table, layout: Layout) -> dict[str, npt.NDArray[Any]]:
 
 def _candidates(t: Table, layout: Layout) -> dict[str, dict[str, npt.NDArray[Any]]]:
     index = np.arange(len(t["pt"])) - np.searchsorted(t["event"], t["event"])
-    jet, own = t["jetIdx"].astype(np.int32), index.astype(np.int32)
+    jet, candidate = t["jetIdx"].astype(np.int32), index.astype(np.int32)
     kinematics = _kinematics(t, bits=10)
     identity = t["pdgId"].astype(np.int32)
     if layout == "v15":
         return {
             "PFCand": {**kinematics, "pdgId": identity},
-            "FatJetPFCand": {"jetIdx": jet, "pfCandIdx": own},
+            "FatJetPFCand": {"jetIdx": jet, "pfCandIdx": candidate},
         }
     # PFNano keeps pT before PUPPI. Weights are powers of two, so that the product is v15's pT to the last bit.
-    puppi = np.where(t["charge"] != 0, 1.0, np.where(own % 3 == 0, 0.25, 0.5)).astype(np.float32)
+    puppi = np.where(t["charge"] != 0, 1.0, np.where(candidate % 3 == 0, 0.25, 0.5)).astype(np.float32)
     kinematics["pt"] = kinematics["pt"] / puppi
     kinematics["mass"] = kinematics["mass"] / puppi
     return {
         "PFCands": {**kinematics, "pdgId": identity, "charge": t["charge"].astype(np.int32), "puppiWeight": puppi},
-        "FatJetPFCands": {"jetIdx": jet, "pFCandsIdx": own},
+        "FatJetPFCands": {"jetIdx": jet, "pFCandsIdx": candidate},
     }
 
 

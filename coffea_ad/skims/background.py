@@ -71,7 +71,7 @@ def background(
     every = model_rows(card, folder, names)
     if card.folds is not None or "rows" not in card.provenance:
         return every
-    some = every.part(*splits)
+    some = every.splits(*splits)
     if not len(some.x):
         raise SkimError(f"{folder}: {', '.join(names)} has no {' or '.join(splits)} rows")
     return some
@@ -108,11 +108,11 @@ def spectator(card: ModelCard, skim: Skim, name: str, folder: str | Path) -> npt
     SkimError
         There is no such column.
     """
-    if name not in skim.bystanders:
+    if name not in skim.spectators:
         raise SkimError(
-            f"{folder}: {card.name} needs the spectator {name!r}, but " + unknown_text("column", name, skim.bystanders)
+            f"{folder}: {card.name} needs the spectator {name!r}, but " + unknown_text("column", name, skim.spectators)
         )
-    return skim.bystanders[name]
+    return skim.spectators[name]
 
 
 def _valid_rows(card: ModelCard, skim: Skim, folder: str | Path) -> Skim:

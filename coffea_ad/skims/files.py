@@ -158,16 +158,16 @@ def _stored_key(path: str, metadata: Mapping[str, Any], spec: FeatureSpec) -> st
     """Return under which name a file holds all columns of a feature, perhaps among others."""
     feature, stored = features.get(spec.name), metadata["features"]
     names = [c.name for c in spec.columns]
-    kept = feature.stored_as(spec.options)
-    for key in dict.fromkeys((spec.key, kept, *stored)):
+    usual_key = feature.stored_as(spec.options)
+    for key in dict.fromkeys((spec.key, usual_key, *stored)):
         if key in stored and key.partition("[")[0] == spec.name and set(names) <= set(stored[key]["columns"]):
             others = {k: v for k, v in stored[key]["options"].items() if k != feature.selects}
-            if key in (spec.key, kept) or feature.stored_as(others) == kept:
+            if key in (spec.key, usual_key) or feature.stored_as(others) == usual_key:
                 return str(key)
-    if kept in stored:
-        lacking = [name for name in names if name not in stored[kept]["columns"]]
+    if usual_key in stored:
+        lacking = [name for name in names if name not in stored[usual_key]["columns"]]
         raise SkimError(
-            f"{path}: {kept} has no column {', '.join(lacking)}; skim again, with them among its {feature.selects}"
+            f"{path}: {usual_key} has no column {', '.join(lacking)}; skim again, with them among its {feature.selects}"
         )
     raise SkimError(f"{path}: " + unknown_text("feature", spec.key, stored))
 

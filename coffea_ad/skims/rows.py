@@ -267,8 +267,8 @@ def read_rows(
         place = np.empty(n, np.int64)
         place[order] = np.arange(n)
         for table in _blocks(files, spec, filters):
-            mine = place[start : start + len(table)]
-            x[mine], finite[mine] = _dense(table, spec)
+            rows = place[start : start + len(table)]
+            x[rows], finite[rows] = _dense(table, spec)
             start += len(table)
         return x, finite
     writer = RowWriter(spec.row_shape, sparse=sparse, folder=folder)

@@ -36,7 +36,7 @@ class Skim:
     dataset : (n,) str
     split : (n,) str
         "train", "validation" or "test", by event.
-    bystanders : {name: (n,)}
+    spectators : {name: (n,)}
         The other columns of the skim, keys included.
     feature : FeatureSpec
     provenance : dict
@@ -53,7 +53,7 @@ class Skim:
     weight: Float64s
     dataset: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_]
-    bystanders: dict[str, npt.NDArray[Any]]
+    spectators: dict[str, npt.NDArray[Any]]
     feature: FeatureSpec
     provenance: dict[str, Any]
     event_weight: Float64s = None  # type: ignore[assignment]
@@ -70,11 +70,11 @@ class Skim:
         x = x.select(mask) if isinstance(x, Rows) else x[mask]
         return replace(
             self, x=x, weight=self.weight[mask], dataset=self.dataset[mask], split=self.split[mask],
-            bystanders={k: v[mask] for k, v in self.bystanders.items()}, event_weight=self.event_weight[mask],
+            spectators={k: v[mask] for k, v in self.spectators.items()}, event_weight=self.event_weight[mask],
             label=None if self.label is None else self.label[mask],
         )  # fmt: skip
 
-    def part(self, *names: str) -> Skim:
+    def splits(self, *names: str) -> Skim:
         """Return the rows of some splits."""
         return self.select(np.isin(self.split, names))
 
@@ -98,8 +98,8 @@ class Skim:
             raise SkimError(f"rows of {self.feature.key} and of {other.feature.key} cannot be joined")
         if (self.label is None) != (other.label is None):
             raise SkimError("of rows that are joined, all or none must have labels")
-        if set(self.bystanders) != set(other.bystanders):
-            differing = ", ".join(sorted(set(self.bystanders) ^ set(other.bystanders)))
+        if set(self.spectators) != set(other.spectators):
+            differing = ", ".join(sorted(set(self.spectators) ^ set(other.spectators)))
             raise SkimError(f"of rows that are joined, only some have the columns {differing}")
         both = ("files", "rows", "sumw", "xsec")
         merged = {
@@ -110,7 +110,7 @@ class Skim:
             weight=np.concatenate([self.weight, other.weight]),
             dataset=np.concatenate([self.dataset, other.dataset]),
             split=np.concatenate([self.split, other.split]),
-            bystanders={k: np.concatenate([v, other.bystanders[k]]) for k, v in self.bystanders.items()},
+            spectators={k: np.concatenate([v, other.spectators[k]]) for k, v in self.spectators.items()},
             feature=self.feature,
             provenance={**self.provenance, **merged},
             event_weight=np.concatenate([self.event_weight, other.event_weight]),
@@ -123,7 +123,7 @@ class Skim:
         *,
         dataset: str,
         weight: Float64s | None = None,
-        bystanders: Mapping[str, npt.NDArray[Any]] | None = None,
+        spectators: Mapping[str, npt.NDArray[Any]] | None = None,
         seed: int = 1,
     ) -> Skim:
         """Return generated rows in place of these, such as samples of a density: of the same feature, and split at random.
@@ -135,7 +135,7 @@ class Skim:
             What they are called.
         weight : (m,) float64, optional
             1 by default.
-        bystanders : {name: (m,)}, optional
+        spectators : {name: (m,)}, optional
             Other columns, such as the mass that they were generated for. Ids of events are numbered through.
         seed : int
             Of the split: as many train, validate and test as of events.
@@ -159,7 +159,7 @@ class Skim:
         }
         split = np.random.default_rng(seed).choice(list(SPLIT), n, p=list(SPLIT.values()))
         return Skim(
-            x=rows, weight=ones, dataset=np.full(n, dataset), split=split, bystanders={**ids, **(bystanders or {})},
+            x=rows, weight=ones, dataset=np.full(n, dataset), split=split, spectators={**ids, **(spectators or {})},
             feature=self.feature, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True},
         )  # fmt: skip
 
@@ -173,9 +173,9 @@ class Skim:
         """
         if k < 3:
             raise SkimError(f"folds is {k}, but must be at least 3: one tests, one validates, and the others train")
-        missing = [name for name in EVENT_ID if name not in self.bystanders]
+        missing = [name for name in EVENT_ID if name not in self.spectators]
         if missing:
             raise SkimError(f"rows without {', '.join(missing)} cannot be divided by events")
-        fold = fold_of(salt, k, *(self.bystanders[name] for name in EVENT_ID))
+        fold = fold_of(salt, k, *(self.spectators[name] for name in EVENT_ID))
         split = np.select([fold == f, fold == (f + 1) % k], ["test", "validation"], "train")
         return replace(self, split=split)

@@ -1,4 +1,4 @@
-"""What skimming processors share: features and bystanders of a chunk → one parquet file, and the manifest of a skim.
+"""What skimming processors share: features and spectators of a chunk → one parquet file, and the manifest of a skim.
 
 A skim is <output>/<dataset>/<file uuid>-<start>-<stop>.parquet, one file per chunk, also for chunks without a selected
 event, so that the sum of weights is complete; a retry writes the same file again. A feature has one column per number,
@@ -60,7 +60,7 @@ class FeatureConfig(Frozen):
 
 
 def feature_reads(
-    chosen: Iterable[FeatureConfig], level: str, collection: str = "FatJet"
+    asked: Iterable[FeatureConfig], level: str, collection: str = "FatJet"
 ) -> dict[str, tuple[tuple[str, ...], ...]]:
     """Return the branches of features, for the check before a run.
 
@@ -70,7 +70,7 @@ def feature_reads(
         A feature is not of the skim's level, "jet" or "event".
     """
     out = {}
-    for f in chosen:
+    for f in asked:
         feature = features.get(f.name)
         if feature.level != level:
             raise ConfigError(
@@ -81,30 +81,30 @@ def feature_reads(
 
 
 def feature_columns(
-    chosen: FeatureConfig, events: Any, collection: str = "FatJet", *, prefix: bool = True
+    config: FeatureConfig, events: Any, collection: str = "FatJet", *, prefix: bool = True
 ) -> dict[str, pa.Array]:
     """Compute a feature as columns of a skim.
 
     Parameters
     ----------
-    chosen : FeatureConfig
+    config : FeatureConfig
     events : ak.Array, or None for the columns of no rows
         As for `features.compute`.
     collection : str
     prefix : bool
-        Columns are `feature.column`; otherwise `column`, as for bystanders.
+        Columns are `feature.column`; otherwise `column`, as for spectators.
     """
-    feature = features.get(chosen.name)
-    options = feature.resolve(chosen.options)
-    key = chosen.key
+    feature = features.get(config.name)
+    options = feature.resolve(config.options)
+    key = config.key
     if feature.listed(options):
         if not prefix:
-            raise ConfigError(f"{key}: bystanders must be numbers, not rows of shape {feature.row_shape(options)}")
-        blocks = () if events is None else features.blocks(chosen.name, events, 1024, collection, **chosen.options)
+            raise ConfigError(f"{key}: spectators must be numbers, not rows of shape {feature.row_shape(options)}")
+        blocks = () if events is None else features.blocks(config.name, events, 1024, collection, **config.options)
         return _sparse(key, blocks)
     size = feature.size(options)
     values = np.zeros((0, size), np.float32) if events is None else features.compute(
-        chosen.name, events, collection, **chosen.options)[0]  # fmt: skip
+        config.name, events, collection, **config.options)[0]  # fmt: skip
     names = [(f"{key}." if prefix else "") + column.name for column in feature.columns(options)]
     return {name: pa.array(column) for name, column in zip(names, values.reshape(-1, size).T, strict=True)}
 
@@ -131,8 +131,8 @@ def _sparse(key: str, blocks: Iterable[Float32s]) -> dict[str, pa.Array]:
     return {f"{key}.index": lists(places), f"{key}.value": lists(numbers)}
 
 
-def _described(chosen: FeatureConfig) -> dict[str, Any]:
-    spec = feature_spec(chosen.name, chosen.options)
+def _described(config: FeatureConfig) -> dict[str, Any]:
+    spec = feature_spec(config.name, config.options)
     return {
         "version": spec.version,
         "options": spec.options,

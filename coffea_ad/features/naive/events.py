@@ -43,17 +43,17 @@ def event_objects(events: Sequence[Mapping[str, Any]], options: EventObjectOptio
     """Compute the feature `event_objects`, (n, 19, columns), of events as `coffea_ad.features.naive.rmm.select` has them."""
     out = np.zeros((len(events), 19, len(options.columns)))
     for i, event in enumerate(events):
-        chosen = select(event, options, (10, 0, 4, 4, 0))
-        if chosen is None:
+        selected = select(event, options, (10, 0, 4, 4, 0))
+        if selected is None:
             out[i] = np.nan
             continue
-        jets, _, muons, electrons, _ = chosen.kinds
+        jets, _, muons, electrons, _ = selected.kinds
         if options.leading_lepton_pt_min > 0 and not any(
             p.pt >= options.leading_lepton_pt_min for p in (*muons, *electrons)
         ):
             out[i] = np.nan
             continue
-        met = [Particle(chosen.met, 0.0, chosen.met_phi, 0.0)] if chosen.met > 0 else []
+        met = [Particle(selected.met, 0.0, selected.met_phi, 0.0)] if selected.met > 0 else []
         first = 0
         for name, particles in (("met", met), ("electron", electrons), ("muon", muons), ("jet", jets)):
             for k, p in enumerate(particles):
@@ -80,8 +80,8 @@ def _shapes(jet: Mapping[str, Any], options: DijetOptions) -> list[float]:
 
 
 def _dijet(jets: Sequence[Mapping[str, Any]], options: DijetOptions) -> list[float]:
-    kept = [jet for jet in jets if jet["pt"] > options.jet_pt_min and abs(jet["eta"]) < options.jet_eta_max]
-    two = sorted(kept, key=lambda jet: -jet["pt"])[:2]
+    good = [jet for jet in jets if jet["pt"] > options.jet_pt_min and abs(jet["eta"]) < options.jet_eta_max]
+    two = sorted(good, key=lambda jet: -jet["pt"])[:2]
     if len(two) < 2:
         return []
     energy, px, py, pz = np.sum([Particle(j["pt"], j["eta"], j["phi"], j["mass"]).p4 for j in two], axis=0)
@@ -106,7 +106,7 @@ def dijet(events: Sequence[Mapping[str, Any]], options: DijetOptions) -> Float64
     each = {"baseline": 1, "extended1": 4, "extended2": 5, "extended3": 27}[options.inputs]
     out = np.full((len(events), 3 + 2 * each + options.delta_r), np.nan)
     for row, event in zip(out, events, strict=True):
-        found = _dijet(event[options.jets], options)
-        if found:
-            row[:] = found
+        inputs = _dijet(event[options.jets], options)
+        if inputs:
+            row[:] = inputs
     return out

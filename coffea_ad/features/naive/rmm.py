@@ -74,8 +74,8 @@ def _passes(row: Mapping[str, Any], cut: str) -> bool:
 
 def _good(rows: Sequence[Mapping[str, Any]], options: ObjectOptions, kind: str) -> list[Mapping[str, Any]]:
     pt_min, eta_max = getattr(options, f"{kind}_pt_min"), getattr(options, f"{kind}_eta_max")
-    kept = [row for row in rows if row["pt"] > pt_min and abs(row["eta"]) < eta_max]
-    return [row for row in kept if all(_passes(row, cut) for cut in getattr(options, f"{kind}_cuts"))]
+    inside = [row for row in rows if row["pt"] > pt_min and abs(row["eta"]) < eta_max]
+    return [row for row in inside if all(_passes(row, cut) for cut in getattr(options, f"{kind}_cuts"))]
 
 
 def _apart(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], cleaning: float) -> bool:
@@ -109,21 +109,25 @@ def select(event: Mapping[str, Any], options: ObjectOptions, slots: Sequence[int
     """
     light, b, muon, electron, photon = slots
     wanted = {"Muon": muon, "Electron": electron, "Photon": photon, "Jet": light + b}
-    found = {name: list(event[name]) if n > 0 else [] for name, n in wanted.items()}
+    collections = {name: list(event[name]) if n > 0 else [] for name, n in wanted.items()}
     met = event[options.met]
     numbers = [met["pt"], met["phi"]]
-    for name, rows in found.items():
+    for name, rows in collections.items():
         for row in rows:
             numbers += [row[field] for field in ("pt", "eta", "phi", *(["mass"] if name == "Jet" else []))]
     if not all(math.isfinite(number) for number in numbers):
         return None
 
-    muons, electrons = _good(found["Muon"], options, "muon"), _good(found["Electron"], options, "electron")
+    muons, electrons = _good(collections["Muon"], options, "muon"), _good(collections["Electron"], options, "electron")
     leptons = muons + electrons
     photons = []
-    if found["Photon"]:
-        photons = [row for row in _good(found["Photon"], options, "photon") if _apart(row, leptons, options.cleaning)]
-    jets = [row for row in _good(found["Jet"], options, "jet") if _apart(row, leptons + photons, options.cleaning)]
+    if collections["Photon"]:
+        photons = [
+            row for row in _good(collections["Photon"], options, "photon") if _apart(row, leptons, options.cleaning)
+        ]
+    jets = [
+        row for row in _good(collections["Jet"], options, "jet") if _apart(row, leptons + photons, options.cleaning)
+    ]
     b_jets = []
     if b > 0 and isinstance(options, AllObjectOptions):
         if options.btag is None or options.btag_min is None:
@@ -196,13 +200,13 @@ def cells(matrix: Float64s, options: RMMOptions) -> Float64s:
     """Return the cells that are inputs, row by row: all, or all but the masses of leading objects with a jet."""
     leave_out = options.preset == "ATLAS" if options.drop_masses is None else options.drop_masses
     labels = _labels(options.shape)
-    kept = [
+    values = [
         matrix[i, j]
         for i, a in enumerate(labels)
         for j, b in enumerate(labels)
         if not (leave_out and (a, b) in _LEFT_OUT)
     ]
-    return np.array(kept)
+    return np.array(values)
 
 
 def zones(event: Event | None, options: RMMOptions, *, square: bool = False) -> dict[str, float]:
@@ -224,10 +228,10 @@ def zones(event: Event | None, options: RMMOptions, *, square: bool = False) -> 
         out[f"et({name})"] = total(np.diagonal(matrix[rows, rows]))
         for other, columns in block.items():
             if other == name:
-                own = matrix[rows, rows]
-                if len(own) > 1:
-                    out[f"m({name},{name})"] = total(own[np.triu_indices(len(own), 1)])
-                    out[f"h({name},{name})"] = total(own[np.tril_indices(len(own), -1)])
+                square_block = matrix[rows, rows]
+                if len(square_block) > 1:
+                    out[f"m({name},{name})"] = total(square_block[np.triu_indices(len(square_block), 1)])
+                    out[f"h({name},{name})"] = total(square_block[np.tril_indices(len(square_block), -1)])
             elif columns.start > rows.start:
                 out[f"m({name},{other})"] = total(matrix[rows, columns])
                 out[f"h({name},{other})"] = total(matrix[columns, rows])

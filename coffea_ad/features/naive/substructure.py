@@ -164,9 +164,9 @@ class Jet:
     def correlator(self, n: int, v: int) -> float:
         """Sum over n constituents of the product of the v smallest of their angles^β."""
         total = 0.0
-        for chosen in itertools.combinations(range(len(self.z)), n):
-            smallest = sorted(self.angles[i][j] for i, j in itertools.combinations(chosen, 2))[:v]
-            total += math.prod(self.z[i] for i in chosen) * math.prod(smallest) ** self.c.beta
+        for subset in itertools.combinations(range(len(self.z)), n):
+            smallest = sorted(self.angles[i][j] for i, j in itertools.combinations(subset, 2))[:v]
+            total += math.prod(self.z[i] for i in subset) * math.prod(smallest) ** self.c.beta
         return float(total)
 
     def efp1(self) -> float:
@@ -221,12 +221,12 @@ class Jet:
             moved = list(axes)
             nearest = [min(range(len(axes)), key=lambda k: _apart(p.y, p.phi, *axes[k])) for p in self.particles]
             for k, (y, phi) in enumerate(axes):
-                mine = [p for p, a in zip(self.particles, nearest, strict=True) if a == k]
-                if mine:
+                nearby = [p for p, a in zip(self.particles, nearest, strict=True) if a == k]
+                if nearby:
                     power = self.c.tau_beta / 2 - 1
-                    weights = [p.pt * (1e-4**2 + _apart(p.y, p.phi, y, phi) ** 2) ** power for p in mine]
-                    dy = np.average([p.y - y for p in mine], weights=weights)
-                    dphi = np.average([_wrapped(p.phi - phi) for p in mine], weights=weights)
+                    weights = [p.pt * (1e-4**2 + _apart(p.y, p.phi, y, phi) ** 2) ** power for p in nearby]
+                    dy = np.average([p.y - y for p in nearby], weights=weights)
+                    dphi = np.average([_wrapped(p.phi - phi) for p in nearby], weights=weights)
                     moved[k] = (float(y + dy), _wrapped(float(phi + dphi)))
             shift = sum(_apart(*old, *new) for old, new in zip(axes, moved, strict=True)) / len(axes)
             axes = moved
@@ -335,8 +335,8 @@ def subjets(
     c = Conventions(z_cut=z_cut, softdrop_beta=beta, R0=R0)
     for two, jet in zip(out, jets(offsets, pt, eta, phi, mass, None, c), strict=True):
         if jet is not None:
-            found = _branches(jet.groomed)[:2] if jet.groomed.parts else (jet.groomed,)
-            two[: len(found)] = [p.p4 for p in found]
+            axes = _branches(jet.groomed)[:2] if jet.groomed.parts else (jet.groomed,)
+            two[: len(axes)] = [p.p4 for p in axes]
     return out
 
 

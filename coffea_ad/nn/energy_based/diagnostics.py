@@ -57,7 +57,7 @@ def long_run(
     SkimError
         There are fewer than 60 validation rows with positive weight.
     """
-    part = data.part("validation")
+    part = data.splits("validation")
     positive = np.flatnonzero(part.weight > 0)
     if len(positive) < 60:
         raise SkimError(f"{len(positive)} validation rows have positive weight; the long-run excess needs 60")

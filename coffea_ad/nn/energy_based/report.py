@@ -41,7 +41,7 @@ def report_chains(
     plots.training(history, model.plotted, folder / "training.png")
     plots.chain_health(history, folder / "chain_health.png")
     plots.long_run(measured, folder / "long_run.png")
-    held_out = data.part("validation")
+    held_out = data.splits("validation")
     held_out = held_out.select(np.random.default_rng(1).permutation(len(held_out.x))[:10_000])
     with torch.no_grad():
         z = model.transform(torch.from_numpy(held_out.x))

@@ -108,7 +108,7 @@ class AE(Model):
     ) -> None:
         super().__init__((features,), transform)
         self.features = features
-        self.sparse, self.scored_by, self.minimised = sparse, score, loss
+        self.sparse, self.score_kind, self.minimised = sparse, score, loss
         self.encoder = mlp([features, *hidden, latent], activation)
         self.decoder = mlp([latent, *reversed(hidden), features], activation)
         if output != "linear":
@@ -136,7 +136,7 @@ class AE(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Reconstruction error of transformed rows, (n, d) → (n,)."""
-        return _error(z - self.reconstruct(z), self.scored_by)
+        return _error(z - self.reconstruct(z), self.score_kind)
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised, and metrics to report, for a batch of transformed rows."""

@@ -93,7 +93,7 @@ class PCA(Model):
             raise ConfigError(
                 f"components is {components}, but must lie between 1 and the number of columns, {features}"
             )
-        self.components, self.scored = components, score
+        self.components, self.score_kind = components, score
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         kept = features if score == "mahalanobis" else components
         self.register_buffer("basis", torch.zeros(features, kept, dtype=torch.float64))
@@ -109,7 +109,7 @@ class PCA(Model):
         variance, directions = np.linalg.eigh(covariance)
         variance, basis = variance[::-1][:kept], directions[:, ::-1][:, :kept]
         basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(kept)])  # a direction has no sign
-        if self.scored == "mahalanobis":
+        if self.score_kind == "mahalanobis":
             flat = int((variance <= _FLAT * variance[0]).sum())
             if flat:
                 raise SkimError(
@@ -124,7 +124,7 @@ class PCA(Model):
         """Score transformed rows, (n, d) → (n,)."""
         centred = z.double() - self.mean
         along = centred @ self.basis
-        if self.scored == "mahalanobis":
+        if self.score_kind == "mahalanobis":
             energy = (along**2).sum(dim=1)
         else:
             energy = ((centred - along @ self.basis.t()) ** 2).mean(dim=1)

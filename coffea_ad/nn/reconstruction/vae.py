@@ -122,7 +122,7 @@ class VAE(Model):
             raise ConfigError(f"{self.method}: " + unknown_text("score", score, self.score_kinds))
         if not 0 <= beta < float("inf") or warmup < 0:
             raise ConfigError(f"{self.method}: beta is {beta} and warmup {warmup}; neither may be negative or infinite")
-        self.features, self.beta, self.measure, self.warmup = features, beta, score, warmup
+        self.features, self.beta, self.score_kind, self.warmup = features, beta, score, warmup
         back = tuple(reversed(hidden)) if decoder_hidden is None else decoder_hidden
         self.encoder = mlp([features, *hidden, 2 * latent], activation)
         self.decoder = mlp([latent, *back, features], activation)
@@ -152,11 +152,11 @@ class VAE(Model):
     def energy(self, z: Tensor) -> Tensor:
         """Score of transformed rows at s = μ, (n, d) → (n,)."""
         mean, log_variance = self.encode(z)
-        if self.measure == "mu2":
+        if self.score_kind == "mu2":
             return (mean**2).sum(dim=1)
-        if self.measure == "kl":
+        if self.score_kind == "kl":
             return self.divergence(mean, log_variance)
-        if self.measure == "elbo":
+        if self.score_kind == "elbo":
             return self._error(z, mean) + 2 * self.beta / self.features * self.divergence(mean, log_variance)
         return self._error(z, mean)
 
@@ -292,7 +292,7 @@ class DirichletVAE(VAE):
 
     def energy(self, z: Tensor) -> Tensor:
         """Score of transformed rows at s = μ, (n, d) → (n,)."""
-        if self.measure != "weight":
+        if self.score_kind != "weight":
             return super().energy(z)
         mean, _ = self.encode(z)
         others = torch.cat([mean[:, : self.component], mean[:, self.component + 1 :]], dim=1)

@@ -106,7 +106,7 @@ class ClusterConfig(Frozen):
         for name, kinds in _MEANT_FOR.items():
             if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
                 other = "; say it in options.job_extra_directives" if self.kind in _CONDOR else ""
-                raise ConfigError(f"{name} means nothing for a cluster of kind {self.kind}{other}")
+                raise ConfigError(f"{name} has no effect for a cluster of kind {self.kind}{other}")
         if self.kind == "scheduler" and not self.address:
             raise ConfigError("a cluster of kind scheduler needs its address, such as tls://host:8786")
         if self.tls.ca_file and self.kind == "scheduler" and not str(self.address).startswith("tls://"):

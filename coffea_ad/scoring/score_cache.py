@@ -1,4 +1,4 @@
-"""Scores of a chunk that are kept: a variation of the jets' energy changes no score that does not read it."""
+"""Scores of a chunk that are computed once: a variation of the jets' energy changes no score that does not read it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coffea_ad import features
 from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s, Ints
 
-__all__ = ["Kept", "kept_of", "tables_read"]
+__all__ = ["ScoreCache", "score_cache", "tables_read"]
 
 Key = tuple[str, str]
 """Name and options: what makes a feature the same for two models."""
@@ -29,7 +29,7 @@ def tables_read(key: Key, collection: str) -> set[str] | None:
     return {branch.partition("_")[0] for branch in branches}
 
 
-class Kept:
+class ScoreCache:
     """Scores of a chunk's objects by one model, by the places of the objects in the whole collection.
 
     With windows an object has a place for each: a variation may move it from one to another.
@@ -40,7 +40,7 @@ class Kept:
         self.score = np.zeros(0, np.float32)
         self.done = np.zeros(0, bool)
 
-    def made_of(self, tables: Sequence[Any]) -> bool:
+    def computed_from(self, tables: Sequence[Any]) -> bool:
         """Say whether the collections are still those that the scores were computed from."""
         return len(tables) == len(self.tables) and all(r() is t for r, t in zip(self.tables, tables, strict=True))
 
@@ -53,16 +53,16 @@ class Kept:
         return rows[np.sort(np.unique(place[rows], return_index=True)[1])]
 
     def put(self, place: Ints, score: Float32s) -> None:
-        """Keep the scores of some of the objects."""
+        """Store the scores of some of the objects."""
         self.score[place], self.done[place] = score, True
 
 
 # A chunk is its events factory: scores live exactly as long.
-_kept: WeakKeyDictionary[Any, dict[tuple[str, str, tuple[str, ...]], Kept]] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Any, dict[tuple[str, str, tuple[str, ...]], ScoreCache]] = WeakKeyDictionary()
 
 
-def kept_of(objects: Objects, keys: Sequence[Key], digest: str, providers: tuple[str, ...]) -> Kept | None:
-    """Return what is kept of a chunk for a model, or None if its scores may change with the objects' own fields.
+def score_cache(objects: Objects, keys: Sequence[Key], digest: str, providers: tuple[str, ...]) -> ScoreCache | None:
+    """Return the cache of a chunk for a model, or None if its scores may change with the objects' own fields.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def kept_of(objects: Objects, keys: Sequence[Key], digest: str, providers: tuple
     if not layout.is_record:  # an index over the events: its tables are new ones whenever they are asked for
         return None
     tables = [layout.content(name) for name in sorted(names.intersection(layout.fields))]
-    of_chunk = _kept.setdefault(factory, {})
+    of_chunk = _caches.setdefault(factory, {})
     who = digest, objects.collection, providers
-    if who not in of_chunk or not of_chunk[who].made_of(tables):
-        of_chunk[who] = Kept(tables)
+    if who not in of_chunk or not of_chunk[who].computed_from(tables):
+        of_chunk[who] = ScoreCache(tables)
     return of_chunk[who]

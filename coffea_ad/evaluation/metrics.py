@@ -1,4 +1,4 @@
-"""Figures of merit of one score: AUC with its error, signal efficiencies, significance improvement."""
+"""Metrics of one score: AUC with its error, signal efficiencies, significance improvement."""
 
 from __future__ import annotations
 
