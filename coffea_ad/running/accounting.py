@@ -47,7 +47,7 @@ def per_dataset(
     }  # fmt: skip
     out = {}
     for dataset, entry in fileset.items():
-        mine = [c for c in chunks if c.dataset == dataset]
+        expected = [c for c in chunks if c.dataset == dataset]
         counted = done.get("files", {}).get(dataset, {})
         files = {}
         for path, tree in entry["files"].items():
@@ -70,8 +70,8 @@ def per_dataset(
         out[dataset] = {
             "metadata": entry["metadata"],
             "files": files,
-            "chunks_expected": len(mine),
-            "chunks_processed": sum(c in processed for c in mine),
+            "chunks_expected": len(expected),
+            "chunks_processed": sum(c in processed for c in expected),
             "failed": [f._asdict() for f in sorted(failures) if f.dataset == dataset],
             "events": int(sum(f["processed"] for f in files.values())),
             "sumw": 0.0,
