@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 import coffea_ad as ad
-from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events
+from coffea_ad.nanoaod.reading import OPEN_FILES, BranchFilter, build_events
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "data" / "nanoaod" / "nano_tt_v15.root"
@@ -58,7 +58,7 @@ def main():
     edges = np.linspace(0, events, CHUNKS + 1).astype(int).tolist()
     module = ad.recipes.load("semivisible_jets")
     processor = module.Processor(module.Config(), [ad.Tagger(ROOT / "tests" / "data" / "wnae.onnx")])
-    wanted = Wanted(frozenset(b for ways in processor.reads().values() for way in ways for b in way))
+    wanted = BranchFilter(frozenset(b for ways in processor.reads().values() for way in ways for b in way))
     ways = {
         "coffea: opened anew, all branches": (coffea, None),
         "kept open, all branches": (kept, None),

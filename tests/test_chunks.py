@@ -14,7 +14,7 @@ from toys import DATA, assert_identical, copy_events
 import coffea_ad as ad
 from coffea_ad.errors import IncompleteRun, ProcessorFailed
 from coffea_ad.nanoaod import reading
-from coffea_ad.nanoaod.reading import OPEN_FILES, Wanted, build_events, layout
+from coffea_ad.nanoaod.reading import OPEN_FILES, BranchFilter, build_events, layout
 from coffea_ad.running import runner
 
 FILESET = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
@@ -55,7 +55,7 @@ def test_another_work_function_of_coffea_is_used_as_it_is(moved, tmp_path):
 def opened(path, branches, tree="Events"):
     found = OPEN_FILES.get(str(path))
     _, names = found.tree(tree)
-    return found, names, Wanted(frozenset(branches)).of(names)
+    return found, names, BranchFilter(frozenset(branches)).of(names)
 
 
 def test_wanted_branches_come_with_ids_counters_and_four_vectors():
@@ -80,7 +80,7 @@ def test_only_wanted_branches_are_built_and_hold_the_same():
 def test_traced_branches_hold_for_files_with_the_same_branches_only():
     with uproot.open(DATA / "svj_v15.root") as file:
         names = list(file["Events"].keys())
-    traced = Wanted(frozenset({"FatJet_pt"}), frozenset({layout(names)}))
+    traced = BranchFilter(frozenset({"FatJet_pt"}), frozenset({layout(names)}))
     assert traced.of(names) >= {n for n in names if n.startswith("FatJet_")}  # the whole collection, not one branch
     assert traced.of([*names, "FatJet_new"]) is None
 
@@ -154,7 +154,7 @@ def test_results_do_not_depend_on_which_branches_are_opened(tmp_path, monkeypatc
         return ad.load_results(output).histograms
 
     few = search(tmp_path / "few")
-    monkeypatch.setattr(Wanted, "of", lambda *_: None)
+    monkeypatch.setattr(BranchFilter, "of", lambda *_: None)
     assert_identical(few, search(tmp_path / "all"))
 
 

@@ -139,7 +139,7 @@ def test_different_events_are_no_matter(files):
 def test_nothing_is_looked_for_if_it_is_not_wanted(files, monkeypatch):
     fileset = {"one": entry(files["a"], files["b"])}
     assert run(fileset, duplicates="ignore").duplicates == {"mode": "ignore"}
-    monkeypatch.setattr("coffea_ad.running.plan.LIMIT", 299)
+    monkeypatch.setattr("coffea_ad.running.repeated.LIMIT", 299)
     report = run(fileset)
     assert report.duplicates == {"mode": "note"}
     assert any("not looked for repeated events: 300 are more than 299" in note for note in report.notes)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coffea_ad.nn.model import Batch
-
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
@@ -142,7 +140,7 @@ def test_a_perfect_model_has_no_excess_on_the_held_out_rows_of_a_training(uneven
         held_out = held_out_rows(rows, 2000, seeded(seed))
         model.chains.copy_(torch.randn(model.chains.shape, generator=seeded(100 + seed)))
         model.floors.zero_()
-        values.append(model.validate(Batch.of(held_out), seeded(seed))["excess"])
+        values.append(model.validate(held_out, seeded(seed))["excess"])
     assert abs(np.mean(values)) < 4 * np.std(values, ddof=1) / 8**0.5
     assert abs(np.mean(values)) < 0.06 if not uneven else abs(np.mean(values)) < 0.15
 

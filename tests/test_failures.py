@@ -181,7 +181,7 @@ def test_a_bug_on_the_first_events_ends_the_run_before_anything_is_sent_out(tmp_
     path.write_text('"""Fails."""\nfrom pydantic import BaseModel\nclass Config(BaseModel):\n    pass\n'
                     "class Processor:\n    def __init__(self, *_):\n        pass\n    def process(self, events):\n"
                     "        return events.NoSuchThing\n")  # fmt: skip
-    monkeypatch.setattr("coffea_ad.running.plan._executor", None)  # would fail if it were reached
+    monkeypatch.setattr("coffea_ad.running.plan.executor_on", None)  # would fail if it were reached
     with pytest.raises(ProcessorFailed, match="svj_v15.root, first events: the processor raised AttributeError"):
         ad.run({"svj": entry(DATA / "svj_v15.root")}, path, executor="iterative", progress=False)
 
@@ -191,14 +191,14 @@ def test_a_file_that_changes_during_the_run_is_not_read(tmp_path, monkeypatch):
 
     path = tmp_path / "changing.root"
     path.write_bytes((DATA / "svj_v15.root").read_bytes())
-    before = plan._open
+    before = plan.open_files
 
     def then_change(*args):
         out = before(*args)
         path.write_bytes((DATA / "qcd_v15.root").read_bytes())
         return out
 
-    monkeypatch.setattr(plan, "_open", then_change)
+    monkeypatch.setattr(plan, "open_files", then_change)
     with pytest.raises(IncompleteRun, match="changing.root: it is another file than when the run began"):
         run({"svj": entry(path)}, None)
 

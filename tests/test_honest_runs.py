@@ -299,7 +299,7 @@ def test_options_that_would_be_ignored_are_refused(tmp_path, capsys):
         search({"svj": entry(SVJ)}, cluster="htcondor")
     words = ["run", "--resubmit", str(tmp_path), "-c", "50", "--lumi", "99", "--checkpoints", "x", "--test"]
     assert cli.main(words) == 1
-    assert "leave out: checkpoints, test, lumi, chunksize" in capsys.readouterr().err
+    assert "leave out: lumi, test, chunksize, checkpoints" in capsys.readouterr().err
 
 
 def test_of_a_fileset_with_steps_their_events_are_read():

@@ -182,7 +182,7 @@ def test_histograms_that_could_not_be_normalised_are_refused_before_the_run(tmp_
     ad.run(
         fileset("svj", xsec=1.0), process, executor="iterative", progress=False
     )  # nothing is written, nothing normalised
-    monkeypatch.setattr(plan, "_open", lambda *_: pytest.fail("the run has begun"))
+    monkeypatch.setattr(plan, "open_files", lambda *_: pytest.fail("the run has begun"))
     with pytest.raises(
         ConfigError, match=r"dataset svj: the processor returns histograms over region and variation.* no sumw"
     ):

@@ -206,7 +206,7 @@ class Wrong:
 def test_what_would_be_refused_later_is_refused_before_the_run(out, error, match, tmp_path, monkeypatch):
     from coffea_ad.running import plan
 
-    monkeypatch.setattr(plan, "_open", lambda *_: pytest.fail("the run has begun"))
+    monkeypatch.setattr(plan, "open_files", lambda *_: pytest.fail("the run has begun"))
     with pytest.raises(error, match=match):
         run(Wrong(out), tmp_path / "r", fileset("svj"))
     assert not (tmp_path / "r" / "report.json").exists()

@@ -34,11 +34,11 @@ def test_a_model_that_arrives_damaged_is_refused_by_the_worker(client):
 @pytest.mark.dask
 @pytest.mark.parametrize(("package", "refused"), [("coffea", True), ("python", True), ("numpy", False)])
 def test_versions_that_must_agree_are_refused_and_others_are_said(client, monkeypatch, package, refused):
-    own = preflight.versions()
+    own = preflight.package_versions()
     if package == "python":
         monkeypatch.setattr(preflight.platform, "python_version", lambda: "3.8.1")
     else:
-        monkeypatch.setattr(preflight, "versions", lambda: {**own, package: "0.1"})
+        monkeypatch.setattr(preflight, "package_versions", lambda: {**own, package: "0.1"})
     notes = []
     if refused:
         with pytest.raises(ConfigError, match=rf"has {package} .*, the client (0.1|3.8.1); they must be the same"):
@@ -101,7 +101,7 @@ def test_workers_that_lack_the_package_are_sent_it(tmp_path):
     assert_identical(near, far)
 
 
-def test_what_the_rehearsal_writes_is_not_kept(tmp_path):
+def test_what_the_dry_run_writes_is_not_kept(tmp_path):
     report = ad.run(FILESET, "skim", executor="iterative", chunksize=50, output=tmp_path, progress=False)
     assert report.complete
     assert len(list(tmp_path.rglob("*.parquet"))) == 3  # no file of the first hundred events

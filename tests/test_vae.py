@@ -219,7 +219,7 @@ def test_rows_far_away_score_higher_than_the_bulk(states, data, make, score):
 def test_the_scores_of_very_far_rows_are_finite_and_ordered(states, data):
     far = np.median(data.x, axis=0) + np.geomspace(1e2, 1e6, 5)[:, None] * data.x.std(axis=0)
     for make, score in ALL:
-        scores = nn.torch_scores(trained(states, make, score), far.astype(np.float32))
+        scores = trained(states, make, score).scores(far.astype(np.float32))
         assert np.isfinite(scores).all(), (make, score)
         if score in ("reconstruction", "elbo"):
             assert (np.diff(scores) > 0).all()

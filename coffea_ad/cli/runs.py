@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
 from collections.abc import Sequence
@@ -42,12 +43,8 @@ def _run(args: argparse.Namespace) -> int:
 
     try:
         report = run(
-            args.fileset, args.recipe, model=args.model, config=args.config, overrides=overrides, output=args.output, force=args.force,
-            chunksize=args.chunksize, lumi=args.lumi, test=args.test, limit_files=args.limit_files,
-            limit_chunks=args.limit_chunks, checkpoints=args.checkpoints, preflight=args.preflight,
-            providers=args.provider or ("CPUExecutionProvider",), duplicates=args.duplicates,
-            generator_weight=args.generator_weight, **_execution(args),
-        )  # fmt: skip
+            args.fileset, args.recipe, **{**_keywords(args), "overrides": overrides, "cluster": _cluster(args)}
+        )
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
@@ -77,24 +74,16 @@ def _help(args: argparse.Namespace) -> int:
 def _resubmit(args: argparse.Namespace) -> int:
     from coffea_ad.errors import IncompleteRun, NotNormalisable
     from coffea_ad.running import resubmit
+    from coffea_ad.running.options import RunOptions
 
-    given = [
-        name
-        for name in (
-            "recipe", "overrides", "output", "fileset", "model", "config", "limit_files", "limit_chunks", "checkpoints", "test",
-            "unblind", "provider", "force", "lumi", "generator_weight",
-        )
-        if getattr(args, name)
-    ]  # fmt: skip
-    given += [
-        name
-        for name, usual in (("chunksize", 100_000), ("preflight", True), ("duplicates", "note"))
-        if getattr(args, name) != usual
-    ]
-    if given:
-        raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(given)}")
+    words, taken = _keywords(args), inspect.signature(resubmit).parameters
+    others = [name for name in ("recipe", "fileset", "unblind") if getattr(args, name)]
+    others += [n for n, word in words.items() if n not in taken and word != RunOptions.model_fields[n].default]
+    if others:
+        raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(others)}")
     try:
-        report = resubmit(args.resubmit, **_execution(args))
+        how = {name: word for name, word in words.items() if name in taken}
+        report = resubmit(args.resubmit, **how, cluster=_cluster(args))
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
@@ -104,24 +93,23 @@ def _resubmit(args: argparse.Namespace) -> int:
     return 0
 
 
-def _execution(args: argparse.Namespace) -> dict[str, Any]:
+def _keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the words that are keywords of `run`, without those of the cluster."""
+    from coffea_ad.running.options import RunOptions
+
+    names = RunOptions.model_fields.keys() - {"cluster", "scheduler"}
+    return {name: word for name, word in vars(args).items() if name in names and word not in (None, [])}
+
+
+def _cluster(args: argparse.Namespace) -> Any:
     from coffea_ad.running.clusters.config import load_cluster
 
     batch = args.cluster is not None or args.site is not None or args.minimum is not None
     if batch and args.scheduler is not None:
         raise ConfigError("give either --scheduler or --cluster, not both")
-    cluster = None
-    if batch or args.scheduler is not None:
-        kind = args.cluster or args.scheduler
-        cluster = load_cluster(kind, workers=args.workers, minimum=args.minimum, site=args.site)
-    return {
-        "executor": args.executor,
-        "workers": args.workers,
-        "cluster": cluster,
-        "allow_missing": args.allow_missing,
-        "retries": args.retries,
-        "timeout": args.timeout,
-    }
+    if not batch and args.scheduler is None:
+        return None
+    return load_cluster(args.cluster or args.scheduler, workers=args.workers, minimum=args.minimum, site=args.site)
 
 
 def _incomplete(args: argparse.Namespace, error: Any) -> int:
@@ -198,7 +186,14 @@ def add_run(verbs: Any) -> None:
     g.add_argument("--lumi", metavar="FB⁻¹|ERA=FB⁻¹,…|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); by era; "
                    "or a table of brilcalc by luminosity section: of what was processed")  # fmt: skip
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
-    g.add_argument("--provider", action="append", default=[], help="onnxruntime's, such as CUDAExecutionProvider")
+    g.add_argument(
+        "--provider",
+        dest="providers",
+        action="append",
+        default=[],
+        metavar="PROVIDER",
+        help="onnxruntime's, such as CUDAExecutionProvider",
+    )
     g.add_argument("-t", "--test", action="store_true", help="one file and one chunk per dataset")
     g.add_argument("--limit-files", type=int, help="at most so many files per dataset")
     g.add_argument("--limit-chunks", type=int, help="at most so many chunks per dataset")

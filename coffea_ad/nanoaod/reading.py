@@ -38,9 +38,9 @@ from coffea_ad.nanoaod.records import branch_names
 __all__ = [
     "OPEN_FILES",
     "SILENT",
+    "BranchFilter",
     "Open",
     "Unreadable",
-    "Wanted",
     "attempts",
     "build_events",
     "layout",
@@ -64,7 +64,7 @@ _PAUSE = 1.0  # s, before a remote file is tried again; then twice as long
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BranchFilter:
     """The branches that a processor reads.
 
     Attributes

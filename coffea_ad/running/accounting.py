@@ -47,7 +47,7 @@ def per_dataset(
     }  # fmt: skip
     out = {}
     for dataset, entry in fileset.items():
-        mine = [c for c in chunks if c.dataset == dataset]
+        expected = [c for c in chunks if c.dataset == dataset]
         counted = done.get("files", {}).get(dataset, {})
         files = {}
         for path, tree in entry["files"].items():
@@ -70,8 +70,8 @@ def per_dataset(
         out[dataset] = {
             "metadata": entry["metadata"],
             "files": files,
-            "chunks_expected": len(mine),
-            "chunks_processed": sum(c in processed for c in mine),
+            "chunks_expected": len(expected),
+            "chunks_processed": sum(c in processed for c in expected),
             "failed": [f._asdict() for f in sorted(failures) if f.dataset == dataset],
             "events": int(sum(f["processed"] for f in files.values())),
             "sumw": 0.0,
@@ -165,7 +165,7 @@ def described_variations(
 def identity(uuid: bytes | str) -> str:
     """Return the id of a file as text; one of zeros only, which tells no file from another, is none.
 
-    >>> identity(bytes(16)), _identity(bytes([1, 2]))
+    >>> identity(bytes(16)), identity(bytes([1, 2]))
     ('', '0102')
     """
     text = uuid.hex() if isinstance(uuid, bytes) else uuid

@@ -114,7 +114,7 @@ def code_digests(module: ModuleType) -> dict[str, str]:
 
 def file_digests(config: Any) -> dict[str, str]:
     """Return digests of all files that a configuration names: a correction may change while its name stays."""
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
 
     def walk(value: Any) -> None:
         if isinstance(value, Mapping):
@@ -124,10 +124,10 @@ def file_digests(config: Any) -> dict[str, str]:
             for item in value:
                 walk(item)
         elif isinstance(value, (str, Path)) and 0 < len(str(value)) < 1000 and Path(value).is_file():
-            found[str(value)] = _file_digest(Path(value))
+            digests[str(value)] = _file_digest(Path(value))
 
     walk(config)
-    return found
+    return digests
 
 
 def _state_digest(instance: Any) -> str:
@@ -206,9 +206,11 @@ def run_key(
         "package": _package_digest(),
         "output": output,
     }
-    own = {n: _file_digest(Path(f)) if Path(f).is_file() else _state_digest(x) for n, (x, f) in registered().items()}
-    if own:
-        key["features"] = own
+    features = {
+        n: _file_digest(Path(f)) if Path(f).is_file() else _state_digest(x) for n, (x, f) in registered().items()
+    }
+    if features:
+        key["features"] = features
     if module is None:
         key["processor"] = _state_digest(instance)
     return key

@@ -25,9 +25,9 @@ from coffea_ad.nanoaod.conventions import conventions
 from coffea_ad.nanoaod.reading import (
     OPEN_FILES,
     SILENT,
+    BranchFilter,
     Open,
     Unreadable,
-    Wanted,
     attempts,
     build_events,
     reason,
@@ -41,7 +41,17 @@ from coffea_ad.scoring.monitoring import monitoring
 from coffea_ad.splits import lack_numbers
 from coffea_ad.weights import is_simulation
 
-__all__ = ["FAILED_TOPIC", "REPEATED", "SUMS", "Chunk", "Failure", "Guarded", "checked", "own_lines", "unprocessed"]
+__all__ = [
+    "FAILED_TOPIC",
+    "REPEATED",
+    "SUMS",
+    "Chunk",
+    "Failure",
+    "SafeProcessor",
+    "checked",
+    "own_lines",
+    "unprocessed",
+]
 
 
 FAILED_TOPIC = "coffea-ad-failed"
@@ -63,13 +73,13 @@ class Failure(NamedTuple):
     cause: str
 
 
-class Guarded(coffea_processor.ProcessorABC):
+class SafeProcessor(coffea_processor.ProcessorABC):
     """A processor, the modules it imports, the branches it reads, how often a remote file is tried, whether events are identified."""
 
     def __init__(
         self,
         processor: Any,
-        wanted: Wanted | None = None,
+        wanted: BranchFilter | None = None,
         retries: int = 2,
         *,
         identify: bool = False,
@@ -88,12 +98,12 @@ class Guarded(coffea_processor.ProcessorABC):
 
     def postprocess(self, accumulator: Any) -> Any:
         """Let the processor postprocess, if it does."""
-        own = getattr(self.processor, "postprocess", None)
-        if own is None:
+        postprocess = getattr(self.processor, "postprocess", None)
+        if postprocess is None:
             return accumulator
         before = copy.deepcopy(accumulator)
         try:
-            return own(accumulator)
+            return postprocess(accumulator)
         except Exception as error:  # noqa: BLE001  it must not cost what was processed
             self.problem = f"postprocess failed, and the results are those before it: {own_lines(error)}"
             return before
@@ -128,8 +138,8 @@ def checked(out: Any, dataset: str) -> dict[str, float]:
         raise ProcessorFailed(
             f"process returned {type(out).__name__}, but must return a dictionary: dataset → results, or name → result"
         )
-    own = out.get(dataset)
-    sums = {k: own[k] for k in SUMS if k in own} if isinstance(own, Mapping) else {}
+    of_dataset = out.get(dataset)
+    sums = {k: of_dataset[k] for k in SUMS if k in of_dataset} if isinstance(of_dataset, Mapping) else {}
     for name, value in sums.items():
         if not isinstance(value, Real):
             raise ProcessorFailed(f"process returned {value!r} as {name} of {dataset}, but must return a number")
@@ -141,7 +151,7 @@ class Chunk:
     """A chunk to be processed: its item, the processor, and how it is read."""
 
     item: WorkItem
-    guarded: Guarded
+    safe_processor: SafeProcessor
     schema: Any
     options: dict[str, Any]
     checkpoints: Any
@@ -162,17 +172,17 @@ class Chunk:
     def result(self) -> dict[str, Any]:
         """Process the chunk, or take what a checkpoint has of it; what fails is a result as well."""
         if self.checkpoints is not None:
-            found = self.checkpoints.load(self.metadata, self.guarded.processor)
-            if found is not None:
+            stored = self.checkpoints.load(self.metadata, self.safe_processor.processor)
+            if stored is not None:
                 # what it cost then is not what this run costs
-                metrics = {"columns": found.get("metrics", {}).get("columns", set())}
-                return {**found, "metrics": metrics, "resumed": 1}
+                metrics = {"columns": stored.get("metrics", {}).get("columns", set())}
+                return {**stored, "metrics": metrics, "resumed": 1}
         path = self.item.filename
         silent = SILENT.cause(path, files.patience())
         if silent:
             return unprocessed(self.item, "NoAnswer", silent)
         failed = Unreadable()
-        for _ in attempts(self.item.filename, self.guarded.retries):
+        for _ in attempts(self.item.filename, self.safe_processor.retries):
             try:
                 out = self._processed()
                 break
@@ -184,7 +194,7 @@ class Chunk:
                 SILENT.note(path, failed.args[1])
             return unprocessed(self.item, *failed.args)
         if self.checkpoints is not None:
-            problem = self.checkpoints.save(out, self.metadata, self.guarded.processor)
+            problem = self.checkpoints.save(out, self.metadata, self.safe_processor.processor)
             if problem:
                 out["unsaved"] = {problem}
         return out
@@ -194,7 +204,7 @@ class Chunk:
         opened, names = self._opened()
         source = opened.file.file.source
         before = source.num_requested_bytes
-        wanted = self.guarded.wanted.of(names) if self.guarded.wanted is not None else None
+        wanted = self.safe_processor.wanted.of(names) if self.safe_processor.wanted is not None else None
         again: dict[str, Any] = {}
         said: set[str] = set()
         try:
@@ -245,7 +255,7 @@ class Chunk:
         if changed:
             raise Unreadable("BadFile", f"{path}: it is another file than when the run began; run all again")
         if len(self.item) > 0:
-            needs = needs_of(self.guarded.processor, self.metadata, self.item.dataset)
+            needs = needs_of(self.safe_processor.processor, self.metadata, self.item.dataset)
             lacking = missing_branches({"every event": (EVENT_ID,), **needs}, names)
             if lacking:
                 raise Unreadable("MissingBranch", f"{path}: {lacking}")
@@ -268,19 +278,19 @@ class Chunk:
         remaining = events if not len(repeated) else events[~np.isin(np.arange(len(item)), repeated)]
         with monitoring() as seen, conventions(said):
             try:
-                out = self.guarded.process(remaining)
+                out = self.safe_processor.process(remaining)
             except (BadFile, MissingBranch, NotWritten) as error:
                 if wanted is not None and isinstance(error, MissingBranch):
                     raise
                 raise Unreadable(type(error).__name__, str(error)) from error
             except Exception as error:
-                found = unreadable_column(error, item.filename, item.entrystart, item.entrystop)
-                found = found or uncounted_in(error, opened, item.treename, item.filename)
-                if found is None:
+                unreadable = unreadable_column(error, item.filename, item.entrystart, item.entrystop)
+                unreadable = unreadable or uncounted_in(error, opened, item.treename, item.filename)
+                if unreadable is None:
                     raise
-                raise found from error
+                raise unreadable from error
         columns = {opened.branch(item.treename, entry.branch) for entry in log}
-        if self.guarded.identify:
+        if self.safe_processor.identify:
             with contextlib.suppress(Exception):  # the events without ids are counted; they are processed all the same
                 ids = {"ids": {(item.dataset, item.filename, item.entrystart): self._hashes(events, opened, said)}}
         return out, seen, columns, ids

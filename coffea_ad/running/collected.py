@@ -14,7 +14,7 @@ from coffea_ad.results.histogram_files import from_bytes, to_bytes
 from coffea_ad.results.results import ALL, over_regions
 from coffea_ad.running.encoding import encode, regions_in
 
-__all__ = ["check_storable", "event_lists_of", "histograms_of", "needs_normalisation", "not_kept", "without_hidden"]
+__all__ = ["check_storable", "event_lists_of", "histograms_of", "needs_normalisation", "unstorable", "without_hidden"]
 
 Path = tuple[str, ...]
 
@@ -131,10 +131,10 @@ def _without_lists(value: Any) -> Any:
     return {k: _without_lists(v) for k, v in value.items() if not isinstance(v, TopEvents)}
 
 
-def not_kept(outputs: Mapping[Any, Any]) -> list[str]:
+def unstorable(outputs: Mapping[Any, Any]) -> list[str]:
     """Return the places of what a results folder cannot hold: neither a histogram nor numbers, texts, sets or arrays.
 
-    >>> not_kept({"tt": {"n": 1, "model": object()}})
+    >>> unstorable({"tt": {"n": 1, "model": object()}})
     ['tt: model']
     """
     lost = []

@@ -115,8 +115,8 @@ def find(ids: Mapping[Chunk, U64], order: Sequence[Chunk], data: set[str]) -> Du
     Examples
     --------
     >>> one, two = np.array([7, 8], np.uint64), np.array([8, 9], np.uint64)
-    >>> found = find({("a", "x", 0): one, ("b", "y", 0): two}, [("a", "x", 0), ("b", "y", 0)], {"a", "b"})
-    >>> found.counts, found.entries
+    >>> repeated = find({("a", "x", 0): one, ("b", "y", 0): two}, [("a", "x", 0), ("b", "y", 0)], {"a", "b"})
+    >>> repeated.counts, repeated.entries
     ({('a', 'b'): 1}, {('b', 'y'): [0]})
     """
     groups: dict[bool, list[Chunk]] = {}
@@ -177,11 +177,11 @@ def _pairs(arrays: list[U64], part: int, bits: int) -> tuple[Ints, Ints]:
     return tuple(np.stack([chunk[i], row[i]], axis=1).astype(np.int64) for i in (order[first], order[same]))  # type: ignore[return-value]
 
 
-def sentences(found: Duplicates, *, dropped: bool, data: set[str]) -> list[str]:
+def sentences(repeated: Duplicates, *, dropped: bool, data: set[str]) -> list[str]:
     """Say what was found, by pairs of datasets, with an example each."""
     out = []
-    for (one, two), n in sorted(found.counts.items()):
-        (_, path, entry), (_, other, place) = found.examples[one, two]
+    for (one, two), n in sorted(repeated.counts.items()):
+        (_, path, entry), (_, other, place) = repeated.examples[one, two]
         example = f", such as entry {entry} of {path} and entry {place} of {other}"
         inside = f"{one}: {n} events are there twice" if one == two else f"{two}: {n} events are in {one} as well"
         if two in data:

@@ -42,8 +42,8 @@ def encode(output: Any) -> Any:
     {'files': {'set': ['a', 'b']}, 'n': 3, 'x': {'array': [1.0, 1.0]}}
     """
     if isinstance(output, Mapping):
-        found = {str(k): encode(v) for k, v in output.items() if not _has_a_file(v)}
-        return {k: v for k, v in found.items() if v is not None}
+        encoded = {str(k): encode(v) for k, v in output.items() if not _has_a_file(v)}
+        return {k: v for k, v in encoded.items() if v is not None}
     if isinstance(output, column_accumulator):
         return {"column": output.value.tolist()}
     if isinstance(output, value_accumulator):

@@ -10,7 +10,7 @@ from coffea.processor import ProcessorABC
 from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.weights import era_of
 
-__all__ = ["ByEra", "needs_of"]
+__all__ = ["ByEra", "divide_by_era", "needs_of"]
 
 Needs = Mapping[str, tuple[tuple[str, ...], ...]]
 
@@ -77,8 +77,8 @@ class ByEra(ProcessorABC):
 
     def postprocess(self, accumulator: Any) -> Any:
         """Let the first of the processors postprocess, if it does."""
-        own = getattr(next(iter(self.processors.values())), "postprocess", None)
-        return accumulator if own is None else own(accumulator)
+        postprocess = getattr(next(iter(self.processors.values())), "postprocess", None)
+        return accumulator if postprocess is None else postprocess(accumulator)
 
 
 def _reads(processor: Any) -> Needs:
@@ -88,3 +88,18 @@ def _reads(processor: Any) -> Needs:
 def needs_of(processor: Any, metadata: Mapping[str, Any], dataset: str) -> Needs:
     """Return the branches that a processor declares for a dataset, as alternatives; of a ByEra those of the dataset's era."""
     return _reads(processor.of(metadata, dataset) if isinstance(processor, ByEra) else processor)
+
+
+def divide_by_era(datasets: Mapping[str, Any], *, eras: bool) -> list[dict[str, Any]]:
+    """Return datasets era by era, or all together if eras make no difference.
+
+    Parameters
+    ----------
+    datasets : {dataset: {"metadata": {…}, …}}
+    eras : bool
+        The configuration is by era.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    for name, entry in datasets.items():
+        parts.setdefault(era_of(entry["metadata"]) if eras else "", {})[name] = entry
+    return list(parts.values())

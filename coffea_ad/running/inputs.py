@@ -38,16 +38,16 @@ def inputs_seen(
     notes = []
     seen = done.get("inputs", {})
     for digest, (name, card) in cards.items():
-        mine = {d: s[digest] for d, s in seen.items() if digest in s}
+        scored = {d: s[digest] for d, s in seen.items() if digest in s}
         entry: dict[str, Any] = {
             "datasets": {
                 d: {"rows": int(s["rows"]), "unscored": int(s["unscored"]), "undefined": dict(s["undefined"])}
-                for d, s in mine.items()
+                for d, s in scored.items()
             },
             "drift": {},
         }
         for kind, members in groups.items():
-            counts = _weighted(mine, members)
+            counts = _weighted(scored, members)
             if not counts:
                 continue
             entry["drift"][kind] = {f.column: round(f.distance, 4) for f in drift(card, {"quantiles": counts})}

@@ -92,7 +92,7 @@ class Job:
             resolved, make = _by_arguments(str(processor), factory, path, overrides, names, taggers)
         else:
             eras = load_eras(config_model, path, overrides)
-            resolved, make = next(iter(eras.values())), partial(_made, factory, eras, taggers)
+            resolved, make = next(iter(eras.values())), partial(_build, factory, eras, taggers)
         by_era = "" not in eras and bool(eras)
         try:
             instance = make(output)
@@ -106,6 +106,11 @@ class Job:
     def fills_histograms(self) -> bool:
         """Whether it fills histograms, or writes files."""
         return bool(getattr(self.instance, "fills_histograms", True))
+
+    @property
+    def fraction(self) -> float:
+        """The part of the events that the processor keeps by their hash, of simulation or, with the luminosity, of data too."""
+        return float(getattr(self.instance, "fraction", 1.0))
 
     @property
     def configs(self) -> list[Any]:
@@ -133,8 +138,8 @@ class Job:
         return {} if self.config is None else _dumped(self.config)
 
     @contextmanager
-    def rehearsal(self) -> Iterator[Any]:
-        """Yield a processor that may write what nobody keeps."""
+    def dry_run(self) -> Iterator[Any]:
+        """Yield a processor for the first events: what it writes is removed."""
         if self.make is None:
             try:
                 copy = cloudpickle.loads(cloudpickle.dumps(self.instance))
@@ -166,8 +171,8 @@ def _dumped(config: Any) -> dict[str, Any]:
         return dict(json.loads(json.dumps(config.model_dump(), default=_plain)))
 
 
-def _made(factory: Any, configs: Mapping[str, Any], taggers: Sequence[Tagger], output: Any) -> Any:
-    """Make the processor, or one of each era."""
+def _build(factory: Any, configs: Mapping[str, Any], taggers: Sequence[Tagger], output: Any) -> Any:
+    """Return the processor, or one of each era."""
     if "" in configs:
         return factory(configs[""], taggers, output)
     return ByEra({era: factory(config, taggers, output) for era, config in configs.items()})

@@ -98,17 +98,17 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
     if ALL in one.histograms and ALL in two.histograms and not resubmission:
         _same_conditions("the histograms of all datasets together", one.report, two.report)
     for dataset, observables in two.histograms.items():
-        mine = histograms.setdefault(dataset, {})
+        sums = histograms.setdefault(dataset, {})
         for name, histogram in observables.items():
-            mine[name] = _sum(mine[name], histogram, f"{dataset}: {name}") if name in mine else histogram
+            sums[name] = _sum(sums[name], histogram, f"{dataset}: {name}") if name in sums else histogram
     report = dict(one.report)
     report["datasets"] = dict(one.report["datasets"])
     for dataset, entry in two.report["datasets"].items():
-        there = report["datasets"].get(dataset)
-        if there is not None and not resubmission:
+        first = report["datasets"].get(dataset)
+        if first is not None and not resubmission:
             _same_conditions(dataset, one.report, two.report)
         report["datasets"][dataset] = (
-            entry if there is None else _dataset(dataset, there, entry, resubmission=resubmission)
+            entry if first is None else _dataset(dataset, first, entry, resubmission=resubmission)
         )
     try:
         outputs = accumulate([decode(r.report.get("outputs", {})) for r in (one, two)])
@@ -133,12 +133,12 @@ def added(one: Results, two: Results, *, resubmission: bool) -> Results:
         if one.report["lumi"] != two.report["lumi"]:
             report["lumi"] = None  # each dataset has its own
         report["models"] = [*one.report["models"], *(m for m in two.report["models"] if m not in one.report["models"])]
-        own = (
+        of_one_run = (
             "config", "versions", "models", "processor", "executor", "lumi", "key", "settings", "regions", "variations",
             "event_lists",
         )  # fmt: skip
         report["runs"] = [
-            run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in own}])
+            run for r in (one.report, two.report) for run in (r.get("runs") or [{k: r.get(k) for k in of_one_run}])
         ]  # fmt: skip
     return Results(histograms, report, lists)
 
@@ -269,21 +269,21 @@ def _inputs(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def as_report(stored: Mapping[str, Any], kept: float = 1.0) -> RunReport:
+def as_report(stored: Mapping[str, Any], fraction: float = 1.0) -> RunReport:
     """Return a stored report as an object, its sums of weights computed from its files anew.
 
     Parameters
     ----------
     stored : dict
         The content of `report.json`.
-    kept : float
+    fraction : float
         The part of all events that the processor keeps by their hash.
     """
     names = {f.name for f in fields(RunReport)}
     report = RunReport(**{**{k: v for k, v in stored.items() if k in names}, "outputs": decode(stored["outputs"])})
     for name, entry in report.datasets.items():
         mc = is_simulation(entry["metadata"]) is not False
-        entry["sumw"] = sum_of_weights(name, entry, mc=mc, kept=kept, notes=[])
+        entry["sumw"] = sum_of_weights(name, entry, mc=mc, fraction=fraction, notes=[])
         if mc:
             weighed(name, entry)
     return report
@@ -297,12 +297,12 @@ def left_over(
     Returns
     -------
     fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
-    given : list of WorkItem
+    opened : list of WorkItem
         Chunks of files that were opened.
     facts : {(dataset, path): dict}
         What is known of those files.
     """
-    fileset, given, facts = {}, [], {}
+    fileset, opened, facts = {}, [], {}
     for dataset, entry in stored["datasets"].items():
         files = {}
         for failed in entry["failed"]:
@@ -311,7 +311,7 @@ def left_over(
             files[path] = file["tree"]
             if failed["start"] < 0:
                 continue
-            given.append(
+            opened.append(
                 WorkItem(dataset, path, file["tree"], failed["start"], failed["stop"], bytes.fromhex(failed["uuid"]),
                          dict(entry["metadata"]))
             )  # fmt: skip
@@ -321,4 +321,4 @@ def left_over(
             steps = {path: entry["files"][path]["steps"] for path in files if "steps" in entry["files"][path]}
             if steps:
                 fileset[dataset]["steps"] = steps
-    return fileset, given, facts
+    return fileset, opened, facts

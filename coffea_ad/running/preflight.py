@@ -7,32 +7,19 @@ import importlib.util
 import platform
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from coffea_ad import files
 from coffea_ad._version import __version__
-from coffea_ad.errors import BadFile, CoffeaADError, ConfigError, MissingBranch, ProcessorFailed
-from coffea_ad.nanoaod.candidates import BESIDE, usual_name
-from coffea_ad.nanoaod.columns import EVENT_ID
-from coffea_ad.nanoaod.reading import (
-    OPEN_FILES,
-    Unreadable,
-    Wanted,
-    build_events,
-    layout,
-    uncounted_in,
-    unreadable_column,
-)
-from coffea_ad.nanoaod.schema import NanoAODSchema
+from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.running.checkpoints import Checkpoints
-from coffea_ad.running.chunks import checked, own_lines
 from coffea_ad.running.first_files import first_files, first_good
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.weights import is_simulation
 
-__all__ = ["VERSIONED", "check_files", "check_kind", "check_workers", "first_events", "versions"]
+__all__ = ["VERSIONED", "check_files", "check_kind", "check_workers", "package_versions"]
 
 VERSIONED = ("coffea-ad", "coffea", "awkward", "uproot", "onnxruntime", "hist", "numpy", "numba", "cloudpickle")
 _MUST_AGREE = (
@@ -42,11 +29,10 @@ _MUST_AGREE = (
     "awkward",
     "cloudpickle",
 )  # what pickles between client and workers need
-_FIRST = 100  # events
 _TRIES = 5
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on."""
     # its own from the sources: workers that were sent them have no installed package
     return {p: __version__ if p == "coffea-ad" else importlib.metadata.version(p) for p in VERSIONED}
@@ -90,7 +76,7 @@ def check_files(
     ------
     BadFile, MissingBranch
     """
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     like: dict[str, str] = {}
     kinds: dict[tuple[Any, ...], str] = {}
     for dataset, first in first_files(fileset, needs, tolerant=tolerant, retries=retries).items():
@@ -102,9 +88,9 @@ def check_files(
             whole = first_good(fileset[dataset]["files"], needs, tolerant=tolerant, retries=retries)
             if whole is None:
                 continue
-            kinds[kind], found[dataset] = dataset, whole.path
+            kinds[kind], paths[dataset] = dataset, whole.path
         like[dataset] = kinds[kind]
-    return found, like
+    return paths, like
 
 
 def check_kind(
@@ -122,106 +108,10 @@ def check_kind(
             metadata.setdefault(key, told[key])
     if "is_mc" not in metadata and "isMC" not in metadata:
         metadata["is_mc"] = weighted
-        kind, there = ("simulation", "there") if weighted else ("data", "not there")
-        notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {there}")
+        kind, state = ("simulation", "there") if weighted else ("data", "not there")
+        notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {state}")
     if is_simulation(metadata) and not weighted:
         raise MissingBranch(f"dataset {dataset}: is_mc is true, but {path} has no genWeight")
-
-
-def first_events(
-    fileset: Mapping[str, Mapping[str, Any]],
-    first: Mapping[str, str],
-    processor: Any,
-    notes: list[str],
-    *,
-    tolerant: bool,
-    outputs: dict[Any, Any] | None = None,
-) -> Wanted | None:
-    """Let the processor work on the first events of every dataset, and see what it reads.
-
-    Parameters
-    ----------
-    fileset : {dataset: {"files": {path: tree}, "metadata": {…}}}
-    first : {dataset: path}
-        As `check_files` returns them.
-    processor : ProcessorABC
-    notes : list of str
-        Takes what was found out.
-    tolerant : bool
-        Leave out files that cannot be read.
-    outputs : dict, optional
-        Takes what the processor returned, of one dataset after the other.
-
-    Returns
-    -------
-    Wanted or None
-        The branches to open: what the processor's `reads` declares and what it was seen to read, or, if it declares
-        nothing, what it was seen to read, for files with the same branches as those that it was seen with.
-
-    Raises
-    ------
-    ProcessorFailed, BadFile, MissingBranch
-    """
-    process: Callable[[Any], Any] = getattr(processor, "process", processor)
-    read: set[str] = set()
-    layouts: set[str] = set()
-    for dataset, path in first.items():
-        try:
-            names, columns, out = _read_by(process, dataset, path, fileset[dataset])
-        except Unreadable as error:
-            if not tolerant:
-                kind = MissingBranch if error.args[0] == "MissingBranch" else BadFile
-                raise kind(error.args[1]) from None
-            continue  # the run tells
-        read |= columns
-        if outputs is not None:
-            outputs.update(out)
-        layouts.add(layout(names))
-    if not hasattr(processor, "reads"):
-        return Wanted(frozenset(read), frozenset(layouts)) if layouts else None
-    declared = {b for ways in processor.reads().values() for way in ways for b in way}
-    more = sorted(
-        branch
-        for branch in read - declared - {*EVENT_ID, "genWeight"} - _counters(read)
-        if usual_name(branch) not in declared and not branch.endswith(BESIDE)
-    )
-    if more:
-        notes.append(f"the processor reads branches that its reads() does not name: {_listed(more)}")
-    return Wanted(frozenset(declared | read))
-
-
-def _read_by(
-    process: Callable[[Any], Any], dataset: str, path: str, entry: Mapping[str, Any]
-) -> tuple[list[str], set[str], Mapping[Any, Any]]:
-    """Return the branches of a file, what a processor reads of its first events, and what it returns."""
-    opened = OPEN_FILES.get(path)
-    tree, names = opened.tree(entry["files"][path])
-    stop = min(_FIRST, tree.num_entries)
-    own = {"dataset": dataset, "filename": path, "treename": entry["files"][path], "entrystart": 0, "entrystop": stop}
-    metadata = {**own, "fileuuid": str(opened.file.file.uuid), **entry["metadata"]}
-    events, log = build_events(opened, metadata, NanoAODSchema)
-    try:
-        out = process(events)
-    except (BadFile, MissingBranch) as error:
-        raise Unreadable(type(error).__name__, str(error)) from None
-    except CoffeaADError:
-        raise
-    except Exception as error:
-        found = unreadable_column(error, path, 0, stop)
-        found = found or uncounted_in(error, opened, entry["files"][path], path)
-        if found is not None:
-            raise found from None
-        raise ProcessorFailed(f"{path}, first events: {own_lines(error)}") from error
-    checked(out, dataset)
-    return names, {opened.branch(entry["files"][path], e.branch) for e in log}, out
-
-
-def _counters(branches: set[str]) -> set[str]:
-    return {"n" + b.split("_")[0] for b in branches}
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _facts(models: Sequence[bytes], probes: Sequence[str]) -> dict[str, Any]:
@@ -232,7 +122,7 @@ def _facts(models: Sequence[bytes], probes: Sequence[str]) -> dict[str, Any]:
         scorer.session  # noqa: B018  made, and so checked
         digests.append(scorer.digest)
     return {
-        "versions": {"python": platform.python_version(), **versions()},
+        "versions": {"python": platform.python_version(), **package_versions()},
         "models": digests,
         "unseen": [probe for probe in probes if not files.sees(probe)],
     }
@@ -288,20 +178,20 @@ def check_workers(
     finally:
         for probe in shared:
             files.remove(probe)
-    here = {"python": platform.python_version(), **versions()}
+    here = {"python": platform.python_version(), **package_versions()}
     loose: dict[str, str] = {}
-    for address, found in sorted(facts.items()):
-        if isinstance(found, Exception):
-            raise ConfigError(f"worker {address} cannot take part ({type(found).__name__}: {found})")
+    for address, worker in sorted(facts.items()):
+        if isinstance(worker, Exception):
+            raise ConfigError(f"worker {address} cannot take part ({type(worker).__name__}: {worker})")
         for package, version in here.items():
-            other = found["versions"].get(package, "none")
+            other = worker["versions"].get(package, "none")
             if _differs(package, version, other):
                 if package in _MUST_AGREE:
                     raise ConfigError(
                         f"worker {address} has {package} {other}, the client {version}; they must be the same"
                     )
                 loose[package] = f"{package} {other} on workers, {version} here"
-        for probe in found["unseen"]:
+        for probe in worker["unseen"]:
             raise ConfigError(f"worker {address} does not see {shared[probe]}")
     if loose:
         notes.append("versions differ: " + "; ".join(loose.values()))
@@ -312,8 +202,8 @@ def _asked(client: Any, models: list[bytes], probes: list[str]) -> dict[str, Any
     from distributed.comm.core import CommClosedError
 
     for _ in range(_TRIES):
-        found = client.run(_facts, models, probes, on_error="return")
-        facts = {address: f for address, f in found.items() if not isinstance(f, CommClosedError)}
+        answers = client.run(_facts, models, probes, on_error="return")
+        facts = {address: f for address, f in answers.items() if not isinstance(f, CommClosedError)}
         if facts:
             return facts
         client.submit(int, pure=False).result()  # wait for the next one

@@ -96,10 +96,10 @@ class RunReport:
             "duplicates",
             "key", "settings", "notes", "runs", "placeholders", "regions", "variations",
         )  # fmt: skip
-        own = {name: getattr(self, name) for name in names}
+        content = {name: getattr(self, name) for name in names}
         counted = encode({name: counts(output) for name, output in self.outputs.items()})
         return {
-            **own,
+            **content,
             "complete": self.complete,
             "blinded": self.blinded,
             "events_per_second": self.events_per_second,

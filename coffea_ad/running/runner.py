@@ -120,7 +120,7 @@ def _signature(runner: Any, name: str) -> list[str]:
 
 def runner_class() -> type[Runner]:
     """Return the runner with files that stay open, or coffea's own work function if that is another than the known one."""
-    own = coffea_processor.Runner
+    original = coffea_processor.Runner
     name = "_work_function"
-    same = hasattr(own, name) and _signature(own, name) == _signature(OpenFileRunner, name)
+    same = hasattr(original, name) and _signature(original, name) == _signature(OpenFileRunner, name)
     return OpenFileRunner if same else Runner

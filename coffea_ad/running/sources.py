@@ -97,7 +97,7 @@ def local_modules(home: ModuleType) -> dict[str, Path]:
     {name: Path}
         Also of modules that are imported inside functions, and of those that were while `noting_imports` watched.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     seen: set[str] = set()
     waiting = [home.__name__, *sorted(_imported_by.get(home.__name__, ()))]
     while waiting:
@@ -110,11 +110,11 @@ def local_modules(home: ModuleType) -> dict[str, Path]:
         if path is None and name == home.__name__ and name in sys.modules:
             waiting += _used_by(home)  # a notebook, or a recipe of this package
         if path is not None:
-            found[name] = path
+            paths[name] = path
             waiting += [*parents, *_imports(name, path)]
             if name in sys.modules:
                 waiting += _used_by(sys.modules[name])
-    return found
+    return paths
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def weighed(dataset: str, entry: dict[str, Any]) -> list[str]:
     return []
 
 
-def _unlike_runs(file: Mapping[str, Any], kept: float, *, signs: bool = False) -> str | None:
+def _unlike_runs(file: Mapping[str, Any], fraction: float, *, signs: bool = False) -> str | None:
     """Compare a simulated file with its `Runs`: None if they agree, "" if it was skimmed before, else what is wrong.
 
     `Runs` have no sums of signs: there only the numbers of events can be compared.
@@ -69,8 +69,10 @@ def _unlike_runs(file: Mapping[str, Any], kept: float, *, signs: bool = False) -
     if file["processed"] < events or events == 0 or "sumw2" not in file:
         return None if events else ""
     # no number of events: only the sums can tell, up to rounding and to what a part by hash leaves to chance
-    sumw = file["sumw"] / kept
-    allowed = 1e-4 * max(abs(runs), file.get("sumw_abs", 0.0)) + 6 * math.sqrt((1 - kept) * file["sumw2"]) / kept
+    sumw = file["sumw"] / fraction
+    allowed = (
+        1e-4 * max(abs(runs), file.get("sumw_abs", 0.0)) + 6 * math.sqrt((1 - fraction) * file["sumw2"]) / fraction
+    )
     if abs(runs - sumw) <= allowed:
         return None
     if runs < sumw and file.get("sumw_abs") == file["sumw"]:
@@ -87,7 +89,7 @@ def skimmed_signs(dataset: str, path: str, file: Mapping[str, Any]) -> str:
 
 
 def sum_of_weights(
-    dataset: str, entry: Mapping[str, Any], *, mc: bool, kept: float, notes: list[str]
+    dataset: str, entry: Mapping[str, Any], *, mc: bool, fraction: float, notes: list[str]
 ) -> float:  # fmt: skip
     """Return the sum of weights that normalises what was processed of a dataset.
 
@@ -99,7 +101,7 @@ def sum_of_weights(
     dataset, entry : str, dict
         As `per_dataset` makes them.
     mc : bool
-    kept : float
+    fraction : float
         The part of all events that the processor keeps by their hash.
     notes : list of str
         Takes a sentence if there are skimmed files.
@@ -107,7 +109,7 @@ def sum_of_weights(
     total, skimmed, partly = 0.0, 0, 0
     signs = takes_sign(dataset, entry["metadata"])
     for path, file in entry["files"].items():
-        problem = _unlike_runs(file, kept, signs=signs) if mc else ""
+        problem = _unlike_runs(file, fraction, signs=signs) if mc else ""
         if not mc or problem is None:
             total += file["sumw"]
         elif problem:
@@ -120,7 +122,7 @@ def sum_of_weights(
             partly += 0 < file["processed"] < file["events"]
             # of one that was skimmed to nothing, all was processed
             part = file["processed"] / file["events"] if file["events"] else 1.0
-            total += kept * file["runs_sumw"] * part
+            total += fraction * file["runs_sumw"] * part
     if skimmed:
         part = f"; {partly} of them in part, by the part of their events" if partly else ""
         notes.append(f"{dataset}: {skimmed} files were skimmed before; their sum of weights is taken from Runs{part}")

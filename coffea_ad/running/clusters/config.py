@@ -37,7 +37,7 @@ class TLSFiles(Frozen):
     key: str = Field("", description="its private key; may be left out if it stands in the file of the certificate")
 
     @model_validator(mode="after")
-    def _there(self) -> TLSFiles:
+    def _require_files(self) -> TLSFiles:
         if (self.ca_file or self.cert or self.key) and not (self.ca_file and self.cert):
             raise ConfigError("tls needs both ca_file and cert")
         for name in PEM:
@@ -148,18 +148,18 @@ def load_cluster(
     ConfigError
         There is no such kind, or a setting is wrong or makes no sense with the others.
     """
-    given = str(kind) if kind is not None else None
-    if given is not None and Path(given).suffix in (".yaml", ".yml"):
+    word = str(kind) if kind is not None else None
+    if word is not None and Path(word).suffix in (".yaml", ".yml"):
         if site is not None:
-            raise ConfigError(f"{given} and {site}: say one file of site settings")
-        given, site = None, given
-    elif given is not None and ":" in given:
-        given, address = None, given
-    elif given is not None and given not in get_args(Kind):
-        raise ConfigError(unknown_text("cluster", given, get_args(Kind)))
-    if given is None and address is not None:
-        given = "scheduler"
-    said = {"kind": given, "workers": workers, "minimum": minimum, "address": address}
+            raise ConfigError(f"{word} and {site}: say one file of site settings")
+        word, site = None, word
+    elif word is not None and ":" in word:
+        word, address = None, word
+    elif word is not None and word not in get_args(Kind):
+        raise ConfigError(unknown_text("cluster", word, get_args(Kind)))
+    if word is None and address is not None:
+        word = "scheduler"
+    said = {"kind": word, "workers": workers, "minimum": minimum, "address": address}
     return load_config(
         ClusterConfig, site, [*(f"{k}={json.dumps(v)}" for k, v in said.items() if v is not None), *overrides]
     )

@@ -92,38 +92,42 @@ async def submit_one(cluster: Any) -> None:
 def _arguments(config: ClusterConfig, folder: Path, pem: dict[str, str]) -> dict[str, Any]:
     """Return what the cluster's class is given; certificates and proxy lie in the folder."""
     names = ("cores", "memory", "disk", "walltime", "queue", "account")
-    own: dict[str, Any] = {"processes": config.cores, **_DEFAULTS.get(config.kind, {})}
-    own |= {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    arguments: dict[str, Any] = {"processes": config.cores, **_DEFAULTS.get(config.kind, {})}
+    arguments |= {name: getattr(config, name) for name in names if getattr(config, name) is not None}
     if config.log_directory:
-        own["log_directory"] = str(Path(config.log_directory).expanduser())
-    own["scheduler_options"] = {"dashboard_address": config.dashboard}
+        arguments["log_directory"] = str(Path(config.log_directory).expanduser())
+    arguments["scheduler_options"] = {"dashboard_address": config.dashboard}
     files = [str(folder / file) for file in PEM.values()] if config.encrypted else []
     if config.encrypted:
-        own |= {"protocol": "tls://", "security": security_of(config, folder, pem)}
+        arguments |= {"protocol": "tls://", "security": security_of(config, folder, pem)}
     if config.kind == "lpc":  # its workers start without a shell, and it sees to their ports and the proxy itself
-        return _with_options(own | {"transfer_input_files": files}, config.options)
-    own["worker_extra_args"] = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]  # workers serve web pages too
+        return _with_options(arguments | {"transfer_input_files": files}, config.options)
+    arguments["worker_extra_args"] = [
+        "--no-dashboard",
+        "--dashboard-address",
+        "127.0.0.1:0",
+    ]  # workers serve web pages too
     proxy, exports = os.environ.get("X509_USER_PROXY"), dict(_ENVIRONMENT)
     if config.kind == "slurm":
         exports |= {"X509_USER_PROXY": str(folder / _PROXY)} if proxy else {}
     else:
-        own["job_extra_directives"] = ({"x509userproxy": proxy} if proxy else {}) | (
+        arguments["job_extra_directives"] = ({"x509userproxy": proxy} if proxy else {}) | (
             {
                 "should_transfer_files": "YES", "when_to_transfer_output": "ON_EXIT", "transfer_output_files": '""',
                 "transfer_input_files": ",".join(files),
             } if files else {}
         )  # fmt: skip
     if config.kind == "lxplus":
-        own["scheduler_options"] |= {"host": socket.gethostname(), "port": 8786}  # which batch nodes reach there
-    own["job_script_prologue"] = [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
-    return _with_options(own, config.options)
+        arguments["scheduler_options"] |= {"host": socket.gethostname(), "port": 8786}  # which batch nodes reach there
+    arguments["job_script_prologue"] = [f"export {name}={shlex.quote(value)}" for name, value in exports.items()]
+    return _with_options(arguments, config.options)
 
 
-def _with_options(own: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+def _with_options(arguments: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """Add the options: lists and dictionaries grow, anything else is replaced."""
-    out = own | options
-    for name in own.keys() & options.keys():
-        before, value = own[name], options[name]
+    out = arguments | options
+    for name in arguments.keys() & options.keys():
+        before, value = arguments[name], options[name]
         if isinstance(before, list):
             out[name] = [*before, *(value if isinstance(value, list) else [value])]
         elif isinstance(before, dict) and isinstance(value, dict):
