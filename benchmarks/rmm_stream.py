@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from rmm_root import toy_events
 
 import coffea_ad as ad
+from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.modelfiles.attach import AttachConfig, attach
-from coffea_ad.skims.writing import FeatureConfig
 
 CHUNK = 100_000
 NAMES = ("Jet", "Jet", "Muon", "Electron", "Photon")

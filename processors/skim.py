@@ -26,8 +26,9 @@ from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_shi
 from coffea_ad.corrections.jet_veto import JetIdConfig, JetVetoMapConfig
 from coffea_ad.corrections.jets import JetEnergyConfig
 from coffea_ad.errors import ConfigError
+from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nanoaod import Objects
-from coffea_ad.skims.writing import FeatureConfig, feature_columns, feature_reads, write_chunk, write_manifest
+from coffea_ad.skims.writing import feature_columns, feature_reads, write_chunk, write_manifest
 from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 _EVENT = ("met", "mt", "mjj", "rt", "ht", "dphi_min", "delta_eta", "genWeight")

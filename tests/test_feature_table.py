@@ -222,7 +222,8 @@ def test_differences_between_cards_and_features_are_short():
 
 
 def test_skims_are_of_one_level(svj):
-    from coffea_ad.skims.writing import FeatureConfig, feature_reads
+    from coffea_ad.features.spec import FeatureConfig
+    from coffea_ad.skims.writing import feature_reads
 
     with pytest.raises(ConfigError, match="rmm is a feature of the event level, but the rows of this skim are jets"):
         feature_reads([FeatureConfig(name="rmm")], "jet")

@@ -67,7 +67,7 @@ def build(config: Config, data: nn.Skim) -> nn.Model:
     _only_for("image", config, ("channels", "smear", "power"))
     if len(shape) != 1:
         raise ConfigError(f"network=dense takes flat rows, but those of {feature} are {shape}")
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     transform = nn.preprocessing(config.preprocessing, columns)
     network = {name: getattr(config, name) for name in _NETWORK}
     if not config.preset:

@@ -33,7 +33,7 @@ class Config(nn.ChainConfig):
 def build(config: Config, data: nn.Skim) -> nn.NAE:
     """Return an untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     return nn.NAE(
         len(columns), transform=nn.preprocessing(config.preprocessing, columns),
         log_cosh=config.log_cosh, spectral_norm=config.spectral_norm, **config.chains(),
@@ -43,7 +43,7 @@ def build(config: Config, data: nn.Skim) -> nn.NAE:
 def autoencoder(config: Config, warmup: nn.TrainConfig, data: nn.Skim, folder: Path) -> nn.AE:
     """Train an autoencoder of the same layers for a start."""
     torch.manual_seed(config.train.seed)
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     model = nn.AE(
         len(columns), transform=nn.preprocessing(config.preprocessing, columns), hidden=config.hidden,
         latent=config.latent, activation=config.activation,

@@ -33,7 +33,7 @@ def build(config: Config, data: nn.Skim) -> nn.PCA | nn.KernelPCA:
     """Return a model that is not fitted yet."""
     if data.x.ndim != 2:
         raise ConfigError(f"feature {config.feature} has rows of shape {data.x.shape[1:]}; a PCA takes flat rows")
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     transform, d = nn.preprocessing(config.preprocessing, columns), len(columns)
     if config.kind == "kernel_pca":
         if config.score != "reconstruction":

@@ -43,7 +43,7 @@ def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepS
     if unused:
         raise ConfigError(f"{', '.join(sorted(unused))}: network={config.network} has no use for this key")
     torch.manual_seed(config.train.seed)
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     shared: dict[str, Any] = {
         "hidden": config.hidden, "activation": config.activation,
         "transform": nn.preprocessing(config.preprocessing, columns),

@@ -41,7 +41,7 @@ class Config(nn.RecipeConfig):
 def build(config: Config, data: nn.Skim) -> nn.VAE:
     """Return the untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     shared: dict[str, Any] = {
         "hidden": config.hidden, "latent": config.latent, "activation": config.activation, "beta": config.beta,
         "warmup": config.warmup, "score": config.score,

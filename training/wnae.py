@@ -34,7 +34,7 @@ class Config(nn.ChainConfig):
 def build(config: Config, data: nn.Skim) -> nn.WNAE:
     """Return an untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     return nn.WNAE(
         len(columns), transform=nn.preprocessing(config.preprocessing, columns),
         distance=config.distance, grad_steps=config.grad_steps, contrast=config.contrast, **config.chains(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import model_validator
+
 from coffea_ad import features
 from coffea_ad.config import Frozen
 from coffea_ad.errors import CardMismatch
 
-__all__ = ["ColumnSpec", "FeatureSpec", "feature_spec"]
+__all__ = ["ColumnSpec", "FeatureConfig", "FeatureSpec", "feature_spec"]
 
 
 class ColumnSpec(Frozen):
@@ -90,3 +92,27 @@ def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpe
         columns=columns,
         shape=None if shape == (len(columns),) else shape,
     )
+
+
+class FeatureConfig(Frozen):
+    """A feature of the table `coffea_ad.features.FEATURES`, and its options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """Take a name alone for a feature with its usual options."""
+        if not isinstance(value, str):
+            return value
+        name, bracket, options = value.partition("[")
+        if bracket:  # the key by which cards and columns of a skim name it; its values have lost their types
+            listed = ", ".join(": ".join(option.split("=", 1)) for option in options.rstrip("]").split(","))
+            raise ValueError(f"a feature with options is written {{name: {name}, options: {{{listed}}}}}")
+        return {"name": value}
+
+    @property
+    def key(self) -> str:
+        """What stands before the columns of the skim: the name, with options that are not the usual ones."""
+        return features.get(self.name).stored_as(self.options)

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from coffea_ad import features
 from coffea_ad.config import Frozen
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
-from coffea_ad.features.spec import feature_spec
+from coffea_ad.features.spec import FeatureConfig, feature_spec
 from coffea_ad.modelfiles.reconstruction import Comparison, adapted
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
@@ -25,7 +25,6 @@ from coffea_ad.scoring.specs import Golden, InputSpec
 from coffea_ad.skims.background import background as background_rows
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
-from coffea_ad.skims.writing import FeatureConfig
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["AttachConfig", "attach", "check_rows"]

@@ -81,13 +81,16 @@ def make_card(
     score = model.scores(held_out.x, folds)
     if not np.isfinite(score).any():
         raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")
-    inputs = (InputSpec(features=(data.feature,)),)
+    inputs = (InputSpec(features=data.features),)
+    levels = {features.get(f.name).level for f in data.features}
+    if len(levels) != 1:
+        raise ConfigError(f"{name}: features of jets and of events cannot be inputs of one model")
     left = ("flavours", "selection", "collection", "asked", "signals")
     packages = ("coffea-ad", "torch", "coffea", "awkward", "onnx", "onnxruntime", "numpy")
     card = ModelCard(
         name=name,
         method=model.method,
-        level=features.get(data.feature.name).level,
+        level=levels.pop(),
         collection=collection or data.provenance.get("collection", "FatJet"),
         inputs=inputs,
         quantiles=input_quantiles(held_out, inputs[0]),

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from coffea_ad.config import Frozen
+from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.reconstruction.autoencoder import Activation
@@ -32,6 +33,9 @@ class RecipeConfig(Frozen):
     datasets: tuple[str, ...] = Field((), description="the background; all datasets of the skim by default")
     feature: str = "jet_substructure"
     options: dict[str, Any] = {}
+    features: tuple[FeatureConfig, ...] = Field(
+        (), description="several flat features side by side, instead of `feature`: their names, or {name, options}"
+    )
     weights: WeightMode = "xsec"
     filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
     preprocessing: Preprocessing = Field("quantile", description="quantile, standard, log or none; or by column")
@@ -45,8 +49,9 @@ class RecipeConfig(Frozen):
 
     def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
         """Return the rows that the recipe trains on, as `load_skim` reads them."""
+        feature = list(self.features) or self.feature
         return load_skim(
-            self.data, self.feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
+            self.data, feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
             keep=keep, out_of_core=out_of_core,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from coffea_ad import files
 from coffea_ad.errors import SkimError, unknown_text
-from coffea_ad.features.spec import FeatureSpec, feature_spec
+from coffea_ad.features.spec import FeatureConfig, FeatureSpec, feature_spec
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.files import check_feature, conditions, manifest_of, metadata_of, refuse_other_columns, skim_files
 from coffea_ad.skims.rows import Keep, read_rows
@@ -34,7 +34,7 @@ _TOO_MANY = 20  # rows of one event
 
 def load_skim(
     folder: str | Path,
-    feature: str,
+    feature: str | FeatureConfig | Sequence[str | FeatureConfig],
     options: Mapping[str, Any] | None = None,
     *,
     datasets: Sequence[str] = (),
@@ -50,7 +50,8 @@ def load_skim(
     folder : path or fsspec URL
         What `coffea-ad run skim -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
     feature, options : str, mapping
-        The model's input.
+        The model's input; or several flat features, whose columns then stand side by side, with their options in themselves:
+        `["dijet", FeatureConfig(name="rmm", options={…})]`.
     datasets : sequence of str
         All by default.
     weights : "xsec", "flat_pt" or "none"
@@ -75,9 +76,9 @@ def load_skim(
     SkimError
         The skim does not hold what is asked for.
     """
-    spec = feature_spec(feature, dict(options or {}))
+    specs = _specs(feature, options)
     manifest = manifest_of(folder)
-    contents = _Contents(spec, conditions(filters), weights != "none")
+    contents = _Contents(specs, conditions(filters), weights != "none")
     for dataset, addresses in skim_files(folder, datasets).items():
         contents.sumw[dataset] = manifest[dataset]["sumw"]
         for path in addresses:
@@ -85,13 +86,14 @@ def load_skim(
     contents.refuse_mixtures(folder)
     table, order = _sorted_by_event(contents, folder)
     disk = None if out_of_core is None else Path(out_of_core)
-    x, finite = read_rows(contents.stored, spec, contents.filters, order, keep, disk)
+    x, finite = _rows(contents, order, keep, disk)
     spectators = {c: table[c].to_numpy() for c in table.column_names if c != "dataset"}
     dataset_of = np.array(table["dataset"].to_pylist(), dtype=np.str_)
     event_weight, meaning = _event_weights(spectators["genWeight"], dataset_of, contents)
     weight = _drawn_by(weights, event_weight, spectators, folder)
     if not finite.any():
-        raise SkimError(f"{folder}: no row has all inputs of {spec.key} defined")
+        keys = " and ".join(s.key for s in specs)
+        raise SkimError(f"{folder}: no row has all inputs of {' and '.join(s.key for s in specs)} defined")
     weight = _with_mean_one(weight, event_weight, finite, dataset_of, folder)
     split = split_of(*(spectators[name] for name in EVENT_ID))
     provenance = {
@@ -113,20 +115,58 @@ def load_skim(
         "selection": contents.selection,
     }
     rows = cast("Float32s", x)
-    everything = Skim(rows, weight, dataset_of, split, spectators, spec, provenance, event_weight)
+    everything = Skim(rows, weight, dataset_of, split, spectators, specs, provenance, event_weight)
     return everything if finite.all() else everything.select(finite)
+
+
+def _specs(
+    feature: str | FeatureConfig | Sequence[str | FeatureConfig], options: Mapping[str, Any] | None
+) -> tuple[FeatureSpec, ...]:
+    """Return the features that are asked for.
+
+    Raises
+    ------
+    SkimError
+        There is none, or one of several has rows that are not flat, or options that stand apart.
+    """
+    if isinstance(feature, str):
+        return (feature_spec(feature, dict(options or {})),)
+    several = [feature] if isinstance(feature, FeatureConfig) else list(feature)
+    asked = [FeatureConfig.model_validate(f) for f in several]
+    if not asked or options:
+        raise SkimError("several features are given with their options in themselves, and at least one")
+    specs = tuple(feature_spec(f.name, f.options) for f in asked)
+    shaped = [s.key for s in specs if len(s.row_shape) != 1]
+    if shaped and len(specs) > 1:
+        raise SkimError(f"rows of {shaped[0]} are not flat, and cannot stand beside others")
+    return specs
+
+
+def _rows(contents: _Contents, order: Ints, keep: Keep, disk: Path | None) -> tuple[Any, Bools]:
+    """Read the features of all rows, side by side if they are several, and say which rows are finite in all."""
+    parts = []
+    for i, spec in enumerate(contents.specs):
+        stored = [(path, prefixes[i]) for path, prefixes in contents.stored]
+        place = disk if disk is None or len(contents.specs) == 1 else disk / spec.name
+        parts.append(
+            read_rows(stored, spec, contents.filters, order, keep if len(contents.specs) == 1 else "dense", place)
+        )
+    if len(parts) == 1:
+        return parts[0]
+    x = np.concatenate([np.asarray(values[:]) for values, _ in parts], axis=1)
+    return x, np.logical_and.reduce([finite for _, finite in parts])
 
 
 @dataclass
 class _Contents:
     """What the files of a skim hold together, filled file by file; a file that contradicts those before it is refused."""
 
-    spec: FeatureSpec
+    specs: tuple[FeatureSpec, ...]
     filters: list[tuple[Any, ...]]
     weighted: bool
     """Whether simulation needs a cross-section."""
-    stored: list[tuple[Path, str]] = field(default_factory=list)
-    """Local files, and what stands in each before the names of the feature's columns."""
+    stored: list[tuple[Path, tuple[str, ...]]] = field(default_factory=list)
+    """Local files, and what stands in each before the names of each feature's columns."""
     tables: list[pa.Table] = field(default_factory=list)
     """The columns beside the features, of each file."""
     dataset_of_rows: list[str] = field(default_factory=list)
@@ -146,7 +186,7 @@ class _Contents:
         """Read a file but for its features."""
         local = files.local_copy(path)
         schema, metadata = metadata_of(path, local)
-        self.stored.append((local, check_feature(path, schema, metadata, self.spec)))
+        self.stored.append((local, tuple(check_feature(path, schema, metadata, spec) for spec in self.specs)))
         self._add_metadata(dataset, path, metadata)
         with local.open("rb") as file:
             self.hashes[f"{dataset}/{local.name}"] = hashlib.file_digest(file, "sha256").hexdigest()

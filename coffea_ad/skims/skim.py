@@ -38,7 +38,8 @@ class Skim:
         "train", "validation" or "test", by event.
     spectators : {name: (n,)}
         The other columns of the skim, keys included.
-    feature : FeatureSpec
+    features : tuple of FeatureSpec
+        Of several, the columns stand side by side in `x`.
     provenance : dict
         Files with hashes, counts, weights.
     event_weight : (n,) float64
@@ -54,15 +55,38 @@ class Skim:
     dataset: npt.NDArray[np.str_]
     split: npt.NDArray[np.str_]
     spectators: dict[str, npt.NDArray[Any]]
-    feature: FeatureSpec
+    features: tuple[FeatureSpec, ...]
     provenance: dict[str, Any]
     event_weight: Float64s = None  # type: ignore[assignment]
     label: Ints | None = None
 
     def __post_init__(self) -> None:
-        """Take `weight` where no event weights are given."""
+        """Take `weight` where no event weights are given, and one feature for a tuple of it."""
+        stated: Any = self.features
+        if isinstance(stated, FeatureSpec):
+            object.__setattr__(self, "features", (stated,))
         if vars(self)["event_weight"] is None:
             object.__setattr__(self, "event_weight", self.weight)
+
+    @property
+    def feature(self) -> FeatureSpec:
+        """The only feature.
+
+        Raises
+        ------
+        SkimError
+            There are several.
+        """
+        if len(self.features) != 1:
+            raise SkimError(f"the rows have several features: {', '.join(f.key for f in self.features)}")
+        return self.features[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of flat rows; of several features those that are not unique begin with the feature's name."""
+        names = [c.name for f in self.features for c in f.columns]
+        full = [f"{f.name}.{c.name}" for f in self.features for c in f.columns]
+        return [long if names.count(short) > 1 else short for short, long in zip(names, full, strict=True)]
 
     def select(self, mask: Bools | Ints) -> Skim:
         """Return some rows, by a mask or by their places; of `Rows` none is read."""
@@ -94,8 +118,9 @@ class Skim:
         SkimError
             They have other features, one has labels and the other none, or columns beside the features differ.
         """
-        if self.feature != other.feature:
-            raise SkimError(f"rows of {self.feature.key} and of {other.feature.key} cannot be joined")
+        if self.features != other.features:
+            ours, theirs = (" and ".join(f.key for f in skim.features) for skim in (self, other))
+            raise SkimError(f"rows of {ours} and of {theirs} cannot be joined")
         if (self.label is None) != (other.label is None):
             raise SkimError("of rows that are joined, all or none must have labels")
         if set(self.spectators) != set(other.spectators):
@@ -111,7 +136,7 @@ class Skim:
             dataset=np.concatenate([self.dataset, other.dataset]),
             split=np.concatenate([self.split, other.split]),
             spectators={k: np.concatenate([v, other.spectators[k]]) for k, v in self.spectators.items()},
-            feature=self.feature,
+            features=self.features,
             provenance={**self.provenance, **merged},
             event_weight=np.concatenate([self.event_weight, other.event_weight]),
             label=None if self.label is None or other.label is None else np.concatenate([self.label, other.label]),
@@ -160,7 +185,7 @@ class Skim:
         split = np.random.default_rng(seed).choice(list(SPLIT), n, p=list(SPLIT.values()))
         return Skim(
             x=rows, weight=ones, dataset=np.full(n, dataset), split=split, spectators={**ids, **(spectators or {})},
-            feature=self.feature, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True},
+            features=self.features, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True},
         )  # fmt: skip
 
     def for_fold(self, f: int, k: int, salt: str) -> Skim:

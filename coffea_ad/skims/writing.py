@@ -19,12 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import model_validator
 
 from coffea_ad import features, files
-from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.spec import feature_spec
+from coffea_ad.features.spec import FeatureConfig, feature_spec
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nanoaod.constituents import CONSTITUENT_TABLES
 from coffea_ad.skims.files import SKIM_KEY
@@ -33,30 +31,6 @@ from coffea_ad.typing import Bools, Float32s
 from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal
 
 __all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
-
-
-class FeatureConfig(Frozen):
-    """A feature of the table `coffea_ad.features.FEATURES`, and its options."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        """Take a name alone for a feature with its usual options."""
-        if not isinstance(value, str):
-            return value
-        name, bracket, options = value.partition("[")
-        if bracket:  # the key by which cards and columns of a skim name it; its values have lost their types
-            listed = ", ".join(": ".join(option.split("=", 1)) for option in options.rstrip("]").split(","))
-            raise ValueError(f"a feature with options is written {{name: {name}, options: {{{listed}}}}}")
-        return {"name": value}
-
-    @property
-    def key(self) -> str:
-        """What stands before the columns of the skim: the name, with options that are not the usual ones."""
-        return features.get(self.name).stored_as(self.options)
 
 
 def feature_reads(

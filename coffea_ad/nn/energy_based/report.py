@@ -47,6 +47,6 @@ def report_chains(
         z = model.transform(torch.from_numpy(held_out.x))
         generator = torch.Generator().manual_seed(1)
         chains = model.sample(len(z), generator, z=z if model.sampling == "cd" else None, steps=500).numpy()
-    columns = [column.name for column in data.feature.columns]
+    columns = data.columns
     plots.data_and_chains(z.numpy(), held_out.weight, chains, columns, folder / "chains.png")
     plots.data_and_chains_2d(z.numpy(), held_out.weight, chains, columns, folder / "chains_2d.png")
