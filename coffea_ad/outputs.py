@@ -27,7 +27,7 @@ RESULTS = (
 """What a run leaves in its folder, and what tells that the folder is an evaluation's."""
 EVALUATION = ("evaluation.json", "evaluation.csv", "table.md", "figures")
 """What an evaluation leaves in its folder."""
-TRAINING = ("metrics.jsonl", "checkpoint.pt")
+TRAINING = ("metrics.jsonl", "checkpoint.pt", "folds.json", "fold_0")
 """What a training leaves in the folder beside its model."""
 
 

@@ -75,7 +75,7 @@ def test_a_model_without_a_finite_score_is_refused(trained, data):
     [
         ({"epoch": 0.0}, "no later epoch of 4 was better than the first"),
         ({"active": 0.0}, "the posterior has collapsed"),
-        ({"loss": float("nan")}, "the figure loss of the kept epoch is nan"),
+        ({"loss": float("nan")}, "the metric loss of the kept epoch is nan"),
         ({"excess": 12.0}, "the chains are far from the data: the excess of W₂² is 12"),
         (
             {"long_run": {"steps": [0, 2000], "buffer": [0.1, 22.0], "buffer_error": [0.1, 1.5], "data": [0.1, 0.2]}},

@@ -31,10 +31,13 @@ def _run(args: argparse.Namespace) -> int:
     overrides = [*args.overrides, *(["unblind=true"] if args.unblind else [])]
     module = recipes.load(args.recipe)
     if recipes.kind_of(module) == "training":
+        folds = [] if args.folds is None else [f"folds={args.folds}"]
         try:
-            return train(module, args, overrides)
+            return train(module, args, [*overrides, *folds])
         except KeyboardInterrupt:
             return interrupted(args)
+    if args.folds is not None:
+        raise ConfigError(f"{args.recipe}: --folds is for trainings, and this is a processor")
     if args.fileset is None:
         raise ConfigError(f"{args.recipe}: a processor needs --fileset")
     if args.output is None and not args.test:
@@ -180,6 +183,11 @@ def add_run(verbs: Any) -> None:
         help="YAML or JSON file, or a shipped one such as wnae/svj.yaml (default: NAME.yaml beside the recipe; none: no file)",
     )
     g.add_argument("-o", "--output", help="results folder of a processor, or model file of a training")
+    g = p.add_argument_group("trainings only")
+    g.add_argument(
+        "--folds", type=int, metavar="K",
+        help="cross-training: K models, at least 3, each without the events that it scores, trained on all cores",
+    )  # fmt: skip
     g = p.add_argument_group("processors only: what is processed")
     g.add_argument("--fileset", help="JSON: dataset → files and metadata; coffea-ad fileset makes one")
     g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")

@@ -17,9 +17,10 @@ __all__ = ["interrupted", "train"]
 
 
 def interrupted(args: argparse.Namespace) -> int:
-    """Say how an interrupted training goes on, if an epoch of it was kept."""
+    """Say how an interrupted training goes on, if an epoch of it is on disk."""
     print("interrupted", file=sys.stderr)
-    if Path(args.output).with_suffix("").joinpath("checkpoint.pt").is_file():
+    folder = Path(args.output).with_suffix("")
+    if any(any(folder.glob(name)) for name in ("checkpoint.pt", "fold_*/checkpoint.pt")):
         words = [word for word in args.words_of_command if not word.startswith("resume=")]
         print(f"go on with: {shlex.join(['coffea-ad', *words, 'resume=true'])}", file=sys.stderr)
     return 130
@@ -45,7 +46,7 @@ def train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> in
     out.print(f"{args.output}: regions {', '.join(summary['regions']) or 'none'}", soft_wrap=True)
     sealed = read_model(args.output)
     say_left_out(sealed)
-    out.print("kept epoch: " + ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items()), soft_wrap=True)
+    out.print("best epoch: " + ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items()), soft_wrap=True)
     out.print(f"effective number of rows: {summary['n_effective']:.0f}")
     out.print(f"verdict: {verdict_of(read_card(sealed, args.output))}", soft_wrap=True, markup=False)
     return 0

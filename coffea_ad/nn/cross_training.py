@@ -143,12 +143,13 @@ def fit_folds(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
+    if k:
+        data.for_fold(0, k, salt)  # refuses a wrong number before anything is trained
     if not getattr(config, "resume", False):
         _clear(place)
-    if k == 0:
+    if not k:
         model, history = fit(config, data, place)
         return model, [history]
-    data.for_fold(0, k, salt)  # refuses a wrong number before anything is trained
     parts = [(f, place / f"fold_{f}") for f in range(k)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(k, cores if workers is None else workers)

@@ -64,7 +64,8 @@ def remake(description: Mapping[str, Any], classes: Mapping[str, type[nn.Module]
     description : mapping
         What `describe` returned.
     classes : {full name: class}
-        Classes from elsewhere. Others are taken from this package only: a file must not decide what is imported.
+        Classes from elsewhere: those of plain torch modules are made without arguments. Others are taken from this package only:
+        a file must not decide what is imported.
     place : str
         The file, for messages.
 
@@ -74,14 +75,16 @@ def remake(description: Mapping[str, Any], classes: Mapping[str, type[nn.Module]
         A class is from elsewhere, is not there any more, or was made with something that has no description.
     """
     name = str(description["class"])
-    arguments = {k: _argument(v, classes, f"{place}: {name}") for k, v in description["arguments"].items()}
-    if name in classes:
-        return classes[name](**arguments)
+    if name in classes and "" in description["arguments"]:  # a module of torch, which does not remember its arguments
+        return classes[name]()
     if name == "torch.nn.modules.linear.Identity":
         return nn.Identity()
     module, _, kind = name.rpartition(".")
-    if not name.startswith(_OURS) or module.startswith(f"{_OURS}_recipes"):
+    if name not in classes and (not name.startswith(_OURS) or module.startswith(f"{_OURS}_recipes")):
         raise ConfigError(f"{place}: it holds a {name}; give that class with classes=[{kind}]")
+    arguments = {k: _argument(v, classes, f"{place}: {name}") for k, v in description["arguments"].items()}
+    if name in classes:
+        return classes[name](**arguments)
     model_class: Any = getattr(importlib.import_module(module), kind, None)
     if not isinstance(model_class, Described):
         raise ConfigError(f"{place}: there is no model or transform {name} in this version")
@@ -93,7 +96,7 @@ def _argument(value: Any, classes: Mapping[str, type[nn.Module]], place: str) ->
     if isinstance(value, Mapping) and "unknown" in value:
         raise ConfigError(f"{place} was made with a {value['unknown']}, which cannot be made again")
     if isinstance(value, Mapping) and set(value) == {"class", "arguments"}:
-        return remake(value, classes, place)
+        return remake(value, classes, place.partition(": ")[0])
     if isinstance(value, Mapping):
         return {k: _argument(v, classes, place) for k, v in value.items()}
     return [_argument(v, classes, place) for v in value] if isinstance(value, list) else value

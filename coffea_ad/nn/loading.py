@@ -28,7 +28,8 @@ def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: Ho
     folder : path
         Of a training: `wnae/` beside `wnae.onnx`; or of a cross-training, with a folder for each fold.
     classes : sequence of class
-        Models, transforms and encoders of your own among those that it consists of.
+        Models, transforms and encoders of your own among those that it consists of. Encoders that are plain torch modules are
+        made without arguments.
     how : "mean" or "logmeanexp"
         How the scores of several kept epochs are averaged.
 

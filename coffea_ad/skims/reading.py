@@ -92,7 +92,6 @@ def load_skim(
     event_weight, meaning = _event_weights(spectators["genWeight"], dataset_of, contents)
     weight = _drawn_by(weights, event_weight, spectators, folder)
     if not finite.any():
-        keys = " and ".join(s.key for s in specs)
         raise SkimError(f"{folder}: no row has all inputs of {' and '.join(s.key for s in specs)} defined")
     weight = _with_mean_one(weight, event_weight, finite, dataset_of, folder)
     split = split_of(*(spectators[name] for name in EVENT_ID))
