@@ -67,10 +67,10 @@ def mass_edges(
     (array([1000., 1100., 1200., 1300.]), array([1000., 1100., 1210.]))
     """
     if len(edges):
-        given = np.asarray(edges, np.float64)
-        if len(given) < 2 or not np.all(np.diff(given) > 0):
+        explicit = np.asarray(edges, np.float64)
+        if len(explicit) < 2 or not np.all(np.diff(explicit) > 0):
             raise ConfigError("mass_edges must be two numbers or more that rise")
-        return given
+        return explicit
     if not low < high:
         raise ConfigError(f"mass_min {low:g} is not below mass_max {high:g}")
     if resolution is None:

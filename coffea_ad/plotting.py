@@ -228,22 +228,22 @@ def significance_improvement(
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def auc_summary(found: Mapping[str, Mapping[str, tuple[float, float, float, float]]], path: str | Path) -> None:
+def auc_summary(aucs: Mapping[str, Mapping[str, tuple[float, float, float, float]]], path: str | Path) -> None:
     """Draw the AUC of every score for every signal: full markers as it is, open ones at equal spectra.
 
     Parameters
     ----------
-    found : {signal: {score: (AUC, error, matched AUC, error)}}
+    aucs : {signal: {score: (AUC, error, matched AUC, error)}}
     path : path
     """
     import matplotlib as mpl
 
-    scores = list(dict.fromkeys(score for of in found.values() for score in of))
+    scores = list(dict.fromkeys(score for of in aucs.values() for score in of))
     with canvas(path, size=(7.6, 1.6 + 0.34 * len(scores))) as axes:
         ax = axes[0, 0]
         colors = mpl.color_sequences["petroff10"]
-        for i, (signal, of) in enumerate(found.items()):
-            place = np.array([scores.index(score) for score in of]) + 0.5 * ((i + 0.5) / len(found) - 0.5)
+        for i, (signal, of) in enumerate(aucs.items()):
+            place = np.array([scores.index(score) for score in of]) + 0.5 * ((i + 0.5) / len(aucs) - 0.5)
             values = np.array(list(of.values()))
             color = colors[i % len(colors)]
             for j, face in ((0, color), (2, "white")):

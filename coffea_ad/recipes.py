@@ -201,9 +201,9 @@ def _imported(path: Path, kind: str) -> ModuleType:
     module_name = f"coffea_ad_{kind}_{path.stem}"
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
-        for own in own_files(loaded):  # the files may have been edited since
+        for file in own_files(loaded):  # the files may have been edited since
             for key in [
-                k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(own) and k != "__main__"
+                k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(file) and k != "__main__"
             ]:
                 del sys.modules[key]
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -224,22 +224,24 @@ def _imported(path: Path, kind: str) -> ModuleType:
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f"{path}, line {line}" if line else str(path)
         raise ConfigError(f"{where}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
-    files = {str(own) for own in own_files(module)}
-    for mine in [m for m in sys.modules.values() if getattr(m, "__file__", None) in files and m.__name__ != "__main__"]:
-        cloudpickle.register_pickle_by_value(mine)
+    files = {str(file) for file in own_files(module)}
+    for local in [
+        m for m in sys.modules.values() if getattr(m, "__file__", None) in files and m.__name__ != "__main__"
+    ]:
+        cloudpickle.register_pickle_by_value(local)
     return module
 
 
 def own_files(module: ModuleType) -> list[Path]:
     """Return the files of a module and of all that it imports, also inside functions, libraries left out."""
     source = getattr(module, "__file__", None)
-    found: dict[Path, None] = {}
+    sources: dict[Path, None] = {}
     waiting = [Path(source).resolve()] if source else []
     while waiting:
         path = waiting.pop()
-        if path in found or not path.is_file() or (installed(path) and found):
+        if path in sources or not path.is_file() or (installed(path) and sources):
             continue
-        found[path] = None
+        sources[path] = None
         try:
             tree = ast.parse(path.read_text())
         except (SyntaxError, UnicodeDecodeError):
@@ -254,7 +256,7 @@ def own_files(module: ModuleType) -> list[Path]:
                 folder = path.parents[node.level - 1]
                 for name in [node.module or "", *(f"{node.module or ''}.{a.name}".strip(".") for a in node.names)]:
                     waiting += _files_of(folder, name)
-    return list(found)
+    return list(sources)
 
 
 def _beside(path: Path, name: str) -> list[Path]:

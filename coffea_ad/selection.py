@@ -134,15 +134,15 @@ def triggered(events: Any, triggers: Sequence[str] | Mapping[str, Sequence[str]]
         return any_trigger(events, triggers)
     if is_mc(events):
         return any_trigger(events, [path for paths in triggers.values() for path in paths])
-    dataset = str((getattr(events, "metadata", None) or {}).get("primaryDataset"))
-    if dataset not in triggers:
+    primary = str((getattr(events, "metadata", None) or {}).get("primaryDataset"))
+    if primary not in triggers:
         raise ConfigError(
-            f"{where(events)}primaryDataset in the metadata of the dataset is {dataset!r}, but triggers are given for "
+            f"{where(events)}primaryDataset in the metadata of the dataset is {primary!r}, but triggers are given for "
             f"{', '.join(triggers)}"
         )
     names = list(triggers)
-    taken = any_trigger(events, triggers[dataset])
-    for earlier in names[: names.index(dataset)]:
+    taken = any_trigger(events, triggers[primary])
+    for earlier in names[: names.index(primary)]:
         if _menu(events, triggers[earlier]):
             taken &= ~any_trigger(events, triggers[earlier])
         else:

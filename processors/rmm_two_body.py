@@ -108,14 +108,14 @@ class Processor(processor.ProcessorABC):
     def _objects_of_models(self) -> AllObjectOptions:
         """Return the objects that the models' features are made of."""
         known = AllObjectOptions.model_fields
-        found = [
+        of_models = [
             AllObjectOptions.model_validate({k: v for k, v in f.options.items() if k in known})
             for t in self.taggers.values() for spec in t.card.inputs for f in spec.features
             if issubclass(features.get(f.name).options, AllObjectOptions)
         ]  # fmt: skip
-        if any(options != found[0] for options in found):
+        if any(options != of_models[0] for options in of_models):
             raise ConfigError("rmm_two_body: the models have different objects; say with `objects` which ones count")
-        return found[0] if found else AllObjectOptions()
+        return of_models[0] if of_models else AllObjectOptions()
 
     def _training_fraction(self) -> float:
         """Return the part of the events that is left out: what the models say they were trained on, or more."""
@@ -169,7 +169,7 @@ class Processor(processor.ProcessorABC):
         }
         if len(events) > 0:
             c = self.config
-            kept = {
+            common = {
                 "certified": self.corrector.certified(events),
                 "jet veto": self.corrector.outside_veto(events),
                 "trigger": cuts.triggered(events, c.triggers),
@@ -180,7 +180,7 @@ class Processor(processor.ProcessorABC):
                 if variation == "nominal":  # the same events with the same scores: only their weights differ
                     weight |= {name: weights.weight(name) for name in by_weight}
                 varied = with_jets(events, jets, self.objects.met, pt_min=c.met_jet_pt_min)
-                self._analyse(varied, kept, weight, out, mc=mc)
+                self._analyse(varied, common, weight, out, mc=mc)
         return {events.metadata["dataset"]: out}
 
     def _axes(self) -> list[Any]:
@@ -194,23 +194,23 @@ class Processor(processor.ProcessorABC):
         ]
 
     def _analyse(
-        self, events: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
+        self, events: Any, common: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
     ) -> None:
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
         objects = select_objects(Objects.events(events), self.objects, self.slots)
-        found = _counted(objects)
-        chosen = PackedSelection()
-        for name, mask in kept.items():
-            chosen.add(name, mask)
-        chosen.add("defined", objects.valid)
+        counts = _counted(objects)
+        packed = PackedSelection()
+        for name, mask in common.items():
+            packed.add(name, mask)
+        packed.add("defined", objects.valid)
         if c.leading_lepton_pt_min is not None:
-            chosen.add("lepton", found["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+            packed.add("lepton", counts["leading_lepton_pt"] >= c.leading_lepton_pt_min)
         if c.n_jets_min is not None:
-            chosen.add("jets", found["n_jets"] >= c.n_jets_min)
-        mask = chosen.all(*self.steps)
+            packed.add("jets", counts["n_jets"] >= c.n_jets_min)
+        mask = packed.all(*self.steps)
         masses = cuts.two_body_masses(objects)
-        values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": found["ht"]}.items()}
+        values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": counts["ht"]}.items()}
         if "nominal" in weight:
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
@@ -220,7 +220,7 @@ class Processor(processor.ProcessorABC):
         spectators = values | {name: column[mask] for name, column in numbers.items()}
         selected = events[mask]
         tagged = self.filler.tag(selected, mc=mc, spectators=spectators)
-        self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
+        self.filler.fill(out, tagged, values, weight, packed, mask, mc=mc)
         if "nominal" in weight and c.top_events:
             out["event_lists"] = self.filler.rank(
                 c.top_events, selected, tagged, values, weight["nominal"][mask], mc=mc

@@ -100,7 +100,7 @@ class Processor(processor.ProcessorABC):
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
         c = self.config
-        own = (
+        branches = (
             *(f"{self.collection}_{k}" for k in ("pt", "eta", "phi", "mass", "msoftdrop")),
             *(f"{c.met}_{k}" for k in ("pt", "phi")),
             *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
@@ -108,7 +108,7 @@ class Processor(processor.ProcessorABC):
         models = {what: ways for tagger in self.taggers.values() for what, ways in tagger.card.reads.items()}
         return {
             **models,
-            "the selection": (own,),
+            "the selection": (branches,),
             **cuts.trigger_reads(c.triggers),
             **cuts.filter_reads(c.met_filters),
             **self.corrector.reads(),
@@ -135,12 +135,12 @@ class Processor(processor.ProcessorABC):
             ),
         }
         if len(events) > 0:
-            kept = self._select_events(events)
+            common = self._select_events(events)
             for variation, jets in self.corrector.jets(events):
                 weight = {variation: weights.weight()}
                 if variation == "nominal":  # the same events with the same scores: only their weights differ
                     weight |= {name: weights.weight(name) for name in by_weight}
-                self._analyse(events, jets, kept, weight, out, mc=mc)
+                self._analyse(events, jets, common, weight, out, mc=mc)
         return {events.metadata["dataset"]: out}
 
     def _axes(self) -> list[Any]:
@@ -170,8 +170,8 @@ class Processor(processor.ProcessorABC):
         }
 
     def _analyse(
-        self, events: Any, jets: Any, kept: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
-    ) -> None:
+        self, events: Any, jets: Any, common: dict[str, Any], weight: Mapping[str, Any], out: dict[str, Any], *, mc: bool
+    ) -> None:  # fmt: skip
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
         n = len(events)
@@ -189,9 +189,9 @@ class Processor(processor.ProcessorABC):
         phi, eta = (ak.to_numpy(pair[k]).reshape(-1, 2) for k in ("phi", "eta"))
         dphi = np.abs(cuts.delta_phi(phi, met_phi[:, None])).min(axis=1, initial=np.pi)
 
-        chosen = PackedSelection()
-        for name, mask in {**kept, "two jets": two}.items():
-            chosen.add(name, mask)
+        packed = PackedSelection()
+        for name, mask in {**common, "two jets": two}.items():
+            packed.add(name, mask)
         for name, mask in {
             "delta eta": cuts.below(np.abs(eta[:, 0] - eta[:, 1]), c.delta_eta_max),
             "MET": cuts.above(met_pt, c.met_min),
@@ -200,8 +200,8 @@ class Processor(processor.ProcessorABC):
         }.items():
             whole = np.zeros(n, bool)
             whole[two] = mask
-            chosen.add(name, whole)
-        mask = chosen.all(*self.steps)
+            packed.add(name, whole)
+        mask = packed.all(*self.steps)
         mask[two] &= np.isfinite(mt)  # whatever cuts are left
 
         inside = mask[two]
@@ -213,7 +213,7 @@ class Processor(processor.ProcessorABC):
         }
         tagged = self.filler.tag(leading[mask], mc=mc, spectators=values)
         values["msoftdrop"] = ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2)
-        lost = self.filler.fill(out, tagged, values, weight, chosen, mask, mc=mc)
+        lost = self.filler.fill(out, tagged, values, weight, packed, mask, mc=mc)
         if "nominal" not in weight:
             return
         if c.top_events:

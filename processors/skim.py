@@ -80,13 +80,13 @@ class Processor(processor.ProcessorABC):
         c = self.config
         needs = feature_reads((*c.features, c.spectators), "jet", c.collection)
         kinematics = (f"{c.collection}_{k}" for k in ("pt", "eta", "phi", "mass"))
-        own = (
+        branches = (
             *kinematics,
             f"{c.met}_pt",
             f"{c.met}_phi",
             *cuts.lepton_branches(c.lepton_pt_min, c.lepton_isolation_max),
         )
-        return {**needs, "the selection": (own,), **cuts.filter_reads(c.met_filters), **self.corrector.reads()}
+        return {**needs, "the selection": (branches,), **cuts.filter_reads(c.met_filters), **self.corrector.reads()}
 
     def process(self, events: Any) -> dict[str, Any]:
         """Select, compute, write."""
@@ -113,9 +113,9 @@ class Processor(processor.ProcessorABC):
 
     def _selection(self) -> dict[str, Any]:
         """Return what was cut on; a mask or map that was not asked for leaves no trace."""
-        chosen = self.config.model_dump(mode="json", exclude={"features", "spectators"})
-        chosen["jec"] = nominal_jets(self.config.jec)
-        return {k: v for k, v in chosen.items() if k not in _CORRECTIONS or v}
+        options = self.config.model_dump(mode="json", exclude={"features", "spectators"})
+        options["jec"] = nominal_jets(self.config.jec)
+        return {k: v for k, v in options.items() if k not in _CORRECTIONS or v}
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
@@ -128,13 +128,13 @@ class Processor(processor.ProcessorABC):
         good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         if c.jet_id:
             good = good & leading["passes_id"]
-        chosen = PackedSelection()
-        chosen.add("certified", self.corrector.certified(events))
-        chosen.add("jet veto", self.corrector.outside_veto(events))
-        chosen.add("filters", cuts.met_filters(events, c.met_filters))
-        chosen.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined)
-        chosen.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
-        mask = chosen.all(*self.steps)
+        packed = PackedSelection()
+        packed.add("certified", self.corrector.certified(events))
+        packed.add("jet veto", self.corrector.outside_veto(events))
+        packed.add("filters", cuts.met_filters(events, c.met_filters))
+        packed.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined)
+        packed.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
+        mask = packed.all(*self.steps)
         jets = leading[mask]
         met_pt, met_phi = with_shifted_jets(events[c.met][mask], jets)
         dijet = jets[:, 0] + jets[:, 1]
@@ -157,7 +157,7 @@ class Processor(processor.ProcessorABC):
         objects = Objects.of(jets, c.collection)
         first = np.r_[0, np.cumsum(ak.to_numpy(ak.num(objects.source[c.collection], axis=1)))]
         columns["objectIdx"] = objects.index - first[objects.event]
-        out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
+        out["cutflow"] = cuts.cutflow(packed, self.steps, weight)
         out["undefined"] = cuts.undefined_numbers(nominal, undefined)  # such an event passes no cut
         out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in without.items() if mask.any()}
         return columns | self._features(objects)

@@ -122,13 +122,13 @@ class Processor(processor.ProcessorABC):
 
     def _selection(self) -> dict[str, Any]:
         """Return what was cut on; what was not asked for leaves no trace."""
-        chosen = self.config.model_dump(mode="json", exclude={"features"})
+        options = self.config.model_dump(mode="json", exclude={"features"})
         if self.config.training_fraction == 1:
-            del chosen["training_fraction"], chosen["training_salt"]
-        chosen["jec"] = nominal_jets(self.config.jec)
+            del options["training_fraction"], options["training_salt"]
+        options["jec"] = nominal_jets(self.config.jec)
         if not self.config.jec:
-            del chosen["met_jet_pt_min"]
-        return {k: v for k, v in chosen.items() if k not in _CORRECTIONS or v}
+            del options["met_jet_pt_min"]
+        return {k: v for k, v in options.items() if k not in _CORRECTIONS or v}
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
@@ -136,22 +136,22 @@ class Processor(processor.ProcessorABC):
             _, jets = next(self.corrector.jets(events))
             events = with_jets(events, jets, c.objects.met, pt_min=c.met_jet_pt_min)
         event, valid = self._spectators(events)
-        chosen = PackedSelection()
-        chosen.add("certified", self.corrector.certified(events))
-        chosen.add("jet veto", self.corrector.outside_veto(events))
-        chosen.add("trigger", cuts.triggered(events, c.triggers))
-        chosen.add("filters", cuts.met_filters(events, c.met_filters))
+        packed = PackedSelection()
+        packed.add("certified", self.corrector.certified(events))
+        packed.add("jet veto", self.corrector.outside_veto(events))
+        packed.add("trigger", cuts.triggered(events, c.triggers))
+        packed.add("filters", cuts.met_filters(events, c.met_filters))
         if c.leading_lepton_pt_min is not None:
-            chosen.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+            packed.add("lepton", event["leading_lepton_pt"] >= c.leading_lepton_pt_min)
         if c.n_jets_min is not None:
-            chosen.add("jets", event["n_jets"] >= c.n_jets_min)
-        mask = chosen.all(*self.steps)
+            packed.add("jets", event["n_jets"] >= c.n_jets_min)
+        mask = packed.all(*self.steps)
         columns: dict[str, Any] = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
         event["genWeight"] = np.asarray(weight, np.float64)
         columns |= {k: event[k][mask] for k in _EVENT}
         for feature in c.features:
             columns |= feature_columns(feature, events[mask])
-        out["cutflow"] = cuts.cutflow(chosen, self.steps, weight)
+        out["cutflow"] = cuts.cutflow(packed, self.steps, weight)
         out["undefined"] = int((~valid).sum())
         branches = [b for way in object_ways(c.objects, self.slots) for b in way]
         out["undefined_in"] = cuts.undefined_in(events[~valid], dict.fromkeys(branches))
@@ -159,8 +159,8 @@ class Processor(processor.ProcessorABC):
 
     def _spectators(self, events: Any) -> tuple[dict[str, Any], Any]:
         """Numbers of events for cuts, weights and plots, and which are defined; m_jj of two leading jets, 0 with fewer."""
-        chosen = select_objects(Objects.events(events), self.config.objects, self.slots)
-        return cuts.event_numbers(chosen, leptons=self.config.leading_lepton_pt_min is not None), chosen.valid
+        objects = select_objects(Objects.events(events), self.config.objects, self.slots)
+        return cuts.event_numbers(objects, leptons=self.config.leading_lepton_pt_min is not None), objects.valid
 
     def _nothing(self) -> dict[str, Any]:
         """Return the columns of a chunk without events: all files of a skim have the same."""

@@ -25,11 +25,11 @@ def _fileset(args: argparse.Namespace) -> int:
     words = [*args.sources, *behind_data, *behind_xsec]
     if not words:
         raise ConfigError("fileset needs at least one NAME=SOURCE, or a fileset such as OLD.json")
-    existing, found = sources.parse_sources(words)
+    existing, files = sources.parse_sources(words)
     metadata = building.parse_metadata(xsec, data, args.meta)
     if args.output is not None:
         building.refuse_output(args.output, force=args.force)
-    fileset = building.build_fileset(found, metadata=metadata, tree=args.tree, existing=existing)
+    fileset = building.build_fileset(files, metadata=metadata, tree=args.tree, existing=existing)
     inspected = inspect_files(fileset, workers=args.workers) if args.validate else {}
     findings = validation.findings_of(fileset, inspected)
     fileset = validation.with_kinds(fileset, inspected)
@@ -64,12 +64,12 @@ def _apart(groups: Sequence[Sequence[str]], fits: Callable[[str], bool]) -> tupl
 
     The first word is always the option's, so that a wrong one is blamed on it.
     """
-    own, others = [], []
+    options, others = [], []
     for first, *rest in groups:
         n = next((i for i, word in enumerate(rest) if not fits(word)), len(rest))
-        own += [first, *rest[:n]]
+        options += [first, *rest[:n]]
         others += rest[n:]
-    return own, others
+    return options, others
 
 
 def _is_number(text: str) -> bool:

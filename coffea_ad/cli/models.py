@@ -144,21 +144,21 @@ def _evaluate(args: argparse.Namespace) -> int:
     from coffea_ad import evaluation
 
     check_folder(args.output, ("report.json", "manifest.json", *EVALUATION), force=args.force)  # also of other verbs
-    found = evaluation.evaluate_models(
+    evaluated = evaluation.evaluate_models(
         evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
         signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
         untrained=args.untrained, mass=args.mass, match=args.match, with_baselines=args.baselines, seed=args.seed,
         n_bootstrap=args.bootstrap,
     )  # fmt: skip
-    for listing in evaluation.listings(found):
+    for listing in evaluation.listings(evaluated):
         table = table_of(listing.title, *listing.columns)
         for row in listing.rows:
             table.add_row(*row)
         out.print(table)
-    for note in found.notes:
+    for note in evaluated.notes:
         out.print(f"note: {note}", soft_wrap=True, markup=False)
     clear_figures(args.output)
-    evaluation.write(found, args.output)
+    evaluation.write(evaluated, args.output)
     out.print(f"evaluation in {args.output}", soft_wrap=True, markup=False)
     return 0
 
@@ -180,14 +180,14 @@ def _quantise(args: argparse.Namespace) -> int:
         read_model(args.model), args.calibration, datasets=args.datasets, signal=args.signal,
         signal_datasets=args.signal_datasets, name=args.model,
     )  # fmt: skip
-    made = read_card(sealed).provenance["int8"]
+    int8 = read_card(sealed).provenance["int8"]
     out.print(
-        f"{made['layers']} layers in int8; rank correlation with the float32 score {made['rank_correlation']:.4f}; change "
-        f"of ad_logp: 99 % of rows below {made['change_of_ad_logp_99']:.3f}, largest {made['largest_change_of_ad_logp']:.2f}",
+        f"{int8['layers']} layers in int8; rank correlation with the float32 score {int8['rank_correlation']:.4f}; change "
+        f"of ad_logp: 99 % of rows below {int8['change_of_ad_logp_99']:.3f}, largest {int8['largest_change_of_ad_logp']:.2f}",
         soft_wrap=True,
     )
-    if "auc" in made:
-        auc = made["auc"]
+    if "auc" in int8:
+        auc = int8["auc"]
         out.print(
             f"AUC {auc['float32']:.4f} → {auc['int8']:.4f}, loss {auc['loss']:.4f} ± {auc['error']:.4f}", soft_wrap=True
         )

@@ -203,12 +203,12 @@ class Corrector:
             return weights
         for weight in self.event_weights:
             try:
-                made = weight.make(events)
+                variations = weight.make(events)
             except MissingBranch as error:
                 raise MissingBranch(f"{error} (asked for by the weight {weight.label})") from None
-            for name, given in made.items():
+            for name, varied_weights in variations.items():
                 # copies, since coffea divides the variations in place
-                triple = [np.array(ak.to_numpy(values), np.float64) for values in given]
+                triple = [np.array(ak.to_numpy(values), np.float64) for values in varied_weights]
                 if not np.isfinite(triple).all():
                     raise BadFile(f"{where(events)}the weight {name} is not finite in all events")
                 weights.add(name, *(triple if name in weight.varied else triple[:1]))
@@ -220,9 +220,9 @@ class Corrector:
         A histogram of a variation, times sums["nominal"] / sums[variation], has the cross-section of the nominal: what
         is left is the change of acceptance and shape.
         """
-        there = weights.variations  # none in data, and without events
+        varied = weights.variations  # none in data, and without events
         out = {"nominal": float(weights.weight().sum())}
-        return out | {v: float(weights.weight(v).sum()) if v in there else 0.0 for v in self.weight_variations}
+        return out | {v: float(weights.weight(v).sum()) if v in varied else 0.0 for v in self.weight_variations}
 
     def jets(self, events: Any) -> Iterator[tuple[str, Any]]:
         """Yield what `varied` does, with more fields of the jets.

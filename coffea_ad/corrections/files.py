@@ -109,15 +109,15 @@ class Correction:
         numbers = {k: (v if every else v[defined]).astype(types[self.inputs[k]]) for k, v in whole.items()}
         words = {k: str(values[k]) for k, t in self.inputs.items() if t == "string"}
         try:
-            found = self._evaluated(numbers, words)
+            evaluated = self._evaluated(numbers, words)
         except _NOT_DEFINED as error:
             if not whole:
                 raise ConfigError(f"{self}: {' '.join(str(error).split())[:200]}") from None
-            found = self._patiently(numbers, words, neutral, place)
+            evaluated = self._patiently(numbers, words, neutral, place)
         if every:
-            return np.broadcast_to(np.asarray(found, np.float64), (size,))
+            return np.broadcast_to(np.asarray(evaluated, np.float64), (size,))
         out = np.full(size, np.nan)
-        out[defined] = found
+        out[defined] = evaluated
         return out
 
     def _evaluated(self, numbers: Mapping[str, Any], words: Mapping[str, str], *, clamped: bool = False) -> Any:
@@ -201,8 +201,8 @@ class CorrectionFiles:
         if wanted is None:
             raise ConfigError(f"{file}: {_unknown(name, [*simple, *compound])}")
         parts = [simple[n] for n in wanted["stack"]] if name in compound else [wanted]
-        kept = {"schema_version": 2, "corrections": parts, "compound_corrections": [wanted] * (name in compound)}
-        packed = zlib.compress(json.dumps(kept).encode())
+        needed = {"schema_version": 2, "corrections": parts, "compound_corrections": [wanted] * (name in compound)}
+        packed = zlib.compress(json.dumps(needed).encode())
         inputs = {i["name"]: i["type"] for i in wanted["inputs"]}
         words = {n: _words(parts, n) for n, t in inputs.items() if t == "string"}
         try:
@@ -235,8 +235,8 @@ class LumiMask:
 
     def __call__(self, run: npt.ArrayLike, luminosity_block: npt.ArrayLike) -> Bools:
         """Return which of (n,) runs and luminosity sections are certified, (n,) bool."""
-        found = _lumi_mask(self.packed)(np.asarray(run, np.uint32), np.asarray(luminosity_block, np.uint32))
-        return np.asarray(found, bool)
+        certified = _lumi_mask(self.packed)(np.asarray(run, np.uint32), np.asarray(luminosity_block, np.uint32))
+        return np.asarray(certified, bool)
 
 
 def _check_ranges(file: str, run: str, ranges: Any) -> None:
@@ -269,8 +269,8 @@ def _evaluator(packed: bytes, name: str, *, clamped: bool = False) -> Any:
             if node.get("flow") == "error":
                 node["flow"] = "clamp"
         text = json.dumps(content)
-    found = correctionlib.CorrectionSet.from_string(text)
-    return found.compound[name] if name in set(found.compound) else found[name]
+    corrections = correctionlib.CorrectionSet.from_string(text)
+    return corrections.compound[name] if name in set(corrections.compound) else corrections[name]
 
 
 @lru_cache(maxsize=8)

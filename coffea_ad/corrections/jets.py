@@ -84,8 +84,8 @@ class JetEnergy:
             raise ConfigError(f"jec: generated jets are known for {' and '.join(_GEN)}, but not for {collection}")
         levels = ((True, config.level), (False, config.level_data))
         outside = config.outside
-        chosen = ((mc, name) for mc, name in levels if name not in ("", STORED))
-        self.levels = {mc: files.correction(config.file, name, outside) for mc, name in chosen}
+        corrected = ((mc, name) for mc, name in levels if name not in ("", STORED))
+        self.levels = {mc: files.correction(config.file, name, outside) for mc, name in corrected}
         self.sources = {v: files.correction(config.file, name, outside) for v, name in config.uncertainties.items()}
         names = (config.resolution, config.resolution_scale) if config.resolution else ()
         self.resolution = [files.correction(config.resolution_file or config.file, name, outside) for name in names]
@@ -110,8 +110,8 @@ class JetEnergy:
 
     def _refuse_one_sided(self, events: Any, *, mc: bool) -> None:
         """Refuse to correct the jets of data or of simulation alone, unless that is said."""
-        key, given = ("level", self.config.level) if mc else ("level_data", self.config.level_data)
-        if self.levels and not given:
+        key, level = ("level", self.config.level) if mc else ("level_data", self.config.level_data)
+        if self.levels and not level:
             kind, other = ("simulation", "data") if mc else ("data", "simulation")
             raise ConfigError(
                 f"{where(events)}jec corrects the jets of {other}, and this is {kind}: give {key} too, or {key}: {STORED} if its "
@@ -139,10 +139,10 @@ class JetEnergy:
         for mc, kind in ((True, "simulation"), (False, "data")):
             if not self._corrections(mc=mc):
                 continue
-            own = [f"{self.collection}_{field}" for field in self._fields(mc=mc)]
+            branches = [f"{self.collection}_{field}" for field in self._fields(mc=mc)]
             if mc and self.resolution:
-                own += [f"{_GEN[self.collection][1]}_{field}" for field in FOUR_VECTOR]
-            ways = [(*own, rho) for rho in _RHO] if self._needs_rho(mc=mc) else [tuple(own)]
+                branches += [f"{_GEN[self.collection][1]}_{field}" for field in FOUR_VECTOR]
+            ways = [(*branches, rho) for rho in _RHO] if self._needs_rho(mc=mc) else [tuple(branches)]
             out[f"jet energies in {kind}"] = (*ways, ())
         return out
 

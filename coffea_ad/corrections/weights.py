@@ -161,14 +161,14 @@ def correctionlib_weight(name: str, config: CorrectionWeight, files: CorrectionF
     BadFile, ConfigError
     """
     correction = files.correction(config.file, config.name, config.outside)
-    for given in config.inputs:
-        correction.check_input(given)
+    for argument in config.inputs:
+        correction.check_input(argument)
     left = [n for n in correction.inputs if n not in config.inputs]
     if len(left) > 1 or any(correction.inputs[n] != "string" for n in left):
         raise ConfigError(f"{correction}: say what goes into {', '.join(left)}")
-    for given, value in config.inputs.items():
-        if correction.inputs[given] == "string":
-            correction.check_word(given, str(value))
+    for argument, value in config.inputs.items():
+        if correction.inputs[argument] == "string":
+            correction.check_word(argument, str(value))
     for word in (config.nominal, config.up, config.down) if left else ():
         correction.check_word(left[0], word)
     source = {n: v for n, v in config.inputs.items() if isinstance(v, str) and correction.inputs[n] != "string"}
@@ -216,16 +216,16 @@ def _members(events: Any, branch: str, absent: Absent, lengths: Sequence[int], c
     if lists.ndim != 2:
         raise ConfigError(f"{branch} is one number per event, not a list")
     counts = ak.to_numpy(ak.num(lists, axis=1))
-    there = counts > 0 if absent == "unit" else np.ones(len(counts), bool)
-    if not there.any():
+    filled = counts > 0 if absent == "unit" else np.ones(len(counts), bool)
+    if not filled.any():
         return None
-    sizes = np.unique(counts[there])
+    sizes = np.unique(counts[filled])
     if len(sizes) > 1 or sizes[0] not in lengths:
         have = ", ".join(map(str, sizes))
         known = "8 or 9" if len(lengths) == 2 else f"{lengths[0]} or more"
         raise MissingBranch(f"{where(events)}{branch} has {have} numbers per event, but {known} are needed")
     table = np.ones((len(counts), sizes[0]), np.asarray(ak.flatten(lists[:1])).dtype)
-    table[there] = ak.to_numpy(lists[there])
+    table[filled] = ak.to_numpy(lists[filled])
     if sizes[0] == 8 and len(lengths) == 2:
         table = np.insert(table, 4, 1.0, axis=1)
     undefined = ~np.isfinite(table).all(axis=1) | (table[:, central] == 0)

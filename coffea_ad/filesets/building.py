@@ -97,15 +97,15 @@ def _all_files(
             for path, name in entry["files"].items():
                 steps = entry.get("steps", {}).get(path)
                 yield dataset, absolute(path), name if steps is None else {"object_path": name, "steps": steps}
-    for key, given in sources.items():
+    for key, words in sources.items():
         dataset, das = dataset_name(key)
         if das is not None:
             described[dataset][DAS_NAME] = das
-        if isinstance(given, str):
+        if isinstance(words, str):
             raise ConfigError(f"dataset {dataset}: its sources are a list, not one text")
-        if not given:
+        if not words:
             raise ConfigError(f"dataset {dataset}: no files are given for it")
-        for source in given:
+        for source in words:
             for path in expand_source(source):
                 yield dataset, *file_and_tree(dataset, path, tree)
 

@@ -47,8 +47,8 @@ def parse_sources(words: Iterable[str]) -> tuple[list[str], dict[str, list[str]]
             raise ConfigError(f"{word}: say to which dataset it belongs, as in NAME={word}")
         else:
             sources[name].append(word)
-    for dataset, given in sources.items():
-        if not given:
+    for dataset, listed in sources.items():
+        if not listed:
             raise ConfigError(f"dataset {dataset}: no files are given for it")
     return existing, sources
 
@@ -67,7 +67,7 @@ def expand_source(source: str) -> list[str]:
         It stands for none.
     """
     if not source.startswith("@"):
-        return _found(source, Path())
+        return _files_at(source, Path())
     name = source[1:]
     try:
         listing = Path(name).expanduser()
@@ -81,10 +81,10 @@ def expand_source(source: str) -> list[str]:
         raise ConfigError(f"{name}: the list of files is not a text file") from None
     if not any(lines):
         raise ConfigError(f"{name}: the list holds no files")
-    return [path for line in lines if line for path in _found(line, listing.parent)]
+    return [path for line in lines if line for path in _files_at(line, listing.parent)]
 
 
-def _found(source: str, folder: Path) -> list[str]:
+def _files_at(source: str, folder: Path) -> list[str]:
     """Expand a glob, a folder, a file or an address, with or without `:tree`; relative paths start at `folder`."""
     place, tree = split_object(source)
     return _expanded(place, folder) if tree is None else [f"{path}:{tree}" for path in _expanded(place, folder)]
@@ -94,8 +94,8 @@ def _expanded(source: str, folder: Path) -> list[str]:
     if _ADDRESS.match(source) and not source.startswith("file://"):
         return _remote(source)
     try:
-        given = Path(source.removeprefix("file://")).expanduser()
-        path = folder / given
+        named = Path(source.removeprefix("file://")).expanduser()
+        path = folder / named
         is_glob = any(c in source for c in "*?[") and not path.exists()
         if not (is_glob or path.is_dir()):
             if is_fileset(source) or path.suffix == ".txt":
@@ -103,7 +103,7 @@ def _expanded(source: str, folder: Path) -> list[str]:
                 raise ConfigError(f"{source}: this is no ROOT file; {what}")
             return [absolute(path)]
         # a ** meets a folder and its files: within one glob that is one file
-        matched = [folder / name for name in _glob(str(given), folder)] if is_glob else [path]
+        matched = [folder / name for name in _glob(str(named), folder)] if is_glob else [path]
         inside = {p: None for m in matched for p in ([m / n for n in _glob("**/*.root", m)] if m.is_dir() else [m])}
         if not inside:
             what = "nothing matches" if is_glob else "there is no *.root file in this folder"
@@ -127,9 +127,9 @@ def _remote(address: str) -> list[str]:
     prepare(address)
     try:
         filesystem, path = fsspec.core.url_to_fs(address)
-        found = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
+        paths = sorted(filesystem.unstrip_protocol(p) for p in filesystem.glob(path))
     except Exception as error:  # noqa: BLE001  every filesystem has its own errors
         raise ConfigError(f"{address}: cannot be listed ({' '.join(str(error).split())[:160]})") from None
-    if not found:
+    if not paths:
         raise ConfigError(f"{address}: there is no such file")
-    return found
+    return paths

@@ -126,8 +126,8 @@ def _notes(entry: Mapping[str, Any], files: Mapping[str, InspectedFile]) -> Iter
     if len(weights) > 1:
         yield f"simulation and data are mixed: {_counted(weights)}" + ("" if said is False else "; is_mc is not set")
     elif said is None and kind is not None:
-        what, there = ("simulation", "there") if kind else ("data", "not there")
-        yield f"taken as {what}, since the metadata has no is_mc and genWeight is {there}"
+        what, presence = ("simulation", "there") if kind else ("data", "not there")
+        yield f"taken as {what}, since the metadata has no is_mc and genWeight is {presence}"
     elif said is None:
         yield "is_mc is not set, since " + ("its files hold no events" if files else "none of its files was read")
     elif said is False and kind:

@@ -68,8 +68,8 @@ def account(
     """
     notes: list[str] = []
     data = {name: entry for name, entry in datasets.items() if is_simulation(entry["metadata"]) is False}
-    found = {name: _sections(entry) for name, entry in data.items()}
-    for name, (complete, parts) in found.items():
+    sections = {name: _sections(entry) for name, entry in data.items()}
+    for name, (complete, parts) in sections.items():
         entry = data[name]
         files = entry["files"]
         unopened = [path for path, f in files.items() if f["events"] is None]
@@ -84,14 +84,14 @@ def account(
         notes += _said(name, entry["luminosity"], silent, table, lumi)
     if table is None or not data:
         return lumi, notes
-    shared = union(complete for complete, _ in found.values())
-    for name, (complete, _) in found.items():
+    shared = union(complete for complete, _ in sections.values())
+    for name, (complete, _) in sections.items():
         lost = [
             o
-            for o, (c, _) in found.items()
+            for o, (c, _) in sections.items()
             if o != name and number_of_sections(without(c, complete)) < number_of_sections(c)
         ]
-        missing = number_of_sections(without(union(found[o][0] for o in lost), complete)) if lost else 0
+        missing = number_of_sections(without(union(sections[o][0] for o in lost), complete)) if lost else 0
         if missing:
             notes.append(
                 f"{name}: {missing} luminosity sections of {', '.join(lost)} were not processed in it, and count all the same"
@@ -101,7 +101,7 @@ def account(
         notes.append(
             f"{table.file}: {lacking} of the processed luminosity sections are not in it, and count as no luminosity"
         )
-    parts = [(part, without(s, shared)) for _, several in found.values() for part, s in several]
+    parts = [(part, without(s, shared)) for _, several in sections.values() for part, s in several]
     return _recorded(table, shared, parts), notes
 
 
@@ -121,9 +121,9 @@ def _said(
     unopened = f", and of {facts['unopened']} files that could not be opened none" if facts["unopened"] else ""
     if facts["sections"] < facts["of"] or unopened:
         of = f"{facts['sections']:g} of {facts['of']} luminosity sections that its files list were processed"
-        given = (
+        as_stated = (
             f"; {lumi:g} fb⁻¹ is taken as it was given: with a brilcalc table as --lumi, it would be that of what was processed"
             if table is None and lumi is not None else ""
         )  # fmt: skip
-        notes.append(f"{name}: {of}{unopened}{given}")
+        notes.append(f"{name}: {of}{unopened}{as_stated}")
     return notes

@@ -73,7 +73,7 @@ class Luminosities:
 
     Parameters
     ----------
-    given : float, {era: float}, path or None
+    lumi : float, {era: float}, path or None
         As `as_given` returns it; `lumi` in the metadata of a dataset goes before.
 
     Raises
@@ -82,17 +82,17 @@ class Luminosities:
         The file is no table of brilcalc.
     """
 
-    def __init__(self, given: Given) -> None:
-        self.given = given
-        self.table = SectionTable(given) if isinstance(given, str) else None
+    def __init__(self, lumi: Given) -> None:
+        self.lumi = lumi
+        self.table = SectionTable(lumi) if isinstance(lumi, str) else None
 
     def of(self, metadata: Mapping[str, Any]) -> float | None:
         """Return the number that was given for a dataset, fb⁻¹; None if there is none, or a table tells it."""
         if metadata.get("lumi") is not None:
             return float(metadata["lumi"])
-        if isinstance(self.given, dict):
-            return self.given.get(era_of(metadata))
-        return self.given if isinstance(self.given, float) else None
+        if isinstance(self.lumi, dict):
+            return self.lumi.get(era_of(metadata))
+        return self.lumi if isinstance(self.lumi, float) else None
 
     def check(self, datasets: Mapping[str, Mapping[str, Any]], *, normalise: bool) -> None:
         """Refuse what some datasets cannot be normalised with.
@@ -112,7 +112,7 @@ class Luminosities:
         if self.table is not None:
             if not data:
                 raise ConfigError(
-                    f"{self.given}: the luminosity is that of the data's sections, and there are no data; give it in fb⁻¹"
+                    f"{self.lumi}: the luminosity is that of the data's sections, and there are no data; give it in fb⁻¹"
                 )
             eras = {era_of(datasets[name]) for name in data}
             lacking = [n for n, m in datasets.items() if self.of(m) is None and era_of(m) not in eras]
@@ -122,9 +122,9 @@ class Luminosities:
                     "data, and it has none"
                 )
             return
-        if isinstance(self.given, dict):
+        if isinstance(self.lumi, dict):
             eras = {era_of(metadata) for metadata in datasets.values()}
-            for era in self.given:
+            for era in self.lumi:
                 if era not in eras:
                     raise UnknownName.of("era", era, sorted(eras - {""}))
             for name, metadata in datasets.items():
@@ -161,7 +161,7 @@ class Luminosities:
         of_era: dict[str, float | None] = {}
         for era, entries in by_era.items():
             first = next(iter(entries.values()))["metadata"]
-            asked = 1.0 if no_data and self.given is None else self.of({k: v for k, v in first.items() if k != "lumi"})
+            asked = 1.0 if no_data and self.lumi is None else self.of({k: v for k, v in first.items() if k != "lumi"})
             of_era[era], said = account(entries, self.table, asked)
             notes += said
             for entry in entries.values():
@@ -171,11 +171,11 @@ class Luminosities:
         simulated = sorted(
             e for e, of in by_era.items() if any(is_simulation(d["metadata"]) is not False for d in of.values())
         )
-        if isinstance(self.given, float) and len(simulated) > 1:
+        if isinstance(self.lumi, float) and len(simulated) > 1:
             notes.append(
-                f"eras {', '.join(e or '(none)' for e in simulated)}: simulation of each is at {self.given:g} fb⁻¹; give each era its own "
+                f"eras {', '.join(e or '(none)' for e in simulated)}: simulation of each is at {self.lumi:g} fb⁻¹; give each era its own "
                 f"with --lumi {simulated[0]}=…,{simulated[1]}=…"
             )
         stated = any(entry["metadata"].get("lumi") is not None for entry in datasets.values())
         one = set(of_era.values())
-        return (one.pop() if len(one) == 1 and not stated and not isinstance(self.given, dict) else None), notes
+        return (one.pop() if len(one) == 1 and not stated and not isinstance(self.lumi, dict) else None), notes

@@ -35,12 +35,12 @@ class SectionTable:
         from coffea.lumi_tools import LumiData  # noqa: PLC0415  compiles when it is imported, and few runs need it
 
         try:
-            found = _UNIT.search(Path(file).expanduser().read_text())
+            unit = _UNIT.search(Path(file).expanduser().read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise BadFile(f"{file}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-        if found is None or found[1] not in _IN_FB:
+        if unit is None or unit[1] not in _IN_FB:
             raise BadFile(f"{file}: no table of brilcalc by luminosity section: its header names no recorded(/unit)")
-        self.file, self.unit = str(file), _IN_FB[found[1]]
+        self.file, self.unit = str(file), _IN_FB[unit[1]]
         try:
             self.table = LumiData(str(Path(file).expanduser()))
         except (ValueError, IndexError) as error:

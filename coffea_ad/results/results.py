@@ -132,15 +132,15 @@ class Results:
         UnknownName
             No dataset has such a region; the message says the nearest name.
         """
-        found = {
+        selected = {
             d: {o: h[{"region": name}] for o, h in named.items() if name in h.axes["region"]}
             for d, named in self.in_regions.items()
         }
-        found = {d: named for d, named in found.items() if named}
-        if not found:
+        selected = {d: named for d, named in selected.items() if named}
+        if not selected:
             known = {r for named in self.in_regions.values() for h in named.values() for r in h.axes["region"]}
             raise UnknownName.of("region", name, sorted(known))
-        return found
+        return selected
 
     def _entry(self, dataset: str) -> dict[str, Any]:
         if dataset not in list(self.report["datasets"]):  # a list: what is no text has no hash perhaps

@@ -175,9 +175,9 @@ def check_eras(results: Filled, era: str | None = None) -> None:
             continue
         label = f"era {name}" if name else "the datasets without an era"
         if compare and len(together & kinds[name]) == 1:
-            (there,) = together & kinds[name]
-            (lacking,) = together - {there}
-            raise ConfigError(f"{label}: {there}, and no {lacking}; add one era with era=…")
+            (present,) = together & kinds[name]
+            (lacking,) = together - {present}
+            raise ConfigError(f"{label}: {present}, and no {lacking}; add one era with era=…")
         lumi = {
             d: entry.get("lumi", results.report["lumi"]) for d, entry in entries.items()
             if kind_of(entry["metadata"]) != "data" or entry.get("luminosity", {}).get("recorded") is None
