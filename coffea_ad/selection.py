@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import awkward as ak
 import numpy as np
@@ -13,10 +13,10 @@ from pydantic import BeforeValidator
 
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.features.two_body import TWO_BODY, event_numbers, two_body_masses
-from coffea_ad.kinematics import delta_phi, transverse_mass
+from coffea_ad.kinematics import Dijet, delta_phi, dijet, transverse_mass
 from coffea_ad.nanoaod.columns import as_mask, where
 from coffea_ad.nanoaod.conventions import all_met_filters, met_filters_of, say
-from coffea_ad.typing import Bools, Float64s
+from coffea_ad.typing import Bools
 from coffea_ad.weights import is_mc
 
 __all__ = [
@@ -307,52 +307,6 @@ def leading_jets(jets: Any, n: int = 2) -> tuple[Any, Bools]:
     finite = np.isfinite(jets["pt"])
     order = ak.argsort(ak.where(finite, jets["pt"], -np.inf), axis=1, ascending=False)
     return jets[order][:, :n], np.asarray(ak.to_numpy(ak.any(~finite[:, :n], axis=1)), bool)
-
-
-class Dijet(NamedTuple):
-    """Two jets and missing momentum, (n,) each; GeV and radians.
-
-    Attributes
-    ----------
-    mjj, mt : mass of both jets, and their transverse mass with missing momentum (`kinematics.transverse_mass`)
-    ht : sum of the jets' pT
-    dphi_min : smallest angle between a jet and missing momentum
-    delta_eta : |η₁ − η₂|
-    """
-
-    mjj: Float64s
-    mt: Float64s
-    ht: npt.NDArray[Any]
-    dphi_min: Float64s
-    delta_eta: npt.NDArray[Any]
-
-
-def dijet(jets: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -> Dijet:
-    """Return what searches for dijet resonances with missing momentum cut on.
-
-    Parameters
-    ----------
-    jets : (n, 2) Lorentz vectors
-    met_pt, met_phi : (n,)
-
-    Examples
-    --------
-    >>> import vector
-    >>> vector.register_awkward()
-    >>> jets = ak.zip({k: [[x, y]] for k, (x, y) in {
-    ...     "pt": (300.0, 200.0), "eta": (0.5, -0.5), "phi": (0.0, 3.0), "mass": (0.0, 0.0)}.items()}, with_name="Momentum4D")
-    >>> [float(column[0].round(2)) for column in dijet(jets, [100.0], [0.4])]
-    [551.33, 628.7, 500.0, 0.4, 1.0]
-    """
-    both = jets[:, 0] + jets[:, 1]
-    phi, eta = (ak.to_numpy(jets[k]).reshape(-1, 2) for k in ("phi", "eta"))
-    return Dijet(
-        mjj=np.asarray(ak.to_numpy(both.mass)),
-        mt=transverse_mass(both, met_pt, met_phi),
-        ht=np.asarray(ak.to_numpy(ak.sum(jets["pt"], axis=1))),
-        dphi_min=np.abs(delta_phi(phi, np.asarray(met_phi)[:, None])).min(axis=1, initial=np.pi),
-        delta_eta=np.abs(eta[:, 0] - eta[:, 1]),
-    )
 
 
 def undefined_in(events: Any, branches: Iterable[str]) -> dict[str, int]:

@@ -27,7 +27,8 @@ from coffea_ad import selection as cuts
 from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, with_jets
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.objects import AllObjectOptions, SelectedObjects, object_ways, select_objects
+from coffea_ad.features.object_options import AllObjectOptions, object_ways
+from coffea_ad.features.objects import SelectedObjects, select_objects
 from coffea_ad.nanoaod import EVENT_ID, Objects
 from coffea_ad.splits import event_uniform
 from coffea_ad.weights import generator_weight, is_mc, weight_sums

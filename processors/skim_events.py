@@ -28,7 +28,8 @@ from coffea_ad.corrections import Corrections, Corrector, nominal_jets, with_jet
 from coffea_ad.corrections.jet_veto import JetIdConfig, JetVetoMapConfig
 from coffea_ad.corrections.jets import JetEnergyConfig
 from coffea_ad.errors import ConfigError
-from coffea_ad.features.objects import AllObjectOptions, object_branches, object_ways, select_objects
+from coffea_ad.features.object_options import AllObjectOptions, object_branches, object_ways
+from coffea_ad.features.objects import select_objects
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nanoaod import Objects
 from coffea_ad.skims.writing import feature_columns, feature_reads, write_chunk, write_manifest

@@ -12,7 +12,8 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
-from coffea_ad.features.objects import AllObjectOptions, select_objects
+from coffea_ad.features.object_options import AllObjectOptions
+from coffea_ad.features.objects import select_objects
 from coffea_ad.features.rmm import RMMOptions, cell_names
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod.campaigns import CAMPAIGNS, SIMULATION, campaign_of, energy_in

@@ -10,7 +10,7 @@ import coffea_ad as ad
 from coffea_ad import recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import MissingBranch
-from coffea_ad.features.objects import AllObjectOptions
+from coffea_ad.features.object_options import AllObjectOptions
 from coffea_ad.selection import has_lepton, lepton_branches
 from coffea_ad.skims.reading import load_skim
 

@@ -17,7 +17,7 @@ from coffea_ad import selection as cuts
 from coffea_ad.config import load_config
 from coffea_ad.corrections import Corrections, Corrector, with_jets, with_shifted_jets
 from coffea_ad.errors import ConfigError, MissingBranch
-from coffea_ad.features.objects import AllObjectOptions
+from coffea_ad.features.object_options import AllObjectOptions
 from coffea_ad.modelfiles.attach import AttachConfig, attach
 from coffea_ad.nanoaod.campaigns import CAMPAIGNS
 from coffea_ad.skims.files import skim_files

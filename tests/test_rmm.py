@@ -20,7 +20,8 @@ from coffea_ad.features import FEATURES
 from coffea_ad.features import objects as object_module
 from coffea_ad.features import rmm as rmm_module
 from coffea_ad.features.naive import rmm as naive
-from coffea_ad.features.objects import KINDS, SelectedObjects, select_objects
+from coffea_ad.features.object_options import KINDS
+from coffea_ad.features.objects import SelectedObjects, select_objects
 from coffea_ad.features.rmm import PRESETS, cell_names, matrix, rmm_rows
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.nanoaod.objects import Objects

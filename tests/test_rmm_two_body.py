@@ -94,7 +94,8 @@ def by_hand(events, options):
 
 def test_the_nine_masses_are_those_of_the_leading_objects(ttbar, tmp_path):
     events = open_events(DATA / "ttbar_v15.root")
-    from coffea_ad.features.objects import AllObjectOptions, select_objects
+    from coffea_ad.features.object_options import AllObjectOptions
+    from coffea_ad.features.objects import select_objects
     from coffea_ad.features.two_body import two_body_masses
     from coffea_ad.nanoaod.objects import Objects
 

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
-from coffea_ad.features.objects import Cuts, ObjectOptions, object_branches, select_objects
+from coffea_ad.features.object_options import Cuts, ObjectOptions, object_branches
+from coffea_ad.features.objects import select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
 from coffea_ad.kinematics import delta_phi
 from coffea_ad.nanoaod.columns import require

@@ -26,7 +26,8 @@ from pydantic import Field
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column, Feature, Positive, Rows
 from coffea_ad.features.jit import kernel, subroutine
-from coffea_ad.features.objects import KINDS, AllObjectOptions, SelectedObjects, object_ways, select_objects
+from coffea_ad.features.object_options import KINDS, AllObjectOptions, object_ways
+from coffea_ad.features.objects import SelectedObjects, select_objects
 from coffea_ad.nanoaod.conventions import centre_of_mass_energy
 from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Bools, Float32s, Float64s, Ints

@@ -10,7 +10,8 @@ import numpy as np
 
 from coffea_ad.features.base import Column, Feature, Rows
 from coffea_ad.features.jit import kernel
-from coffea_ad.features.objects import KINDS, select_objects
+from coffea_ad.features.object_options import KINDS
+from coffea_ad.features.objects import select_objects
 from coffea_ad.features.rmm import SHORT, RMMOptions, Slots, at_energy, rmm_reads, rmm_rows
 from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Float32s, Ints

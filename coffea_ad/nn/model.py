@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.nn.described import Described
+from coffea_ad.nn.graph import torch_graph
 from coffea_ad.scoring.specs import Density, Folds
 from coffea_ad.typing import Float32s, Ints
 
@@ -127,8 +128,6 @@ class Model(nn.Module, metaclass=Described):
 
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return an ONNX graph of the score, (rows, *shape) → (rows,)."""
-        from coffea_ad.nn.graph import torch_graph
-
         return torch_graph(self, outputs)
 
     def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:

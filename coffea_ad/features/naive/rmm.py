@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from coffea_ad.features.objects import AllObjectOptions, ObjectOptions
+from coffea_ad.features.object_options import AllObjectOptions, ObjectOptions
 from coffea_ad.features.rmm import RMMOptions
 from coffea_ad.typing import Float64s
 

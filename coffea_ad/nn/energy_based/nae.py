@@ -97,13 +97,13 @@ class NAE(EnergyModel):
         ConfigError
             Its layers are others.
         """
-        mine = [m for m in (*self.encoder, *self.decoder) if isinstance(m, nn.Linear)]
+        linear = [m for m in (*self.encoder, *self.decoder) if isinstance(m, nn.Linear)]
         theirs = [m for m in (*autoencoder.encoder, *autoencoder.decoder) if isinstance(m, nn.Linear)]
-        if [m.weight.shape for m in mine] != [m.weight.shape for m in theirs]:
+        if [m.weight.shape for m in linear] != [m.weight.shape for m in theirs]:
             raise ConfigError("the autoencoder has other layers than the model that takes its weights over")
         self._of_z = True  # `start` takes the units of the data into account
         with torch.no_grad():
-            for one, other in zip(mine, theirs, strict=True):
+            for one, other in zip(linear, theirs, strict=True):
                 weight = other.weight.detach().clone().to(one.weight.device)
                 if hasattr(one, "parametrizations"):
                     one.weight = weight

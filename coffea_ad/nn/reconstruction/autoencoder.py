@@ -131,8 +131,8 @@ class AE(Model):
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Return what the decoder makes of the bottleneck, (n, d) → (n, d)."""
-        made: Tensor = self.decoder(self.encoder(z))
-        return made
+        decoded: Tensor = self.decoder(self.encoder(z))
+        return decoded
 
     def energy(self, z: Tensor) -> Tensor:
         """Reconstruction error of transformed rows, (n, d) → (n,)."""

@@ -168,8 +168,8 @@ class ImageAE(Model):
 
     def reconstruct(self, z: Tensor) -> Tensor:
         """Return what the decoder makes of the bottleneck, (n, size, size) → (n, size, size)."""
-        made: Tensor = self.decoder(self.encoder(z[:, None]))
-        return made[:, 0]
+        decoded: Tensor = self.decoder(self.encoder(z[:, None]))
+        return decoded[:, 0]
 
     def energy(self, z: Tensor) -> Tensor:
         """Sum over pixels of the squared, smeared reconstruction error, (n, size, size) → (n,)."""

@@ -95,25 +95,25 @@ class PCA(Model):
             )
         self.components, self.score_kind = components, score
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
-        kept = features if score == "mahalanobis" else components
-        self.register_buffer("basis", torch.zeros(features, kept, dtype=torch.float64))
+        width = features if score == "mahalanobis" else components
+        self.register_buffer("basis", torch.zeros(features, width, dtype=torch.float64))
         self.mean: Tensor
         self.basis: Tensor
 
     def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit the directions to all transformed rows and their weights, (n, d) and (n,), block by block."""
-        kept = self.basis.shape[1]
+        width = self.basis.shape[1]
         mean, covariance, n = _moments(rows, self.shape[0])
-        if n <= kept:
-            raise SkimError(f"{kept} components cannot be fitted to {n} rows")
+        if n <= width:
+            raise SkimError(f"{width} components cannot be fitted to {n} rows")
         variance, directions = np.linalg.eigh(covariance)
-        variance, basis = variance[::-1][:kept], directions[:, ::-1][:, :kept]
-        basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(kept)])  # a direction has no sign
+        variance, basis = variance[::-1][:width], directions[:, ::-1][:, :width]
+        basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(width)])  # a direction has no sign
         if self.score_kind == "mahalanobis":
             flat = int((variance <= _FLAT * variance[0]).sum())
             if flat:
                 raise SkimError(
-                    f"the training rows do not vary along {flat} of {kept} directions, so there is no Mahalanobis "
+                    f"the training rows do not vary along {flat} of {width} directions, so there is no Mahalanobis "
                     "distance; take score=reconstruction, or leave constant and redundant columns out"
                 )
             basis = basis / np.sqrt(variance)
@@ -224,10 +224,10 @@ class KernelPCA(Model):
         table = self._kernel(rows).cpu().numpy().astype(np.float64)
         fitted = decomposition.KernelPCA(self.components, kernel="precomputed", eigen_solver="dense").fit(table)
         value = np.maximum(fitted.eigenvalues_, 0)
-        kept = value > _FLAT * value[0]  # the kernel may have fewer directions than were asked for
-        directions = fitted.eigenvectors_[:, kept] / np.sqrt(value[kept])
+        carrying = value > _FLAT * value[0]  # the kernel may have fewer directions than were asked for
+        directions = fitted.eigenvectors_[:, carrying] / np.sqrt(value[carrying])
         self.directions.zero_()
-        self.directions[:, : kept.sum()] = torch.from_numpy(directions).to(z.device)
+        self.directions[:, : carrying.sum()] = torch.from_numpy(directions).to(z.device)
         self.row_mean.copy_(torch.from_numpy(table.mean(axis=0)))
         self.whole_mean.fill_(float(table.mean()))
 
