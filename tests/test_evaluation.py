@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from coffea_ad.evaluation.scaling import ZScores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import DATA
@@ -23,6 +22,7 @@ from coffea_ad.evaluation import Sample, evaluate
 from coffea_ad.evaluation.curves import Ranking, resamplings
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.report import as_dict, write_csv
+from coffea_ad.evaluation.scaling import ZScores
 from coffea_ad.scoring.card import write_card
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.splits import fold_of, split_of

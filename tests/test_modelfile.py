@@ -87,7 +87,7 @@ def test_a_plain_model_is_refused_with_the_way_out(model):
         (lambda c: c.update(colour="red"), "colour"),
         (lambda c: c.pop("name"), "name"),
         (lambda c: c["regions"][0].update(thresholds=[]), "regions.0.thresholds"),
-        (lambda c: c["calibration"]["score"].reverse(), "score falls"),
+        (lambda c: c["calibration"]["score"].reverse(), "score must not decrease"),
         (lambda c: c["regions"].reverse(), "loose to tight"),
     ],
     ids=["version", "unknown key", "missing key", "no threshold", "calibration", "order"],
