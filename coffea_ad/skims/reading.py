@@ -93,7 +93,7 @@ def load_skim(
     Parameters
     ----------
     folder : path or fsspec URL
-        What `coffea-ad run skim -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
+        What `coffea-ad run skim_jets -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
     feature, options : str, mapping
         The model's input.
     datasets : sequence of str
