@@ -61,7 +61,7 @@ def samples(folder: Path, scale: float) -> None:
             fileset[dataset] = {"files": files, "metadata": {"is_mc": True, "xsec": xsec, "year": "2018"}}
         (folder / f"{name}.json").write_text(json.dumps(fileset, indent=1))
         if not (folder / "skims" / name / "manifest.json").exists():
-            run(fileset, "skim", executor="futures", workers=2, chunksize=4000, output=folder / "skims" / name)
+            run(fileset, "skim_jets", executor="futures", workers=2, chunksize=4000, output=folder / "skims" / name)
 
 
 def main() -> None:

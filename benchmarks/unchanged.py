@@ -74,7 +74,7 @@ def record(checkout: Path, folder: Path) -> dict[str, str]:
 
     names = {r.name for r in ad.recipes.available()}
     loose = ["leading_lepton_pt_min=0"]
-    for recipe, overrides in (("skim" if "skim" in names else "skim_jets", []), ("skim_events", loose)):
+    for recipe, overrides in (("skim_jets" if "skim_jets" in names else "skim", []), ("skim_events", loose)):
         ad.run(fileset, recipe, overrides=overrides, executor="iterative", output=folder / recipe)
         for path in sorted((folder / recipe).rglob("*.parquet")):
             table = pq.read_table(path)

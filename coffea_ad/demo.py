@@ -238,8 +238,8 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
     with _step("skim", seconds):
         run(
             fileset,
-            "skim",
-            config="skim.yaml",
+            "skim_jets",
+            config="skim_jets.yaml",
             executor="dask",
             workers=workers,
             chunksize=4000,

@@ -42,6 +42,7 @@ Kind = Literal["processor", "training"]
 NO_CONFIG = "none"
 """The word for no configuration file at all."""
 _FOLDERS: dict[Kind, str] = {"processor": "processors", "training": "training"}
+_RENAMED = {"skim": "skim_jets"}
 
 
 class Recipe(NamedTuple):
@@ -66,7 +67,7 @@ def _title(path: Path) -> str:
 
 
 def _configurations(path: Path) -> tuple[str, ...]:
-    """Return the configurations beside a recipe, `skim.yaml`, and in the folder of its name, `wnae/svj.yaml`."""
+    """Return the configurations beside a recipe, `skim_jets.yaml`, and in the folder of its name, `wnae/svj.yaml`."""
     files = [path.with_suffix(".yaml"), *sorted(path.with_suffix("").glob("*.yaml"))]
     return tuple(f.relative_to(path.parent).as_posix() for f in files if f.is_file())
 
@@ -94,6 +95,8 @@ def find(name: str | Path) -> Path:
             raise UnknownName(f"{path}: there is no such file")
         return path.resolve()
     known = {recipe.name: recipe.path for recipe in available()}
+    if str(name) in _RENAMED:
+        raise UnknownName(f"the recipe {name} is called {_RENAMED[str(name)]} now")
     if str(name) not in known:
         raise UnknownName(unknown_text("recipe", str(name), known))
     return known[str(name)]

@@ -230,7 +230,7 @@ def skims(tmp_path_factory):
     folder = tmp_path_factory.mktemp("skims")
     fileset = {"ttbar": {"files": {str(DATA / "ttbar_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     jets = ["features=[{name: jet_substructure}, {name: jet_images}]", "jet_pt_min=150"]
-    ad.run(fileset, "skim", overrides=jets, executor="iterative", output=folder / "jets")
+    ad.run(fileset, "skim_jets", overrides=jets, executor="iterative", output=folder / "jets")
     ad.run(
         fileset, "skim_events", overrides=["leading_lepton_pt_min=0"], executor="iterative", output=folder / "events"
     )

@@ -31,7 +31,7 @@ def fileset():
 @pytest.fixture(scope="module")
 def skims(fileset, tmp_path_factory):
     out = tmp_path_factory.mktemp("skims")
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", chunksize=50, output=out)
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", chunksize=50, output=out)
     return out
 
 
@@ -76,8 +76,8 @@ def test_a_retry_overwrites_itself(skims, fileset):
     before = sorted(p.name for p in skims.rglob("*.parquet"))
     ad.run(
         {"svj": fileset["svj"]},
-        "skim",
-        config="skim.yaml",
+        "skim_jets",
+        config="skim_jets.yaml",
         executor="iterative",
         chunksize=50,
         output=skims,
@@ -131,7 +131,7 @@ def test_only_files_of_the_manifest_are_the_skim(skims, fileset, tmp_path):
     shutil.copy(skim_files(copy)["svj"][0], copy / "svj" / "stray.parquet")
     assert len(load_skim(copy, NAME).x) == len(load_skim(skims, NAME).x)
     one = {"svj": fileset["svj"]}
-    ad.run(one, "skim", config="skim.yaml", executor="iterative", chunksize=200, output=copy, force=True)
+    ad.run(one, "skim_jets", config="skim_jets.yaml", executor="iterative", chunksize=200, output=copy, force=True)
     again = load_skim(copy, NAME)
     np.testing.assert_array_equal(again.x, load_skim(skims, NAME).x)  # other chunks, same rows in the same order
     assert set(again.provenance["rows"]) == {"svj", "qcd", "ttbar"}
@@ -144,7 +144,7 @@ def test_a_file_without_events_does_not_spoil_a_skim(fileset, tmp_path):
     empty = tmp_path / "empty.root"
     bare_events(empty, 0)
     entry = {**fileset["svj"], "files": {**fileset["svj"]["files"], str(empty): "Events"}}
-    ad.run({"svj": entry}, "skim", config="skim.yaml", executor="iterative", output=tmp_path / "s")
+    ad.run({"svj": entry}, "skim_jets", config="skim_jets.yaml", executor="iterative", output=tmp_path / "s")
     assert len(skim_files(tmp_path / "s")["svj"]) == 2
     assert len(load_skim(tmp_path / "s", NAME).x) > 100
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_no_skim_is_named(tmp_path):
 
 def test_a_skim_needs_an_output_and_takes_no_model(fileset):
     with pytest.raises(ConfigError, match="-o FOLDER"):
-        ad.run(fileset, "skim", executor="iterative")
+        ad.run(fileset, "skim_jets", executor="iterative")
 
 
 def collect(fileset, model, chunksize):
@@ -327,7 +327,7 @@ def test_a_skim_of_a_bad_file_fails_by_name(fileset, tmp_path):
     with pytest.raises(BadFile, match="bad.root"):
         ad.run(
             {"bad": {"files": {str(bad): "Events"}, "metadata": {}}},
-            "skim",
+            "skim_jets",
             executor="iterative",
             output=tmp_path / "s",
         )

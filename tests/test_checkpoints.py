@@ -117,7 +117,7 @@ def test_a_checkpoint_whose_files_are_gone_is_computed_anew(tmp_path):
     folder = tmp_path / "skims"
 
     def skim():
-        report = ad.run({"svj": FILESET["svj"]}, "skim", executor="iterative", chunksize=50, output=folder,
+        report = ad.run({"svj": FILESET["svj"]}, "skim_jets", executor="iterative", chunksize=50, output=folder,
                         checkpoints=str(tmp_path / "kept"), progress=False)  # fmt: skip
         return report.throughput["resumed_chunks"]
 

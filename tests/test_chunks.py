@@ -131,8 +131,8 @@ def test_branches_that_the_first_events_show_are_opened_and_said(tmp_path):
     [
         ("semivisible_jets", "svj_v15"),
         ("semivisible_jets", "svj_pfnano"),
-        ("skim", "svj_v15"),
-        ("skim", "svj_pfnano"),
+        ("skim_jets", "svj_v15"),
+        ("skim_jets", "svj_pfnano"),
         ("skim_events", "svj_v15"),
     ],
 )

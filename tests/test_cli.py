@@ -24,7 +24,7 @@ def fileset_file(fileset, tmp_path):
 def test_ls_shows_every_recipe_with_one_line(capsys):
     assert main(["ls"]) == 0
     out = capsys.readouterr().out
-    for name in ("skim", "semivisible_jets", "autoencoder", "wnae"):
+    for name in ("skim_jets", "semivisible_jets", "autoencoder", "wnae"):
         assert name in out
 
 
@@ -133,7 +133,7 @@ def skims(tmp_path_factory):
         n: {"files": {str(DATA / f"{n}_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": x}}
         for n, x in (("qcd", 1000.0), ("ttbar", 1000.0))
     }
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", output=out)
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", output=out)
     return out
 
 

@@ -20,7 +20,7 @@ from coffea_ad.skims.reading import load_skim
 def skim(tmp_path_factory, svj_file):
     out = tmp_path_factory.mktemp("skims")
     fileset = {"svj": {"files": {str(svj_file): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    ad.run(fileset, "skim", executor="iterative", output=out)
+    ad.run(fileset, "skim_jets", executor="iterative", output=out)
     return out
 
 
@@ -86,7 +86,7 @@ def test_one_feature_cannot_be_stored_twice_with_other_columns(svj_file, tmp_pat
     fileset = {"svj": {"files": {str(svj_file): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     twice = "features=[{name: jet_substructure}, {name: jet_substructure, options: {observables: [d2]}}]"
     with pytest.raises(ConfigError, match="jet_substructure is asked for twice"):
-        ad.run(fileset, "skim", executor="iterative", output=tmp_path, overrides=[twice])
+        ad.run(fileset, "skim_jets", executor="iterative", output=tmp_path, overrides=[twice])
 
 
 def test_the_card_names_the_columns_and_the_tagger_makes_them(skim, svj):

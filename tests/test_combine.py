@@ -196,7 +196,7 @@ def test_a_calibration_whose_largest_score_is_zero(members, data, tmp_path):
 def skim(tmp_path_factory):
     fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     folder = tmp_path_factory.mktemp("skim")
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", output=folder)
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", output=folder)
     return folder
 
 

@@ -403,7 +403,7 @@ def crossed(tmp_path_factory):
     """An AE with five folds, trained by the command line, and the skim it was trained on."""
     folder = tmp_path_factory.mktemp("folds")
     fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    ad.run(fileset, "skim", executor="iterative", output=folder / "skims", progress=False)
+    ad.run(fileset, "skim_jets", executor="iterative", output=folder / "skims", progress=False)
     words = [f"{k}={v}" for k, v in SHORT.items()]
     words = ["train." + w for w in words] + [f"data={folder / 'skims'}", "hidden=[6]", "latent=2"]
     assert main(["run", "autoencoder", "--folds", "5", *words, "-o", str(folder / "ae.onnx")]) == 0
@@ -478,7 +478,7 @@ def test_folds_go_through_tagger_run_regions_combine_and_quantise(crossed, tmp_p
 
 
 def test_folds_of_a_processor_are_refused(tmp_path, capsys):
-    assert main(["run", "skim", "--folds", "4", "--fileset", "x.json", "-o", str(tmp_path / "o")]) == 1
+    assert main(["run", "skim_jets", "--folds", "4", "--fileset", "x.json", "-o", str(tmp_path / "o")]) == 1
     assert "--folds is for trainings" in capsys.readouterr().err
 
 

@@ -892,12 +892,12 @@ def test_primary_datasets_are_told_in_the_configuration(data_file, tmp_path):
 # skims
 
 
-@pytest.mark.parametrize("name", ["skim", "skim_events"])
+@pytest.mark.parametrize("name", ["skim_jets", "skim_events"])
 def test_skims_hold_certified_data_without_vetoed_jets(name, data_file, data, tmp_path):
     golden = golden_file(tmp_path, {"355101": [[1, 25]], "355102": [[5, 40]]})
-    config = tmp_path / "skim.yaml"
+    config = tmp_path / "skim_jets.yaml"
     veto = {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True}
-    loose = {"lepton_pt_min": 1e4} if name == "skim" else {"leading_lepton_pt_min": 0, "n_jets_min": 0}
+    loose = {"lepton_pt_min": 1e4} if name == "skim_jets" else {"leading_lepton_pt_min": 0, "n_jets_min": 0}
     fileset = {"data": {"files": {str(data_file): "Events"}, "metadata": DATASET}}
     rows = {}
     for kind, more in (("all", {}), ("clean", {"lumi_mask": golden, "jet_veto_map": veto})):
@@ -913,14 +913,14 @@ def test_skims_hold_certified_data_without_vetoed_jets(name, data_file, data, tm
     assert list(report.datasets["data"]["cutflow"])[1] == "certified"
 
 
-@pytest.mark.parametrize("name", ["skim", "skim_events"])
+@pytest.mark.parametrize("name", ["skim_jets", "skim_events"])
 def test_skims_read_declared_branches_only(name, data_file, tmp_path):
     module = recipes.load(name)
     config = {
         "lumi_mask": golden_file(tmp_path, {"355101": [[1, 25]]}),
         "jet_veto_map": {"file": veto_file(tmp_path), "name": "Run3", "stored_id": True, "recipe": "run2"},
     }
-    more = {} if name == "skim" else {"triggers": ["HLT_PFHT1050"], "leading_lepton_pt_min": 0}
+    more = {} if name == "skim_jets" else {"triggers": ["HLT_PFHT1050"], "leading_lepton_pt_min": 0}
     processor = module.Processor(module.Config.model_validate({**config, **more}), (), tmp_path)
     declared = {b for ways in processor.reads().values() for way in ways for b in way}
     declared |= {"run", "luminosityBlock", "event", "genWeight"} | {"n" + b.split("_")[0] for b in declared}

@@ -16,7 +16,7 @@ from coffea_ad.skims.reading import load_skim
 
 LEPTONS = ("Muon", "nMuon", "Electron", "nElectron")
 CUTS = {
-    "skim": ("jet_pt_min", "jet_eta_max", "lepton_pt_min", "lepton_isolation_max", "met_filters", "lumi_mask", "jet_veto_map"),
+    "skim_jets": ("jet_pt_min", "jet_eta_max", "lepton_pt_min", "lepton_isolation_max", "met_filters", "lumi_mask", "jet_veto_map"),
     "skim_events": ("leading_lepton_pt_min", "n_jets_min", "triggers", "met_filters", "lumi_mask", "jet_veto_map"),
     "semivisible_jets": (
         "jet_pt_min", "jet_eta_max", "delta_eta_max", "rt_min", "met_min", "dphi_max", "lepton_pt_min", "lepton_isolation_max",
@@ -61,14 +61,14 @@ def test_without_any_cut_every_event_with_two_jets_is_taken(without_leptons):
 
 def test_a_skim_without_a_lepton_veto_needs_no_lepton(without_leptons, tmp_path):
     stored = "features=[{name: jet_substructure, options: {source: stored}}]"
-    out = run(without_leptons, "skim", stored, "lepton_pt_min=null", output=tmp_path / "a")
+    out = run(without_leptons, "skim_jets", stored, "lepton_pt_min=null", output=tmp_path / "a")
     assert list(out["cutflow"]) == ["all", "filters", "two jets"]
-    vetoed = run(DATA / "ttbar_v15.root", "skim", stored, output=tmp_path / "b")
+    vetoed = run(DATA / "ttbar_v15.root", "skim_jets", stored, output=tmp_path / "b")
     assert out["cutflow"]["two jets"] == vetoed["cutflow"]["two jets"]
     assert out["rows"] > vetoed["rows"]
     loose = run(
         without_leptons,
-        "skim",
+        "skim_jets",
         stored,
         "lepton_pt_min=null",
         "jet_pt_min=null",

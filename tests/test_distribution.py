@@ -57,7 +57,7 @@ def test_the_wheel_holds_one_import_package_and_the_recipes_inside(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"coffea_ad"}
     for path in (
-        "processors/skim.py",
+        "processors/skim_jets.py",
         "processors/semivisible_jets.yaml",
         "training/wnae.py",
         "training/wnae/svj.yaml",

@@ -444,7 +444,7 @@ def skims(tmp_path_factory):
         for n, x in (("svj", 1.0), ("qcd", 1000.0), ("ttbar", 30.0))
     }
     out = tmp_path_factory.mktemp("skims")
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", output=out)
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", output=out)
     return out
 
 
@@ -644,7 +644,7 @@ def test_what_does_not_fit_ends_in_one_sentence(skims, more, message, capsys, tm
 
 def test_a_model_of_other_features_than_the_skim_is_named(skims, tmp_path):
     fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    ad.run(fileset, "skim", config="none", executor="iterative", output=tmp_path)  # constituents only
+    ad.run(fileset, "skim_jets", config="none", executor="iterative", output=tmp_path)  # constituents only
     with pytest.raises(SkimError, match=r"ae_stored.onnx cannot be evaluated on this skim: .*unknown feature"):
         evaluation.evaluate_models({"ae": [DATA / "ae_stored.onnx"]}, skims, tmp_path, datasets=["qcd"])
 

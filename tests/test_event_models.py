@@ -277,7 +277,7 @@ def test_images_and_constituents_of_jets_are_skimmed_sparse_and_read_back(tmp_pa
     shutil.copy(DATA / "svj_v15.root", path)
     fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     overrides = ["features=[{name: jet_images, options: {pixels: 20}}, {name: jet_constituents, options: {n: 10}}]"]
-    ad.run(fileset, "skim", overrides=overrides, executor="iterative", output=tmp_path / "s")
+    ad.run(fileset, "skim_jets", overrides=overrides, executor="iterative", output=tmp_path / "s")
     events = open_events(path)
     for name, options, shape in (("jet_images", {"pixels": 20}, (20, 20)), ("jet_constituents", {"n": 10}, (10, 3))):
         skim = load_skim(tmp_path / "s", name, options)

@@ -43,7 +43,7 @@ def fileset(path, *, mc=True):
     return {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": mc, **({"xsec": 1.0} if mc else {})}}}
 
 
-@pytest.mark.parametrize("recipe", ["skim", "skim_events"])
+@pytest.mark.parametrize("recipe", ["skim_jets", "skim_events"])
 def test_a_skim_names_the_file(files, recipe, tmp_path):
     with pytest.raises(CoffeaADError, match=ALL + "training and validation rows are told apart") as caught:
         ad.run(fileset(files["mc"]), recipe, executor="iterative", progress=False, output=tmp_path / "skim")

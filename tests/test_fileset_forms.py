@@ -67,7 +67,7 @@ def test_what_coffeas_discovery_saves_runs(discovery, tmp_path, suffix, capsys):
     report = search(saved, output=tmp_path / "results")
     assert report.datasets[SAFE]["events"] == 150
     assert ad.load_results(tmp_path / "results").report["datasets"][SAFE]["metadata"]["das_name"] == DAS
-    assert main(["run", "skim", "--fileset", str(saved), "-e", "iterative", "-o", str(tmp_path / "skims")]) == 0
+    assert main(["run", "skim_jets", "--fileset", str(saved), "-e", "iterative", "-o", str(tmp_path / "skims")]) == 0
     assert len(list((tmp_path / "skims" / SAFE).glob("*.parquet"))) == 1
 
 

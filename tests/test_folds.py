@@ -334,7 +334,7 @@ def skim(tmp_path_factory):
 
     fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     folder = tmp_path_factory.mktemp("skim")
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", output=folder)
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", output=folder)
     return folder, load_skim(folder, "jet_substructure")
 
 

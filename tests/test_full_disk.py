@@ -84,7 +84,7 @@ def test_a_chunk_of_a_skim_that_does_not_fit_is_a_failed_chunk_with_its_path(tmp
         with pytest.raises(
             IncompleteRun, match=r"2 files .*svj/.*parquet: cannot be written \(No space left on device\)"
         ) as caught:
-            ad.run(fileset, "skim", **options)
+            ad.run(fileset, "skim_jets", **options)
     assert {f["error"] for f in caught.value.report.failed} == {"NotWritten"}
     assert list((tmp_path / "svj").iterdir()) == []
     assert ad.resubmit(tmp_path, executor="iterative", progress=False).complete

@@ -249,7 +249,7 @@ def test_a_tolerant_run_looks_behind_a_file_that_the_processor_cannot_use(tmp_pa
 def test_a_wrong_cross_section_is_refused_before_anything_runs(tmp_path):
     for xsec in ("abc", None, -1):
         with pytest.raises(ConfigError, match="dataset svj: xsec is .*, but must be a positive number of pb"):
-            ad.run({"svj": entry(SVJ, xsec=xsec)}, "skim", executor="iterative", output=tmp_path, progress=False)
+            ad.run({"svj": entry(SVJ, xsec=xsec)}, "skim_jets", executor="iterative", output=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"datasets": {}}', "nonsense"])

@@ -134,7 +134,7 @@ def test_jets_that_fail_the_identification_are_none(files, tmp_path):
         )
         counts[name] = report.datasets["svj"]["cutflow"]["two jets"]["events"]
     assert counts["without"] > 0 == counts["with"]  # every second leading jet is an electron here
-    for search in ("skim", "skim_events"):
+    for search in ("skim_jets", "skim_events"):
         config = settings(tmp_path, search, jet_id=asked)
         report = go(search, {"svj": entry(files["svj_v15"], campaign="2024")}, tmp_path / search, config=config)
         assert report.outputs["svj"]["rows"] == 0 or search == "skim_events"
@@ -185,8 +185,8 @@ def test_a_skim_corrects_its_jets_and_says_so_and_a_search_says_when_it_differs(
 
 def test_a_jet_skim_sees_the_jets_of_the_search(files, tmp_path):
     jec = {"file": files["jerc"], "level": "MC_L2", "level_data": "stored"}
-    config = settings(tmp_path, "skim", jec=jec, jet_pt_min=None, jet_eta_max=None, lepton_pt_min=None)
-    go("skim", {"svj": entry(files["svj_v15"])}, tmp_path / "skim", config=config)
+    config = settings(tmp_path, "skim_jets", jec=jec, jet_pt_min=None, jet_eta_max=None, lepton_pt_min=None)
+    go("skim_jets", {"svj": entry(files["svj_v15"])}, tmp_path / "skim", config=config)
     table = pq.read_table(skim_files(tmp_path / "skim")["svj"][0])
     jets = open_events(files["svj_v15"]).FatJet
     stored = ak.to_numpy(ak.flatten(jets[ak.num(jets) >= 2][:, :2]["pt"]))

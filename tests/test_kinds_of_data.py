@@ -101,7 +101,7 @@ def test_a_skim_keeps_what_marks_a_signal(tmp_path, mark):
         "svj": {"files": files, "metadata": {"is_mc": True, "xsec": 1.0, **mark}},
         "qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"isMC": True, "cross_section": 7.0}},
     }
-    ad.run(fileset, "skim", config="skim.yaml", executor="iterative", output=tmp_path / "s")
+    ad.run(fileset, "skim_jets", config="skim_jets.yaml", executor="iterative", output=tmp_path / "s")
     data = load_skim(tmp_path / "s", NAME)
     assert data.provenance["signals"] == ["svj"]
     assert data.provenance["xsec"] == {"svj": 1.0, "qcd": 7.0}

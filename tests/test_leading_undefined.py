@@ -43,7 +43,7 @@ def selected_by_hand():
 def skim(path, output):
     fileset = {"svj": {"files": {str(path): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     report = ad.run(
-        fileset, "skim", overrides=["jet_pt_min=100"], config="none", executor="iterative", progress=False,
+        fileset, "skim_jets", overrides=["jet_pt_min=100"], config="none", executor="iterative", progress=False,
         preflight=False, output=output,
     )  # fmt: skip
     rows = [pq.read_table(p, columns=["event", "objectIdx"]) for p in sorted(output.rglob("*.parquet"))]

@@ -203,7 +203,7 @@ def test_what_is_no_luminosity_is_refused(four, tmp_path, capsys):
     with pytest.raises(ConfigError, match="there are no data; give it in fb⁻¹"):
         go({"tt": entry(mc, mc=True)}, tmp_path / "r", lumi=csv)
     (tmp_path / "f.json").write_text(json.dumps({"met": entry(one)}))
-    words = ["run", "skim", "--fileset", str(tmp_path / "f.json"), "-o", str(tmp_path / "s"), "--lumi", "138/fb"]
+    words = ["run", "skim_jets", "--fileset", str(tmp_path / "f.json"), "-o", str(tmp_path / "s"), "--lumi", "138/fb"]
     assert cli.main(words) == 1
     assert (
         "lumi is 138/fb, but must be a positive number of fb⁻¹, numbers of eras as in 2022=8.0,2023=17.8, or a brilcalc table that is there"

@@ -93,7 +93,7 @@ def test_skims_of_files_without_an_id_do_not_overwrite_each_other(tmp_path):
         paths.append(str(without_id(path)))
     data = {"svj": {"files": dict.fromkeys(paths, "Events"), "metadata": {"is_mc": True, "xsec": 1.0}}}
     report = ad.run(
-        data, "skim", executor="iterative", output=tmp_path / "s", overrides=["lepton_pt_min=null"], progress=False
+        data, "skim_jets", executor="iterative", output=tmp_path / "s", overrides=["lepton_pt_min=null"], progress=False
     )
     assert skimmed(tmp_path / "s") == {"svj"}
     tables = [pq.read_table(p) for p in skim_files(tmp_path / "s")["svj"]]

@@ -23,7 +23,7 @@ def skims(tmp_path_factory):
         name: {"files": {str(DATA / f"{name}_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": xsec}}
         for name, xsec in (("ttbar", 3.0), ("svj", 1.0))
     }
-    ad.run(fileset, "skim", executor="iterative", chunksize=70, output=folder / "jets")
+    ad.run(fileset, "skim_jets", executor="iterative", chunksize=70, output=folder / "jets")
     overrides = ["leading_lepton_pt_min=0", "features=[{name: rmm}, {name: dijet, options: {inputs: extended2}}]"]
     ad.run(fileset, "skim_events", overrides=overrides, executor="iterative", chunksize=30, output=folder / "events")
     return folder

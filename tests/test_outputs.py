@@ -94,7 +94,7 @@ def test_a_results_folder_belongs_to_one_run(tmp_path):
 def test_a_skim_takes_more_datasets_and_does_not_lose_one(tmp_path):
     def skim(name, file, **kwargs):
         return ad.run(
-            {name: entry(DATA / file)}, "skim", executor="iterative", output=tmp_path, progress=False, **kwargs
+            {name: entry(DATA / file)}, "skim_jets", executor="iterative", output=tmp_path, progress=False, **kwargs
         )
 
     skim("svj", "svj_v15.root")
@@ -254,7 +254,7 @@ def test_data_need_their_luminosity(tmp_path, capsys):
     out = capsys.readouterr()
     assert "at 59.8 fb⁻¹" in " ".join(out.out.split())
     assert "certified luminosity (lumi_mask)" in out.out
-    skim = ad.run(fileset, "skim", executor="iterative", output=tmp_path / "s", progress=False)
+    skim = ad.run(fileset, "skim_jets", executor="iterative", output=tmp_path / "s", progress=False)
     assert skim.lumi is None  # nothing is normalised in it
 
 

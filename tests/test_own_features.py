@@ -98,7 +98,15 @@ def test_the_example_in_the_documentation_is_a_plugin(plugin, tmp_path, capsys):
 
 @pytest.mark.parametrize("executor", ["iterative", "futures", "dask"])
 def test_a_skim_with_a_plugin_works_wherever_the_workers_are(plugin, qcd, tmp_path, executor):
-    words = ["run", "skim", "features=[{name: my_shape, options: {scale: 2}}]", "--fileset", str(qcd), "-e", executor]
+    words = [
+        "run",
+        "skim_jets",
+        "features=[{name: my_shape, options: {scale: 2}}]",
+        "--fileset",
+        str(qcd),
+        "-e",
+        executor,
+    ]
     assert main([*words, "--workers", "1", "--plugin", str(plugin), "-o", str(tmp_path / "skims")]) == 0
     (path,) = (tmp_path / "skims" / "qcd").glob("*.parquet")
     table = pq.read_table(path)
@@ -111,7 +119,9 @@ def test_a_skim_with_a_plugin_works_wherever_the_workers_are(plugin, qcd, tmp_pa
 def test_a_processor_file_may_register_its_own_feature(plugin, qcd, tmp_path):
     recipe = tmp_path / "my_skim.py"
     recipe.write_text(
-        recipes.find("skim").read_text().replace("\n\n\nclass Config", (FEATURE % "my_shape") + "\n\nclass Config", 1)
+        recipes.find("skim_jets")
+        .read_text()
+        .replace("\n\n\nclass Config", (FEATURE % "my_shape") + "\n\nclass Config", 1)
     )
     words = ["run", str(recipe), "features={name: my_shape}", "--fileset", str(qcd), "-e", "futures", "--workers", "1"]
     assert main([*words, "-o", str(tmp_path / "skims")]) == 0
@@ -142,7 +152,7 @@ def test_registered_features_travel_to_a_process_that_has_no_file(plugin, tmp_pa
 @pytest.mark.torch
 def test_a_model_of_an_own_feature_is_trained_and_scored(plugin, qcd, tmp_path, capsys):
     words = ["--plugin", str(plugin)]
-    skim = ["run", "skim", "features={name: my_shape}", "--fileset", str(qcd), "-e", "iterative"]
+    skim = ["run", "skim_jets", "features={name: my_shape}", "--fileset", str(qcd), "-e", "iterative"]
     assert main([*skim, *words, "-o", str(tmp_path / "skims")]) == 0
     train = ["run", "pca", f"data={tmp_path / 'skims'}", "feature=my_shape", "components=1", "weights=none"]
     assert main([*train, *words, "-o", str(tmp_path / "pca.onnx")]) == 0

@@ -102,7 +102,7 @@ def test_workers_that_lack_the_package_are_sent_it(tmp_path):
 
 
 def test_what_the_dry_run_writes_is_not_kept(tmp_path):
-    report = ad.run(FILESET, "skim", executor="iterative", chunksize=50, output=tmp_path, progress=False)
+    report = ad.run(FILESET, "skim_jets", executor="iterative", chunksize=50, output=tmp_path, progress=False)
     assert report.complete
     assert len(list(tmp_path.rglob("*.parquet"))) == 3  # no file of the first hundred events
 

@@ -66,7 +66,7 @@ def test_a_run_gives_the_histograms_of_the_same_events_in_a_ttree(flavour, execu
 
 def test_a_skim_has_the_rows_of_the_same_events(made, tmp_path):
     for name, path in (("old", MADE["v15"]), ("new", made["v15"])):
-        run(path, tmp_path / name, "skim", config="skim.yaml")
+        run(path, tmp_path / name, "skim_jets", config="skim_jets.yaml")
     one, two = (load_skim(tmp_path / name, "jet_substructure") for name in ("old", "new"))
     assert len(one.x) == len(two.x) > 0
     assert np.array_equal(one.x, two.x, equal_nan=True)

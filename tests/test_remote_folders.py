@@ -48,7 +48,7 @@ def search(output, fileset=FILESET, **kwargs):
 
 
 def skim(output, fileset=FILESET, **kwargs):
-    return ad.run(fileset, "skim", executor="iterative", chunksize=100, output=output, progress=False, **kwargs)
+    return ad.run(fileset, "skim_jets", executor="iterative", chunksize=100, output=output, progress=False, **kwargs)
 
 
 def test_a_path_is_a_url_only_with_a_protocol():
@@ -211,7 +211,7 @@ def test_regions_come_from_remote_results_and_skims_and_go_to_a_remote_file(memo
     assert [r.efficiency for r in tagger.card.regions] == [0.5]
 
 
-@pytest.mark.parametrize("words", [["simulate", "svj", "-o", "root://h//a.root"], ["cp", "skim", "s3://b/skim.py"],
+@pytest.mark.parametrize("words", [["simulate", "svj", "-o", "root://h//a.root"], ["cp", "skim_jets", "s3://b/skim.py"],
                                    ["evaluate", "m.onnx", "--background", "s", "-o", "s3://b/e"],
                                    ["run", "pca", "-o", "root://h//m.onnx", "data=s"]])  # fmt: skip
 def test_what_writes_to_local_paths_only_says_so(words, capsys):

@@ -162,8 +162,10 @@ def test_run_resume_merge_and_resubmit_through_a_server(storage, tmp_path):
 @pytest.mark.dask
 def test_a_skim_through_a_server_trains_and_calibrates_like_a_local_one(storage, tmp_path, capsys):
     options = {"chunksize": 100, "progress": False}
-    ad.run(local_fileset(), "skim", output=tmp_path / "skims", executor="iterative", **options)
-    ad.run(fileset(storage), "skim", output=f"{storage}/skims", workers=2, checkpoints=f"{storage}/kept", **options)
+    ad.run(local_fileset(), "skim_jets", output=tmp_path / "skims", executor="iterative", **options)
+    ad.run(
+        fileset(storage), "skim_jets", output=f"{storage}/skims", workers=2, checkpoints=f"{storage}/kept", **options
+    )
     local, remote = (load_skim(folder, "jet_substructure") for folder in (tmp_path / "skims", f"{storage}/skims"))
     np.testing.assert_array_equal(local.x, remote.x)
     np.testing.assert_array_equal(local.weight, remote.weight)
@@ -192,7 +194,7 @@ def test_a_skim_through_a_server_trains_and_calibrates_like_a_local_one(storage,
 
 @pytest.mark.torch
 def test_a_training_reads_its_skim_from_a_server(storage, tmp_path):
-    ad.run(fileset(storage), "skim", output=f"{storage}/skims", executor="iterative", progress=False)
+    ad.run(fileset(storage), "skim_jets", output=f"{storage}/skims", executor="iterative", progress=False)
     assert main(["run", "pca", f"data={storage}/skims", "datasets=[qcd]", "-o", str(tmp_path / "pca.onnx")]) == 0
     assert ad.Tagger(tmp_path / "pca.onnx").card.provenance["rows"].keys() == {"qcd"}
 

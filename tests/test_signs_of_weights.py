@@ -68,8 +68,8 @@ def test_without_it_weights_are_those_of_the_file(path, tmp_path):
 
 
 def test_skims_and_training_weights_are_those_of_the_signs(path, tmp_path):
-    run(entry(path), "skim", config="skim.yaml", output=tmp_path / "sign", generator_weight="sign")
-    run(entry(path), "skim", config="skim.yaml", output=tmp_path / "stored")
+    run(entry(path), "skim_jets", config="skim_jets.yaml", output=tmp_path / "sign", generator_weight="sign")
+    run(entry(path), "skim_jets", config="skim_jets.yaml", output=tmp_path / "stored")
     manifest = json.loads((tmp_path / "sign" / "manifest.json").read_text())["datasets"]["svj"]
     assert manifest["sumw"] == SIGNS
     (file,) = skim_files(tmp_path / "sign")["svj"]
@@ -84,8 +84,8 @@ def test_skims_and_training_weights_are_those_of_the_signs(path, tmp_path):
 
 def test_rows_of_both_kinds_are_not_one_dataset(path, tmp_path):
     other = copy_events(SVJ, tmp_path / "y.root", stop=N, change=weigh)
-    run(entry(path), "skim", config="skim.yaml", output=tmp_path / "a", generator_weight="sign")
-    run(entry(other), "skim", config="skim.yaml", output=tmp_path / "b")
+    run(entry(path), "skim_jets", config="skim_jets.yaml", output=tmp_path / "a", generator_weight="sign")
+    run(entry(other), "skim_jets", config="skim_jets.yaml", output=tmp_path / "b")
     (stray,) = skim_files(tmp_path / "b")["svj"]
     manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
     name = str(stray).rpartition("/")[2]

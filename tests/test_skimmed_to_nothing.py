@@ -96,7 +96,7 @@ def test_data_without_events_are_processed(emptied, tmp_path):
 
 def test_a_skim_has_the_same_rows(emptied, tmp_path):
     for name, files in {"alone": [SVJ], "with": [*emptied.values(), SVJ]}.items():
-        run(files, "skim", config="skim.yaml", output=tmp_path / name)
+        run(files, "skim_jets", config="skim_jets.yaml", output=tmp_path / name)
     one, two = (load_skim(tmp_path / name, "jet_substructure") for name in ("alone", "with"))
     assert len(one.x) == len(two.x) > 0
     assert two.provenance["sumw"]["svj"] == one.provenance["sumw"]["svj"] + 80 * (len(emptied) - 1)

@@ -164,8 +164,8 @@ def test_a_search_and_a_skim_as_jobs_are_those_of_this_process(site, expected, t
     words = ["run", COUNTING, f"folder={tmp_path}", "--fileset", str(fileset), "-c", "50", "--cluster", str(site)]
     assert main([*words, "-o", str(tmp_path / "jobs")]) == 0, capsys.readouterr().err
     assert_identical(expected, ad.load_results(tmp_path / "jobs").histograms)
-    ad.run(FILESET, "skim", executor="iterative", output=tmp_path / "local", progress=False)
-    ad.run(FILESET, "skim", cluster=site, output=tmp_path / "skims", progress=False)
+    ad.run(FILESET, "skim_jets", executor="iterative", output=tmp_path / "local", progress=False)
+    ad.run(FILESET, "skim_jets", cluster=site, output=tmp_path / "skims", progress=False)
     local, remote = (load_skim(tmp_path / name, "jet_substructure") for name in ("local", "skims"))
     np.testing.assert_array_equal(local.x, remote.x)
     np.testing.assert_array_equal(local.weight, remote.weight)

@@ -118,7 +118,7 @@ def test_chunks_do_not_matter_for_the_effective_number(files):
 
 def test_a_skim_of_weights_that_cancel_is_no_good_skim(files, tmp_path):
     with pytest.raises(NotNormalisable, match="dataset bad"):
-        ad.run({"bad": entry(files["cancel"])}, "skim", executor="iterative", output=tmp_path, progress=False)
+        ad.run({"bad": entry(files["cancel"])}, "skim_jets", executor="iterative", output=tmp_path, progress=False)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
@@ -147,7 +147,7 @@ def test_events_that_fall_out_by_an_undefined_jet_are_counted(branch, value, tmp
     assert 0 < steps[0] - steps[1] <= len(many)
 
 
-@pytest.mark.parametrize("recipe", ["skim", "skim_events"])
+@pytest.mark.parametrize("recipe", ["skim_jets", "skim_events"])
 def test_skims_count_them_too(recipe, tmp_path):
     copy_events(
         SVJ, tmp_path / "x.root", change=lambda c: poison(c, "Jet_pt" if "ev" in recipe else "FatJet_pt", [0], np.nan)

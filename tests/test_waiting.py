@@ -72,7 +72,7 @@ def test_a_silent_server_gets_one_try_and_others_get_all(silent):
 def test_the_timeout_must_be_a_time(tmp_path):
     fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True}}}
     with pytest.raises(ConfigError, match="timeout is 0, but must be a positive number of seconds"):
-        ad.run(fileset, "skim", output=tmp_path, timeout=0)
+        ad.run(fileset, "skim_jets", output=tmp_path, timeout=0)
 
 
 def test_the_timeout_reaches_this_process():

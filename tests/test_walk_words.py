@@ -87,13 +87,13 @@ def test_a_fileset_leaves_alone_what_it_has_not_made(tmp_path):
 )
 def test_a_feature_that_is_written_otherwise_is_explained(value, sentence):
     with pytest.raises(ConfigError) as caught:
-        load_config(recipes.load("skim").Config, None, [f"features={value}"])
+        load_config(recipes.load("skim_jets").Config, None, [f"features={value}"])
     assert sentence in str(caught.value)
     assert "instance of" not in str(caught.value)
 
 
 def test_a_feature_by_its_name_alone_is_the_usual_one():
-    config = load_config(recipes.load("skim").Config, None, ["features=jet_substructure"])
+    config = load_config(recipes.load("skim_jets").Config, None, ["features=jet_substructure"])
     assert [f.key for f in config.features] == ["jet_substructure"]
 
 
@@ -225,7 +225,7 @@ def test_a_skim_names_the_branch_of_numbers_that_are_none(tmp_path):
 
     copy_events(QCD, tmp_path / "poisoned.root", change=poisoned)
     fileset = {"qcd": {"files": {str(tmp_path / "poisoned.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1}}}
-    report = ad.run(fileset, "skim", executor="iterative", progress=False, output=tmp_path / "skim")
+    report = ad.run(fileset, "skim_jets", executor="iterative", progress=False, output=tmp_path / "skim")
     assert any("(FatJet_eta 2, FatJet_pt 3)" in note for note in report.notes), report.notes
 
 

@@ -34,7 +34,7 @@ def image_skims(folder: Path) -> None:
         fileset = json.loads((folder / f"{part}.json").read_text())
         fileset = {d: {**fileset[d], "files": dict(list(fileset[d]["files"].items())[:n])} for d, n in files.items()}
         overrides = ["features=[{name: jet_images}]"]
-        run(fileset, "skim", overrides=overrides, executor="iterative", chunksize=4000, output=out)
+        run(fileset, "skim_jets", overrides=overrides, executor="iterative", chunksize=4000, output=out)
 
 
 def jets(folder: Path, part: str, *datasets: str, filters: Sequence[Any] = (), feature: str = "jet_substructure"):

@@ -36,8 +36,8 @@ def described(name: str) -> list[str | Table]:
 
     Examples
     --------
-    >>> described("skim")[1]
-    'coffea-ad run skim --fileset FILESET.json [--config FILE.yaml] [key=value …] -o RESULTS/'
+    >>> described("skim_jets")[1]
+    'coffea-ad run skim_jets --fileset FILESET.json [--config FILE.yaml] [key=value …] -o RESULTS/'
     """
     module = recipes.load(name)
     kind = recipes.kind_of(module)

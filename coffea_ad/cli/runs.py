@@ -127,7 +127,7 @@ def _incomplete(args: argparse.Namespace, error: Any) -> int:
 
 _RUN_EXAMPLES = """\
 examples:
-  coffea-ad run skim --fileset backgrounds.json -o skims/
+  coffea-ad run skim_jets --fileset backgrounds.json -o skims/
   coffea-ad run wnae --config wnae/svj.yaml data=skims/ train.epochs=20 -o wnae.onnx
   coffea-ad run semivisible_jets --fileset all.json --model wnae.onnx --lumi 59.8 -o results/
   coffea-ad run semivisible_jets --help
@@ -150,8 +150,8 @@ _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 def models_apart(words: Sequence[str]) -> list[str]:
     """Put --model before each of several models that follow it: `--model a.onnx b.onnx`.
 
-    >>> models_apart(["run", "skim", "--model", "a.onnx", "b.onnx", "met_min=0"])
-    ['run', 'skim', '--model', 'a.onnx', '--model', 'b.onnx', 'met_min=0']
+    >>> models_apart(["run", "skim_jets", "--model", "a.onnx", "b.onnx", "met_min=0"])
+    ['run', 'skim_jets', '--model', 'a.onnx', '--model', 'b.onnx', 'met_min=0']
     """
     if not words or words[0] != "run":
         return list(words)

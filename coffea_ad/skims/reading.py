@@ -48,7 +48,7 @@ def load_skim(
     Parameters
     ----------
     folder : path or fsspec URL
-        What `coffea-ad run skim -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
+        What `coffea-ad run skim_jets -o` wrote. Remote files are copied to the folder for temporary files, which `TMPDIR` names, once.
     feature, options : str, mapping
         The model's input; or several flat features, whose columns then stand side by side, with their options in themselves:
         `["dijet", FeatureConfig(name="rmm", options={…})]`.

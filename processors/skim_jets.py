@@ -1,6 +1,6 @@
 """NanoAOD → training tables: one parquet row per leading AK8 jet, with model inputs, spectators and event ids.
 
-    coffea-ad run skim --fileset backgrounds.json -o skims/
+    coffea-ad run skim_jets --fileset backgrounds.json -o skims/
 
 writes skims/DATASET/UUID-START-STOP.parquet, one file per chunk, also for chunks without a selected event, so that the
 sum of weights is complete. A retry writes the same file again.
@@ -63,9 +63,9 @@ class Processor(processor.ProcessorABC):
 
     def __init__(self, config: Config, taggers: Sequence[ad.Tagger] = (), output: str | Path | None = None) -> None:
         if output is None:
-            raise ConfigError("skim: say where to write with -o FOLDER")
+            raise ConfigError("skim_jets: say where to write with -o FOLDER")
         if taggers:
-            raise ConfigError("skim: takes no --model")
+            raise ConfigError("skim_jets: takes no --model")
         self.config = config
         self.output = files.absolute(output)
         asked = Corrections(**{k: getattr(config, k) for k in _CORRECTIONS})
