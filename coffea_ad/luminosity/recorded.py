@@ -12,14 +12,14 @@ from coffea_ad.luminosity.account import account
 from coffea_ad.luminosity.tables import SectionTable
 from coffea_ad.weights import era_of, is_simulation
 
-__all__ = ["Given", "Luminosities", "as_given"]
+__all__ = ["Luminosities", "LuminosityLike", "as_given"]
 
 
-Given = float | str | dict[str, float] | None
+LuminosityLike = float | str | dict[str, float] | None
 """A number of fb⁻¹, the file of a table, or numbers by era."""
 
 
-def as_given(lumi: Any) -> Given:
+def as_given(lumi: Any) -> LuminosityLike:
     """Return a luminosity as it may stand in a report: a number of fb⁻¹, numbers by era, or the file of a table.
 
     Parameters
@@ -82,7 +82,7 @@ class Luminosities:
         The file is no table of brilcalc.
     """
 
-    def __init__(self, lumi: Given) -> None:
+    def __init__(self, lumi: LuminosityLike) -> None:
         self.lumi = lumi
         self.table = SectionTable(lumi) if isinstance(lumi, str) else None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from coffea_ad.errors import CoffeaADError
-from coffea_ad.luminosity.recorded import Given
+from coffea_ad.luminosity.recorded import LuminosityLike
 from coffea_ad.outputs import RESULTS, check_folder, existing, skimmed
 from coffea_ad.results.folder import load_results
 from coffea_ad.running.checkpoints import digest_of
@@ -38,7 +38,7 @@ def refuse_other_results(plan: Plan, fileset: Fileset) -> None:
     check_folder(output, RESULTS, force=adds or _is_of_this_run(plan, fileset, options.lumi))
 
 
-def _is_of_this_run(plan: Plan, fileset: Fileset, lumi: Given) -> bool:
+def _is_of_this_run(plan: Plan, fileset: Fileset, lumi: LuminosityLike) -> bool:
     """Say whether the results in the folder are of a run with the same key, files and luminosity."""
     try:
         stored = load_results(plan.options.output or "").report

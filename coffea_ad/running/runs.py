@@ -10,7 +10,7 @@ from typing import Any, Literal
 from coffea_ad import files, recipes
 from coffea_ad.errors import ConfigError
 from coffea_ad.filesets import load_fileset
-from coffea_ad.luminosity.recorded import Given, Luminosities
+from coffea_ad.luminosity.recorded import Luminosities, LuminosityLike
 from coffea_ad.running.duplicates import Mode
 from coffea_ad.running.existing import refuse_other_results
 from coffea_ad.running.finishing import collected_results, complete, remove_checkpoints, save
@@ -169,7 +169,7 @@ def _limited(fileset: Fileset, options: RunOptions) -> Fileset:
     return {d: {**e, "files": dict(list(e["files"].items())[:most])} for d, e in fileset.items()}
 
 
-def _limits(whole: Fileset, entries: Fileset, lumi: Given) -> list[str]:
+def _limits(whole: Fileset, entries: Fileset, lumi: LuminosityLike) -> list[str]:
     """Say of which datasets of data only the first files were looked at, while the luminosity is that of all."""
     names = [
         f"{d} ({len(e['files'])} of {len(whole[d]['files'])})" for d, e in entries.items()

@@ -18,12 +18,12 @@ __all__ = ["BATCH", "ClusterConfig", "TLSFiles", "load_cluster"]
 Kind = Literal["local", "scheduler", "htcondor", "slurm", "lpc", "lxplus"]
 PEM = {"ca_file": "dask-ca.pem", "cert": "dask-cert.pem", "key": "dask-key.pem"}
 BATCH = ("htcondor", "slurm", "lpc", "lxplus")
-_OWN = ("local", *BATCH)
+_STARTED = ("local", *BATCH)
 _CONDOR = ("htcondor", "lpc", "lxplus")
 # Which settings mean something for which clusters; those that are not here mean something for all.
 _MEANT_FOR: dict[str, tuple[str, ...]] = {
     "address": ("scheduler",), "timeout": ("scheduler",), "tls": ("scheduler", *BATCH),
-    "minimum": _OWN, "memory": _OWN, "encrypt": _OWN, "dashboard": _OWN, "options": _OWN,
+    "minimum": _STARTED, "memory": _STARTED, "encrypt": _STARTED, "dashboard": _STARTED, "options": _STARTED,
     "cores": BATCH, "log_directory": BATCH, "shared_temp_directory": BATCH,
     "disk": _CONDOR, "queue": ("slurm",), "account": ("slurm",), "walltime": ("slurm",),
 }  # fmt: skip
