@@ -147,7 +147,7 @@ _OVERRIDE = re.compile(r"[A-Za-z_][\w.]*=")
 def models_apart(words: Sequence[str]) -> list[str]:
     """Put --model before each of several models that follow it: `--model a.onnx b.onnx`.
 
-    >>> _models_apart(["run", "skim_jets", "--model", "a.onnx", "b.onnx", "met_min=0"])
+    >>> models_apart(["run", "skim_jets", "--model", "a.onnx", "b.onnx", "met_min=0"])
     ['run', 'skim_jets', '--model', 'a.onnx', '--model', 'b.onnx', 'met_min=0']
     """
     if not words or words[0] != "run":
