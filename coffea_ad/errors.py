@@ -104,3 +104,26 @@ def unknown_text(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}"
+
+
+def listed(names: Iterable[str], most: int, *, rest: str = "") -> str:
+    """Return names in one line, and how many there are where not all are shown.
+
+    Parameters
+    ----------
+    names : iterable of str
+    most : int
+        So many are shown.
+    rest : str
+        What the others are called: with "more", "a, b and 3 more"; without, "a, b, … (5)".
+
+    Examples
+    --------
+    >>> listed("abcde", 2), listed("abcde", 2, rest="more files"), listed("ab", 2)
+    ('a, b, … (5)', 'a, b and 3 more files', 'a, b')
+    """
+    every = list(names)
+    if len(every) <= most:
+        return ", ".join(every)
+    behind = f" and {len(every) - most} {rest}" if rest else f", … ({len(every)})"
+    return ", ".join(every[:most]) + behind

@@ -117,4 +117,4 @@ def undrawn(monkeypatch):
     """Runs of the command line without their figures, which take longer than such a run."""
     from coffea_ad.cli import results
 
-    monkeypatch.setattr(results, "draw_figures", lambda _: 0)
+    monkeypatch.setattr(results, "plot_figures", lambda _: 0)

@@ -16,7 +16,7 @@ import coffea_ad as ad
 from coffea_ad import cli, files
 from coffea_ad import selection as cuts
 from coffea_ad.cli import words
-from coffea_ad.cli.results import draw_figures
+from coffea_ad.cli.results import plot_figures
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.luminosity.sections import golden_files
 from coffea_ad.outputs import skimmed
@@ -60,7 +60,7 @@ def test_figures_of_any_region_stay_in_their_folder(tmp_path):
 
     folder = tmp_path / "one" / "two" / "results"
     ad.run(fileset("svj", xsec=1.0), process, executor="iterative", output=folder, progress=False)
-    assert draw_figures(folder) == 1
+    assert plot_figures(folder) == 1
     assert {p.relative_to(tmp_path).parts[:3] for p in tmp_path.rglob("*") if p.is_file()} == {
         ("one", "two", "results")
     }

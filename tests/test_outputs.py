@@ -118,7 +118,7 @@ def place(tmp_path, monkeypatch):
         "m-regions.onnx",
         "m-card.onnx",
         "m-int8.onnx",
-        "m-folded.onnx",
+        "m-fused.onnx",
         "c.onnx",
         "s.py",
     ):
@@ -141,7 +141,7 @@ def place(tmp_path, monkeypatch):
         ["regions", "m.onnx", "--from", "r", "--efficiency", "0.1"],
         ["card", "attach", "m.onnx", "c.yaml"],
         ["quantise", "m.onnx", "--calibration", "s"],
-        ["quantise", "m.onnx", "--fold-linear"],
+        ["quantise", "m.onnx", "--fuse-linear"],
         ["combine", "m.onnx", "n.onnx", "-o", "c.onnx"],
         ["fileset", "svj=x.root", "-o", "f.json"],
         ["demo", "-o", "r"],

@@ -24,7 +24,7 @@ VERBS = {
     "attach": ["card", "attach", "{}", "card.yaml"],
     "regions": ["regions", "{}", "--from", "results", "--efficiency", "0.1"],
     "quantise": ["quantise", "{}", "--calibration", "skims"],
-    "fold": ["quantise", "{}", "--fold-linear"],
+    "fold": ["quantise", "{}", "--fuse-linear"],
     "combine": ["combine", "{}", str(DATA / "ae_stored.onnx")],
 }
 

@@ -296,5 +296,5 @@ def test_the_command_line_writes_both_forms(model, skim, tmp_path, capsys):
     assert read_card(out.read_bytes()).method == "AE, int8"
     assert cli.main(["quantise", str(model)]) == 1
     assert "needs --calibration" in capsys.readouterr().err
-    assert cli.main(["quantise", str(model), "--fold-linear"]) == 1
+    assert cli.main(["quantise", str(model), "--fuse-linear"]) == 1
     assert "nothing can be folded" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from toys import DATA, copy_events
 
 import coffea_ad as ad
 from coffea_ad import cli
-from coffea_ad.cli.results import draw_figures, show
+from coffea_ad.cli.results import plot_figures, show
 from coffea_ad.errors import NotNormalisable, UnknownName
 from coffea_ad.selection import leading_jets
 from coffea_ad.weights import normalisation, weight_sums
@@ -83,7 +83,7 @@ def test_figures_and_merging_leave_out_what_cannot_be_normalised(files, tmp_path
     assert cli.main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "ab")]) == 0
     results = ad.load_results(tmp_path / "ab")
     assert set(results.not_normalisable) == {"bad_cancel", "bad_zero"}
-    assert draw_figures(tmp_path / "ab") == 5
+    assert plot_figures(tmp_path / "ab") == 5
     assert (tmp_path / "ab" / "figures" / "mt_inclusive.png").stat().st_size > 5000
 
 

@@ -127,7 +127,7 @@ def test_a_broken_model_file_is_named_by_every_verb(tmp_path, capsys):
     for words in (
         ["regions", model, "--from", skim, "--efficiency", "0.1", *out],
         ["quantise", model, "--calibration", skim, *out],
-        ["quantise", model, "--fold-linear", *out],
+        ["quantise", model, "--fuse-linear", *out],
         ["combine", model, DATA / "wnae.onnx", *out],
         ["card", model],
     ):

@@ -205,7 +205,7 @@ TRAININGS = [
     ["combine", "wnae.onnx", "wnae.onnx", "--by", "sum", "-o", "two.onnx"],
     ["quantise", "wnae.onnx"],
     ["quantise", "wnae.onnx", "--calibration", "empty_folder"],
-    ["quantise", "noise.onnx", "--fold-linear"],
+    ["quantise", "noise.onnx", "--fuse-linear"],
 ]  # fmt: skip
 
 

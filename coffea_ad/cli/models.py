@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coffea_ad.cli.words import forcible
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, listed
 from coffea_ad.outputs import EVALUATION, check_file, check_folder, clear_figures
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def _card(args: argparse.Namespace) -> int:
     table.add_row("golden rows", f"{rows} re-evaluated, all right" if rows else "none")
     for spec in card.inputs:
         for f in spec.features:
-            shown = [c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns[:60]]
-            columns = ", ".join(shown) + (f", … ({len(f.columns)})" if len(f.columns) > 60 else "")
+            columns = listed((c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns), 60)
             table.add_row(
                 f"input {spec.name}",
                 f"{f.key} v{f.version}: {columns}",
@@ -164,11 +163,11 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _quantise(args: argparse.Namespace) -> int:
-    output = args.output or beside(args.model, "folded" if args.fold_linear else "int8")
-    if args.calibration is None and not args.fold_linear:
-        raise ConfigError("quantise needs --calibration SKIM, or --fold-linear")
+    output = args.output or beside(args.model, "fused" if args.fuse_linear else "int8")
+    if args.calibration is None and not args.fuse_linear:
+        raise ConfigError("quantise needs --calibration SKIM, or --fuse-linear")
     check_file(output, suffix=".onnx", force=args.force, read=[args.model])
-    if args.fold_linear:
+    if args.fuse_linear:
         from coffea_ad.modelfiles.fuse import fuse_linear
 
         write_model(output, fuse_linear(read_model(args.model), args.model))
@@ -308,7 +307,7 @@ def add_quantise(verbs: Any) -> None:
     p.add_argument("--datasets", nargs="+", default=(), help="datasets of the background")
     p.add_argument("--signal", metavar="SKIM", help="measure the loss in AUC")
     p.add_argument("--signal-datasets", nargs="+", default=(), help="default: all that is not background")
-    p.add_argument("--fold-linear", action="store_true",
+    p.add_argument("--fuse-linear", action="store_true",
                    help="only fold a linear preprocessing into the first layer, in float32")  # fmt: skip
     p.add_argument("-o", "--output")
     forcible(p)

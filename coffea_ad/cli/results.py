@@ -8,7 +8,7 @@ from typing import Any
 from coffea_ad import files
 from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
 
-__all__ = ["add_export", "add_merge", "draw_figures", "show"]
+__all__ = ["add_export", "add_merge", "plot_figures", "show"]
 
 
 def show(report: Any, output: str | None, *, figures: bool = True) -> None:
@@ -38,7 +38,7 @@ def show(report: Any, output: str | None, *, figures: bool = True) -> None:
     if output is None:
         out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
     else:
-        drawn = draw_figures(output) if figures else 0
+        drawn = plot_figures(output) if figures else 0
         out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
@@ -77,7 +77,7 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_figures(folder: str) -> int:
+def plot_figures(folder: str) -> int:
     """Draw every observable in every region; nothing without histograms or without the plot extra."""
     import importlib.util
 

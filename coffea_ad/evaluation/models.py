@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coffea_ad._version import __version__
+from coffea_ad.config import versions
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.evaluation.directions import TWINS, Direction, Options
 from coffea_ad.evaluation.processes import Process
@@ -89,16 +88,6 @@ def _column(process: Process, asked: str | None, usual: str, purpose: str) -> tu
     return None, [f"{process.folder}: there is no column {usual}, so {purpose}"]
 
 
-def _versions() -> dict[str, str]:
-    versions = {"coffea-ad": __version__}
-    for name in ("numpy", "onnxruntime", "scikit-learn", "scipy"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
 def evaluate_models(
     models: Mapping[str, Sequence[str | Path]],
     background: str | Path,
@@ -171,7 +160,7 @@ def evaluate_models(
     evaluation = Direction(loaded, process, signals, options).evaluate()
     provenance: dict[str, Any] = {
         "models": _described(loaded), "datasets": background_names, "splits": list(splits), "mass": mass, "match": match, "made": list(TWINS),
-        "background": process.rows.provenance, "versions": _versions(),
+        "background": process.rows.provenance, "versions": versions("coffea-ad", "numpy", "onnxruntime", "scikit-learn", "scipy"),
         "signals": {name: p.rows.provenance for name, p in signals.items()},
     }  # fmt: skip
     other = None

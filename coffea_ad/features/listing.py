@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from coffea_ad import features
-from coffea_ad.errors import CoffeaADError
+from coffea_ad.errors import CoffeaADError, listed
 
 __all__ = ["allowed", "details", "overview"]
 
@@ -43,7 +43,7 @@ def overview() -> tuple[Table, list[str]]:
             continue
         options = feature.resolve({})
         names = [c.name for c in feature.columns(options)]
-        shown = ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")
+        shown = listed(names, 8)
         origin = {**origins, **files}.get(name, "coffea-ad")
         table.add_row(name, str(feature.version), feature.level, _by(feature.row_shape(options)), shown, origin)
     return table, broken

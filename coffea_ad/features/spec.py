@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import model_validator
 
 from coffea_ad import features
 from coffea_ad.config import Frozen
-from coffea_ad.errors import CardMismatch
+from coffea_ad.errors import CardMismatch, listed
 
 __all__ = ["ColumnSpec", "FeatureConfig", "FeatureSpec", "feature_spec"]
 
@@ -62,17 +61,13 @@ class FeatureSpec(Frozen):
         expected = tuple(c.name for c in self.columns)
         if computed != expected:
             raise CardMismatch(
-                f"the card's columns of {self.name} are {_some(expected)}, but the feature gives {_some(computed)}"
+                f"the card's columns of {self.name} are {listed(expected, 20)}, but the feature gives {listed(computed, 20)}"
             )
         if feature.row_shape(options) != self.row_shape:
             raise CardMismatch(
                 f"the card's rows of {self.name} have the shape {self.row_shape}, but the feature's "
                 f"{feature.row_shape(options)}"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f", … ({len(names)})" if len(names) > 20 else "")
 
 
 def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpec:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rich.filesize import decimal
 
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, listed
 from coffea_ad.filesets import load_fileset
 from coffea_ad.filesets.inspection import InspectedFile, inspect_files
 from coffea_ad.nanoaod.campaigns import campaign_of, energy_in
@@ -191,8 +191,7 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:3]) + (f", … ({len(ordered)})" if len(ordered) > 3 else "")
+    return listed(sorted(names), 3)
 
 
 def with_kinds(fileset: Fileset, inspected: Mapping[str, Mapping[str, InspectedFile]]) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import onnx
 
 from coffea_ad import features
+from coffea_ad.config import versions
 from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.ranks import RULES, By, Nodes, add_logp, combined_logp
@@ -200,7 +200,7 @@ def provenance_of(members: Sequence[OnnxScorer], by: str, windows_in: str | None
             }
             for m in members
         ],
-        "versions": {p: importlib.metadata.version(p) for p in ("coffea-ad", "onnx", "onnxruntime", "numpy")},
+        "versions": versions("coffea-ad", "onnx", "onnxruntime", "numpy"),
     }
     judged = [m.card for m in members if "verdict" in m.card.provenance]
     if judged:

@@ -42,7 +42,7 @@ def fuse_linear(data: bytes, name: str = "model") -> bytes:
     folded = _fold(proto)
     if not folded:
         raise BadModel(f"{name}: no dense layer stands behind a linear preprocessing; nothing can be folded")
-    update = {"provenance": {**card.provenance, "folded": {"of": network_digest(data, name), "layers": folded}}}
+    update = {"provenance": {**card.provenance, "fused": {"of": network_digest(data, name), "layers": folded}}}
     sealed = write_card(serialised(proto), card.model_copy(update=update), name)
     _check_same_scores(data, sealed, card, name)
     return sealed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import evaluation
+from coffea_ad.config import versions
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import regions
@@ -93,7 +93,7 @@ def quantise(
         "rows": min(_CALIBRATION_ROWS, len(trained.x)),
         "files": rows.provenance["files"],
         "regions_left_out": [r.name for r in card.regions if r.name not in {p.name for p in points}],
-        "versions": {p: importlib.metadata.version(p) for p in ("coffea-ad", "onnx", "onnxruntime", "numpy")},
+        "versions": versions("coffea-ad", "onnx", "onnxruntime", "numpy"),
         **_losses(before, after, weight),
     }
     if signal is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import features, files
+from coffea_ad.config import versions
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
@@ -103,7 +103,7 @@ def make_card(
             "rows": data.provenance.get("rows", {}),
             "config": config,
             "metrics": metrics,
-            "versions": {p: importlib.metadata.version(p) for p in packages},
+            "versions": versions(*packages),
         },
         golden=_golden(model, held_out.x, score),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed
+from coffea_ad.errors import BadFile, CoffeaADError, MissingBranch, ProcessorFailed, listed
 from coffea_ad.nanoaod.candidates import BESIDE, usual_name
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nanoaod.reading import (
@@ -157,7 +157,7 @@ def first_events(
         if usual_name(branch) not in declared and not branch.endswith(BESIDE)
     )
     if more:
-        notes.append(f"the processor reads branches that its reads() does not name: {_listed(more)}")
+        notes.append(f"the processor reads branches that its reads() does not name: {listed(more, 8, rest='more')}")
     return BranchFilter(frozenset(declared | read))
 
 
@@ -189,7 +189,3 @@ def _read_by(
 
 def _counters(branches: set[str]) -> set[str]:
     return {"n" + b.split("_")[0] for b in branches}
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

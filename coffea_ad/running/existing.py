@@ -16,7 +16,7 @@ from coffea_ad.running.plan import Plan
 
 __all__ = ["refuse_other_results"]
 
-_ADDED_BY_RUNS = ("is_mc", "isMC", "campaign", "sqrt_s")
+_ADDED_BY_RUNS = ("is_mc", "campaign", "sqrt_s")
 """What a run adds to the metadata of a dataset, where the fileset does not say it."""
 
 

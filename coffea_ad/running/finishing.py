@@ -10,7 +10,7 @@ from types import ModuleType
 import hist
 
 from coffea_ad import files
-from coffea_ad.errors import IncompleteRun, NotNormalisable
+from coffea_ad.errors import IncompleteRun, NotNormalisable, listed
 from coffea_ad.outputs import clear_figures
 from coffea_ad.results.folder import save_results
 from coffea_ad.results.results import Results
@@ -26,9 +26,8 @@ def collected_results(report: RunReport) -> Results:
     """Return histograms, report and lists of events of a run; what a folder cannot hold is noted, and stays in `outputs`."""
     lost = unstorable(report.outputs)
     if lost:
-        more = f" and {len(lost) - 5} more" if len(lost) > 5 else ""
         report.notes.append(
-            f"not written, but in the report object: {', '.join(lost[:5])}{more}; a results folder holds histograms, numbers, "
+            f"not written, but in the report object: {listed(lost, 5, rest='more')}; a results folder holds histograms, numbers, "
             "texts, sets and arrays"
         )
     histograms: dict[str, dict[str, hist.Hist]] = histograms_of(report.outputs, report.datasets)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coffea_ad import files
-from coffea_ad._version import __version__
+from coffea_ad.config import versions
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.running.first_files import first_files, first_good
@@ -34,11 +34,10 @@ _TRIES = 5
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on."""
-    # its own from the sources: workers that were sent them have no installed package
-    return {p: __version__ if p == "coffea-ad" else importlib.metadata.version(p) for p in VERSIONED}
+    return versions(*VERSIONED)
 
 
-_KINDS = ("is_mc", "isMC", "kind", "campaign", "year", "era", "sqrt_s")
+_KINDS = ("is_mc", "kind", "campaign", "year", "era", "sqrt_s")
 """What decides, beside the branches, how a dataset is processed."""
 
 
@@ -106,7 +105,7 @@ def check_kind(
     for key in ("campaign", "sqrt_s"):
         if key in told:
             metadata.setdefault(key, told[key])
-    if "is_mc" not in metadata and "isMC" not in metadata:
+    if "is_mc" not in metadata:
         metadata["is_mc"] = weighted
         kind, state = ("simulation", "there") if weighted else ("data", "not there")
         notes.append(f"{dataset}: taken as {kind}, since the metadata has no is_mc and genWeight is {state}")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from coffea_ad.config import Frozen
+from coffea_ad.errors import listed
 from coffea_ad.typing import Bools, Ints
 
 __all__ = ["Domain", "Windows", "binned", "in_words"]
@@ -89,8 +90,7 @@ class Windows(Frozen):
         return np.where(inside, place, -1).astype(np.int64)
 
     def __str__(self) -> str:
-        listed = ", ".join(f"[{low:g}, {high:g})" for low, high in self.bounds[:20])
-        return f"{self.spectator} in {listed}" + (f", … ({len(self.bounds)})" if len(self.bounds) > 20 else "")
+        return f"{self.spectator} in " + listed((f"[{low:g}, {high:g})" for low, high in self.bounds), 20)
 
 
 def binned(values: npt.ArrayLike, edges: Sequence[float]) -> Ints:
