@@ -279,7 +279,7 @@ def test_folding_standardisation_into_the_first_layer_keeps_the_scores(make, ski
     assert divisions == [1, 0 if make is Latent else 1]  # a reconstruction is still compared with the transformed row
     card = read_card(folded)
     assert card.calibration_digest == read_card(path.read_bytes()).calibration_digest
-    assert card.provenance["folded"]["of"] == network_digest(path.read_bytes())
+    assert card.provenance["fused"]["of"] == network_digest(path.read_bytes())
 
 
 def test_a_preprocessing_that_is_not_linear_is_not_folded(model):
@@ -297,4 +297,4 @@ def test_the_command_line_writes_both_forms(model, skim, tmp_path, capsys):
     assert cli.main(["quantise", str(model)]) == 1
     assert "needs --calibration" in capsys.readouterr().err
     assert cli.main(["quantise", str(model), "--fuse-linear"]) == 1
-    assert "nothing can be folded" in capsys.readouterr().err
+    assert "nothing can be fused" in capsys.readouterr().err

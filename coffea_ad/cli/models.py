@@ -300,7 +300,7 @@ def add_evaluate(verbs: Any) -> None:
 def add_quantise(verbs: Any) -> None:
     """Add the words of `quantise`."""
     p = verbs.add_parser(
-        "quantise", help="dense layers in int8, with a calibration of their own; or fold a preprocessing"
+        "quantise", help="dense layers in int8, with a calibration of their own; or fuse a preprocessing"
     )
     p.add_argument("model")
     p.add_argument("--calibration", metavar="SKIM", help="rows of the background")
@@ -308,7 +308,7 @@ def add_quantise(verbs: Any) -> None:
     p.add_argument("--signal", metavar="SKIM", help="measure the loss in AUC")
     p.add_argument("--signal-datasets", nargs="+", default=(), help="default: all that is not background")
     p.add_argument("--fuse-linear", action="store_true",
-                   help="only fold a linear preprocessing into the first layer, in float32")  # fmt: skip
+                   help="only fuse a linear preprocessing into the first layer, in float32")  # fmt: skip
     p.add_argument("-o", "--output")
     forcible(p)
     p.set_defaults(do=_quantise)

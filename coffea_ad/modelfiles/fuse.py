@@ -1,4 +1,4 @@
-"""A linear preprocessing folded into the first dense layer, for models that leave floating point."""
+"""A linear preprocessing fused into the first dense layer, for models that leave floating point."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def fuse_linear(data: bytes, name: str = "model") -> bytes:
     """
     card = OnnxScorer(data, name=name).card
     proto = bare(data)
-    folded = _fold(proto)
-    if not folded:
-        raise BadModel(f"{name}: no dense layer stands behind a linear preprocessing; nothing can be folded")
-    update = {"provenance": {**card.provenance, "fused": {"of": network_digest(data, name), "layers": folded}}}
+    fused = _fuse(proto)
+    if not fused:
+        raise BadModel(f"{name}: no dense layer stands behind a linear preprocessing; nothing can be fused")
+    update = {"provenance": {**card.provenance, "fused": {"of": network_digest(data, name), "layers": fused}}}
     sealed = write_card(serialised(proto), card.model_copy(update=update), name)
     _check_same_scores(data, sealed, card, name)
     return sealed
@@ -58,16 +58,16 @@ def _check_same_scores(data: bytes, sealed: bytes, card: ModelCard, name: str) -
         a, b = (np.asarray(s.run([output], {spec.name: rows})[0]).reshape(-1) for s in (old, new))
         gap = float(np.max(np.abs(a - b) / (1 + np.abs(a))))
         if not gap <= _TOLERANCE:
-            raise BadModel(f"{name}: folding moves the scores by {gap:.2g}; means far above the widths lose digits")
+            raise BadModel(f"{name}: fusing moves the scores by {gap:.2g}; means far above the widths lose digits")
 
 
-def _fold(proto: Any) -> list[str]:
+def _fuse(proto: Any) -> list[str]:
     """Fold in place; return the names of the layers that took something in."""
     from onnx import helper, numpy_helper
 
     made_by = {o: n for n in proto.graph.node for o in n.output}
     known = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
-    folded = []
+    fused = []
     for node in proto.graph.node:
         if node.op_type != "Gemm" or len(node.input) != 3 or not {*node.input[1:]} <= known.keys():
             continue
@@ -80,15 +80,15 @@ def _fold(proto: Any) -> list[str]:
         weight, bias = (known[i].astype(np.float64) for i in node.input[1:])
         across = weight if settings.get("transB", 0) else weight.T  # (outputs, inputs)
         new = across * scale
-        folded.append(node.name)
+        fused.append(node.name)
         arrays = (new if settings.get("transB", 0) else new.T, bias + across @ np.broadcast_to(shift, across.shape[1]))
-        names = [f"{i}.{node.name}.folded" for i in node.input[1:]]
+        names = [f"{i}.{node.name}.fused" for i in node.input[1:]]
         proto.graph.initializer.extend(
             numpy_helper.from_array(np.ascontiguousarray(a, np.float32), n) for a, n in zip(arrays, names, strict=True)
         )
         node.input[0], node.input[1], node.input[2] = root, *names
     _drop_unused(proto)
-    return folded
+    return fused
 
 
 def _linear_before(value: str, made_by: dict[str, Any], known: dict[str, Any]) -> tuple[str, Any, Any]:
