@@ -191,7 +191,7 @@ def score_and_mass(
                 ax.text(3950, threshold + 0.04, name, color="crimson", ha="right", fontsize=10)
             ax.set_title(label, loc="left")
             ax.set_xlabel(xlabel)
-            ax.set_ylabel(r"ad_logp of the more anomalous jet")
+            ax.set_ylabel(r"$-\log_{10}$ background efficiency, more anomalous jet")
         axes[0, 0].figure.colorbar(mesh, ax=axes[0, -1], label="fraction of events")
 
 

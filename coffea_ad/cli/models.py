@@ -50,6 +50,9 @@ def _card(args: argparse.Namespace) -> int:
         table.add_row(
             "folds", f"{card.folds.k} members, salt {card.folds.salt!r}; each event by the one that never saw it"
         )
+    if card.density:
+        of = {"x": "of the inputs", "z": "of the transformed inputs"}[card.density]
+        table.add_row("score", f"−log p, a density {of}; ad_logp is none: −log₁₀ of the background efficiency")
     for condition in card.domain:
         table.add_row("domain", f"{condition}; no score elsewhere")
     for i, window in enumerate(card.windows.parts if card.windows else ()):

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -195,8 +196,14 @@ def _in_processes(
                 for f, part in parts
             ]
             results = []
-            for future in running:
-                results.append(cloudpickle.loads(future.result()))
+            for f, future in enumerate(running):
+                try:
+                    results.append(cloudpickle.loads(future.result()))
+                except BrokenExecutor as error:  # what a fold itself refuses is raised as it is
+                    raise ConfigError(
+                        f"the process that trained fold {f} ended ({str(error).split('.')[0]}); it may have run out of memory: "
+                        "fewer processes need less, as with taskset -c 0"
+                    ) from None
                 advance()
     return results
 
