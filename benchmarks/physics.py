@@ -23,7 +23,6 @@ import torch
 
 from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
-from coffea_ad.nn.export import _graph
 from coffea_ad.skims.reading import load_skim
 
 ROOT = Path("build/physics")
@@ -102,12 +101,12 @@ class _Watched:
 
     rows: tuple = ()
 
-    def validate(self, z, generator):
-        figures = super().validate(z, generator)
+    def validate(self, batch, generator):
+        metrics = super().validate(batch, generator)
         background, *signals = (x[:, : self.features] for x in _Watched.rows)
         b = np.sort(self.scores(background))
         ranks = [np.searchsorted(b, self.scores(s)).mean() / len(b) for s in signals]
-        return {**figures, "auc": float(np.mean(ranks))}
+        return {**metrics, "auc": float(np.mean(ranks))}
 
 
 class WatchedWNAE(_Watched, nn.WNAE):
@@ -181,12 +180,11 @@ def modes(seeds, budget):
                 [*given, f"data={ROOT}/skims/train", "datasets=[ttbar]", f"train.seed={seed}", "long_steps=0"],
             )  # fmt: skip
             data = data or nn.load_skim(config.data, config.feature, datasets=config.datasets)
-            columns = [c.name for c in data.feature.columns]
             started = time.process_time()
-            nn.fit(module.build(config, columns), data, config.train.model_copy(update={"epochs": 3}))
+            nn.fit(module.build(config, data), data, config.train.model_copy(update={"epochs": 3}))
             per_epoch = (time.process_time() - started) / 3
             epochs = max(int(budget / per_epoch), 3)
-            model = module.build(config, columns)
+            model = module.build(config, data)
             started = time.process_time()
             nn.fit(model, data, config.train.model_copy(update={"epochs": epochs}))
             cpu = time.process_time() - started
@@ -228,7 +226,7 @@ def exports():
     for name, make in makers.items():
         model = make().eval()
         started = time.perf_counter()
-        size = len(_graph(model, ("score",)))
+        size = len(model.graph(("score",)))
         print(f"| {name} | {time.perf_counter() - started:.1f} | {size / 1e6:.2f} |", flush=True)
 
 

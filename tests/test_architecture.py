@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,16 @@ def test_what_copied_recipes_import_stays_where_it_is():
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("coffea_ad"):
                 imported |= {f"{node.module}.{a.name}" for a in node.names}
     assert sorted(imported) == IMPORTED
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "benchmarks").rglob("*.py")), ids=str_of)
+def test_what_benchmarks_import_is_still_there(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("coffea_ad"):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}")
 
 
 VAGUE = {"found", "chosen", "own", "kept", "mine", "made", "given", "there"}
