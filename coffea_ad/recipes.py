@@ -1,7 +1,7 @@
 """Processors and training recipes: found by name or by path, loaded, listed, copied.
 
-A recipe is one self-contained file, since siblings would not travel with it to the workers. What is loaded here is
-registered for pickling by value, so that a worker need not have the file.
+A recipe is one self-contained file, to be copied and edited by itself. What is loaded here is registered for pickling by
+value, so that a worker need not have the file.
 """
 
 from __future__ import annotations
