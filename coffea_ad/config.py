@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import importlib.metadata
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +11,9 @@ from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_ori
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coffea_ad._version import __version__
 from coffea_ad.errors import ConfigError
 
-__all__ = ["Frozen", "Key", "keys_of", "load_config", "load_eras", "parse_overrides", "versions"]
+__all__ = ["Frozen", "Key", "keys_of", "load_config", "load_eras", "parse_overrides"]
 
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -25,20 +22,6 @@ class Frozen(BaseModel):
     """A configuration, or a part of one: immutable, without unknown keys, and without numbers that are infinite or NaN."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Return the versions of those packages that are installed; its own is that of the sources.
-
-    >>> sorted(versions("numpy", "no such package"))
-    ['numpy']
-    """
-    out = {}
-    for name in packages:
-        # workers that were sent the sources have no installed package
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            out[name] = __version__ if name == "coffea-ad" else importlib.metadata.version(name)
-    return out
 
 
 class Key(NamedTuple):

@@ -71,7 +71,7 @@ def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):
         archive.extractall(tmp_path / "site")
     code = (
         "from coffea_ad import recipes; import coffea_ad\n"
-        "print([r.name for r in recipes.available()], recipes.load('skim').__file__, recipes.find_config('wnae/svj.yaml'))"
+        "print([r.name for r in recipes.available()], recipes.load('skim_jets').__file__, recipes.find_config('wnae/svj.yaml'))"
     )
     out = subprocess.run(
         [sys.executable, "-c", code],
@@ -82,7 +82,7 @@ def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):
     )
     assert out.returncode == 0, out.stderr
     assert (
-        "'rmm_two_body', 'semivisible_jets', 'skim', 'skim_events', 'autoencoder', 'nae', 'pca', 'svdd', 'vae', 'wnae'"
+        "'rmm_two_body', 'semivisible_jets', 'skim_events', 'skim_jets', 'autoencoder', 'nae', 'pca', 'svdd', 'vae', 'wnae'"
         in (out.stdout)
     )
     assert str(tmp_path / "site" / "coffea_ad" / "_recipes") in out.stdout

@@ -10,7 +10,7 @@ MENDED = {
     "metadata": (40,),
     "card": (1563,),
     "results": (323, 1017, 1182, 1248, 1382),
-    "skim_jets": (392, 1133, 1997),
+    "skim": (392, 1133, 1997),
 }
 """Later cases that ended otherwise once."""
 

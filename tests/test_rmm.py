@@ -16,8 +16,7 @@ from toys import DATA, copy_events, open_events
 
 import coffea_ad as ad
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
-from coffea_ad.features import FEATURES
-from coffea_ad.features import objects as object_module
+from coffea_ad.features import FEATURES, object_options
 from coffea_ad.features import rmm as rmm_module
 from coffea_ad.features.naive import rmm as naive
 from coffea_ad.features.object_options import KINDS
@@ -33,7 +32,7 @@ from coffea_ad.scoring.specs import InputSpec
 TAGGER = {"btag": "btagUParTAK4B", "btag_min": 0.1272}
 NUMBERS = {"sqrt_s": 13600.0, **TAGGER}
 RMMOptions = partial(rmm_module.RMMOptions, **NUMBERS)
-AllObjectOptions = partial(object_module.AllObjectOptions, **TAGGER)
+AllObjectOptions = partial(object_options.AllObjectOptions, **TAGGER)
 FROZEN = json.loads((DATA / "rmm_map2rmm.json").read_text())
 MEANS = (8.0, 2.0, 0.7, 0.7, 0.3)
 LEPTON_MASSES = (0.0, 0.0, 0.1056583745, 0.00051099895, 0.0)

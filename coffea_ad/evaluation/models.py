@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coffea_ad.config import versions
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.evaluation.directions import TWINS, Direction, Options
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.skims.files import skim_files
+from coffea_ad.versions import versions
 
 __all__ = ["evaluate_models", "parse_models"]
 

@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 
 from coffea_ad import features
-from coffea_ad.config import versions
 from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.ranks import RULES, By, Nodes, add_logp, combined_logp
@@ -21,6 +20,7 @@ from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Calibration, Folds, Golden
 from coffea_ad.typing import Float32s
+from coffea_ad.versions import versions
 
 __all__ = ["By", "combine"]
 

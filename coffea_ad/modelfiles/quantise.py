@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import evaluation
-from coffea_ad.config import versions
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.int8 import bare, dense_layers, int8_network
 from coffea_ad.scoring import regions
@@ -21,6 +20,7 @@ from coffea_ad.skims.background import background, model_rows, rows_in_words
 from coffea_ad.skims.files import skim_files
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
+from coffea_ad.versions import versions
 
 __all__ = ["quantise"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import features, files
-from coffea_ad.config import versions
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
@@ -24,6 +23,7 @@ from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Ints
+from coffea_ad.versions import versions
 
 __all__ = ["export", "make_card"]
 
@@ -136,6 +136,7 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
     The raw graph has to know by itself what is undefined. It is not run without rows, and the scorer never does.
     """
     scorer = OnnxScorer(data, name=name)
+    sessions = scorer.sessions  # which checks that a row keeps its score, alone and among others
     broken = x[:4].copy()
     broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf
     for rows in (x[:0], x[:1], x[:2], x, broken):
@@ -143,7 +144,7 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
             folds = None if model.folds is None else np.full(len(rows), f)
             others = [np.asarray(scorer(rows, folds))]
             if len(rows):
-                others.append(scorer.sessions[f].run([output], {"features": rows})[0].reshape(-1))
+                others.append(sessions[f].run([output], {"features": rows})[0].reshape(-1))
             for other in others:
                 if not np.array_equal(np.isnan(expected), np.isnan(other)):
                     raise BadModel(f"{name}: torch and onnxruntime disagree on which rows are undefined")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from coffea_ad import files
-from coffea_ad.config import versions
 from coffea_ad.errors import ConfigError, MissingBranch
 from coffea_ad.running.checkpoints import Checkpoints
 from coffea_ad.running.first_files import first_files, first_good
 from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.versions import versions
 from coffea_ad.weights import is_simulation
 
 __all__ = ["VERSIONED", "check_files", "check_kind", "check_workers", "package_versions"]

@@ -91,7 +91,7 @@ class TrainingRows:
         self.model = model
         if type(self.x) is not np.ndarray or len(self.index) * math.prod(self.x.shape[1:]) > IN_MEMORY:
             return
-        first = self._transformed(np.arange(1))
+        first = self._transformed(np.arange(4))
         if len(self.index) * math.prod(first.shape[1:]) > IN_MEMORY:
             return
         step = max(_BLOCK // math.prod(self.x.shape[1:]), 1)
