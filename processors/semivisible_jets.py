@@ -184,32 +184,29 @@ class Processor(processor.ProcessorABC):
         two = ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined
         pair = leading[two]
         met_pt, met_phi = with_shifted_jets(events[c.met][two], pair)
-        dijet = pair[:, 0] + pair[:, 1]
-        mt = cuts.transverse_mass(dijet, met_pt, met_phi)
-        phi, eta = (ak.to_numpy(pair[k]).reshape(-1, 2) for k in ("phi", "eta"))
-        dphi = np.abs(cuts.delta_phi(phi, met_phi[:, None])).min(axis=1, initial=np.pi)
+        dijet = cuts.dijet(pair, met_pt, met_phi)
 
         packed = PackedSelection()
         for name, mask in {**common, "two jets": two}.items():
             packed.add(name, mask)
         for name, mask in {
-            "delta eta": cuts.below(np.abs(eta[:, 0] - eta[:, 1]), c.delta_eta_max),
+            "delta eta": cuts.below(dijet.delta_eta, c.delta_eta_max),
             "MET": cuts.above(met_pt, c.met_min),
-            "RT": cuts.above(met_pt, None if c.rt_min is None else c.rt_min * mt),
-            "dphi": cuts.below(dphi, c.dphi_max),
+            "RT": cuts.above(met_pt, None if c.rt_min is None else c.rt_min * dijet.mt),
+            "dphi": cuts.below(dijet.dphi_min, c.dphi_max),
         }.items():
             whole = np.zeros(n, bool)
             whole[two] = mask
             packed.add(name, whole)
         mask = packed.all(*self.steps)
-        mask[two] &= np.isfinite(mt)  # whatever cuts are left
+        mask[two] &= np.isfinite(dijet.mt)  # whatever cuts are left
 
         inside = mask[two]
         values = {
-            "mt": mt[inside],
-            "mjj": ak.to_numpy(dijet.mass)[inside],
+            "mt": dijet.mt[inside],
+            "mjj": dijet.mjj[inside],
             "met": met_pt[inside],
-            "ht": ak.to_numpy(ak.sum(pair["pt"], axis=1))[inside],
+            "ht": dijet.ht[inside],
         }
         tagged = self.filler.tag(leading[mask], mc=mc, spectators=values)
         values["msoftdrop"] = ak.to_numpy(tagged["msoftdrop"]).reshape(-1, 2)
@@ -220,7 +217,7 @@ class Processor(processor.ProcessorABC):
             out["event_lists"] = self.filler.rank(
                 c.top_events, events[mask], tagged, values, weight["nominal"][mask], mc=mc
             )
-        jet, without_mt = self.collection, ~np.isfinite(mt)
+        jet, without_mt = self.collection, ~np.isfinite(dijet.mt)
         of_pt = cuts.undefined_numbers(jets, undefined)  # such an event passes no cut, such a jet does not lead
         out["undefined"] += of_pt + int(without_mt.sum()) + sum(lost.values())
         branches = [f"{jet}_{k}" for k in ("phi", "mass")] + [f"{c.met}_{k}" for k in ("pt", "phi")]

@@ -137,20 +137,9 @@ class Processor(processor.ProcessorABC):
         mask = packed.all(*self.steps)
         jets = leading[mask]
         met_pt, met_phi = with_shifted_jets(events[c.met][mask], jets)
-        dijet = jets[:, 0] + jets[:, 1]
-        mt = cuts.transverse_mass(dijet, met_pt, met_phi)
-        phi = ak.to_numpy(jets["phi"]).reshape(-1, 2)
-        eta = ak.to_numpy(jets["eta"]).reshape(-1, 2)
-        event = {
-            "met": met_pt,
-            "mt": mt,
-            "mjj": np.asarray(ak.to_numpy(dijet.mass)),
-            "rt": met_pt / np.maximum(mt, 1e-9),
-            "ht": np.asarray(ak.to_numpy(ak.sum(jets["pt"], axis=1))),
-            "dphi_min": np.abs(cuts.delta_phi(phi, met_phi[:, None])).min(axis=1, initial=np.pi),
-            "delta_eta": np.abs(eta[:, 0] - eta[:, 1]),
-            "genWeight": weight[mask],
-        }
+        dijet = cuts.dijet(jets, met_pt, met_phi)
+        rt = met_pt / np.maximum(dijet.mt, 1e-9)
+        event = {"met": met_pt, "rt": rt, **dijet._asdict(), "genWeight": weight[mask]}
         keys = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
         columns: dict[str, Any] = {k: np.repeat(v, 2) for k, v in keys.items()}
         columns |= {k: np.repeat(np.asarray(event[k], np.float64), 2) for k in _EVENT}
