@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
 import pytest
 
+from coffea_ad.nn.described import describe, remake
 from coffea_ad.nn.model import Batch
 
 pytestmark = pytest.mark.torch
@@ -53,6 +55,14 @@ def trained(request, data):
     model = build(request.param)
     history = nn.fit(model, data, quick())
     return request.param, model, history
+
+
+def test_a_model_can_be_made_again_from_what_its_checkpoint_says(trained, data):
+    _, model, _ = trained
+    description = json.loads(json.dumps(describe(model)))
+    again = remake(description, {}, "checkpoint.pt")
+    again.load_state_dict(model.state_dict())
+    np.testing.assert_array_equal(again.eval().scores(data.x[:50]), model.scores(data.x[:50]))
 
 
 def test_score_has_one_value_per_row(trained, data):

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from coffea_ad.errors import ConfigError
@@ -28,12 +29,12 @@ class Described(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """Make an instance, and note its arguments by name."""
         instance = super().__call__(*args, **kwargs)
-        bound = inspect.signature(cls.__init__).bind(instance, *args, **kwargs).arguments  # type: ignore[misc]
-        first, *_ = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+        parameters = inspect.signature(cls.__init__)  # type: ignore[misc]
+        bound = parameters.bind(instance, *args, **kwargs).arguments
         arguments: dict[str, Any] = {}
-        for name, value in bound.items():
-            if name != first:
-                arguments |= value if name == "kwargs" else {name: value}
+        for name, value in list(bound.items())[1:]:
+            several = parameters.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+            arguments |= value if several else {name: value}
         instance.__dict__["_arguments"] = {name: _plain(value) for name, value in arguments.items()}
         return instance
 
@@ -46,6 +47,8 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     return value if isinstance(value, _PLAIN) else {"unknown": type(value).__name__}
 
 
