@@ -48,7 +48,7 @@ def skims(folder: Path, events: int) -> Path:
     return folder / "skims"
 
 
-def efficiencies(values, data, folds, k, threshold, weight_all):
+def efficiencies(values, data, folds, k, threshold):
     """Return efficiency and its error in each fold."""
     out = []
     for f in range(k):
@@ -98,9 +98,7 @@ def main() -> int:
                 }
                 print(f"\n{label}, seed {seed}")
                 for what, values in tables.items():
-                    measured = efficiencies(
-                        values["unseen"], unseen, of["unseen"][1], args.folds, -np.log10(NOMINAL), None
-                    )
+                    measured = efficiencies(values["unseen"], unseen, of["unseen"][1], args.folds, -np.log10(NOMINAL))
                     # the threshold itself rests on the calibrating rows of a fold
                     n_cal = [data.event_weight[folds == f] for f in range(args.folds)]
                     nominal = [np.sqrt(NOMINAL * (1 - NOMINAL) * (w**2).sum()) / w.sum() for w in n_cal]

@@ -482,6 +482,25 @@ def test_folds_of_a_processor_are_refused(tmp_path, capsys):
     assert "--folds is for trainings" in capsys.readouterr().err
 
 
+def test_the_verdict_judges_every_fold_by_itself():
+    from coffea_ad.nn.recipe import _means
+    from coffea_ad.nn.training.verdict import verdict
+
+    data = toy_skim()
+    far = {"steps": [0, 500], "buffer": [0.1, 1e6], "buffer_error": [0.1, 0.1]}
+    folds = [{"epoch": 3.0, "long_run": far if f == 1 else {}} for f in range(3)]
+    members = [nn.AE(8, transform=torch.nn.Identity()) for _ in folds]
+    score = members[0].scores(data.x)
+    doubts = verdict(members, data, score, [], {"epoch": 3.0, "folds": folds}, epochs=5)
+    assert next(d for d in doubts if "does not model the data" in d).startswith("fold 1: the energy does not model")
+    assert _means([{"loss": 1.0, "share": 2.0}, {"loss": 3.0}]) == {"loss": 2.0}
+
+
+def test_folds_mean_nothing_for_a_resubmission(tmp_path, capsys):
+    assert main(["run", "--resubmit", str(tmp_path), "--folds", "4"]) == 1
+    assert "leave out: folds" in capsys.readouterr().err
+
+
 # several features as one flat input
 
 

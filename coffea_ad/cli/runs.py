@@ -80,7 +80,7 @@ def _resubmit(args: argparse.Namespace) -> int:
     from coffea_ad.running.options import RunOptions
 
     words, taken = _keywords(args), inspect.signature(resubmit).parameters
-    others = [name for name in ("recipe", "fileset", "unblind") if getattr(args, name)]
+    others = [name for name in ("recipe", "fileset", "unblind", "folds") if getattr(args, name)]
     others += [n for n, word in words.items() if n not in taken and word != RunOptions.model_fields[n].default]
     if others:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(others)}")

@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfiles.joining import joined_scores
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import History
 from coffea_ad.progress import progress
 from coffea_ad.scoring.specs import Density, Folds
 from coffea_ad.skims.skim import Skim
-from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Ints
 
 __all__ = ["CrossTrained", "fit_folds"]
@@ -78,7 +77,7 @@ class CrossTrained:
 
     def fold_of(self, ids: Mapping[str, npt.NDArray[Any]]) -> Ints:
         """Return the fold of events from their `run`, `luminosityBlock` and `event`, such as the spectators of a skim."""
-        return fold_of(self.folds.salt, self.folds.k, *(ids[name] for name in EVENT_ID))
+        return self.folds.of(ids)
 
     def scores(self, x: Float32s, folds: Ints | None = None) -> Float32s:
         """Score rows by the members that never saw their events, (n, *shape) and (n,) → (n,).
@@ -158,7 +157,7 @@ def fit_folds(
         trained = [fit(_begun(config, part), data.for_fold(f, k, salt), part) for f, part in parts]
     else:
         trained = _in_processes(fit, config, data, parts, k, salt, processes)
-    (place / FOLDS_FILE).write_text(json.dumps({"k": k, "salt": salt}))
+    files.write(place / FOLDS_FILE, json.dumps({"k": k, "salt": salt}).encode())
     return CrossTrained([model for model, _ in trained], salt), [history for _, history in trained]
 
 

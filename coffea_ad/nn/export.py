@@ -12,17 +12,15 @@ from coffea_ad import features, files
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
-from coffea_ad.scoring.specs import Folds, Golden, InputSpec
+from coffea_ad.scoring.specs import Golden, InputSpec
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
-from coffea_ad.splits import fold_of
-from coffea_ad.typing import Float32s, Ints
+from coffea_ad.typing import Float32s
 from coffea_ad.versions import versions
 
 __all__ = ["export", "make_card"]
@@ -30,11 +28,6 @@ __all__ = ["export", "make_card"]
 _GOLDEN_ROWS = 8
 _TOLERANCE = 1e-5
 _ALONE = 16  # rows that are scored by themselves as well
-
-
-def fold_of_rows(folds: Folds, data: Skim) -> Ints:
-    """Return the fold of every row of a skim, (n,)."""
-    return fold_of(folds.salt, folds.k, *(data.spectators[name] for name in EVENT_ID))
 
 
 def make_card(
@@ -77,7 +70,7 @@ def make_card(
         No held-out row has a finite score, or they make no calibration.
     """
     held_out = data if model.folds is not None else data.splits("validation")
-    folds = None if model.folds is None else fold_of_rows(model.folds, held_out)
+    folds = None if model.folds is None else model.folds.of(held_out.spectators)
     score = model.scores(held_out.x, folds)
     if not np.isfinite(score).any():
         raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")

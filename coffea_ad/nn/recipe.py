@@ -95,6 +95,11 @@ class ChainConfig(RecipeConfig):
         return {name: getattr(self, name) for name in names}
 
 
+def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the means over folds of the metrics that all of them have."""
+    return {k: float(np.mean([row[k] for row in best])) for k in best[0] if all(k in row for row in best)}
+
+
 def publish(
     model: Scorable, data: Skim, config: RecipeConfig, histories: Sequence[History], output: Path
 ) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def publish(
         As `make_card` and `export`.
     """
     best = [history.best for history in histories]
-    metrics = best[0] if len(best) == 1 else {k: float(np.mean([b[k] for b in best])) for k in best[0]}
+    metrics = best[0] if len(best) == 1 else _means(best)
     measured = histories[0].measured if len(best) == 1 else {"folds": [{**h.best, **h.measured} for h in histories]}
     card = make_card(
         model, data, name=output.stem, config=config.model_dump(mode="json"), metrics={**metrics, **measured},

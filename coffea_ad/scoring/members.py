@@ -7,7 +7,6 @@ import numpy as np
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.scoring.card import ModelCard
 from coffea_ad.scoring.domains import Column
-from coffea_ad.splits import fold_of
 from coffea_ad.typing import Ints
 
 __all__ = ["join", "member_of"]
@@ -43,7 +42,7 @@ def member_of(card: ModelCard, column: Column) -> Ints | None:
     window = card.window_of(column)
     folds = None
     if card.folds is not None:
-        folds = fold_of(card.folds.salt, card.folds.k, *(np.asarray(column(name)) for name in EVENT_ID))
+        folds = card.folds.of({name: np.asarray(column(name)) for name in EVENT_ID})
     return join(card, window, folds)
 
 

@@ -14,7 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 from coffea_ad.config import Frozen
 from coffea_ad.features.spec import FeatureSpec
 from coffea_ad.files.names import is_name
-from coffea_ad.typing import Float32s
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.splits import fold_of
+from coffea_ad.typing import Float32s, Ints
 
 __all__ = ["Calibration", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
 
@@ -145,6 +147,10 @@ class Folds(Frozen):
 
     k: int = Field(ge=2, le=100)
     salt: str
+
+    def of(self, ids: Mapping[str, npt.ArrayLike]) -> Ints:
+        """Return the fold of events, (n,), by their `run`, `luminosityBlock` and `event`."""
+        return fold_of(self.salt, self.k, *(ids[name] for name in EVENT_ID))
 
 
 class Golden(Frozen):

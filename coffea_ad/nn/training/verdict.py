@@ -50,7 +50,8 @@ def verdict(
         Theirs.
     calibrations : sequence of Calibration
     metrics : mapping
-        Of the kept epoch, with "long_run" of an energy model (`nn.long_run`).
+        Of the kept epoch, with "long_run" of an energy model (`nn.long_run`); of a cross-training those of
+        each fold under "folds", which are judged one by one.
     epochs : int
         How many there were to be.
 
@@ -60,10 +61,17 @@ def verdict(
         One sentence each.
     """
     constant, variance = _spread(members[0], held_out) if members else (math.nan, math.inf)
+    trainings = metrics.get("folds") or [metrics]
     doubts = [
-        *_not_finite(metrics),
-        *_of_epoch(metrics, constant, variance, epochs if _trained(members) else 1),
-        *_of_long_run(metrics.get("long_run") or {}, variance),
+        f"fold {f}: {sentence}" if len(trainings) > 1 else sentence
+        for f, training in enumerate(trainings)
+        for sentence in (
+            *_not_finite(training),
+            *_of_epoch(training, constant, variance, epochs if _trained(members) else 1),
+            *_of_long_run(training.get("long_run") or {}, variance),
+        )
+    ]
+    doubts += [
         *_of_weights(held_out.provenance),
         *_of_scores(score),
         *_of_calibrations(calibrations),
