@@ -21,6 +21,7 @@ __all__ = [
     "ProcessorFailed",
     "SimulationError",
     "SkimError",
+    "TemplateRefused",
     "UnknownName",
 ]
 
@@ -63,6 +64,10 @@ class ConfigError(CoffeaADError):
 
 class SkimError(CoffeaADError):
     """A skim does not hold what the training needs."""
+
+
+class TemplateRefused(CoffeaADError):
+    """A template of the background does not describe the data, so that a search must not use what was learnt with it."""
 
 
 class SimulationError(CoffeaADError):

@@ -17,6 +17,7 @@ from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.ranking import most_anomalous
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.expectation import shares
 from coffea_ad.scoring.monitoring import unwatched
 from coffea_ad.scoring.tagger import Tagger, tag
 from coffea_ad.selection import cutflow
@@ -268,6 +269,7 @@ class RegionFiller:
         passed: Bools,
         *,
         mc: bool,
+        expected: Sequence[str] = (),
     ) -> dict[str, int]:
         """Fill the selected events of a chunk.
 
@@ -282,6 +284,10 @@ class RegionFiller:
         selection : PackedSelection
             With the steps, of all events.
         passed : (n_events,) bool
+        mc : bool
+        expected : sequence of str
+            Observables in which an event is not in the cell of its own score, but in all cells of its model, each with the part
+            of the template that is there at the event's spectator: the histogram of the template's expectation.
 
         Returns
         -------
@@ -315,12 +321,40 @@ class RegionFiller:
             columns = {axis.name: filled[axis.name][shown] for axis in histogram.axes[2:]}
             for variation in set(weight) & set(histogram.axes["variation"]):
                 w = weight[variation]
+                if name in expected:
+                    self._expect(
+                        histogram,
+                        variation,
+                        columns,
+                        w[passed][shown],
+                        {k: v[shown] for k, v in places.items()},
+                        tagged[shown],
+                    )
+                    continue
                 lost = [fill(histogram, at[shown], variation, columns, w[passed][shown]) for at in places.values()]
                 expected = sum(int(outside[column][shown].sum()) for column in columns if column in outside)
                 # those of a plane are counted already
                 if lost[0] > expected and variation == "nominal" and len(columns) == 1:
                     undefined[name] = lost[0] - expected
         return undefined
+
+    def _expect(
+        self, histogram: hist.Hist, variation: str, columns: Mapping[str, npt.NDArray[Any]], weight: npt.NDArray[Any],
+        places: Mapping[str, npt.NDArray[Any]], tagged: Any,
+    ) -> None:  # fmt: skip
+        """Fill scored events into all cells of a model, each with the part of the template that is there."""
+        for prefix, tagger in self.taggers.items():
+            specs = tagger.card.regions
+            spectator = next((r.expectation.spectator for r in specs if r.expectation is not None), None)
+            if spectator is None or _of_jets(tagger):
+                continue
+            parts = shares(specs, ak.to_numpy(tagged[spectator]))
+            if parts is None:
+                continue
+            scored = np.isin(places[prefix], self.cells[prefix][:-1])
+            for level, cell in enumerate(self.cells[prefix][:-1]):
+                at = {name: values[scored] for name, values in columns.items()}
+                fill(histogram, np.full(int(scored.sum()), cell), variation, at, (weight * parts[:, level])[scored])
 
     def _calibrated(self) -> list[Tagger]:
         return [tagger for tagger in self.taggers.values() if tagger.card.calibrations]

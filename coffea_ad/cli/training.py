@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,14 +44,44 @@ def train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> in
         shipped = sorted(recipes.find(args.recipe).with_suffix("").glob("*.yaml"))
         others = f"; there are {', '.join(f'{p.parent.name}/{p.name}' for p in shipped)}" if shipped else ""
         print(f"{args.recipe}: without --config, the defaults in its code are taken{others}", file=sys.stderr)
-    summary = module.train(config, Path(args.output))
-    out.print(f"{args.output}: regions {', '.join(summary['regions']) or 'none'}", soft_wrap=True)
-    sealed = read_model(args.output)
-    say_left_out(sealed)
-    out.print("best epoch: " + ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items()), soft_wrap=True)
+    summary = module.train(config, Path(args.output), **_where(module, args))
+    outputs = summary.get("outputs", [args.output])
+    for output in outputs:
+        sealed = read_model(output)
+        card = read_card(sealed, output)
+        out.print(f"{output}: regions {', '.join(r.name for r in card.regions) or 'none'}", soft_wrap=True)
+        say_left_out(sealed)
+        if len(outputs) > 1:
+            out.print(f"verdict: {verdict_of(card)}", soft_wrap=True, markup=False)
+    measured = ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items())
+    out.print(f"{'best epoch' if len(outputs) == 1 else 'means'}: {measured}", soft_wrap=True)
     out.print(f"effective number of rows: {summary['n_effective']:.0f}")
-    out.print(f"verdict: {verdict_of(read_card(sealed, args.output))}", soft_wrap=True, markup=False)
+    if len(outputs) == 1:
+        out.print(f"verdict: {verdict_of(card)}", soft_wrap=True, markup=False)
     return 0
+
+
+def _where(module: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the cluster for a recipe of many trainings; others train in this process, and take no such words."""
+    from coffea_ad.running.clusters.config import load_cluster
+
+    several = "cluster" in inspect.signature(module.train).parameters
+    words = [name for name in ("cluster", "site", "scheduler", "minimum", "workers") if getattr(args, name) is not None]
+    if not several:
+        if words:
+            raise ConfigError(
+                f"{args.recipe}: --{words[0]} is for processors and searches, and this trains one model here"
+            )
+        return {}
+    if args.executor == "iterative":
+        return {"cluster": None}
+    if args.scheduler is not None and (args.cluster is not None or args.site is not None):
+        raise ConfigError("give either --scheduler or --cluster, not both")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = args.workers or (None if words else cores)
+    return {
+        "cluster": load_cluster(args.cluster or args.scheduler, workers=workers, minimum=args.minimum, site=args.site)
+    }
 
 
 def _refuse_other_training(args: argparse.Namespace, *, resumed: bool) -> None:

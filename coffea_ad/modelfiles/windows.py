@@ -26,6 +26,7 @@ from coffea_ad.modelfiles.ranks import Nodes
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.domains import Domain, Windows
+from coffea_ad.scoring.expectation import joined_expectations
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Golden, RegionSpec
 from coffea_ad.skims.background import background as background_rows
@@ -172,7 +173,8 @@ def _common_regions(cards: Sequence[ModelCard]) -> tuple[list[RegionSpec], list[
         else:
             origin = "; ".join(dict.fromkeys(r.derived_from for r in of))
             worst = {"error": max(r.error for r in of), "n_effective": min(r.n_effective for r in of)}
-            written.append(region.model_copy(update={**worst, "derived_from": origin}))
+            expected = joined_expectations([r.expectation for r in of])
+            written.append(region.model_copy(update={**worst, "derived_from": origin, "expectation": expected}))
     return written, left_out
 
 

@@ -15,6 +15,7 @@ from coffea_ad.config import Frozen
 from coffea_ad.features.spec import FeatureSpec
 from coffea_ad.files.names import is_name
 from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.scoring.expectation import Expectation
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Ints
 
@@ -85,7 +86,8 @@ Name = Annotated[str, AfterValidator(_is_name)]
 class RegionSpec(Frozen):
     """Objects with `ad_logp` of at least the threshold; with a spectator, one threshold per bin of it.
 
-    A spectator is a number of the jet or of the event that the network does not see, such as `pt` or `mjj`.
+    A spectator is a number of the jet or of the event that the network does not see, such as `pt` or `mjj`. An expectation says
+    which part of a template of the background passes, where there is one.
     """
 
     name: Name
@@ -96,6 +98,7 @@ class RegionSpec(Frozen):
     derived_from: str
     spectator: str | None = None
     edges: tuple[Finite, ...] = ()
+    expectation: Expectation | None = None
 
     @model_validator(mode="before")
     @classmethod

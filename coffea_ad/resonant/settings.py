@@ -1,0 +1,69 @@
+"""Settings that the methods share: inputs, background density, classifier."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from coffea_ad.config import Frozen
+from coffea_ad.nn.training.loop import TrainConfig
+
+__all__ = ["ClassifierConfig", "FlowConfig", "Settings"]
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class FlowConfig(Frozen):
+    """Density of the background, p(x | m), and how it is trained."""
+
+    kind: Literal["nsf", "maf"] = "nsf"
+    coupling: bool = False
+    transforms: Count = 3
+    hidden: tuple[int, ...] = (64, 64)
+    bins: Count = 8
+    preprocessing: str = Field("logit", description="of the inputs; the mass is standardised")
+    epochs: Count = 12
+    batch_size: int = Field(512, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    keep: Count = Field(4, description="epochs of the best likelihood whose densities are averaged")
+
+    def training(self, rows: int, seed: int) -> TrainConfig:
+        """Return how to train on so many rows: every epoch as many as there are."""
+        return TrainConfig(
+            epochs=self.epochs, batch_size=self.batch_size, samples_per_epoch=max(rows, 2), learning_rate=self.learning_rate,
+            schedule="cosine", clip_gradient=1.0, keep=self.keep, validation_rows=10_000, seed=seed, device="cpu",
+        )  # fmt: skip
+
+
+class ClassifierConfig(Frozen):
+    """What tells data from a template."""
+
+    kind: Literal["lightgbm", "sklearn", "mlp"] = "lightgbm"
+    members: Count = Field(10, description="trees only: of the ensemble")
+    attributes: float = Field(1.0, gt=0, le=1, description="trees only: share of the inputs that each member sees")
+    options: dict[str, Any] = Field({}, description="trees only: of the library's own classifier")
+    epochs: Count = Field(20, description="mlp only")
+    keep: Count = Field(10, description="mlp only: epochs whose scores are averaged")
+    hidden: tuple[int, ...] = Field((64, 64, 64), description="mlp only")
+
+
+class Settings(Frozen):
+    """What a method needs to know."""
+
+    inputs: tuple[str, ...] = Field((), description="columns that are told apart; all but the mass by default")
+    oversampling: float = Field(4.0, gt=0, description="template rows per row of the signal region")
+    flow: FlowConfig = FlowConfig()
+    signal_flow: FlowConfig = FlowConfig(kind="nsf", epochs=20, transforms=4, keep=5)
+    classifier: ClassifierConfig = ClassifierConfig()
+    short_sidebands: float | None = Field(
+        None, gt=0, description="cwola: width of the sidebands in units of the mass; null: the whole ones"
+    )
+    signal_fraction: float | None = Field(
+        None, gt=0, lt=1, description="r_anode: w is fixed to this; null: it is learnt"
+    )
+    closure_limit: float = Field(
+        0.515,
+        gt=0.5,
+        description="r_anode: refuse a background density that a classifier tells from data better than this",
+    )
