@@ -141,7 +141,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import coffea_ad as ad
 from coffea_ad import recipes
-for name in {[n for n in ORDER if n not in ("nn", "cli", "demo")]!r}:
+for name in {[n for n in ORDER if n not in ("nn", "resonant", "cli", "demo")]!r}:
     importlib.import_module("coffea_ad." + name)
 for recipe in recipes.available():
     if recipe.kind == "processor":

@@ -45,7 +45,7 @@ def labelled(signal_like: Skim, background_like: Skim, seed: int) -> Skim:
 
 
 def fit_classifier(
-    settings: ClassifierConfig, rows: Skim, inputs: tuple[str, ...], folder: Path, seed: int, method: str,
+    settings: ClassifierConfig, rows: Skim, inputs: tuple[str, ...], folder: Path | None, seed: int, method: str,
     *, transform: Transform | None = None,
 ) -> Scorable:  # fmt: skip
     """Fit the classifier of a method to labelled rows.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from coffea_ad.nn.density.flow import FlowLatent
+from coffea_ad.nn.density.latent import FlowLatent
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.resonant.cathode import Sampled
