@@ -16,6 +16,7 @@ from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.features.spec import FeatureConfig, feature_spec
 from coffea_ad.modelfiles.reconstruction import Comparison, adapted
 from coffea_ad.scoring import regions
+from coffea_ad.scoring.agreement import allowed
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.domains import Domain
 from coffea_ad.scoring.modelfile import CARD_KEY, read_texts
@@ -197,7 +198,8 @@ def check_rows(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]] | npt.ND
     Raises
     ------
     BadModel
-        A score is random, or changes by more than 10⁻³ of the spread of the scores and 10⁻⁵ of itself.
+        A score is random, or changes by more than 10⁻³ of the spread of the scores and 10⁻⁵ of itself; of a density, by more
+        than 10⁻³ and 10⁻⁴ of itself as well.
 
     Examples
     --------
@@ -220,9 +222,10 @@ def _check_member(scorer: OnnxScorer, rows: Mapping[str, npt.NDArray[Any]], memb
             "mode, or a latent vector that is drawn; export the network for inference, with means in place of draws"
         )
     finite = together[np.isfinite(together)]
-    allowed = 1e-3 * (finite.std() if len(finite) else 0.0) + 1e-5 * np.abs(together)
+    usual = 1e-3 * (finite.std() if len(finite) else 0.0) + 1e-5 * np.abs(together)
+    bounds = allowed(together, usual, scorer.card.density)
     for other, how in rescored(score, rows, scorer.batch, extremes=True):
-        same = (np.abs(other - together) <= allowed) | (np.isnan(other) & np.isnan(together))
+        same = (np.abs(other - together) <= bounds) | (np.isnan(other) & np.isnan(together))
         if not same.all():
             worst = int(np.argmin(same))
             raise BadModel(depends(scorer.name, together[worst], len(together), other[worst], how))

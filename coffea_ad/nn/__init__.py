@@ -7,6 +7,9 @@ from coffea_ad.modelfiles.fuse import fuse_linear
 from coffea_ad.modelfiles.quantise import quantise
 from coffea_ad.modelfiles.windows import bundle
 from coffea_ad.nn.cross_training import CrossTrained, fit_folds
+from coffea_ad.nn.density.flow import Flow
+from coffea_ad.nn.density.latent import FlowLatent
+from coffea_ad.nn.density.sampling import sample_equally
 from coffea_ad.nn.energy_based.diagnostics import long_run
 from coffea_ad.nn.energy_based.distances import DISTANCES
 from coffea_ad.nn.energy_based.energy import EnergyModel, Sampling
@@ -27,6 +30,7 @@ from coffea_ad.nn.reconstruction.vae import VAE, DirichletVAE
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
+from coffea_ad.nn.transforms.boxes import Logit, MinMax
 from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Transform
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
@@ -52,10 +56,14 @@ __all__ = [
     "DirichletVAE",
     "EnergyModel",
     "Ensemble",
+    "Flow",
+    "FlowLatent",
     "History",
     "ImageAE",
     "KernelPCA",
     "Log",
+    "Logit",
+    "MinMax",
     "Model",
     "Output",
     "PCAScore",
@@ -89,4 +97,5 @@ __all__ = [
     "preprocessing",
     "publish",
     "quantise",
+    "sample_equally",
 ]

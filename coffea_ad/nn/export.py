@@ -15,6 +15,7 @@ from coffea_ad.modelfiles.quantiles import input_quantiles
 from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
+from coffea_ad.scoring.agreement import allowed
 from coffea_ad.scoring.card import ModelCard, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Golden, InputSpec
@@ -129,6 +130,7 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
     The raw graph has to know by itself what is undefined. It is not run without rows, and the scorer never does.
     """
     scorer = OnnxScorer(data, name=name)
+    density = next((kind for kind in (m.density for m in models_in(model)) if kind), None)  # ranks of densities as well
     sessions = scorer.sessions  # which checks that a row keeps its score, alone and among others
     broken = x[:4].copy()
     broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf
@@ -141,10 +143,11 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
             for other in others:
                 if not np.array_equal(np.isnan(expected), np.isnan(other)):
                     raise BadModel(f"{name}: torch and onnxruntime disagree on which rows are undefined")
-                gap = np.abs(expected - other) / (1 + np.abs(expected))
-                if not np.all(gap[np.isfinite(expected)] <= _TOLERANCE):
+                size = 1 + np.abs(expected)
+                gap, bounds = np.abs(expected - other), allowed(expected, _TOLERANCE * size, density)
+                if not np.all((gap <= bounds)[np.isfinite(expected)]):
                     raise BadModel(
-                        f"{name}: nothing is written, since torch and onnxruntime differ by {np.nanmax(gap):.2g} in the scores of "
+                        f"{name}: nothing is written, since torch and onnxruntime differ by {np.nanmax(gap / size):.2g} in the scores of "
                         f"{len(rows)} rows, the largest of which is {np.nanmax(np.abs(expected)):.3g}; if the training has "
                         "diverged, lower train.learning_rate"
                     )
@@ -158,7 +161,7 @@ def export(model: Scorable, path: str | Path, card: ModelCard, x: Float32s | Non
     model : Scorable
         Of a folded model, every member becomes an output of the one graph.
     path : path
-        The file gets this name only after torch and onnxruntime agree to 1e-5.
+        The file gets this name only after torch and onnxruntime agree to 1e-5; of a density, −ln p, to 1e-3 and 1e-4 of it.
     card : ModelCard
     x : (n, columns) float32, optional
         Rows for the comparison; the card's golden rows by default.

@@ -85,7 +85,7 @@ class Model(nn.Module, metaclass=Described):
     needs_epochs: bool = False
     needs_rows: ClassVar[int] = 0
     plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
-    density: ClassVar[Density | None] = None
+    density: Density | None = None
     folds: ClassVar[Folds | None] = None
 
     def __init__(self, shape: tuple[int, ...], transform: nn.Module) -> None:

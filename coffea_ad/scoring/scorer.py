@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from coffea_ad import files
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
+from coffea_ad.scoring.agreement import allowed
 from coffea_ad.scoring.card import ModelCard, read_card
 from coffea_ad.scoring.modelfile import check_graph, output_names, part_for, runtime_reason, verify
 from coffea_ad.scoring.neighbours import LARGEST, depends, rescored
@@ -32,10 +33,6 @@ _making: dict[_Key, threading.Lock] = {}
 _lock = threading.Lock()
 
 Batch = Mapping[str, npt.NDArray[Any]]
-
-
-def _gap(scores: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(np.abs(scores - expected) / (1 + np.abs(expected)))
 
 
 class OnnxScorer:
@@ -199,19 +196,25 @@ class OnnxScorer:
             except (KeyError, ValueError, FloatingPointError):
                 raise BadModel(f"{self.name}: its golden rows are not rows of input {spec.name}") from None
         scores = np.concatenate([self._run(*member, rows) for member in zip(sessions, self.card.outputs, strict=True)])
-        worst = np.max(_gap(scores, np.asarray(golden.scores)))
-        if not worst <= _GOLDEN_TOLERANCE:
+        excess = self._excess(scores, np.asarray(golden.scores))
+        if not np.max(excess) <= 1:
+            worst = _GOLDEN_TOLERANCE * np.max(excess)
             raise BadModel(f"{self.name}: its golden rows do not give their scores (off by {worst:.2g})")
         for session, output, expected in zip(sessions, self.card.outputs, np.split(scores, len(sessions)), strict=True):
             self._check_neighbours(session, output, rows, expected)
+
+    def _excess(self, scores: npt.NDArray[Any], expected: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return differences over those that are allowed."""
+        bounds = allowed(expected, _GOLDEN_TOLERANCE * (1 + np.abs(expected)), self.card.density)
+        return np.asarray(np.abs(scores - expected) / bounds)
 
     def _check_neighbours(self, session: ort.InferenceSession, output: str, rows: Batch, expected: Float32s) -> None:
         """Check that the first golden rows keep their scores in other batches."""
         some, expected = {name: array[:_ALONE] for name, array in rows.items()}, expected[:_ALONE]
         for scores, how in rescored(functools.partial(self._run, session, output), some, min(self.batch, LARGEST)):
-            gap = _gap(scores, expected)
-            if not np.max(gap) <= _GOLDEN_TOLERANCE:
-                at = int(np.argmax(gap))  # the first NaN, if there is one
+            excess = self._excess(scores, expected)
+            if not np.max(excess) <= 1:
+                at = int(np.argmax(excess))  # the first NaN, if there is one
                 raise BadModel(depends(self.name, expected[at], len(expected), scores[at], how))
 
     def __call__(

@@ -22,6 +22,7 @@ _SEGMENTS = _COARSE**2
 _ATOM = 0.02  # the share of rows from which a single value of a column has knots of its own
 _TAIL = 64.0  # the most by which z changes over an outer segment of a quantile transform, before it goes on as a line
 _REACH = 1e6  # the largest |z|: far from everything, and its square is still a number in float32
+_LARGEST = 3e38  # what float32 holds
 _SMALL = 0.01  # the quantile of |x| ≠ 0 below which `Log` is linear
 
 
@@ -60,6 +61,18 @@ class Transform(nn.Module, metaclass=Described):
     """
 
     row_shape: tuple[int, ...] | None = None
+
+    @property
+    def box(self) -> Tensor:
+        """The edges of x, (2, features), beyond which z does not change any more; ±∞ where a column has none."""
+        edge = torch.full_like(self.low, torch.inf)
+        return torch.stack([-edge, edge])
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Say which rows lie in the box, edges included, (n, features) → (n,) bool; none with an undefined value."""
+        low, high = self.box
+        within: Tensor = ((x >= low) & (x <= high)).all(dim=1)
+        return within
 
     def __init__(self, features: int, *, names: Sequence[str] = ()) -> None:
         super().__init__()
@@ -100,6 +113,14 @@ class Transform(nn.Module, metaclass=Described):
     def log_det(self, x: Tensor) -> Tensor:
         """Return log |det ∂z/∂x| of rows, (n, features) → (n,): −log p(x) = −log p(z) − log_det(x)."""
         return self._log_slopes(x).sum(dim=1)
+
+    def log_slopes(self, x: Tensor) -> Tensor:
+        """Return log |dz/dx| of every column, (n, features) → (n, features): a conditional density leaves some out."""
+        return self._log_slopes(x)
+
+    def inverse(self, z: Tensor) -> Tensor:  # noqa: ARG002
+        """Return the rows x of transformed ones, (n, features) → (n, features), up to the rounding of float32."""
+        raise ConfigError(f"{type(self).__name__} has no inverse; nothing can be sampled through it")
 
     def _log_slopes(self, x: Tensor) -> Tensor:  # noqa: ARG002
         """Return log |dz/dx| of every column, (n, features) → (n, features)."""
@@ -159,6 +180,10 @@ class Standard(Transform):
         """Transform rows, (n, features) → (n, features)."""
         return ((x - self.mean) / self.scale).clamp(-_REACH, _REACH)
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the rows x of transformed ones, (n, features) → (n, features)."""
+        return z * self.scale + self.mean
+
     def _log_slopes(self, x: Tensor) -> Tensor:
         return -self.scale.abs().log().expand_as(x)
 
@@ -212,6 +237,11 @@ class Log(Transform):
         relative = (x.abs() / self.epsilon).clamp(max=1e38)  # a large x over a small ε is more than float32 holds
         y = x.sign() * (1 + relative).log()
         return ((y - self.mean) / self.scale).clamp(-_REACH, _REACH)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the rows x of transformed ones, (n, features) → (n, features)."""
+        y = z * self.scale + self.mean
+        return (y.sign() * self.epsilon * y.abs().expm1()).clamp(-_LARGEST, _LARGEST)
 
     def _log_slopes(self, x: Tensor) -> Tensor:
         return -((x.abs() + self.epsilon).log() + self.scale.abs().log())
@@ -301,6 +331,18 @@ class QuantileNormal(Transform):
         x0, z0, slope = table.index_select(0, self._segment(by_column).reshape(-1)).unbind(dim=1)
         z = (z0 + (by_column.reshape(-1) - x0) * slope).clamp(-_REACH, _REACH)
         return z.reshape(self.features, -1).t().contiguous()
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the rows x of transformed ones, (n, features) → (n, features): linear between the knots, and beyond them."""
+        by_column = z.t().contiguous()
+        x0, z0, slope = (table.reshape(self.features, -1) for table in (self.x0, self.z0, self.slope))
+        used = x0.isfinite()
+        knots = torch.where(used, z0, torch.inf)
+        segment = (torch.searchsorted(knots, by_column, right=True) - 1).clamp(min=0)
+        x = x0.gather(1, segment) + (by_column - z0.gather(1, segment)) / slope.gather(1, segment)
+        # Segments end a rounding below the next knot, and where many rows share a value they are all but flat.
+        ends = torch.cat([x0[:, 1:], torch.full_like(x0[:, :1], torch.inf)], dim=1)
+        return torch.minimum(x, ends.gather(1, segment)).clamp(-_LARGEST, _LARGEST).t().contiguous()
 
     def _log_slopes(self, x: Tensor) -> Tensor:
         by_column = x.t().contiguous()

@@ -12,6 +12,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.nn.transforms.boxes import Logit, MinMax
 from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Transform, covered
 from coffea_ad.typing import Float32s, Float64s
 
@@ -45,6 +46,10 @@ class Unchanged(Transform):
         """Return the rows."""
         return x
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the rows."""
+        return z
+
     def _log_slopes(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
@@ -53,6 +58,8 @@ _KINDS: dict[str, type[Transform]] = {
     "quantile": QuantileNormal,
     "standard": Standard,
     "log": Log,
+    "logit": Logit,
+    "minmax": MinMax,
     "none": Unchanged,
 }
 _OTHERS = "*"
@@ -67,7 +74,7 @@ def _check(spec: str | dict[str, str]) -> str | dict[str, str]:
 
 
 Preprocessing = Annotated[str | dict[str, str], AfterValidator(_check)]
-"""A key of a recipe's Config: "quantile", "standard", "log" or "none", or one of them for each column, `*` for others."""
+"""A key of a recipe's Config: "quantile", "standard", "log", "logit", "minmax" or "none", or one of them for each column, `*` for others."""
 
 
 class PerColumn(Transform):
@@ -76,7 +83,7 @@ class PerColumn(Transform):
     Parameters
     ----------
     kinds : sequence of str
-        "quantile", "standard", "log" or "none", one for each column.
+        "quantile", "standard", "log", "logit", "minmax" or "none", one for each column.
     names : sequence of str
         The columns' names, for messages.
 
@@ -124,10 +131,22 @@ class PerColumn(Transform):
         ]
         return torch.cat(parts, dim=1).index_select(1, self.order)
 
-    def log_det(self, x: Tensor) -> Tensor:
-        """Return log |det ∂z/∂x| of rows, (n, features) → (n,)."""
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the rows x of transformed ones, (n, features) → (n, features)."""
+        return self._of_parts("inverse", z)
+
+    @property
+    def box(self) -> Tensor:
+        """The edges of x, (2, features), beyond which z does not change any more; ±∞ where a column has none."""
+        return torch.cat([part.box for part in self.parts], dim=1)[:, self.order]  # type: ignore[misc]
+
+    def _log_slopes(self, x: Tensor) -> Tensor:
+        return self._of_parts("_log_slopes", x)
+
+    def _of_parts(self, method: str, rows: Tensor) -> Tensor:
+        """Put together what a method of the parts makes of their columns."""
         parts = zip(self.parts, self.places, strict=True)
-        return torch.stack([part.log_det(x[:, columns]) for part, columns in parts]).sum(dim=0)  # type: ignore[operator]
+        return torch.cat([getattr(part, method)(rows[:, columns]) for part, columns in parts], dim=1)[:, self.order]
 
 
 def preprocessing(spec: str | Mapping[str, str], columns: Sequence[str]) -> Transform:
@@ -137,7 +156,8 @@ def preprocessing(spec: str | Mapping[str, str], columns: Sequence[str]) -> Tran
     ----------
     spec : str or {column: str}
         "quantile": to a standard normal by the quantiles (`QuantileNormal`); "standard": (x − μ)/σ (`Standard`); "log":
-        the logarithm, standardised (`Log`); "none" (`Unchanged`). A mapping gives a kind to each column by name, and to
+        the logarithm, standardised (`Log`); "logit": the logit of the place in the range of the training rows, standardised
+        (`Logit`); "minmax": that range to −1 … 1 (`MinMax`); "none" (`Unchanged`). A mapping gives a kind to each column by name, and to
         all others under `*`.
     columns : sequence of str
         Names of the model's inputs, in order.
