@@ -17,6 +17,7 @@ import torch
 
 from coffea_ad.errors import BadModel
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.resonant.diagnostics import closure
 from coffea_ad.resonant.merged import Merged
 from coffea_ad.resonant.method import Method
 from coffea_ad.resonant.methods import METHODS
@@ -197,6 +198,11 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
         others = {role: divided.get(role) for role in ("simulation", "background", "signal")}
         model = method.fit(sidebands, signal_region, **others)  # type: ignore[arg-type]
         template = method.template(task.template_rows, 10_000 + task.seed)
+        if "closure_auc" not in method.metrics:
+            value, error = closure(
+                signal_region.splits("train", "validation"), template, method.inputs(template), seed=task.seed
+            )
+            method.metrics |= {"closure_auc": value, "closure_error": error}
     data = model.graph(["score"])
     x = np.asarray(template.x[:], np.float32)
     _compare(model, data, x[:_COMPARED], task.name)
