@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 
@@ -89,8 +90,8 @@ class Member:
         ONNX graph, "features" → "score".
     template, template_weight, template_score : (n, columns), (n,), (n,)
         Rows that the background of the signal region would have; the first half calibrates, the second is counted.
-    event, score : (k, 3), (k,)
-        run, luminosityBlock and event of the test rows, and their scores.
+    event, dataset, score : (k, 3), (k,), (k,)
+        run, luminosityBlock and event of the test rows, where they come from, and their scores.
     metrics : dict
     """
 
@@ -102,6 +103,7 @@ class Member:
     template_weight: Float64s
     template_score: Float32s
     event: Ints
+    dataset: npt.NDArray[np.str_]
     score: Float32s
     metrics: dict[str, Any] = field(default_factory=dict)
     folds: Folds | None = None
@@ -129,7 +131,7 @@ class Member:
         np.savez_compressed(
             out, info=np.frombuffer(json.dumps(info).encode(), np.uint8), data=np.frombuffer(self.data, np.uint8),
             template=self.template, template_weight=self.template_weight, template_score=self.template_score,
-            event=self.event, score=self.score,
+            event=self.event, dataset=self.dataset, score=self.score,
         )  # fmt: skip
         return out.getvalue()
 
@@ -143,7 +145,7 @@ class Member:
                     return None
                 return cls(
                     info["method"], tuple(info["shape"]), info["density"], file["data"].tobytes(), file["template"],
-                    file["template_weight"], file["template_score"], file["event"], file["score"], info["metrics"],
+                    file["template_weight"], file["template_score"], file["event"], file["dataset"], file["score"], info["metrics"],
                 )  # fmt: skip
         except (ValueError, KeyError, OSError, EOFError):
             return None
@@ -213,7 +215,7 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
         [np.asarray(test.spectators[c]).astype(np.int64) for c in ("run", "luminosityBlock", "event")], axis=1
     )
     return Member(
-        model.method, model.shape, model.density, data, x, weight, run_graph(data, x), event, run_graph(data, test.x),
+        model.method, model.shape, model.density, data, x, weight, run_graph(data, x), event, test.dataset, run_graph(data, test.x),
         {**method.metrics, "signal_region_rows": len(signal_region.weight), "sideband_rows": len(sidebands.weight)},
     )  # fmt: skip
 
