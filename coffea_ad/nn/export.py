@@ -130,7 +130,8 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
     The raw graph has to know by itself what is undefined. It is not run without rows, and the scorer never does.
     """
     scorer = OnnxScorer(data, name=name)
-    density = next((kind for kind in (m.density for m in models_in(model)) if kind), None)  # ranks of densities as well
+    kinds = (model.density, *(member.density for member in models_in(model)))
+    density = next((kind for kind in kinds if kind is not None), None)  # ranks of densities as well
     sessions = scorer.sessions  # which checks that a row keeps its score, alone and among others
     broken = x[:4].copy()
     broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf

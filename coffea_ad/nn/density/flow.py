@@ -144,7 +144,7 @@ class Flow(Model):
             raise ConfigError("flow: outside=undefined needs a preprocessing with a box, such as logit")
 
     @property
-    def method(self) -> str:
+    def method(self) -> str:  # type: ignore[override]
         """Name on the card."""
         parts = [self.kind.upper(), *["coupling"] * self.coupling, *["uniform base"] * (self.base == "uniform")]
         return ", ".join(parts)
