@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coffea_ad.evaluation.argos import Argos, Choice, argos, best_by_argos
 from coffea_ad.evaluation.baselines import baselines, ceiling, column_baselines
 from coffea_ad.evaluation.comparison import EFFICIENCIES, evaluate
 from coffea_ad.evaluation.differences import Difference, difference, difference_of_means
@@ -23,6 +24,8 @@ __all__ = [
     "AUC",
     "EFFICIENCIES",
     "MIN_SEEDS",
+    "Argos",
+    "Choice",
     "Difference",
     "Estimate",
     "Evaluation",
@@ -31,8 +34,10 @@ __all__ = [
     "Row",
     "Sample",
     "Sculpting",
+    "argos",
     "auc",
     "baselines",
+    "best_by_argos",
     "both_directions",
     "ceiling",
     "column_baselines",

@@ -6,6 +6,9 @@ from coffea_ad.modelfiles.combine import combine
 from coffea_ad.modelfiles.fuse import fuse_linear
 from coffea_ad.modelfiles.quantise import quantise
 from coffea_ad.modelfiles.windows import bundle
+from coffea_ad.nn.classifiers.bagged import BaggedTrees
+from coffea_ad.nn.classifiers.mlp import MLP
+from coffea_ad.nn.classifiers.trees import Trees
 from coffea_ad.nn.cross_training import CrossTrained, fit_folds
 from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
@@ -34,7 +37,7 @@ from coffea_ad.nn.transforms.boxes import Logit, MinMax
 from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Transform
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
-from coffea_ad.nn.trees import Trees
+from coffea_ad.nn.transforms.selected import Selected
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim
 
@@ -42,11 +45,13 @@ __all__ = [
     "AE",
     "DIMENSIONS",
     "DISTANCES",
+    "MLP",
     "NAE",
     "PCA",
     "VAE",
     "WNAE",
     "Activation",
+    "BaggedTrees",
     "Batch",
     "BiasFreeAE",
     "ChainConfig",
@@ -76,6 +81,7 @@ __all__ = [
     "Sampling",
     "Scorable",
     "Score",
+    "Selected",
     "Skim",
     "Standard",
     "TrainConfig",

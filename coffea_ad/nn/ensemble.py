@@ -18,9 +18,12 @@ from coffea_ad.scoring.calibration import calibrate
 from coffea_ad.scoring.specs import Calibration, Density, Folds
 from coffea_ad.typing import Float32s, Float64s, Ints
 
-__all__ = ["Ensemble", "How"]
+__all__ = ["LARGEST_LOG_ODDS", "Ensemble", "How", "log_odds_of_mean"]
 
-How = Literal["mean", "logmeanexp", "rank"]
+LARGEST_LOG_ODDS = 80.0
+"""Of a member, where probabilities are averaged: its exponential is a number of float32."""
+
+How = Literal["mean", "logmeanexp", "probability", "rank"]
 
 
 class Ensemble:
@@ -30,13 +33,14 @@ class Ensemble:
 
         mean:        Σ sₘ / M
         logmeanexp:  −ln (Σ exp(−sₘ) / M), the score of the mean density where each is −ln p
+        probability: ln Σ σ(sₘ) − ln Σ σ(−sₘ), the log-odds of the mean probability where each is the log-odds of one
         rank:        −log₁₀ of the mean efficiency of "at least this score", by the ranks in given rows
 
     Parameters
     ----------
     members : sequence of Scorable
         Of the same shape, without folds.
-    how : "mean", "logmeanexp" or "rank"
+    how : "mean", "logmeanexp", "probability" or "rank"
     calibrations : sequence of Calibration, optional
         For rank, one for each member: `with_ranks` makes them.
 
@@ -106,6 +110,8 @@ class Ensemble:
         if self.how == "rank":
             return combined_logp(self.calibrations, each, "rank")
         values = np.stack(each).astype(np.float64)
+        if self.how == "probability":
+            return np.asarray(log_odds_of_mean(values), np.float32)
         if self.how == "mean":
             return np.asarray(values.mean(axis=0), np.float32)
         return np.asarray(np.log(len(each)) - logsumexp(-values, axis=0), np.float32)
@@ -113,7 +119,8 @@ class Ensemble:
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return an ONNX graph of the score."""
         rules: dict[How, Callable[[Nodes, Sequence[str]], str]] = {
-            "mean": RULES["mean-logp"], "logmeanexp": _log_mean_exp, "rank": self._ranked,
+            "mean": RULES["mean-logp"], "logmeanexp": _log_mean_exp, "probability": _log_odds_of_mean,
+            "rank": self._ranked,
         }  # fmt: skip
         return joined_scores([m.graph(["score"]) for m in self.members], self.shape, outputs, rules[self.how])
 
@@ -130,3 +137,37 @@ def _log_mean_exp(add: Nodes, scores: Sequence[str]) -> str:
     terms = [add("Exp", add("Sub", least, s)) for s in scores]
     mean = add("Mul", add("Sum", *terms), add.constant(1 / len(scores)))
     return add("Sub", least, add("Log", mean))
+
+
+def log_odds_of_mean(each: Float64s) -> Float64s:
+    """Return the log-odds of the mean probability from those of M members, (M, n) → (n,).
+
+    ln Σ σ(mₖ) − ln Σ σ(−mₖ) with |mₖ| up to 80, so that no exponential is lost; mₖ itself for a single member.
+
+    >>> log_odds_of_mean(np.array([[2.0, 50.0], [2.0, -50.0]])).round(6)
+    array([2., 0.])
+    """
+    if len(each) == 1:
+        return np.asarray(each[0], np.float64)
+    m = np.clip(np.asarray(each, np.float64), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
+    small = np.exp(-np.abs(m))
+    larger, smaller = 1 / (1 + small), small / (1 + small)
+    up, down = np.where(m >= 0, larger, smaller), np.where(m >= 0, smaller, larger)
+    return np.asarray(np.log(up.sum(axis=0)) - np.log(down.sum(axis=0)), np.float64)
+
+
+def _log_odds_of_mean(add: Nodes, scores: Sequence[str]) -> str:
+    """Add what `log_odds_of_mean` does; a NaN of any member stays one, which a Clip may lose."""
+    if len(scores) == 1:
+        return scores[0]
+    one, zero, pairs = add.constant(1.0), add.constant(0.0), []
+    for score in scores:
+        m = add("Clip", score, add.constant(-LARGEST_LOG_ODDS), add.constant(LARGEST_LOG_ODDS))
+        small = add("Exp", add("Neg", add("Abs", m)))
+        larger = add("Reciprocal", add("Add", small, one))
+        positive = add("GreaterOrEqual", m, zero)
+        sides = larger, add("Mul", small, larger)
+        pairs.append((add("Where", positive, *sides), add("Where", positive, *sides[::-1])))
+    up, down = (add("Log", add("Sum", *terms)) for terms in zip(*pairs, strict=True))
+    total = add("Sum", *scores)
+    return add("Add", add("Sub", up, down), add("Sub", total, total))

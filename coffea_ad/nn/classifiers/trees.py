@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.nn.classifiers.trees_graph import scikit_learn_trees, trees_graph
 from coffea_ad.nn.training.batches import balanced
 from coffea_ad.scoring.specs import Density, Folds
 from coffea_ad.skims.skim import Skim
-from coffea_ad.typing import Float32s, Float64s, Ints
+from coffea_ad.typing import Float32s, Ints
 
 __all__ = ["Trees"]
 
@@ -97,59 +98,4 @@ class Trees:
 
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return an ONNX graph of the score: a TreeEnsembleRegressor."""
-        import onnx
-        from onnx import helper
-
-        value = helper.make_tensor_value_info
-        nodes = [
-            helper.make_node("TreeEnsembleRegressor", ["features"], ["trees"], domain="ai.onnx.ml", **self._nodes()),
-            helper.make_node("Sub", ["features", "features"], ["nothing"]),  # NaN where an input is not finite
-            helper.make_node("ReduceSum", ["nothing", "axis"], ["undefined"], keepdims=0),
-            helper.make_node("Squeeze", ["trees", "axis"], ["sum"]),
-            helper.make_node("Add", ["sum", "undefined"], [outputs[0]]),
-        ]
-        graph = helper.make_graph(
-            nodes,
-            "trees",
-            [value("features", onnx.TensorProto.FLOAT, ["rows", *self.shape])],
-            [value(outputs[0], onnx.TensorProto.FLOAT, ["rows"])],
-            [helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1])],
-        )
-        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 1)]
-        proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-        onnx.checker.check_model(proto)
-        return bytes(proto.SerializeToString(deterministic=True))
-
-    def _nodes(self) -> dict[str, Any]:
-        """Return the attributes of the operator: its nodes and the values of leaves, each in one list."""
-        columns: dict[str, list[Any]] = {name: [] for name in (*_NODES, *_TARGETS)}
-        for tree, (predictor,) in enumerate(self.classifier._predictors):  # noqa: SLF001  compared with onnxruntime on export
-            nodes = predictor.nodes
-            leaf = nodes["is_leaf"].astype(bool)
-            n = len(nodes)
-            columns["nodes_treeids"] += [tree] * n
-            columns["nodes_nodeids"] += range(n)
-            columns["nodes_featureids"] += np.where(leaf, 0, nodes["feature_idx"]).tolist()
-            columns["nodes_values"] += np.where(leaf, 0.0, _below(nodes["num_threshold"])).tolist()
-            columns["nodes_modes"] += np.where(leaf, "LEAF", "BRANCH_LEQ").tolist()
-            columns["nodes_truenodeids"] += np.where(leaf, 0, nodes["left"]).tolist()
-            columns["nodes_falsenodeids"] += np.where(leaf, 0, nodes["right"]).tolist()
-            columns["target_treeids"] += [tree] * int(leaf.sum())
-            columns["target_nodeids"] += np.flatnonzero(leaf).tolist()
-            columns["target_ids"] += [0] * int(leaf.sum())
-            columns["target_weights"] += nodes["value"][leaf].tolist()
-        baseline = float(np.ravel(self.classifier._baseline_prediction)[0])  # noqa: SLF001
-        return {**columns, "n_targets": 1, "base_values": [baseline]}
-
-
-_NODES = (
-    "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_values", "nodes_modes", "nodes_truenodeids",
-    "nodes_falsenodeids",
-)  # fmt: skip
-_TARGETS = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
-
-
-def _below(threshold: Float64s) -> Float32s:
-    """Return the largest float32 that is not above a threshold: x ≤ t is the same for every x of float32."""
-    near = threshold.astype(np.float32)
-    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+        return trees_graph([scikit_learn_trees(self.classifier)], self.shape[0], outputs[0])
