@@ -28,7 +28,6 @@ import numpy as np
 import torch
 
 from coffea_ad.errors import CoffeaADError
-from coffea_ad.evaluation.metrics import auc
 from coffea_ad.resonant import METHODS, Settings, Window, closure, flatness
 
 WINDOW = Window(low=lhco.WINDOW[0], high=lhco.WINDOW[1], outer_low=3.3, outer_high=3.7)
@@ -131,12 +130,16 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", default=["cwola", "anode", "cathode", "lacathode", "r_anode", "transport", "iad"])
+    parser.add_argument(
+        "--methods", nargs="+", default=["cwola", "anode", "cathode", "lacathode", "r_anode", "transport", "iad"]
+    )
     parser.add_argument("--signal", nargs="+", type=int, default=[800])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--shift", type=float, default=0.0)
-    parser.add_argument("--good", action="store_true", help="r_anode: true background of the signal region trains p_B as well")
+    parser.add_argument(
+        "--good", action="store_true", help="r_anode: true background of the signal region trains p_B as well"
+    )
     parser.add_argument("--half", action="store_true", help="one background sample is data, the other true background")
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--json", type=Path)
@@ -151,7 +154,9 @@ def main():
             rows += trivial(n, seed, args.shift)
             for method in args.methods:
                 rows.append(run(method, n, seed, settings, shift=args.shift, good=args.good, half=args.half))
-                print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True)
+                print(
+                    json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True
+                )
                 if args.json:
                     args.json.write_text(json.dumps(rows))
     table(rows)

@@ -12,9 +12,9 @@ MEAN, WIDTH = 3500.0, 60.0
 
 
 def background(n, seed, drift=0.0):
-    """m falls exponentially between 1500 and 5500 GeV; inputs are jet-like, and move by drift · m where asked."""
+    """m falls exponentially between 2500 and 5500 GeV; inputs are jet-like, and move by drift · m where asked."""
     rng = np.random.default_rng(seed)
-    m = 1500 - 600 * np.log1p(-rng.random(n) * (1 - np.exp(-4000 / 600)))
+    m = 2500 - 600 * np.log1p(-rng.random(n) * (1 - np.exp(-3000 / 600)))
     mj1, delta = 60 + 60 * rng.gamma(1.5, size=n), 80 * rng.gamma(1.2, size=n)
     tau = np.clip(rng.normal([0.55, 0.5], [0.13, 0.14], (n, 2)), 0.02, 0.98)
     return np.column_stack([m, mj1 + drift * m, delta + drift * m, tau]).astype(np.float32)

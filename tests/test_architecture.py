@@ -63,7 +63,11 @@ def name_of(path):
 def test_torch_lives_in_nn_only(path):
     if name_of(path) not in ("nn", "resonant"):
         assert "torch" not in external(path)
-    if name_of(path) not in ("nn", "resonant", "cli"):  # verbs of the command line import what they need when they are called
+    if name_of(path) not in (
+        "nn",
+        "resonant",
+        "cli",
+    ):  # verbs of the command line import what they need when they are called
         assert "nn" not in imports(path)
 
 

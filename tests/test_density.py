@@ -164,7 +164,9 @@ def learned():
     provenance = {"files": {}, "flavours": ["NanoAOD v15"], "selection": {}, "n_effective": 6000.0}
     rows = nn.Skim(x, np.ones(6000), np.full(6000, "toy"), split, {}, spec, provenance)
     torch.manual_seed(1)
-    model = nn.Flow(3, context=[1], transform=nn.preprocessing({"0": "log", "*": "standard"}, ["0", "1", "2"]), hidden=(32, 32))
+    model = nn.Flow(
+        3, context=[1], transform=nn.preprocessing({"0": "log", "*": "standard"}, ["0", "1", "2"]), hidden=(32, 32)
+    )
     nn.fit(model, rows, quick(epochs=12, samples_per_epoch=6144, batch_size=256, learning_rate=5e-3, schedule="cosine",
                               clip_gradient=1.0, validation_rows=1400))  # fmt: skip
     return model
@@ -459,7 +461,9 @@ def test_wrong_settings_are_refused_in_a_sentence(options, message):
 def test_the_box_is_asked_of_the_columns_of_the_density_only():
     mixed = {"0": "standard", "*": "minmax"}
     names = ["0", "1", "2"]
-    assert nn.Flow(3, base="uniform", context=[0], transform=nn.preprocessing(mixed, names)).method == "NSF, uniform base"
+    assert (
+        nn.Flow(3, base="uniform", context=[0], transform=nn.preprocessing(mixed, names)).method == "NSF, uniform base"
+    )
     with pytest.raises(ConfigError, match="of all columns of the density"):
         nn.Flow(3, base="uniform", context=[1], transform=nn.preprocessing(mixed, names))
 

@@ -76,6 +76,8 @@ class Model(nn.Module, metaclass=Described):
         Effective number of validation rows below which `fit` warns that noise has a say in which epoch is kept.
     plotted : tuple of str
         Which metrics `plots.training` shows.
+    training_only : tuple of str
+        Weights that the score does not depend on.
     density : "x", "z" or None
         Whether the score is −log p(x) or −log p(z), where it is a density at all.
     """
@@ -85,6 +87,7 @@ class Model(nn.Module, metaclass=Described):
     needs_epochs: bool = False
     needs_rows: ClassVar[int] = 0
     plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
+    training_only: ClassVar[tuple[str, ...]] = ()
     density: Density | None = None
     folds: ClassVar[Folds | None] = None
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ class Member:
                     info["method"], tuple(info["shape"]), info["density"], file["data"].tobytes(), file["template"],
                     file["template_weight"], file["template_score"], file["event"], file["dataset"], file["score"], info["metrics"],
                 )  # fmt: skip
-        except (ValueError, KeyError, OSError, EOFError):
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile):
             return None
 
 
