@@ -204,7 +204,7 @@ def test_the_model_file_scores_every_event_by_the_member_without_its_fold(search
     by_event = {
         tuple(e): s
         for t in tasks
-        for e, s in zip(trained.members[t.name].event.tolist(), trained.members[t.name].score)
+        for e, s in zip(trained.members[t.name].event.tolist(), trained.members[t.name].score, strict=True)
     }
     ids = np.stack([data.spectators[c].astype(int) for c in ("run", "luminosityBlock", "event")], axis=1).tolist()
     assert len(by_event) == len(ids)
@@ -214,7 +214,7 @@ def test_the_model_file_scores_every_event_by_the_member_without_its_fold(search
 def test_the_card_says_window_regions_and_what_the_template_leads_to_expect(search_of_cwola):
     card = read_card(search_of_cwola[3].read_bytes())
     assert str(card.domain[0]) == "3300 ≤ mjj < 3700"
-    assert [r.name for r in card.regions][0] == "loose"
+    assert next(r.name for r in card.regions) == "loose"
     for region in card.regions:
         e = region.expectation
         assert e.edges[0] == 3300

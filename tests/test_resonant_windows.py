@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +41,7 @@ def test_windows_of_a_scan_grow_with_the_mass_and_leave_no_gap(width, step):
     windows = scan(1800, 6000, width=width, step=step, outer_low=1000, outer_high=8000)
     for w in windows:
         assert (w.high - w.low) / ((w.high + w.low) / 2) == pytest.approx(width, rel=1e-3)
-    for one, two in zip(windows, windows[1:], strict=False):
+    for one, two in itertools.pairwise(windows):
         assert one.low < two.low <= one.high * (1 + 1e-5)
     assert windows[-1].high <= 6000 * (1 + 1e-5)
 
@@ -102,7 +104,7 @@ def test_a_smooth_spectrum_is_normalised_and_describes_a_falling_one(seed):
     expected = len(m) * np.array(
         [
             np.trapezoid(np.exp(density.log_prob(g)), g)
-            for g in (np.linspace(a, b, 101) for a, b in zip(edges, edges[1:]))
+            for g in (np.linspace(a, b, 101) for a, b in itertools.pairwise(edges))
         ]
     )
     observed = np.histogram(m, edges)[0]
