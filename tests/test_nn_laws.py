@@ -32,6 +32,8 @@ MODELS += [
     lambda *a, latent=8, **k: nn.DeepSVDDEnsemble(*a, dimensions=(5, latent), hidden=(16,), **k),
 ]
 NAMES += ["DeepSVDD", "DeepSVDDEnsemble"]
+MODELS += [lambda *a, latent=8, **k: nn.Flow(*a, kind="maf", hidden=(latent,), transforms=2, **k)]
+NAMES += ["Flow"]
 
 
 @pytest.fixture(scope="module")
