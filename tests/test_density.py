@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("zuko", reason="not installed: zuko")
 from toy_skims import toy_rows, write_skim
 from toys import toy_skim
 
-from coffea_ad import cli, nn
+from coffea_ad import cli, nn, recipes
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.nn.density import flow as flow_module
@@ -153,7 +154,9 @@ def learned():
     provenance = {"files": {}, "flavours": ["NanoAOD v15"], "selection": {}, "n_effective": 6000.0}
     rows = nn.Skim(x, np.ones(6000), np.full(6000, "toy"), split, {}, spec, provenance)
     torch.manual_seed(1)
-    model = nn.Flow(3, context=[1], transform=nn.preprocessing({"0": "log", "*": "standard"}, ["0", "1", "2"]), hidden=(32, 32))
+    model = nn.Flow(
+        3, context=[1], transform=nn.preprocessing({"0": "log", "*": "standard"}, ["0", "1", "2"]), hidden=(32, 32)
+    )
     nn.fit(model, rows, quick(epochs=12, samples_per_epoch=6144, batch_size=256, learning_rate=5e-3, schedule="cosine",
                               clip_gradient=1.0, validation_rows=1400))  # fmt: skip
     return model
@@ -449,7 +452,9 @@ def test_wrong_settings_are_refused_in_a_sentence(options, message):
 def test_the_box_is_asked_of_the_columns_of_the_density_only():
     mixed = {"0": "standard", "*": "minmax"}
     names = ["0", "1", "2"]
-    assert nn.Flow(3, base="uniform", context=[0], transform=nn.preprocessing(mixed, names)).method == "NSF, uniform base"
+    assert (
+        nn.Flow(3, base="uniform", context=[0], transform=nn.preprocessing(mixed, names)).method == "NSF, uniform base"
+    )
     with pytest.raises(ConfigError, match="of all columns of the density"):
         nn.Flow(3, base="uniform", context=[1], transform=nn.preprocessing(mixed, names))
 
@@ -479,7 +484,7 @@ def test_wrong_conditions_are_refused_in_a_sentence():
     ("words", "method"),
     [
         (["context=[tau2]", "outside=undefined", "train.keep=2"], "MAF, logmeanexp of 2"),
-        (["folds=3", "svdd=1", "train.keep=1"], "MAF and Deep SVDD, rank of 2"),
+        (["svdd=1", "train.keep=1"], "MAF and Deep SVDD, rank of 2"),
     ],
 )
 def test_the_recipe_leaves_a_model(tmp_path, capsys, words, method):
@@ -493,6 +498,16 @@ def test_the_recipe_leaves_a_model(tmp_path, capsys, words, method):
     if "svdd=1" not in words:
         again = nn.load(tmp_path / "flow", how="logmeanexp")
         assert [card.inputs[0].columns[i] for i in again.members[0].context] == ["jet_substructure.tau2"]
+
+
+def test_the_recipe_has_folds(data, tmp_path):
+    recipe = recipes.load("flow")
+    config = recipe.Config(data="nowhere", kind="maf", hidden=(8,), transforms=1, svdd=1, train=quick(keep=2))
+    ids = {name: np.arange(len(data.x), dtype=np.uint64) for name in ("run", "luminosityBlock", "event")}
+    rows = dataclasses.replace(data, spectators=ids)
+    model, histories = nn.fit_folds(recipe.fit, config, rows, tmp_path / "m", k=3, workers=1)
+    assert (model.method, model.folds.k, len(histories)) == ("MAF, logmeanexp of 2 and Deep SVDD, rank of 2", 3, 3)
+    assert model.scores(rows.x[:10], np.arange(10) % 3).shape == (10,)
 
 
 def test_the_recipe_refuses_conditions_that_are_no_columns(tmp_path, capsys):

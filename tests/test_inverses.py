@@ -99,7 +99,9 @@ def test_all_training_rows_lie_in_the_box_and_the_next_number_beyond_does_not(va
     x = np.array(values, np.float32)[:, None]
     transform = nn.preprocessing(kind, ["a"]).fit(x, np.ones(len(x)))
     assert bool(transform.inside(torch.from_numpy(x)).all())
-    beyond = np.array([[np.nextafter(x.min(), -np.inf)], [np.nextafter(x.max(), np.inf)], [np.nan], [np.inf]], np.float32)
+    beyond = np.array(
+        [[np.nextafter(x.min(), -np.inf)], [np.nextafter(x.max(), np.inf)], [np.nan], [np.inf]], np.float32
+    )
     assert not transform.inside(torch.from_numpy(beyond)).any()
     edges = transform(torch.tensor([[x.min()], [x.max()]]))
     assert torch.equal(transform(torch.from_numpy(beyond[:2])), edges)  # as far as the edge

@@ -116,8 +116,10 @@ class Logit(Boxed):
     --------
     >>> x = np.linspace(0, 8, 9, dtype=np.float32)[:, None]
     >>> transform = Logit(1).fit(x, np.ones(9))
-    >>> transform(torch.tensor([[4.0], [8.0], [80.0]])).round(decimals=3).flatten().tolist()
-    [0.0, 2.072, 2.072]
+    >>> transform(torch.tensor([[6.0], [8.0], [80.0]])).round(decimals=2)
+    tensor([[0.1600],
+            [2.1000],
+            [2.1000]])
     >>> transform.inside(torch.tensor([[4.0], [8.0], [80.0]])).tolist()
     [True, True, False]
     """
