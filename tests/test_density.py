@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -15,7 +16,7 @@ pytest.importorskip("zuko", reason="not installed: zuko")
 from toy_skims import toy_rows, write_skim
 from toys import toy_skim
 
-from coffea_ad import cli, nn
+from coffea_ad import cli, nn, recipes
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.features.spec import feature_spec
 from coffea_ad.nn.density import flow as flow_module
@@ -61,23 +62,12 @@ def data():
 def conditional(data):
     """Trained p(first seven | last), without scores outside the box."""
     torch.manual_seed(3)
-    model = nn.Flow(8, context=[7], outside="undefined", transform=nn.Logit(8), **SMALL)
+    model = nn.Flow(8, context=[7], outside="undefined", transform=nn.Logit(8), hidden=(16, 16), transforms=1, bins=4)
     history = nn.fit(model, data, quick(epochs=3, keep=2, learning_rate=5e-3))
     return model, history
 
 
 # Normalisation, in raw coordinates
-
-
-def grid(transform, n, reach):
-    """Points of one column and their distances, evenly in z; ±reach, or all of the box."""
-    low, high = transform.box[:, 0].tolist()
-    if np.isfinite(low):
-        edge = transform(torch.tensor([[low], [high]]).repeat(1, transform.features))
-        z = torch.linspace(edge[0, 0], edge[1, 0], n)
-    else:
-        z = torch.linspace(-reach, reach, n)
-    return z
 
 
 def columns_of(model, n, reach=9.0):
@@ -411,14 +401,15 @@ def test_behind_an_encoder_the_density_is_one_of_z(data):
 # Rare and different
 
 
-def test_the_mean_rank_of_a_flow_and_a_deep_svdd_is_one_model(conditional, data, tmp_path):
-    flow, _ = conditional
+def test_the_mean_rank_of_a_flow_and_a_deep_svdd_is_one_model(data, tmp_path):
     torch.manual_seed(1)
+    flow = nn.Flow(8, kind="maf", outside="undefined", transform=nn.Logit(8), **SMALL)
+    nn.fit(flow, data, quick())
     svdd = nn.DeepSVDD(8, outputs=4, transform=nn.QuantileNormal(8))
     nn.fit(svdd, data, quick())
     held_out = data.splits("validation")
     both = nn.Ensemble.with_ranks([flow, svdd], held_out.x, held_out.weight)
-    assert (both.method, both.density) == ("NSF and Deep SVDD, rank of 2", None)
+    assert (both.method, both.density) == ("MAF and Deep SVDD, rank of 2", None)
     x = held_out.x
     scores = both.scores(x)
     weight = held_out.weight / held_out.weight.sum()
@@ -493,7 +484,7 @@ def test_wrong_conditions_are_refused_in_a_sentence():
     ("words", "method"),
     [
         (["context=[tau2]", "outside=undefined", "train.keep=2"], "MAF, logmeanexp of 2"),
-        (["folds=2", "svdd=1", "train.keep=1"], "MAF and Deep SVDD, rank of 2"),
+        (["svdd=1", "train.keep=1"], "MAF and Deep SVDD, rank of 2"),
     ],
 )
 def test_the_recipe_leaves_a_model(tmp_path, capsys, words, method):
@@ -506,7 +497,17 @@ def test_the_recipe_leaves_a_model(tmp_path, capsys, words, method):
     assert card.density == ("x" if "svdd=1" not in words else None)
     if "svdd=1" not in words:
         again = nn.load(tmp_path / "flow", how="logmeanexp")
-        assert again.members[0].context == (card.inputs[0].columns.index("tau2"),)
+        assert [card.inputs[0].columns[i] for i in again.members[0].context] == ["jet_substructure.tau2"]
+
+
+def test_the_recipe_has_folds(data, tmp_path):
+    recipe = recipes.load("flow")
+    config = recipe.Config(data="nowhere", kind="maf", hidden=(8,), transforms=1, svdd=1, train=quick(keep=2))
+    ids = {name: np.arange(len(data.x), dtype=np.uint64) for name in ("run", "luminosityBlock", "event")}
+    rows = dataclasses.replace(data, spectators=ids)
+    model, histories = nn.fit_folds(recipe.fit, config, rows, tmp_path / "m", k=3, workers=1)
+    assert (model.method, model.folds.k, len(histories)) == ("MAF, logmeanexp of 2 and Deep SVDD, rank of 2", 3, 3)
+    assert model.scores(rows.x[:10], np.arange(10) % 3).shape == (10,)
 
 
 def test_the_recipe_refuses_conditions_that_are_no_columns(tmp_path, capsys):

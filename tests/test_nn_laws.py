@@ -27,6 +27,8 @@ MODELS += [lambda *a, m=m, **k: m(*a, buffer_size=500, steps=3, long_steps=5, **
 NAMES += ["NAE", "WNAE"]
 MODELS += [nn.VAE, nn.DirichletVAE]
 NAMES += ["VAE", "DirichletVAE"]
+MODELS += [lambda *a, latent=8, **k: nn.Flow(*a, kind="maf", hidden=(latent,), transforms=2, **k)]
+NAMES += ["Flow"]
 MODELS += [
     lambda *a, latent=8, **k: nn.DeepSVDD(*a, outputs=latent, **k),
     lambda *a, latent=8, **k: nn.DeepSVDDEnsemble(*a, dimensions=(5, latent), hidden=(16,), **k),

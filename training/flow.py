@@ -37,7 +37,9 @@ class Config(nn.RecipeConfig):
     outside: Literal["clamp", "undefined"] = Field(
         "clamp", description="a row outside the box of the training rows: score of the nearest point, or none"
     )
-    svdd: int = Field(0, ge=0, description="epochs of a Deep SVDD beside the flow, and the mean of ranks as score; 0: none")
+    svdd: int = Field(
+        0, ge=0, description="epochs of a Deep SVDD beside the flow, and the mean of ranks as score; 0: none"
+    )
     train: nn.TrainConfig = nn.TrainConfig(
         epochs=30, batch_size=512, learning_rate=1e-3, schedule="cosine", clip_gradient=1.0, keep=5
     )

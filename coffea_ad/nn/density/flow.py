@@ -232,7 +232,7 @@ class Flow(Model):
 
         Examples
         --------
-        >>> Flow(2, transform=Standard(2)).sample(3, seed=1).shape
+        >>> Flow(2, transform=nn.Identity()).sample(3, seed=1).shape
         (3, 2)
         """
         if not isinstance(self.transform, Transform) and not isinstance(self.transform, nn.Identity):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +14,8 @@ from coffea_ad.typing import Float64s
 
 __all__ = ["Boxed", "Logit", "MinMax"]
 
-_EDGE = 1e-6  # the place in the box, from either edge, up to which a logit still changes
+_EDGE = 1e-6  # the place in the box, from either edge, below which a logit is a line
+_LOG_EDGE = math.log(_EDGE)
 _REACH = 1e37  # beyond, a range is more than float32 holds
 
 
@@ -92,8 +94,9 @@ class MinMax(Boxed):
 class Logit(Boxed):
     """Take the logit of the place in the range of the training rows, and standardise it.
 
-    z = (y − μ)/σ with y = ln u − ln(1 − u) and u = (x − min)/(max − min), where u and 1 − u end at 10⁻⁶: values at an edge of
-    the box, such as an atom at zero, lie at |y| = 13.8. μ and σ are the weighted mean and standard deviation of y.
+    z = (y − μ)/σ with y = ln u − ln(1 − u) and u = (x − min)/(max − min). In the outermost millionth of the box a logarithm goes
+    on as a line, so that y ends: values at an edge, such as an atom at zero, lie at |y| = 14.8, and the box is mapped one to
+    one. μ and σ are the weighted mean and standard deviation of y.
 
     Parameters
     ----------
@@ -113,8 +116,10 @@ class Logit(Boxed):
     --------
     >>> x = np.linspace(0, 8, 9, dtype=np.float32)[:, None]
     >>> transform = Logit(1).fit(x, np.ones(9))
-    >>> transform(torch.tensor([[4.0], [8.0], [80.0]])).round(decimals=3).flatten().tolist()
-    [0.0, 2.073, 2.073]
+    >>> transform(torch.tensor([[6.0], [8.0], [80.0]])).round(decimals=2)
+    tensor([[0.1600],
+            [2.1000],
+            [2.1000]])
     >>> transform.inside(torch.tensor([[4.0], [8.0], [80.0]])).tolist()
     [True, True, False]
     """
@@ -128,7 +133,8 @@ class Logit(Boxed):
 
     def _fit_column(self, i: int, x: Float64s, weight: Float64s) -> tuple[float, float]:
         u = self._fit_box(i, x, weight)
-        y = np.log(np.clip(u, _EDGE, 1)) - np.log(np.clip(1 - u, _EDGE, 1))
+        u = np.clip(u, 0, 1)  # rows without weight make no box
+        y = _bent(torch.from_numpy(u)).numpy() - _bent(torch.from_numpy(1 - u)).numpy()
         mean = np.average(y, weights=weight)
         scale = np.sqrt(np.average((y - mean) ** 2, weights=weight))
         self.mean[i], self.scale[i] = float(mean), float(scale)
@@ -138,18 +144,26 @@ class Logit(Boxed):
     def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return u and 1 − u; both from x, so that neither loses digits next to its edge."""
         width = self.maximum - self.minimum
-        return ((x - self.minimum) / width).clamp(_EDGE, 1.0), ((self.maximum - x) / width).clamp(_EDGE, 1.0)
+        return ((x - self.minimum) / width).clamp(0.0, 1.0), ((self.maximum - x) / width).clamp(0.0, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
         below, above = self._places(x)
-        return (below.log() - above.log() - self.mean) / self.scale
+        return (_bent(below) - _bent(above) - self.mean) / self.scale
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return the rows x of transformed ones, (n, features) → (n, features)."""
         y, width = z * self.scale + self.mean, self.maximum - self.minimum
-        return torch.where(y < 0, self.minimum + width * y.sigmoid(), self.maximum - width * (-y).sigmoid())
+        size = y.abs()
+        line = (_EDGE * (1 - _LOG_EDGE - size)).clamp(min=0.0)
+        place = width * torch.where(size > -_LOG_EDGE, line, (-size).sigmoid())  # from the nearer edge
+        return torch.where(y < 0, self.minimum + place, self.maximum - place)
 
     def _log_slopes(self, x: Tensor) -> Tensor:
-        below, above = self._places(x)
-        return -(below.log() + above.log() + ((self.maximum - self.minimum) * self.scale).log())
+        below, above = (place.clamp(min=_EDGE).log() for place in self._places(x))
+        return -(below + above + ((self.maximum - self.minimum) * self.scale).log())
+
+
+def _bent(u: Tensor) -> Tensor:
+    """Return ln u, and below the edge its tangent."""
+    return u.clamp(min=_EDGE).log() + (u / _EDGE - 1).clamp(max=0.0)
