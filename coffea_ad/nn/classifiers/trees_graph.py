@@ -120,7 +120,7 @@ def _around_zero(threshold: Float64s) -> Float64s:
     """Move thresholds so that all numbers up to 10⁻³⁵ go where 0 goes: the library takes them for 0 when it reads a row."""
     small = float(SMALL)
     raised = np.where((threshold >= 0) & (threshold < small), small, threshold)
-    return np.where((raised < 0) & (raised >= -small), -2 * small, raised)
+    return np.where((raised < 0) & (raised >= -small), float(np.nextafter(-SMALL, np.float32(-1))), raised)
 
 
 def _missing_left(node: Mapping[str, Any]) -> bool:
