@@ -74,7 +74,7 @@ def columns_of(model, n, reach=9.0):
     """Raw points along each column."""
     transform, out = model.transform, []
     for i in range(transform.features):
-        low, high = transform.box[:, i].tolist()
+        low, _ = transform.box[:, i].tolist()
         if np.isfinite(low):
             box = transform(transform.box)[:, i]
             z = torch.linspace(float(box[0]), float(box[1]), n)

@@ -107,13 +107,20 @@ def _from_structure(root: Mapping[str, Any], columns: Sequence[int]) -> Tree:
     kinds = {node["missing_type"] for node in nodes if "split_feature" in node}
     return Tree(
         feature=np.array([columns[n["split_feature"]] if "split_feature" in n else -1 for n in nodes], np.int64),
-        threshold=np.array([n.get("threshold", 0.0) for n in nodes], np.float64),
+        threshold=_around_zero(np.array([n.get("threshold", 0.0) for n in nodes], np.float64)),
         left=np.array(left, np.int64),
         right=np.array(right, np.int64),
         value=np.array([n.get("leaf_value", 0.0) for n in nodes], np.float64),
         missing_left=np.array([_missing_left(n) for n in nodes], bool),
         zero_missing="Zero" in kinds,
     )
+
+
+def _around_zero(threshold: Float64s) -> Float64s:
+    """Move thresholds so that all numbers up to 10⁻³⁵ go where 0 goes: the library takes them for 0 when it reads a row."""
+    small = float(SMALL)
+    raised = np.where((threshold >= 0) & (threshold < small), small, threshold)
+    return np.where((raised < 0) & (raised >= -small), float(np.nextafter(-SMALL, np.float32(-1))), raised)
 
 
 def _missing_left(node: Mapping[str, Any]) -> bool:
