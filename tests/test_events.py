@@ -269,6 +269,7 @@ DIJETS = [
     {"inputs": "extended1", "shift": 0.1},
     {"inputs": "extended2", "epsilon": 0.0, "jet_pt_min": 150.0, "jet_eta_max": 2.0},
     {"inputs": "extended3", "delta_r": True},
+    {"inputs": "kitchen_sink", "delta_r": True, "R0": 1.0},
     {"source": "stored"},
     {"source": "stored", "epsilon": 0.01, "mass": "msoftdrop", "shift": -0.2, "delta_r": True},
     {"axes": "WTA_KT", "R0": 1.0},
@@ -278,7 +279,9 @@ DIJETS = [
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("options", DIJETS, ids=str)
 def test_the_dijet_equals_its_slow_twin(name, options):
-    n = {"baseline": 20, "extended1": 6, "extended2": 6, "extended3": 3}[options.get("inputs", "baseline")]
+    n = {"baseline": 20, "extended1": 6, "extended2": 6, "extended3": 3, "kitchen_sink": 2}[
+        options.get("inputs", "baseline")
+    ]
     want = naive.dijet(dijet_rows(name)[:n], DijetOptions(**options))
     got, counts = ad.features.compute("dijet", file_events(name)[:n], **options)
     np.testing.assert_allclose(got, want, rtol=2e-7, atol=1e-9)
@@ -421,7 +424,9 @@ def test_events_with_fewer_than_two_jets_are_undefined_and_their_neighbours_are_
     assert np.isfinite(values[[0, 2]]).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"source": "stored"}, {"inputs": "extended3", "delta_r": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"source": "stored"}, {"inputs": "extended3", "delta_r": True}, {"inputs": "kitchen_sink"}], ids=str
+)
 def test_a_chunk_without_any_dijet_is_undefined(options):
     values = dijet(file_events("svj_v15"), jet_pt_min=1e6, **options)
     assert values.shape == (150, FEATURES["dijet"].size(DijetOptions(**options)))
@@ -447,7 +452,9 @@ def test_stored_shapes_are_the_stored_branches():
             assert np.abs(ratios / value - 1).min() < FLOAT32
 
 
-@pytest.mark.parametrize(("inputs", "n"), [("baseline", 4), ("extended1", 10), ("extended2", 12), ("extended3", 56)])
+@pytest.mark.parametrize(
+    ("inputs", "n"), [("baseline", 4), ("extended1", 10), ("extended2", 12), ("extended3", 56), ("kitchen_sink", 104)]
+)
 def test_sets_have_as_many_inputs_as_in_the_papers_beside_the_dijet_mass(inputs, n):
     feature = FEATURES["dijet"]
     names = [c.name for c in feature.columns(feature.resolve({"inputs": inputs}))]
@@ -475,7 +482,7 @@ def test_names_of_the_inputs_tell_ratio_power_and_jet():
     ]
 
 
-@pytest.mark.parametrize("inputs", ["extended1", "extended2", "extended3"])
+@pytest.mark.parametrize("inputs", ["extended1", "extended2", "extended3", "kitchen_sink"])
 def test_stored_shapes_are_refused_for_inputs_that_are_not_stored(inputs):
     with pytest.raises(
         ConfigError, match=f"dijet: .*inputs={inputs} needs source=constituents: NanoAOD stores no tau5"
@@ -485,7 +492,7 @@ def test_stored_shapes_are_refused_for_inputs_that_are_not_stored(inputs):
 
 @pytest.mark.parametrize("options", DIJETS, ids=str)
 def test_the_dijet_reads_declared_branches_only(options):
-    if options.get("inputs") == "extended3":
+    if options.get("inputs") in ("extended3", "kitchen_sink"):
         options = {**options, "jet_pt_min": 450.0}
     feature = FEATURES["dijet"]
     alternatives = feature.reads("FatJet", feature.resolve(options))

@@ -97,13 +97,13 @@ def test_every_kernel_has_one_signature(svj):
     import numpy as np
 
     import coffea_ad as ad
-    from coffea_ad.features import constituents, grooming, images, objects, rmm, substructure
+    from coffea_ad.features import constituents, energy_flow, grooming, images, kitchen_sink, objects, rmm, substructure
 
     for name, options in (
         ("jet_substructure", {}), ("jet_substructure", {"observables": ["tau1", "charge", "lambda_2_0.5"], "axes": "WTA_KT"}),
         ("jet_constituents", {"columns": ["charge", "is_muon"]}), ("jet_constituents", {}), ("jet_lund", {}),
         ("jet_images", {"smear": 1.0, "power": 0.5}), ("rmm", {}), ("rmm_zones", {}), ("event_objects", {}),
-        ("dijet", {"inputs": "extended2"}),
+        ("dijet", {"inputs": "extended2"}), ("dijet", {"inputs": "kitchen_sink"}),
     ):  # fmt: skip
         ad.features.compute(name, svj, **options)
         list(ad.features.blocks(name, svj, size=13, **options))
@@ -112,10 +112,12 @@ def test_every_kernel_has_one_signature(svj):
     light.flags.writeable = False
     substructure.substructure(["tau2"], offsets, light, light, light, light)
     grooming.subjets(offsets, light, light, light, light)
+    energy_flow.efp(["efp_1_1"], offsets, light, light, light, light)
+    kitchen_sink.kitchen_sink(offsets, light, light, light, light)
     images.smear_images(np.ones((8, 6, 6), np.float32)[::2], 1)
     images.jet_images(offsets, light, light, light, 6, 2, True, True, 1, np.ones((2, 6, 6), np.float32)[::2])
     for kernel in (
         substructure._substructure, grooming._trees, constituents._tensor, images._jet_images, images._smear,
-        objects._select, rmm._fill,
+        objects._select, rmm._fill, energy_flow._efp, kitchen_sink._kitchen_sink,
     ):  # fmt: skip
         assert len(kernel.signatures) == 1, kernel

@@ -20,13 +20,25 @@ def columns(path):
 
 
 def test_every_process_is_one_declarative_entry():
-    wanted = {"qcd", "ttbar", "ttbar_boosted", "wjets", "zjets", "svj", "svj_aachen", "svj_t"}
+    wanted = {
+        "qcd",
+        "ttbar",
+        "ttbar_boosted",
+        "wjets",
+        "zjets",
+        "svj",
+        "svj_aachen",
+        "svj_t",
+        "lhco_qcd",
+        "lhco_wprime",
+        "lhco_3prong",
+    }
     assert wanted <= set(PROCESSES)
     for name in PROCESSES:
         parameters, settings = resolve(name)
         assert parameters == PROCESSES[name].parameters
         assert all("=" in line for line in settings)
-    assert [n for n, p in PROCESSES.items() if p.signal] == ["svj", "svj_aachen", "svj_t"]
+    assert [n for n, p in PROCESSES.items() if p.signal] == ["svj", "svj_aachen", "svj_t", "lhco_wprime", "lhco_3prong"]
 
 
 def test_unknown_processes_and_parameters_get_the_nearest_right_name():
@@ -41,6 +53,38 @@ def test_unknown_processes_and_parameters_get_the_nearest_right_name():
 def test_settings_that_would_mean_something_else_are_refused():
     with pytest.raises(ConfigError, match="must be able to decay"):
         resolve("svj", {"m_dark": 0.5})
+    for parameters, message in (
+        ({"prongs": 4}, "prongs is 4"),
+        ({"prongs": 2.5}, "a whole number"),
+        ({"width": 0.0}, "width is 0.0"),
+        ({"width": 0.2}, "width is 0.2"),
+        ({"m_y": 0.9}, "able to decay to jets"),
+        ({"m_x": 1.0}, "able to decay to jets"),
+        ({"m_x": 3300.0}, "above m_x [+] m_y"),
+        ({"m_res": 600.0}, "above m_x [+] m_y"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve("lhco_wprime", parameters)
+
+
+def test_dijets_of_the_olympics_are_the_hard_part_of_all():
+    parameters, settings = resolve("lhco_qcd")
+    assert parameters == {"pthat_min": 900.0, "bias_power": 4.0, "ecm": 13000.0}
+    assert settings == resolve("qcd", {"pthat_min": 900})[1]
+
+
+def test_a_resonance_decays_to_the_asked_number_of_quarks():
+    for process, number in (("lhco_wprime", 2), ("lhco_3prong", 3)):
+        _, settings = resolve(process, {"m_x": 300.0, "m_y": 8.0, "width": 0.02})
+        for code in (37, 36):
+            channels = [s.split(" = ")[1].split() for s in settings if s.startswith(f"{code}:") and "Channel" in s]
+            assert all(len(c) == 3 + number for c in channels)
+            assert sum(float(c[1]) for c in channels) == pytest.approx(1)
+            # an electric charge of +1 and of 0
+            charge = sum((2 if int(q) % 2 == 0 else -1) * (1 if int(q) > 0 else -1) for q in channels[0][3:]) / 3
+            assert charge == (1 if code == 37 else 0)
+        assert "34:mMin = 3150.0" in settings
+        assert not any(" 5 -5" in s for s in settings)  # 8 GeV are too few for two b quarks
 
 
 def test_generator_particles_have_hepmc_status_and_flags():
@@ -183,6 +227,32 @@ def test_other_processes_run(tmp_path, process):
     assert record["cross_section"] > 0
     if process == "zjets":
         assert ak.all(ak.sum(abs(events.GenPart["pdgId"]) == 23, axis=1) >= 1)
+
+
+@pytest.mark.simulate
+@pytest.mark.parametrize("process", ["lhco_wprime", "lhco_3prong"])
+def test_a_resonance_of_three_masses_shows_all_of_them(tmp_path, process):
+    """Masses at which jets of R = 0.8 hold all products: m_X = 300 GeV at a pT of 1.2 TeV."""
+    import coffea_ad as ad
+    from coffea_ad.simulation import simulate
+
+    masses = {"m_res": 2600.0, "m_x": 300.0, "m_y": 120.0}
+    record = simulate(process, 100, tmp_path / "x.root", seed=4, parameters=masses)
+    assert record["signal"]
+    events = open_events(tmp_path / "x.root")
+    for code, mass in ((34, 2600), (37, 300), (36, 120)):
+        true = ak.to_numpy(ak.flatten(events.GenPart["mass"][abs(events.GenPart["pdgId"]) == code]))
+        assert len(true) == 100
+        assert np.abs(true / mass - 1).max() < 0.051
+        assert true.mean() == pytest.approx(mass, rel=0.005)
+    mjj, mj1, delta = ad.features.compute("dijet", events, source="stored")[0][:, :3].T
+    assert np.isfinite(mjj).mean() > 0.9
+    for values, mass in ((mjj, 2600), (mj1 + delta, 300), (mj1, 120)):
+        below, at, above = ((np.abs(values / (mass * f) - 1) < 0.1).mean() for f in (0.8, 1.0, 1.25))
+        assert at > 0.4 > 1.5 * max(below, above), mass
+    if process == "lhco_3prong":
+        tau2, tau3 = (ak.to_numpy(ak.flatten(events.FatJet[f"tau{n}"][:, :2])) for n in (2, 3))
+        assert np.median(tau3 / tau2) < 0.7
 
 
 @pytest.mark.simulate

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator, model_validator
 
 from coffea_ad.errors import unknown_text
 from coffea_ad.features.base import Column, Feature, Names, NonNegative, Number, Options, Positive, at_once
+from coffea_ad.features.energy_flow import GRAPHS, graph_label
+from coffea_ad.features.kitchen_sink import KITCHEN_SINK, kitchen_sink
 from coffea_ad.features.object_options import Cuts, ObjectOptions, object_branches
 from coffea_ad.features.objects import select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
@@ -142,8 +144,10 @@ class DijetOptions(Options):
         Collection of fat jets; the two of highest pT, ordered by mass.
     jet_pt_min, jet_eta_max : float, GeV
         Events without two such jets are undefined.
-    inputs : "baseline", "extended1", "extended2" or "extended3"
-        Of the resonance searches: m_J1, Δm_J and τ21 of both; or ratios to τ54; or τ1 … τ5; or τ1 … τ9 at β = ½, 1, 2.
+    inputs : "baseline", "extended1", "extended2", "extended3" or "kitchen_sink"
+        Of the resonance searches: m_J1, Δm_J and τ21 of both; or ratios to τ54; or τ1 … τ5; or τ1 … τ9 at β = ½, 1, 2; or
+        these with energy flow polynomials of up to four edges, masses of the constituents' sum before and after soft drop,
+        number of constituents and pTD, 51 of each jet.
     delta_r : bool
         ΔR_JJ as one more input; it is correlated with m_JJ and makes background look like a bump.
     source : "constituents" or "stored"
@@ -161,7 +165,7 @@ class DijetOptions(Options):
     jets: str = "FatJet"
     jet_pt_min: NonNegative = 200.0
     jet_eta_max: NonNegative = 2.5
-    inputs: Literal["baseline", "extended1", "extended2", "extended3"] = "baseline"
+    inputs: Literal["baseline", "extended1", "extended2", "extended3", "kitchen_sink"] = "baseline"
     delta_r: Annotated[bool, Field(strict=True)] = False
     source: Literal["constituents", "stored"] = "constituents"
     axes: Axes = "OnePass_KT"
@@ -177,19 +181,33 @@ class DijetOptions(Options):
         return self
 
 
-def _dijet_columns(options: DijetOptions) -> tuple[Column, ...]:
-    names = [
-        (f"{name}_j{jet}" if len(_SETS[options.inputs]) == 1 else f"{name}_beta{beta:g}_j{jet}")
+def _shape_columns(options: DijetOptions) -> list[Column]:
+    """Return the columns of both jets between the masses and ΔR_JJ."""
+    if options.inputs == "kitchen_sink":
+        return [
+            Column(
+                f"{name}_j{jet}",
+                "GeV" if name in ("mass", "msoftdrop") else "",
+                f"EFP {graph_label(name)} of $J_{jet}$" if name in GRAPHS else "",
+            )
+            for jet in (1, 2)
+            for name in KITCHEN_SINK
+        ]
+    return [
+        Column(f"{name}_j{jet}" if len(_SETS[options.inputs]) == 1 else f"{name}_beta{beta:g}_j{jet}")
         for jet in (1, 2)
         for beta, group in _SETS[options.inputs]
         for name in group
     ]
+
+
+def _dijet_columns(options: DijetOptions) -> tuple[Column, ...]:
     masses = (
         Column("mjj", "GeV", "$m_{JJ}$"),
         Column("mj1", "GeV", "$m_{J1}$"),
         Column("delta_mj", "GeV", r"$\Delta m_J$"),
     )
-    return (*masses, *(Column(name) for name in names), *([Column("delta_r")] if options.delta_r else []))
+    return (*masses, *_shape_columns(options), *([Column("delta_r")] if options.delta_r else []))
 
 
 def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
@@ -201,11 +219,13 @@ def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
 
 
 def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
-    """N-subjettiness of some of the jets, (len(place), inputs)."""
+    """Substructure of some of the jets, (len(place), inputs)."""
     if options.source == "stored":
         over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
         return np.asarray(over / (under + options.epsilon))[:, None]
     c, columns = jets.at(place).constituents, []
+    if options.inputs == "kitchen_sink":
+        return kitchen_sink(c.offsets, c.pt, c.eta, c.phi, c.mass, Conventions(axes=options.axes, R0=options.R0))
     for beta, group in _SETS[options.inputs]:
         taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
         conventions = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
@@ -269,8 +289,9 @@ DIJET = Feature(
     options=DijetOptions,
     convention=(
         "of the two jets of highest pT, J1 has the smaller mass: m_JJ, m_J1, Δm_J = m_J2 − m_J1, then N-subjettiness of J1 and "
-        "of J2 (ratios: τ_N / (τ_N−1 + ε)), then ΔR_JJ in (η, φ); GeV, where the papers have TeV; events without two jets are "
+        "of J2 (ratios: τ_N / (τ_N−1 + ε)), in the kitchen sink also energy flow polynomials (θ in (y, φ), β = 1, sums over all "
+        "constituents for each vertex), mass, soft-drop mass, multiplicity and pTD; then ΔR_JJ in (η, φ); GeV, where the papers have TeV; events without two jets are "
         "undefined."
     ),
-    reference="arXiv:2101.08320, arXiv:2109.00546, arXiv:2309.13111",
+    reference="arXiv:2101.08320, arXiv:2109.00546, arXiv:2309.13111, arXiv:1712.07124, arXiv:2604.20965",
 )

@@ -233,7 +233,7 @@ def _substructure(
                     for a in range(taus[k]):
                         moved[a, 0], moved[a, 1] = axes[taus[k] - 1, a, 0], axes[taus[k] - 1, a, 1]
                     row[n_fixed + n_extra + k] = subjettiness(
-                        n, taus[k], jpt, jy, jphi, moved, one_pass, tau_beta, r0, near, dist, key, y, means
+                        n, taus[k], jpt, jy, jphi, moved, one_pass, tau_beta, r0, near, dist, key, y, means, False
                     )
         # last, since the winner-takes-all axis comes from the first clustering
         if from_axis:

@@ -183,6 +183,44 @@ def svj_t(*, m_phi: float = 2000.0, r_inv: float = 0.3, m_dark: float = 20.0) ->
     ]
 
 
+def resonance(
+    *, m_res: float = 3500.0, m_x: float = 500.0, m_y: float = 100.0, prongs: int = 2, width: float = 0.01
+) -> list[str]:
+    """A resonance → X Y, each to two or three quarks; all three have this width over their mass, and stay within ±5 of them.
+
+    Pythia's W′ (34), H⁺ (37) and A⁰ (36) lend their codes: its own Z′ decays to fermions only. Three quarks leave X and Y
+    by a junction, so that a baryon number comes out of nothing; it does not matter to jets.
+    """
+    if prongs not in (2, 3):
+        raise ConfigError(f"prongs is {prongs}, but X and Y decay to 2 or 3 quarks")
+    if not 0 < width <= 0.1:
+        raise ConfigError(f"width is {width}, but must be above 0 and at most 0.1 of the mass")
+    open_quarks = [q for q, m in _THRESHOLD.items() if 2 * m < m_y * (1 - 5 * width)]
+    narrow = 1 - 5 * width
+    if m_x * narrow <= _THRESHOLD[3] + _THRESHOLD[4] or m_y * narrow <= 2 * _THRESHOLD[3]:
+        raise ConfigError(f"m_x and m_y are {m_x} and {m_y} GeV, but X and Y must be able to decay to jets")
+    if (m_x + m_y) * (1 + 5 * width) >= m_res * (1 - 5 * width):
+        raise ConfigError(f"m_res is {m_res} GeV, but must be above m_x + m_y = {m_x + m_y} GeV by ten widths")
+    decays = {
+        34: ["37 36"],
+        37: ["2 -1", "4 -3"] if prongs == 2 else ["2 2 1", "4 2 3"],
+        36: [f"{q} -{q}" for q in open_quarks] if prongs == 2 else ["2 1 3"],
+    }
+    lines = ["NewGaugeBoson:ffbar2Wprime = on"]
+    for code, mass in ((34, m_res), (37, m_x), (36, m_y)):
+        lines += [
+            f"{code}:m0 = {mass}",
+            f"{code}:mWidth = {width * mass}",
+            f"{code}:doForceWidth = on",
+            f"{code}:mMin = {mass * (1 - 5 * width)}",
+            f"{code}:mMax = {mass * (1 + 5 * width)}",
+        ]
+        for i, products in enumerate(decays[code]):
+            word = "oneChannel" if i == 0 else "addChannel"
+            lines.append(f"{code}:{word} = 1 {1 / len(decays[code])} 100 {products}")
+    return lines
+
+
 PROCESSES: dict[str, Process] = {
     "qcd": Process("QCD dijets, flat in pT-hat with weights", qcd),
     "ttbar": Process("top pairs, all decays", ttbar),
@@ -197,6 +235,11 @@ PROCESSES: dict[str, Process] = {
         signal=True,
     ),
     "svj_t": Process("semivisible jets from pairs of bifundamental mediators (t-channel model)", svj_t, signal=True),
+    "lhco_qcd": Process(
+        "QCD dijets above about 1.8 TeV, as in the LHC Olympics, with weights", qcd, {"pthat_min": 900.0}
+    ),
+    "lhco_wprime": Process("resonance → XY, each to two quarks, as in the LHC Olympics", resonance, signal=True),
+    "lhco_3prong": Process("resonance → XY, each to three quarks", resonance, {"prongs": 3}, signal=True),
 }
 
 

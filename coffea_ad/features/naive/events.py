@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from coffea_ad.features.energy_flow import GRAPHS
 from coffea_ad.features.events import DijetOptions, EventObjectOptions
+from coffea_ad.features.naive.energy_flow import efp_of_many
 from coffea_ad.features.naive.rmm import Particle, select
+from coffea_ad.features.naive.substructure import jets as all_jets
 from coffea_ad.features.naive.substructure import substructure
 from coffea_ad.features.substructure import Conventions
 from coffea_ad.typing import Float64s
@@ -71,12 +74,31 @@ def _shapes(jet: Mapping[str, Any], options: DijetOptions) -> list[float]:
         c = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
         return float(substructure([f"tau{n}"], [0, len(pt)], pt, eta, phi, mass, conventions=c)[0, 0])
 
+    if options.inputs == "kitchen_sink":
+        return _kitchen_sink(jet, options, tau)
     if options.inputs == "extended3":
         return [tau(n, beta) for beta in (0.5, 1.0, 2.0) for n in range(1, 10)]
     taus = [tau(n) for n in range(1, 3 if options.inputs == "baseline" else 6)]
     if options.inputs == "extended2":
         return taus
     return [over / (under + options.epsilon) for under, over in itertools.pairwise(taus)]
+
+
+def _kitchen_sink(jet: Mapping[str, Any], options: DijetOptions, tau: Callable[[int, float], float]) -> list[float]:
+    pt, eta, phi, mass = np.array(jet["constituents"], float).reshape(-1, 4).T
+    conventions = Conventions(R0=options.R0)
+    (whole,) = all_jets([0, len(pt)], pt, eta, phi, mass, conventions=conventions)
+    if whole is None:
+        return [math.nan] * 51
+    rest = substructure(
+        ["msoftdrop", "multiplicity", "ptd"], [0, len(pt)], pt, eta, phi, mass, conventions=conventions
+    )[0]
+    return [
+        *(tau(n, beta) for beta in (0.5, 1.0, 2.0) for n in range(1, 10)),
+        *(efp_of_many(graph, whole.particles) for graph in GRAPHS.values()),
+        math.sqrt(whole.axis.mass2),
+        *map(float, rest),
+    ]
 
 
 def _dijet(jets: Sequence[Mapping[str, Any]], options: DijetOptions) -> list[float]:
@@ -103,7 +125,7 @@ def dijet(events: Sequence[Mapping[str, Any]], options: DijetOptions) -> Float64
         A list of jets (field → number) each; `constituents` of a jet are its (pT, η, φ, mass), (n, 4).
     options : DijetOptions
     """
-    each = {"baseline": 1, "extended1": 4, "extended2": 5, "extended3": 27}[options.inputs]
+    each = {"baseline": 1, "extended1": 4, "extended2": 5, "extended3": 27, "kitchen_sink": 51}[options.inputs]
     out = np.full((len(events), 3 + 2 * each + options.delta_r), np.nan)
     for row, event in zip(out, events, strict=True):
         inputs = _dijet(event[options.jets], options)
