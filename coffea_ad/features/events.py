@@ -158,6 +158,8 @@ class DijetOptions(Options):
         Of the jets.
     epsilon : float
         τ21 = τ2 / (τ1 + ε).
+    delta_eta_max : float, optional
+        Events whose two jets are further apart in η are undefined.
     shift : float
         m_J1 and Δm_J plus this part of m_JJ: a stress test of methods that must not sculpt.
     """
@@ -172,6 +174,7 @@ class DijetOptions(Options):
     R0: Positive = 0.8
     mass: Literal["mass", "msoftdrop"] = "mass"
     epsilon: NonNegative = 1e-5
+    delta_eta_max: NonNegative | None = None
     shift: Number = 0.0
 
     @model_validator(mode="after")
@@ -248,7 +251,11 @@ def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[Bools, Ints]:
     two = number >= 2
     two[event[~np.isfinite(pt + eta)]] = False  # whether that jet is one of the two cannot be said
     first = (np.cumsum(number) - number)[two]
-    return two, good[np.stack([first, first + 1], axis=1)]
+    place = good[np.stack([first, first + 1], axis=1)]
+    if options.delta_eta_max is not None:
+        near = np.abs(eta[place[:, 0]] - eta[place[:, 1]]) < options.delta_eta_max
+        two[two], place = near, place[near]
+    return two, place
 
 
 def _dijet(objects: Objects, options: DijetOptions) -> Float32s:

@@ -91,7 +91,8 @@ def _with_weights(data: bytes, first: Any, other: Any) -> bytes | None:
             placed |= set(equal)
     # a weight that is masked stands in the graph as the product, or as it is
     masked = {n for n in changed if n.endswith("·mask")}
-    plain = changed - masked - set(first.training_only)
+    unseen: Any = getattr(first, "training_only", ())
+    plain = changed - masked - set(unseen)
     if any(n not in placed and f"{n}·mask" not in placed for n in plain):
         return None
     sealed = bytes(proto.SerializeToString(deterministic=True))

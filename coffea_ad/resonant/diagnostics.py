@@ -43,8 +43,8 @@ def closure(
         raise ConfigError(
             f"a closure test needs 100 rows of data and template, not {len(data.weight)} and {len(template.weight)}"
         )
-    learn = [_undivided(s.select(h), rng) for s, h in zip((data, template), halves, strict=True)]
-    trees = BaggedTrees.of(labelled(*learn, seed), inputs=tuple(inputs), members=members, seed=seed)
+    ones, zeros = (_undivided(s.select(h), rng) for s, h in zip((data, template), halves, strict=True))
+    trees = BaggedTrees.of(labelled(ones, zeros, seed), inputs=tuple(inputs), members=members, seed=seed)
     scores = [trees.scores(s.select(~h).x) for s, h in zip((data, template), halves, strict=True)]
     weights = [s.select(~h).weight for s, h in zip((data, template), halves, strict=True)]
     result = auc(scores[1], scores[0], weights[1], weights[0], seed=seed)

@@ -83,8 +83,8 @@ def _client(cluster: ClusterConfig | Any) -> Iterator[Client]:
 def _on_cluster(
     client: Client, function: Callable[[Any, Any], Any], items: Sequence[tuple[Any, str]], shared: Mapping[str, Any]
 ) -> Iterator[tuple[Any, Any]]:
-    sent: dict[str, Future] = {}
-    under_way: dict[str, tuple[Future, Any, str, int]] = {}
+    sent: dict[str, Future[Any]] = {}
+    under_way: dict[Any, tuple[Future[Any], Any, str, int]] = {}
     queue = [(item, key, 1) for item, key in items]
     pending = as_completed()
 
@@ -117,7 +117,7 @@ def _on_cluster(
         submit()
 
 
-def _send(client: Client, value: Any) -> Future:
+def _send(client: Client, value: Any) -> Future[Any]:
     """Put something on the cluster; the scheduler can do it again, which it cannot after `scatter`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph")

@@ -63,9 +63,9 @@ def goodness_of_fit(
     distance = ((some[:, None] - some[None]) ** 2).sum(axis=2)
     kernel = Nystroem(gamma=1 / np.median(distance[distance > 0]), n_components=kernels, random_state=seed)
     z = kernel.fit_transform(rows)
-    label = np.r_[np.ones(len(x)), np.zeros(len(y))]
+    label: Float64s = np.r_[np.ones(len(x)), np.zeros(len(y))]
     t = _statistic(z, label, penalty)
-    null = np.array([_statistic(z, rng.permutation(label), penalty) for _ in range(permutations)])
+    null = np.array([_statistic(z, label[rng.permutation(len(label))], penalty) for _ in range(permutations)])
     return Goodness(t, null, float((1 + (null >= t).sum()) / (1 + permutations)))
 
 

@@ -15,10 +15,10 @@ from coffea_ad.resonant.windows import Window
 from coffea_ad.scoring.calibration import calibrate, logp
 from coffea_ad.skims.skim import Skim
 
-__all__ = ["Kept", "kept_signal", "study"]
+__all__ = ["SignalEfficiency", "signal_efficiencies", "study"]
 
 
-class Kept(NamedTuple):
+class SignalEfficiency(NamedTuple):
     """Which part of the injected signal of a window passes a region.
 
     Attributes
@@ -38,7 +38,9 @@ class Kept(NamedTuple):
     error: float
 
 
-def kept_signal(members: Sequence[Member], signal: Skim, injected: int, efficiencies: Sequence[float]) -> list[Kept]:
+def signal_efficiencies(
+    members: Sequence[Member], signal: Skim, injected: int, efficiencies: Sequence[float]
+) -> list[SignalEfficiency]:
     """Return which part of the injected events passes, each scored by the member that has not seen it.
 
     Parameters
@@ -62,7 +64,9 @@ def kept_signal(members: Sequence[Member], signal: Skim, injected: int, efficien
         passed += [(values >= -np.log10(eps)).sum() for eps in efficiencies]
     share = passed / max(n, 1)
     error = np.sqrt(np.maximum(share * (1 - share), 1 / max(n, 1)) / max(n, 1))
-    return [Kept(injected, n, *(float(v) for v in row)) for row in zip(efficiencies, share, error, strict=True)]
+    return [
+        SignalEfficiency(injected, n, *(float(v) for v in row)) for row in zip(efficiencies, share, error, strict=True)
+    ]
 
 
 def study(
@@ -87,7 +91,7 @@ def study(
     Returns
     -------
     {window: list of dict}
-        By strength and efficiency, as `Kept`.
+        By strength and efficiency, as `SignalEfficiency`.
 
     Raises
     ------
@@ -109,6 +113,6 @@ def study(
         for name in windows:
             members = [trained.members[t.name] for t in tasks if t.window.name == name and t.name in trained.members]
             if members:
-                rows = kept_signal(members, skims["signal"], strength, efficiencies)
+                rows = signal_efficiencies(members, skims["signal"], strength, efficiencies)
                 out[name] += [row._asdict() for row in rows]
     return out

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
-from coffea_ad.nn.model import Model
-from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.resonant.cathode import Sampled
 from coffea_ad.resonant.classifiers import fit_classifier, labelled
 from coffea_ad.skims.skim import Skim
@@ -34,7 +34,8 @@ class LaCATHODE(Sampled):
     ) -> Scorable:  # fmt: skip
         """Learn the density, and the classifier on what it makes of data and of its own samples."""
         self.learn_density(sidebands, signal_region)
-        flow = self.flow if isinstance(self.flow, Model) else self.flow.members[0]
+        flow = next(models_in(self.flow))
+        assert isinstance(flow, Flow)
         rows = labelled(signal_region, self.oversampled(signal_region), self.seed)
         inputs = tuple(c for c in rows.columns if c != self.window.mass)
         network = self.settings.classifier.model_copy(update={"kind": "mlp"})

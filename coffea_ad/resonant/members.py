@@ -199,7 +199,7 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
     with tempfile.TemporaryDirectory() as folder:
         method = method_of(task, Path(folder))
         others = {role: divided.get(role) for role in ("simulation", "background", "signal")}
-        model = method.fit(sidebands, signal_region, **others)  # type: ignore[arg-type]
+        model = method.fit(sidebands, signal_region, **others)
         template = method.template(task.template_rows, 10_000 + task.seed)
         if "closure_auc" not in method.metrics:
             value, error = closure(

@@ -105,6 +105,6 @@ class Spectrum(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Return −log p(m) of rows, (n, columns) → (n,)."""
-        low, high, a, b, norm = self.values
-        t = 2 * (z[:, self.place] - low) / (high - low) - 1
+        low, high, a, b, norm = self.values.unbind()
+        t: Tensor = 2 * (z[:, self.place] - low) / (high - low) - 1
         return norm - a * t - b * t**2
