@@ -40,11 +40,11 @@ def shifted(rows, shift):
     return lhco.Rows(x, rows.label)
 
 
-def skim(rows, name, seed, first=0):
-    """All rows train or validate: the test rows are others."""
+def skim(rows, name, seed, first=0, left=0.0):
+    """All rows train or validate, since the test rows are others; but for a part that a template is made of."""
     out = lhco.skim(rows, name=name, seed=seed, first=first)
-    split = np.random.default_rng([seed, first, 1]).choice(["train", "validation"], len(rows.x), p=[0.75, 0.25])
-    return replace(out, split=split)
+    names, parts = ["train", "validation", "test"], [0.75 * (1 - left), 0.25 * (1 - left), left]
+    return replace(out, split=np.random.default_rng([seed, first, 1]).choice(names, len(rows.x), p=parts))
 
 
 def halved(n_signal, seed):
@@ -78,7 +78,11 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
         start = time.process_time()
         out = {"method": method, "signal": n_signal, "seed": seed, "shift": shift}
         try:
-            scorer = fitted.fit(skim(sidebands, "data", seed), skim(region, "data", seed, 5 * 10**5), **others)
+            scorer = fitted.fit(
+                skim(sidebands, "data", seed, left=0.15 if method == "transport" else 0.0),
+                skim(region, "data", seed, 5 * 10**5),
+                **others,
+            )
         except CoffeaADError as error:
             return {**out, "refused": str(error), "seconds": time.process_time() - start, **numbers(fitted)}
         out["seconds"] = time.process_time() - start

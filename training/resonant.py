@@ -34,7 +34,16 @@ class Config(nn.RecipeConfig):
     simulation: tuple[str, ...] = Field((), description="datasets: simulated background, for salad")
     background: tuple[str, ...] = Field((), description="datasets: true background, for iad and supervised")
     signal: tuple[str, ...] = Field((), description="datasets: true signal, for supervised and to be injected")
-    inject: int = Field(0, ge=0, description="so many signal events are mixed into the data: a study")
+    inject: int | tuple[int, ...] = Field(
+        0,
+        description="so many signal events are mixed into the data: a study; several: efficiencies at these strengths too",
+    )
+    count: int = Field(
+        0,
+        ge=0,
+        description="unblinds: count the data in all regions, and calibrate p-values by so many searches without signal",
+    )
+    null: resonant.Null = Field("permutations", description="what these are: permutations, half or pseudo_data")
     settings: resonant.Settings = resonant.Settings()
     template_rows: int = Field(40_000, ge=1000, description="of each fold: half calibrate the score, half are counted")
     folds: int = Field(5, ge=3, description="one is scored, one validates, the others train")
@@ -58,15 +67,27 @@ def train(config: Config, output: Path, cluster: Any = None) -> dict[str, Any]:
     every = tuple(dict.fromkeys(name for names in where.values() for name in names))
     rows = config.model_copy(update={"datasets": every}).rows()
     skims = resonant.in_roles(rows, where, config.mass)
-    if config.inject:
-        if "signal" not in skims:
-            raise ConfigError("inject: name the datasets of the signal with signal=[…]")
-        skims["data"] = resonant.mixture(skims["data"], skims["signal"], config.inject, config.seed)
+    strengths = (config.inject,) if isinstance(config.inject, int) else config.inject
+    searched = skims
+    if len(strengths) == 1 and strengths[0]:
+        searched = {**skims, "data": resonant.injected(skims, strengths[0], config.seed)}
     windows = [w.model_copy(update={"mass": config.mass}) for w in resonant.windows_of(config.windows)]
     tasks = resonant.tasks_of(
         config.method, config.settings, windows, k=config.folds, salt=config.salt, seed=config.seed,
         template_rows=config.template_rows,
     )  # fmt: skip
     folder = output.with_suffix("")
-    trained, left_out = resonant.search(tasks, skims, folder, cluster=cluster)
-    return resonant.publish(trained, left_out, windows, skims["data"], config, output, efficiencies=config.efficiencies)
+    trained, left_out = resonant.search(tasks, searched, folder, cluster=cluster)
+    summary = resonant.publish(
+        trained, left_out, windows, searched["data"], config, output, efficiencies=config.efficiencies
+    )
+    if len(strengths) > 1:
+        summary["told"] += resonant.study(
+            tasks, skims, strengths, folder, efficiencies=config.efficiencies, seed=config.seed, cluster=cluster
+        )
+    if config.count:
+        summary["told"] += resonant.worth(
+            tasks, trained.members, searched, folder, null=config.null, number=config.count,
+            efficiencies=config.efficiencies, cluster=cluster,
+        )  # fmt: skip
+    return summary

@@ -56,6 +56,8 @@ def train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> in
     measured = ", ".join(f"{k} {v:.4g}" for k, v in summary["best"].items())
     out.print(f"{'best epoch' if len(outputs) == 1 else 'means'}: {measured}", soft_wrap=True)
     out.print(f"effective number of rows: {summary['n_effective']:.0f}")
+    for line in summary.get("told", ()):
+        out.print(line, soft_wrap=True, markup=False)
     if len(outputs) == 1:
         out.print(f"verdict: {verdict_of(card)}", soft_wrap=True, markup=False)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coffea_ad.resonant.diagnostics import closure, flatness, overlap
+from coffea_ad.resonant.injection import injected, study
 from coffea_ad.resonant.members import Member, Role, Task, train_member
 from coffea_ad.resonant.method import Method
 from coffea_ad.resonant.methods import METHODS
@@ -11,6 +12,7 @@ from coffea_ad.resonant.search import check_method, in_roles, mixture, search, t
 from coffea_ad.resonant.settings import ClassifierConfig, FlowConfig, Settings
 from coffea_ad.resonant.trainings import Trained, train_all
 from coffea_ad.resonant.windows import PRESETS, Window, scan, windows_of
+from coffea_ad.resonant.worth import Null, worth
 
 __all__ = [
     "METHODS",
@@ -19,6 +21,7 @@ __all__ = [
     "FlowConfig",
     "Member",
     "Method",
+    "Null",
     "Role",
     "Settings",
     "Task",
@@ -28,15 +31,18 @@ __all__ = [
     "closure",
     "flatness",
     "in_roles",
+    "injected",
     "mixture",
     "overlap",
     "publish",
     "publish_window",
     "scan",
     "search",
+    "study",
     "tasks_of",
     "train_all",
     "train_member",
     "window_rows",
     "windows_of",
+    "worth",
 ]

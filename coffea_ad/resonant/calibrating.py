@@ -10,15 +10,19 @@ import numpy as np
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.counting import count_significance, p_value_of
+from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.resonant.classifiers import fit_classifier, labelled
-from coffea_ad.resonant.members import Member
+from coffea_ad.resonant.members import Member, Role, Task, train_member
 from coffea_ad.resonant.settings import ClassifierConfig
+from coffea_ad.resonant.windows import mass_of
 from coffea_ad.scoring.calibration import calibrate, logp
 from coffea_ad.skims.skim import Skim
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Float64s, Ints
 
-__all__ = ["Excess", "Permutations", "calibrated_p", "excess_of", "permuted_excesses"]
+__all__ = [
+    "Excess", "Permutations", "PseudoData", "calibrated_p", "excess_of", "permuted_excesses", "pseudo_excesses",
+]  # fmt: skip
 
 
 class Excess(NamedTuple):
@@ -159,6 +163,49 @@ def _folds(data: Skim, plan: Permutations, number: int) -> Ints:
 
 def _all_train(rows: Skim, rng: np.random.Generator) -> Skim:
     return replace(rows, split=np.where(rng.random(len(rows.weight)) < 0.75, "train", "validation"))
+
+
+class PseudoData(NamedTuple):
+    """What searches of pseudo-data need: the tasks of a window, its rows, and a template of its background.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        Of all folds.
+    skims : {role: Skim}
+        As they were searched; the signal region of "data" is replaced.
+    template : Skim
+        Rows that the pseudo-data are drawn from, with replacement.
+    efficiencies : tuple of float
+    seed : int
+    """
+
+    tasks: tuple[Task, ...]
+    skims: dict[Role, Skim]
+    template: Skim
+    efficiencies: tuple[float, ...]
+    seed: int
+
+
+def pseudo_excesses(plan: PseudoData, number: int) -> list[Excess]:
+    """Search pseudo-data without signal by the whole chain, every density and every classifier trained again.
+
+    The signal region gets as many rows as it has, Poisson distributed, drawn from the template; the sidebands are those of the
+    data, drawn again with replacement.
+    """
+    rng = np.random.default_rng([plan.seed, number])
+    data, window = plan.skims["data"], plan.tasks[0].window
+    mass = mass_of(data, window.mass)
+    n = int(rng.poisson(window.in_signal_region(mass).sum()))
+    weight = plan.template.weight / plan.template.weight.sum()
+    drawn = plan.template.select(rng.choice(len(weight), n, p=weight))
+    beside = np.flatnonzero(window.in_sidebands(mass))
+    beside = rng.choice(beside, int(rng.poisson(len(beside))))
+    x = np.concatenate([np.asarray(drawn.x[:]), np.asarray(data.x[beside])])
+    others = {k: np.zeros(len(x), v.dtype) for k, v in data.spectators.items() if k not in EVENT_ID}
+    pseudo = data.replaced(x, dataset="pseudo-data", spectators=others, seed=plan.seed)
+    members = [train_member(task, {**plan.skims, "data": pseudo}) for task in plan.tasks]
+    return excess_of(members, plan.efficiencies)
 
 
 def calibrated_p(observed: float, null: Sequence[float]) -> tuple[float, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.resonant.members import Member, Role, Task
 from coffea_ad.resonant.search import mixture, search
@@ -15,7 +17,7 @@ from coffea_ad.resonant.windows import Window
 from coffea_ad.scoring.calibration import calibrate, logp
 from coffea_ad.skims.skim import Skim
 
-__all__ = ["SignalEfficiency", "signal_efficiencies", "study"]
+__all__ = ["SignalEfficiency", "injected", "signal_efficiencies", "study"]
 
 
 class SignalEfficiency(NamedTuple):
@@ -72,8 +74,8 @@ def signal_efficiencies(
 def study(
     tasks: Sequence[Task], skims: Mapping[Role, Skim], strengths: Sequence[int], folder: Path, *, efficiencies: Sequence[float],
     seed: int, cluster: Any = None,
-) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
-    """Train again at several strengths of a signal, and return the efficiencies of each window.
+) -> list[str]:  # fmt: skip
+    """Train again at several strengths of a signal; write `injected.json`, and say in lines what passes.
 
     Parameters
     ----------
@@ -90,20 +92,18 @@ def study(
 
     Returns
     -------
-    {window: list of dict}
-        By strength and efficiency, as `SignalEfficiency`.
+    list of str
+        `injected.json` holds {window: rows as `SignalEfficiency`}, by strength and efficiency.
 
     Raises
     ------
     ConfigError
         No signal is named, or a training failed.
     """
-    if "signal" not in skims:
-        raise ConfigError("inject: name the datasets of the signal with signal=[…]")
     windows: dict[str, Window] = {t.window.name: t.window for t in tasks}
     out: dict[str, list[dict[str, Any]]] = {name: [] for name in windows}
     for strength in sorted(set(strengths)):
-        mixed = {**skims, "data": mixture(skims["data"], skims["signal"], strength, seed)}
+        mixed = {**skims, "data": injected(skims, strength, seed)}
         trained, _ = search(tasks, mixed, folder / f"injected_{strength}", cluster=cluster)
         if trained.failed:
             name, why = next(iter(trained.failed.items()))
@@ -115,4 +115,23 @@ def study(
             if members:
                 rows = signal_efficiencies(members, skims["signal"], strength, efficiencies)
                 out[name] += [row._asdict() for row in rows]
-    return out
+    files.write(folder / "injected.json", json.dumps(out, indent=1).encode())
+    return [
+        f"{name.replace('_', '–')} GeV with {row['injected']} signal events, {row['in_window']} of them in the window, efficiency "
+        f"{row['efficiency']:g}: {row['signal_efficiency']:.3f} ± {row['error']:.3f} of them pass"
+        for name, rows in out.items()
+        for row in rows
+    ]
+
+
+def injected(skims: Mapping[Role, Skim], n: int, seed: int) -> Skim:
+    """Return the data with n signal events.
+
+    Raises
+    ------
+    ConfigError
+        No signal is named.
+    """
+    if "signal" not in skims:
+        raise ConfigError("inject: name the datasets of the signal with signal=[…]")
+    return mixture(skims["data"], skims["signal"], n, seed)

@@ -160,7 +160,7 @@ def publish(
     Returns
     -------
     dict
-        What the command line prints: outputs, regions, metrics.
+        What the command line prints: outputs, regions, metrics, and further sentences.
 
     Raises
     ------
@@ -192,7 +192,9 @@ def publish(
         "regions": list(dict.fromkeys(r.name for card in cards.values() for r in card.regions)),
         "best": _means(list(trained.members.values())),
         "n_effective": data.provenance["n_effective"],
-        "resumed": trained.resumed,
+        "told": [f"{trained.resumed} of {len(trained.members)} trainings were there already"]
+        if trained.resumed
+        else [],
     }
 
 

@@ -74,26 +74,24 @@ class Transport(Method):
     ) -> Scorable:  # fmt: skip
         """Match the sidebands' rows, and learn the classifier."""
         self.like, self.masses = signal_region, self.mass(signal_region.splits("train", "validation"))
-        self.pairs = {
-            part: self._matched(sidebands.splits(*splits))
-            for part, splits in {"learn": ("train", "validation"), "test": ("test",)}.items()
-        }
+        self.sidebands = sidebands
         n = int(self.settings.oversampling * len(self.masses))
-        rows = labelled(signal_region, self._interpolated("learn", n, 1000 + self.seed), self.seed)
+        rows = labelled(signal_region, self._interpolated(("train", "validation"), n, 1000 + self.seed), self.seed)
         return fit_classifier(
             self.settings.classifier, rows, self.inputs(rows), self.folder / "classifier", self.seed, "transport"
         )
 
     def template(self, n: int, seed: int) -> Skim:
         """Return n rows that are interpolated between test rows of the sidebands."""
-        return self._interpolated("test", n, seed)
+        return self._interpolated(("test",), n, seed)
 
-    def _matched(self, rows: Skim) -> tuple[Float32s, Float32s, Float64s, Float64s]:
+    def _matched(self, splits: tuple[str, ...]) -> tuple[Float32s, Float32s, Float64s, Float64s]:
+        rows = self.sidebands.splits(*splits)
         m = self.mass(rows)
         x = np.asarray(rows.x[:], np.float32)
         below, above = m < self.window.low, m >= self.window.high
         if not below.any() or not above.any():
-            raise SkimError(f"window {self.window.name}: a sideband has no {' or '.join(np.unique(rows.split))} rows")
+            raise SkimError(f"window {self.window.name}: a sideband has no {' or '.join(splits)} rows")
         keep = [i for i, c in enumerate(rows.columns) if c != self.window.mass]
         scale = np.maximum(x[:, keep].std(axis=0), 1e-12)
         z = (x[:, keep] / scale).astype(np.float64)
@@ -103,8 +101,8 @@ class Transport(Method):
         )
         return x[below][i], x[above][j], m[below][i], m[above][j]
 
-    def _interpolated(self, part: str, n: int, seed: int) -> Skim:
-        x1, x2, m1, m2 = self.pairs[part]
+    def _interpolated(self, splits: tuple[str, ...], n: int, seed: int) -> Skim:
+        x1, x2, m1, m2 = self._matched(splits)
         masses = sample_masses(self.masses, self.window, n, seed)
         pair = np.random.default_rng(seed + 1).integers(len(x1), size=n)
         share = ((masses - m1[pair]) / (m2[pair] - m1[pair]))[:, None].astype(np.float32)
