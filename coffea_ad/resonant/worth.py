@@ -226,5 +226,8 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
         for name, rows in summary["windows"].items()
         for efficiency, row in rows.items()
     ]
-    return [*lines, f"largest of {summary['trials']}: {summary['largest_significance']:+.1f}σ, p = {summary['global_p']:.3g} ± "
-            f"{summary['global_error']:.1g} by {summary['searches']} searches without signal"]  # fmt: skip
+    lines.append(
+        f"largest of {summary['trials']}: {summary['largest_significance']:+.1f}σ, p = {summary['global_p']:.3g} ± "
+        f"{summary['global_error']:.1g} by {summary['searches']} searches without signal"
+    )
+    return lines
