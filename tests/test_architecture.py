@@ -186,7 +186,7 @@ IMPORTED = [
     "coffea_ad.corrections.jet_veto.JetIdConfig", "coffea_ad.corrections.jet_veto.JetVetoMapConfig",
     "coffea_ad.corrections.jets.JetEnergyConfig", "coffea_ad.corrections.nominal_jets",
     "coffea_ad.corrections.with_jets", "coffea_ad.corrections.with_shifted_jets",
-    "coffea_ad.errors.ConfigError", "coffea_ad.features",
+    "coffea_ad.errors.ConfigError", "coffea_ad.errors.unknown_text", "coffea_ad.features",
     "coffea_ad.features.object_options.AllObjectOptions", "coffea_ad.features.object_options.object_branches",
     "coffea_ad.features.object_options.object_ways", "coffea_ad.features.objects.SelectedObjects",
     "coffea_ad.features.objects.select_objects", "coffea_ad.features.spec.FeatureConfig", "coffea_ad.files",
