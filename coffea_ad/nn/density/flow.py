@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.nn.density.splines import spline_map
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.representation import Representation
@@ -108,7 +109,7 @@ class Flow(Model):
     ) -> None:
         super().__init__((features,), transform)
         self.kind, self.coupling, self.context = kind, coupling, tuple(context)
-        self.base, self.outside, self.bound = base, outside, bound
+        self.base, self.outside, self.bound, self.bins = base, outside, bound, bins
         values = [i for i in range(features) if i not in self.context]
         self._check(features, values)
         self.density: Density | None = "z" if isinstance(transform, Representation) else "x"
@@ -161,12 +162,23 @@ class Flow(Model):
         context = z.index_select(1, self.conditions) if self.context else None
         values = z.index_select(1, self.values) if self.context else z
         if self.base == "gaussian":
-            u, log_det = self.maps(context).call_and_ladj(values)
-            return u, log_det
+            return self._through(values, context)
         low, high = self._edges()
         place = (2 * (values - low) / (high - low) - 1).clamp(-1.0, 1.0)
-        u, log_det = self.maps(context).call_and_ladj(self.bound * place)
+        u, log_det = self._through(self.bound * place, context)
         return 0.5 * u / self.bound + 0.5, log_det - (high - low).log().sum()
+
+    def _through(self, values: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Send columns through all maps, (n, values) → (n, values), and ln of the Jacobian, (n,)."""
+        if self.kind == "maf" or len(self.values) == 1:
+            u, log_det = self.maps(context).call_and_ladj(values)
+            return u, log_det
+        log_dets, by_column = [], values.t()
+        for each in self.maps.transforms:
+            inputs = by_column.t() if context is None else torch.cat([by_column.t(), context], dim=1)
+            by_column, log_det = spline_map(each.hyper, inputs, by_column, self.bins, self.bound)
+            log_dets.append(log_det)
+        return by_column.t(), torch.stack(log_dets).sum(dim=0)
 
     def energy(self, z: Tensor) -> Tensor:
         """−ln p of transformed rows in z, given the conditions, (n, columns) → (n,)."""
@@ -187,7 +199,8 @@ class Flow(Model):
         x = torch.where(defined.reshape(-1, *(1 for _ in self.shape)), x, torch.zeros_like(x))
         energy = self.energy(self.transform(x))
         if self.density == "x" and isinstance(self.transform, Transform):
-            energy = energy - self.transform.log_slopes(x).index_select(1, self.values).sum(dim=1)
+            slopes = self.transform.log_slopes(x)
+            energy = energy - (slopes.index_select(1, self.values) if self.context else slopes).sum(dim=1)
         return torch.where(defined, energy, torch.full_like(energy, torch.nan))
 
     def log_prob(self, x: Float32s) -> Float64s:
