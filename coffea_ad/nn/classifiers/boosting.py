@@ -52,7 +52,7 @@ class LightGBM:
         settings = {**_settings("LightGBM", self.options, self.reserved, options), "seed": seed}
         rows = lightgbm.Dataset(train.x, train.label, weight=train.weight, params=settings)
         stopping = lightgbm.Dataset(stop.x, stop.label, weight=stop.weight, reference=rows, params=settings)
-        booster = lightgbm.train(settings, rows, valid_sets=[stopping])
+        booster = lightgbm.train(settings, rows, valid_sets=[stopping], keep_training_booster=True)
         self.columns = columns
         # The least loss often comes before a small signal is learnt: the trees that were grown in vain are part of it.
         self._text: str = booster.model_to_string(num_iteration=-1)
