@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
-from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate
+from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
 from coffea_ad.cli.results import add_export, add_merge
 from coffea_ad.cli.runs import add_run, models_apart
 from coffea_ad.cli.words import Parser, refuse_url
@@ -24,7 +24,7 @@ __all__ = ["main"]
 _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
 _EXTRAS = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train", "matplotlib": "plot", "mplhep": "plot",
-    "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch",
+    "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch", "h5py": "import",
 }  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     for add in (
         add_demo,
         add_simulate,
+        add_skim_from,
         add_ls,
         add_features,
         add_cp,
@@ -72,10 +73,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "simulate": "parameters",
         "fileset": "sources",
         "features": "options",
+        "skim-from": "files",
         "card": "words",
     }.get(args.verb)
     wrong = [
-        w for w in rest if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words"))
+        w
+        for w in rest
+        if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words", "files"))
     ]
     if wrong:
         several = "; several models are --model A.onnx --model B.onnx" if args.verb == "run" and args.model else ""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 from coffea_ad.cli.words import forcible, out, table_of
+from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import check_file, check_folder
 
-__all__ = ["add_cp", "add_demo", "add_features", "add_ls", "add_simulate"]
+__all__ = ["add_cp", "add_demo", "add_features", "add_ls", "add_simulate", "add_skim_from"]
+
+_OPTION = re.compile(r"[A-Za-z_]\w*=")
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -44,6 +48,33 @@ def _simulate(args: argparse.Namespace) -> int:
         parameters=parse_overrides(args.parameters), workers=args.workers,
     )  # fmt: skip
     out.print(f"{output}: {record['n_events']} events, cross-section {record['cross_section']:.4g} pb", soft_wrap=True)
+    return 0
+
+
+def _skim_from(args: argparse.Namespace) -> int:
+    from coffea_ad.config import parse_overrides
+    from coffea_ad.skims.importing import FORMATS, skim_from
+
+    if not args.files:
+        table = table_of("formats of public files", "format", "what", "feature")
+        for name, form in FORMATS.items():
+            options = ", ".join(f"{k}={v}" for k, v in form.options.items())
+            table.add_row(name, form.title, f"{form.feature} {options}".strip())
+        out.print(table)
+        return 0
+    if args.format is None or args.output is None:
+        raise ConfigError("skim-from needs --format and -o FOLDER; without files it lists the formats")
+    overrides = [word for word in args.files if _OPTION.match(word)]
+    check_folder(args.output, ("manifest.json", "report.json", "evaluation.json"), force=args.force)
+    datasets = skim_from(
+        [word for word in args.files if not _OPTION.match(word)], args.format, args.output,
+        options=parse_overrides(overrides), dataset=args.dataset, signals=args.signal or ("signal",), events=args.events,
+    )  # fmt: skip
+    table = table_of(str(args.output), "dataset", "events", "undefined", "sum of weights", "")
+    for name, facts in sorted(datasets.items()):
+        kind = "signal" if facts["is_signal"] else ""
+        table.add_row(name, str(facts["events"]), str(facts["undefined"]), f"{facts['sumw']:.6g}", kind)
+    out.print(table)
     return 0
 
 
@@ -107,6 +138,19 @@ def add_simulate(verbs: Any) -> None:
     p.add_argument("--workers", type=int, help="processes (default: all cores)")
     forcible(p)
     p.set_defaults(do=_simulate)
+
+
+def add_skim_from(verbs: Any) -> None:
+    """Add the words of `skim-from`."""
+    p = verbs.add_parser("skim-from", help="public benchmark files to a skim; without files: what formats there are")
+    p.add_argument("files", nargs="*", metavar="FILE|key=value", help="files, and options of the feature")
+    p.add_argument("--format", help="lhco, lhco-raw, lhco-npy, darkmachines or adc2021")
+    p.add_argument("-o", "--output", help="folder of the skim")
+    p.add_argument("--dataset", help="name of events without label or process (default: that of their file)")
+    p.add_argument("--signal", action="append", metavar="DATASET", help="which datasets are signals (default: signal)")
+    p.add_argument("--events", type=int, help="at most so many of each file")
+    forcible(p)
+    p.set_defaults(do=_skim_from)
 
 
 def add_ls(verbs: Any) -> None:

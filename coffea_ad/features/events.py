@@ -20,7 +20,15 @@ from coffea_ad.nanoaod.constituents import constituent_branches
 from coffea_ad.nanoaod.objects import Objects
 from coffea_ad.typing import Bools, Float32s, Float64s, Ints
 
-__all__ = ["DIJET", "EVENT_OBJECTS", "DijetOptions", "EventObjectOptions"]
+__all__ = [
+    "DIJET",
+    "EVENT_OBJECTS",
+    "DijetOptions",
+    "EventObjectOptions",
+    "dijet_values",
+    "jet_shapes",
+    "leading_pairs",
+]
 
 _SLOTS = (10, 0, 4, 4, 0)  # light and b jets as one
 _TABLE = ((3, 1, 2), (2, 5, 3), (0, 9, 4))  # kind, first row, type: electrons, muons, jets; missing momentum is row 0
@@ -221,18 +229,17 @@ def _dijet_reads(_: str, options: DijetOptions) -> tuple[tuple[str, ...], ...]:
     return tuple((*jet_branches, *branches) for branches in constituent_branches(options.jets))
 
 
-def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
-    """Substructure of some of the jets, (len(place), inputs)."""
-    if options.source == "stored":
-        over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
-        return np.asarray(over / (under + options.epsilon))[:, None]
-    c, columns = jets.at(place).constituents, []
+def jet_shapes(
+    offsets: Ints, pt: Float64s, eta: Float64s, phi: Float64s, mass: Float64s, options: DijetOptions
+) -> Float64s:
+    """Compute the substructure that the dijet asks for from the constituents of many jets, (n_jets, inputs)."""
     if options.inputs == "kitchen_sink":
-        return kitchen_sink(c.offsets, c.pt, c.eta, c.phi, c.mass, Conventions(axes=options.axes, R0=options.R0))
+        return kitchen_sink(offsets, pt, eta, phi, mass, Conventions(axes=options.axes, R0=options.R0))
+    columns = []
     for beta, group in _SETS[options.inputs]:
         taus = sorted({int(d) for name in group for d in name.removeprefix("tau")})
         conventions = Conventions(axes=options.axes, R0=options.R0, tau_beta=beta)
-        values = substructure([f"tau{n}" for n in taus], c.offsets, c.pt, c.eta, c.phi, c.mass, conventions=conventions)
+        values = substructure([f"tau{n}" for n in taus], offsets, pt, eta, phi, mass, conventions=conventions)
         tau = dict(zip(taus, values.T, strict=True))
         for name in group:
             wanted = [tau[int(d)] for d in name.removeprefix("tau")]
@@ -240,11 +247,12 @@ def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
     return np.stack(columns, axis=1)
 
 
-def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[Bools, Ints]:
-    """Return which events have two jets, and the places of those, (events with two, 2), by falling pT."""
-    counts = jets.counts
+def leading_pairs(counts: Ints, pt: Float64s, eta: Float64s, options: DijetOptions) -> tuple[Bools, Ints]:
+    """Return which events have two jets that pass, and the places of those, (events with two, 2), by falling pT.
+
+    counts : (n_events,), how many of the flat jets each event has.
+    """
     event = np.repeat(np.arange(len(counts)), counts)
-    pt, eta = (jets.field(f).astype(np.float64) for f in ("pt", "eta"))
     good = np.flatnonzero((pt > options.jet_pt_min) & (np.abs(eta) < options.jet_eta_max))
     good = good[np.lexsort((-pt[good], event[good]))]
     number = np.bincount(event[good], minlength=len(counts))
@@ -258,31 +266,60 @@ def _leading_pairs(jets: Objects, options: DijetOptions) -> tuple[Bools, Ints]:
     return two, place
 
 
-def _dijet(objects: Objects, options: DijetOptions) -> Float32s:
-    require(objects.array, options.jets, dict.fromkeys(("pt", "eta", "phi", "mass", options.mass)))
-    jets = Objects.of(objects.array, options.jets)
-    two, place = _leading_pairs(jets, options)
-    pt, eta, phi, mass = (jets.field(f).astype(np.float64)[place] for f in ("pt", "eta", "phi", "mass"))
+def dijet_values(
+    pt: Float64s,
+    eta: Float64s,
+    phi: Float64s,
+    mass: Float64s,
+    jet_mass: Float64s,
+    shapes: Float64s,
+    options: DijetOptions,
+) -> Float64s:
+    """Compute the columns of `dijet` from two jets of each event, (n, columns), GeV.
+
+    pt, eta, phi, mass, jet_mass : (n, 2); `jet_mass` is what jets are ordered by. shapes : (n, 2, inputs).
+    """
     px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
     e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
     mjj = np.sqrt(np.maximum(0, sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))))
-    jet_mass = np.maximum(jets.field(options.mass).astype(np.float64)[place], 0)
+    jet_mass = np.maximum(jet_mass, 0)
     order = np.argsort(jet_mass, axis=1, kind="stable")
     jet_mass = np.take_along_axis(jet_mass, order, axis=1)
-    shapes = _shapes(jets, place.ravel(), options)
-    number = shapes.shape[1]
-    shapes = np.take_along_axis(shapes.reshape(len(jet_mass), 2, number), order[:, :, None], axis=1)
+    shapes = np.take_along_axis(shapes, order[:, :, None], axis=1)
     shift = options.shift * mjj
     columns: list[Any] = [
         mjj,
         jet_mass[:, 0] + shift,
         jet_mass[:, 1] - jet_mass[:, 0] + shift,
-        *shapes.reshape(len(jet_mass), 2 * number).T,
+        *shapes.reshape(len(jet_mass), 2 * shapes.shape[2]).T,
     ]
     if options.delta_r:
         columns.append(np.hypot(eta[:, 0] - eta[:, 1], delta_phi(phi[:, 0], phi[:, 1])))
-    out = np.full((len(two), len(columns)), np.nan, np.float32)
-    out[two] = np.stack(columns, axis=1)
+    return np.stack(columns, axis=1)
+
+
+def _shapes(jets: Objects, place: Ints, options: DijetOptions) -> Float64s:
+    """Return the substructure of some of the jets, (len(place), inputs)."""
+    if options.source == "stored":
+        over, under = (jets.field(f).astype(np.float64)[place] for f in ("tau2", "tau1"))
+        return np.asarray(over / (under + options.epsilon))[:, None]
+    c = jets.at(place).constituents
+    return jet_shapes(c.offsets, c.pt, c.eta, c.phi, c.mass, options)
+
+
+def _dijet(objects: Objects, options: DijetOptions) -> Float32s:
+    require(objects.array, options.jets, dict.fromkeys(("pt", "eta", "phi", "mass", options.mass)))
+    jets = Objects.of(objects.array, options.jets)
+    two, place = leading_pairs(
+        jets.counts, jets.field("pt").astype(np.float64), jets.field("eta").astype(np.float64), options
+    )
+    pt, eta, phi, mass, jet_mass = (
+        jets.field(f).astype(np.float64)[place] for f in ("pt", "eta", "phi", "mass", options.mass)
+    )
+    shapes = _shapes(jets, place.ravel(), options)
+    shapes = shapes.reshape(len(place), 2, shapes.shape[1])
+    out = np.full((len(two), len(_dijet_columns(options))), np.nan, np.float32)
+    out[two] = dijet_values(pt, eta, phi, mass, jet_mass, shapes, options)
     return out
 
 

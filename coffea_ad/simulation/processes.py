@@ -186,7 +186,7 @@ def svj_t(*, m_phi: float = 2000.0, r_inv: float = 0.3, m_dark: float = 20.0) ->
 def resonance(
     *, m_res: float = 3500.0, m_x: float = 500.0, m_y: float = 100.0, prongs: int = 2, width: float = 0.01
 ) -> list[str]:
-    """Return a resonance → X Y, each to two or three quarks; all three are within five of their relative widths of their masses.
+    """Decay a resonance to X Y, each to two or three quarks; all have this width over their mass, and stay within ±5 of it.
 
     Pythia's W′ (34), H⁺ (37) and A⁰ (36) lend their codes: its own Z′ decays to fermions only. Three quarks leave X and Y
     by a junction, so that a baryon number comes out of nothing; it does not matter to jets.

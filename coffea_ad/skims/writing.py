@@ -30,7 +30,7 @@ from coffea_ad.splits import numbers
 from coffea_ad.typing import Bools, Float32s
 from coffea_ad.weights import cross_section, has_cross_section, is_mc, is_signal
 
-__all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest"]
+__all__ = ["FeatureConfig", "feature_columns", "feature_reads", "write_chunk", "write_manifest", "write_rows"]
 
 
 def feature_reads(
@@ -157,9 +157,7 @@ def write_chunk(
     """
     metadata = events.metadata
     described = tuple(described)
-    twice = [f.key for i, f in enumerate(described) if f.key in {g.key for g in described[:i]}]
-    if twice:
-        raise ConfigError(f"feature {twice[0]} is asked for twice; name all of its columns in one")
+    _refuse_twice(described)
     fields = ak.fields(events)
     if set(EVENT_ID).issubset(fields):
         numbers(events, "training and validation rows are told apart")
@@ -172,18 +170,49 @@ def write_chunk(
         "is_mc": is_mc(events),
         "generator_weight": metadata.get("generator_weight", "stored"),
         "flavour": flavours[0] if flavours else "NanoAOD without constituents",
-        "features": {f.key: _described(f) for f in described},
         "selection": dict(selection),
         "collection": collection,
         "is_signal": is_signal(metadata),
         **({"xsec": cross_section(metadata["dataset"], metadata)} if has_cross_section(metadata) else {}),
     }
-    table = pa.table(dict(columns)).replace_schema_metadata({SKIM_KEY: json.dumps(record)})
     name = f"{_file_id(metadata)}-{metadata['entrystart']}-{metadata['entrystop']}.parquet"
-    path = files.join(output, metadata["dataset"], name)
+    return write_rows(files.join(output, metadata["dataset"], name), pa.table(dict(columns)), record, described)
+
+
+def write_rows(path: str, table: pa.Table, record: Mapping[str, Any], described: Iterable[FeatureConfig]) -> str:
+    """Write a file of a skim with what it says of itself: the file is there as a whole or not at all.
+
+    Parameters
+    ----------
+    path : path or fsspec URL
+    table : pa.Table
+        Ids of events, genWeight, columns of the features and spectators.
+    record : mapping
+        dataset, filename, sumw, events, is_mc, flavour, selection, and what else is known.
+    described : iterable of FeatureConfig
+        The features among the columns.
+
+    Returns
+    -------
+    str
+        The path.
+
+    Raises
+    ------
+    NotWritten
+    """
+    described = tuple(described)
+    _refuse_twice(described)
+    record = {**record, "features": {f.key: _described(f) for f in described}}
     with files.replacing(path) as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({SKIM_KEY: json.dumps(record)}), file, compression="zstd")
     return path
+
+
+def _refuse_twice(described: tuple[FeatureConfig, ...]) -> None:
+    twice = [f.key for i, f in enumerate(described) if f.key in {g.key for g in described[:i]}]
+    if twice:
+        raise ConfigError(f"feature {twice[0]} is asked for twice; name all of its columns in one")
 
 
 def _file_id(metadata: Mapping[str, Any]) -> str:
