@@ -27,6 +27,7 @@ from coffea_ad.resonant.dispatch import Failure, dispatch
 from coffea_ad.resonant.members import Member, Role, Task
 from coffea_ad.resonant.search import window_rows
 from coffea_ad.resonant.windows import mass_of
+from coffea_ad.scoring.working_points import MIN_EFFECTIVE
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["Null", "calibrated", "draw_worth", "in_words", "worth"]
@@ -91,6 +92,16 @@ def calibrated(
     ConfigError
         The method has no classifier to permute for, or too many searches failed.
     """
+    rows = min(
+        sum(len(members[t.name].template) for t in tasks if t.window.name == name) / 2
+        for name in {t.window.name for t in tasks}
+    )
+    carried = [e for e in efficiencies if e * rows >= MIN_EFFECTIVE]
+    for e in sorted(set(efficiencies) - set(carried)):
+        say(f"the efficiency {e:g} is not counted: it would rest on {e * rows:.1f} rows of the template")
+    if not carried:
+        raise ConfigError(f"no efficiency rests on {MIN_EFFECTIVE:g} rows of the template: raise template_rows")
+    efficiencies = carried
     plans: dict[str, Permutations | PseudoData] = {}
     for window in {t.window.name: t.window for t in tasks}.values():
         ours = [t for t in tasks if t.window.name == window.name]
