@@ -14,6 +14,7 @@ from coffea_ad.nn.cross_training import CrossTrained
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.recipe import RecipeConfig
 from coffea_ad.progress import say
+from coffea_ad.resonant.figures import draw_window
 from coffea_ad.resonant.members import Member
 from coffea_ad.resonant.trainings import Trained
 from coffea_ad.resonant.windows import Window, mass_of
@@ -177,6 +178,8 @@ def publish(
             window, [trained.members[n] for n in names], data, config.model_dump(mode="json"), path,
             salt=config.salt, efficiencies=efficiencies,
         )  # fmt: skip
+        of_window = [trained.members[n] for n in names]
+        draw_window(window, of_window, data, cards[path], output.with_suffix("") / f"{window.name}.png")
     for name, why in left_out.items():
         say(f"window {name} is left out: {why}")
     if trained.failed:
