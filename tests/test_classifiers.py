@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -16,7 +17,7 @@ import coffea_ad as ad
 from coffea_ad import nn
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.evaluation import argos, auc, best_by_argos
-from coffea_ad.features.spec import feature_spec
+from coffea_ad.features.spec import ColumnSpec, FeatureSpec, feature_spec
 from coffea_ad.nn.classifiers import bagged, boosting
 from coffea_ad.nn.classifiers.trees_graph import Sums, Tree, below, lightgbm_trees, scikit_learn_trees, trees_graph
 from coffea_ad.nn.ensemble import log_odds_of_mean
@@ -305,16 +306,17 @@ def test_each_member_sees_a_share_of_the_inputs_and_noise_does_little():
     rng = np.random.default_rng(8)
     n = 4000
     label = rng.integers(0, 2, n)
-    x = np.concatenate([rng.normal(size=(n, 2)) + label[:, None], rng.normal(size=(n, 6))], axis=1).astype(np.float32)
-    data = skim_of(x, label)
-    model = nn.BaggedTrees.of(data, members=8, attributes=0.5)
-    assert {len(m.columns) for m in model.trees} == {4}
+    good, noise = rng.normal(size=(n, 2)) + label[:, None], rng.normal(size=(n, 10))
+    spec = FeatureSpec(name="toy", version=1, columns=tuple(ColumnSpec(name=f"c{i}") for i in range(12)))
+    data = replace(skim_of(np.concatenate([good, noise], axis=1).astype(np.float32), label), features=(spec,))
+    model = nn.BaggedTrees.of(data, inputs=data.columns, members=8, attributes=0.5)
+    assert {len(m.columns) for m in model.trees} == {6}
     assert len({tuple(m.columns) for m in model.trees}) > 4
     agree(run(model.graph(["score"]), data.x), model.scores(data.x))
     held_out = data.splits("test")
     score, best = model.scores(held_out.x), held_out.x[:, 0] + held_out.x[:, 1]
-    areas = [auc(s[held_out.label == 0], s[held_out.label == 1]) for s in (score, best)]
-    assert areas[0].value > areas[1].value - 0.03  # the optimum is 0.92
+    areas = [auc(s[held_out.label == 0], s[held_out.label == 1]).value for s in (score, best)]
+    assert areas[0] > areas[1] - 0.05  # the optimum is 0.84, one column alone gives 0.76
 
 
 def test_folds_of_bagged_trees_export_as_one_file(tmp_path):

@@ -286,6 +286,7 @@ def below(threshold: Float64s) -> Float32s:
     >>> float(below(np.array([0.1]))[0]) < 0.1 < float(np.float32(0.1))
     True
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):  # at the ends of float32, where infinity is right
         near = threshold.astype(np.float32)
-    return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+        lower = np.nextafter(near, np.float32(-np.inf))
+    return np.where(near > threshold, lower, near).astype(np.float32)
