@@ -65,6 +65,8 @@ _Part = tuple[Float32s, Float64s, Float32s, np.ndarray]
 def _excess(parts: Sequence[_Part], efficiency: float) -> Excess:
     observed = expected = variance = 0.0
     for template, weight, score, calibrates in parts:
+        if np.ptp(template[calibrates]) == 0:  # nothing was learnt in this fold, and nothing is selected
+            continue
         table = calibrate(template[calibrates], weight[calibrates], "half of a template")
         cut = -np.log10(efficiency)
         passed = logp(table, score) >= cut
@@ -76,6 +78,8 @@ def _excess(parts: Sequence[_Part], efficiency: float) -> Excess:
         # at least one row's worth: that none of few rows passed does not mean that none can
         some = max(float((w[counted] ** 2).sum()), float((w**2).mean()))
         variance += some / w.sum() ** 2 * len(score) ** 2
+    if not variance:
+        return Excess(efficiency, 0.0, 0.0, 0.0, 0.0, 0.5)
     expected = max(expected, np.sqrt(variance) / 2)
     z = count_significance(observed, expected, float(np.sqrt(variance)))
     return Excess(efficiency, observed, expected, float(np.sqrt(variance)), z, p_value_of(z))

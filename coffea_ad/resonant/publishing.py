@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad.errors import ConfigError, IncompleteRun
+from coffea_ad.errors import BadModel, ConfigError, IncompleteRun
 from coffea_ad.nn.cross_training import CrossTrained
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.recipe import RecipeConfig
@@ -169,18 +169,22 @@ def publish(
         A training failed or was refused; what is complete is written first, and the same command does only the rest.
     """
     cards: dict[Path, ModelCard] = {}
+    refused: dict[str, str] = {}
     for window in windows:
         names = [f"{window.name}_fold_{f}" for f in range(config.folds)]
         if any(name not in trained.members for name in names):
             continue
         path = output if len(windows) == 1 else output.with_name(f"{output.stem}_{window.name}.onnx")
-        cards[path] = publish_window(
-            window, [trained.members[n] for n in names], data, config.model_dump(mode="json"), path,
-            salt=config.salt, efficiencies=efficiencies,
-        )  # fmt: skip
-        of_window = [trained.members[n] for n in names]
-        draw_window(window, of_window, data, cards[path], output.with_suffix("") / f"{window.name}.png")
-    for name, why in left_out.items():
+        members = [trained.members[n] for n in names]
+        try:
+            cards[path] = publish_window(
+                window, members, data, config.model_dump(mode="json"), path, salt=config.salt, efficiencies=efficiencies
+            )
+        except (ConfigError, BadModel) as error:  # such as a fold whose scores are all the same
+            refused[window.name] = str(error)
+            continue
+        draw_window(window, members, data, cards[path], output.with_suffix("") / f"{window.name}.png")
+    for name, why in {**left_out, **refused}.items():
         say(f"window {name} is left out: {why}")
     if trained.failed:
         told = "; ".join(f"{name}: {why}" for name, why in list(trained.failed.items())[:5])
@@ -189,7 +193,7 @@ def publish(
             f"{len(cards)} of {len(windows)} model files are written, and the same command does what is missing"
         )
     if not cards:
-        raise ConfigError("no window has all its trainings")
+        raise ConfigError("no model file is written: " + "; ".join(f"window {w}: {why}" for w, why in refused.items()))
     return {
         "outputs": [str(path) for path in cards],
         "regions": list(dict.fromkeys(r.name for card in cards.values() for r in card.regions)),
