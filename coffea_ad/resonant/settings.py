@@ -22,8 +22,8 @@ class FlowConfig(Frozen):
     transforms: Count = 3
     hidden: tuple[int, ...] = (64, 64)
     bins: Count = 8
-    preprocessing: str = Field("logit", description="of the inputs; the mass is standardised")
-    epochs: Count = 12
+    preprocessing: str = Field("quantile", description="of the inputs; the mass is standardised")
+    epochs: Count = 8
     batch_size: int = Field(512, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
     keep: Count = Field(4, description="epochs of the best likelihood whose densities are averaged")
