@@ -13,6 +13,7 @@ from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.model import Batch
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.training.batches import TrainingRows, fit_transform
 from coffea_ad.nn.training.loop import fit
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import preprocessing
@@ -136,12 +137,10 @@ class RANODE(Sampled):
             transform=preprocessing(s.preprocessing, rows.columns),
         )  # fmt: skip
 
-    @staticmethod
-    def _log_det(model: SignalFlow, rows: Skim) -> Float64s:
+    def _log_det(self, model: SignalFlow, rows: Skim) -> Float64s:
         """Return log |det ∂z/∂x| of rows, with the transform as `fit` will have it."""
-        train = (rows.split == "train") & (rows.weight > 0)
+        fit_transform(model, TrainingRows(rows, "train", torch.device("cpu")), self.seed)
         transform: Any = model.transform
-        transform.fit(np.asarray(rows.x[:][train]), rows.weight[train])
         with torch.no_grad():
             return np.asarray(transform.log_det(torch.from_numpy(np.asarray(rows.x[:]))).numpy(), np.float64)
 
