@@ -187,8 +187,9 @@ def trained(request):
 def test_bagged_trees_go_through_card_and_scorer(trained, tmp_path):
     _, data, model = trained
     assert isinstance(model, nn.Scorable)
-    background = data.select(data.label == 0)
-    card = nn.make_card(model, background, name="trees", config={}, metrics={})
+    card = nn.make_card(model, data, name="trees", config={}, metrics={})
+    background = data.select((data.split == "test") & (data.label == 0))  # what no member has seen
+    assert card.calibration.n_effective == pytest.approx(len(background.weight))
     scorer = ad.OnnxScorer(nn.export(model, tmp_path / "trees.onnx", card, data.x))
     agree(scorer(data.x), model.scores(data.x))
     rows = on_thresholds([t for m in model.trees for t in m.sums().trees], data.x)
@@ -200,7 +201,7 @@ def test_bagged_trees_go_through_card_and_scorer(trained, tmp_path):
     assert card.method == "bagged trees"
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.scores(data.x), model.scores(data.x))
-    assert auc(model.scores(background.splits("test").x), model.scores(data.splits("test").x)).value > 0.55
+    assert auc(model.scores(background.x), model.scores(data.splits("test").x)).value > 0.55
 
 
 def test_the_score_is_the_log_odds_of_the_mean_probability(trained):

@@ -238,7 +238,8 @@ def test_trees_go_through_card_and_scorer(tmp_path):
 
 def test_trees_fold_as_networks_do(tmp_path):
     data = skim_of(toy_rows(1500)[0], feature_spec(NAME))
-    data = data.labelled(data.x[:, 0] > 0.5)
+    noise = np.random.default_rng(1).normal(size=len(data.x))  # the background, label 0, has scores of all kinds
+    data = data.labelled(data.x[:, 0] + noise > 0.5)
     parts = [data.for_fold(f, 3, "s") for f in range(3)]
     model = nn.CrossTrained([nn.Trees.of(part, max_iter=5, seed=f) for f, part in enumerate(parts)], "s")
     card = nn.make_card(model, data, name="folded", config={}, metrics={})

@@ -49,7 +49,8 @@ def make_card(
         `Model`, `CrossTrained`, `Ensemble`, `Trees`, or one of your own.
     data : Skim
         The background it was trained on. Training rows are not used for calibration: of an AE, the validation rows are;
-        of a folded model all rows, each scored by the member that never saw it, and every member has a table of its own.
+        of a folded model all rows, each scored by the member that never saw it, and every member has a table of its own;
+        of trees, which train on both, the test rows. Where rows have labels, those of label 0 are the background.
         Rows count with `event_weight`, whatever weights the training drew by.
     name : str
     config, metrics : dict
@@ -70,7 +71,9 @@ def make_card(
     ConfigError
         No held-out row has a finite score, or they make no calibration.
     """
-    held_out = data if model.folds is not None else data.splits("validation")
+    held_out = data if model.folds is not None else data.splits(_held_out(model))
+    if held_out.label is not None:  # of data against a template, the template is the background
+        held_out = held_out.select(held_out.label == 0)
     folds = None if model.folds is None else model.folds.of(held_out.spectators)
     score = model.scores(held_out.x, folds)
     if not np.isfinite(score).any():
@@ -108,6 +111,12 @@ def make_card(
     doubts = verdict(list(models_in(model)), held_out, score, calibrations, metrics, epochs=epochs)
     provenance = {**card.provenance, "verdict": doubts, "regions_left_out": list(left_out)}
     return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
+
+
+def _held_out(model: Scorable) -> str:
+    """Return the split that a model has never seen: "validation", or "test" if it trains on validation rows as well."""
+    members = getattr(model, "members", None) or [model]
+    return "test" if any(getattr(m, "held_out", "") == "test" for m in members) else "validation"
 
 
 def _member_scores(model: Scorable, x: Float32s) -> list[Float32s]:

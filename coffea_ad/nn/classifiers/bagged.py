@@ -64,6 +64,7 @@ class BaggedTrees:
 
     folds: Folds | None = None
     density: Density | None = None
+    held_out = "test"  # both other splits are trained on
 
     def __init__(self, members: Sequence[Boosted], columns: int, method: str = "bagged trees") -> None:
         if not members:
