@@ -170,7 +170,7 @@ def test_a_goodness_of_fit_is_a_p_value():
     same = goodness_of_fit(x, y, permutations=19, kernels=30, seed=1)
     assert same.p > 0.05
     assert len(same.null) == 19
-    other = goodness_of_fit(x + [0.5, 0], y, permutations=19, kernels=30, seed=1)
+    other = goodness_of_fit(x + np.array([0.5, 0.0]), y, permutations=19, kernels=30, seed=1)
     assert other.p == pytest.approx(1 / 20)
     assert other.t > other.null.max()
     with pytest.raises(ConfigError, match="at least 60 rows"):

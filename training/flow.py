@@ -74,7 +74,7 @@ def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.Hi
     model = build(config, data)
     history = nn.fit(model, data, config.train, folder, resume=config.resume)
     plots.training(history, model.plotted, folder / "training.png")
-    flow = nn.Ensemble.of_epochs(model, history, "logmeanexp")
+    flow = nn.Ensemble.of_epochs(model, history)
     return different(config, flow, data, folder) if config.svdd else flow, history
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from scipy.special import logsumexp
@@ -78,9 +78,19 @@ class Ensemble:
         self.members, self.how, self.calibrations = list(members), how, tuple(calibrations)
 
     @classmethod
-    def of_epochs(cls, model: Model, history: History, how: How = "mean") -> Model | Ensemble:
-        """Return the kept epochs of a training as one model, or the model itself if one epoch is kept."""
-        return model if len(history.epochs) == 1 else cls(history.models(model), how)
+    def of_epochs(cls, model: Model, history: History, how: How | None = None) -> Model | Ensemble:
+        """Return the kept epochs of a training as one model, or the model itself if one epoch is kept.
+
+        Parameters
+        ----------
+        model : Model
+        history : History
+        how : optional
+            By default as the model says: mean densities of a flow, mean probabilities of a classifier, else mean scores.
+        """
+        if len(history.epochs) == 1:
+            return model
+        return cls(history.models(model), how or cast("How", model.epochs_by))
 
     @classmethod
     def with_ranks(cls, members: Sequence[Scorable], x: Float32s, weight: Float64s) -> Ensemble:

@@ -20,7 +20,7 @@ from coffea_ad.nn.training.history import Epoch, History
 __all__ = ["load"]
 
 
-def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: How = "mean") -> Scorable:
+def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: How | None = None) -> Scorable:
     """Return a trained model, with the weights of its best epoch.
 
     Parameters
@@ -30,8 +30,8 @@ def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: Ho
     classes : sequence of class
         Models, transforms and encoders of your own among those that it consists of. Encoders that are plain torch modules are
         made without arguments.
-    how : "mean" or "logmeanexp"
-        How the scores of several kept epochs are averaged.
+    how : "mean", "logmeanexp" or "probability", optional
+        How the scores of several kept epochs are averaged; by default as the model says.
 
     Returns
     -------

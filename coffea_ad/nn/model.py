@@ -78,6 +78,8 @@ class Model(nn.Module, metaclass=Described):
         Which metrics `plots.training` shows.
     training_only : tuple of str
         Weights that the score does not depend on.
+    epochs_by : "mean", "logmeanexp" or "probability"
+        How `Ensemble.of_epochs` and `nn.load` average several epochs.
     density : "x", "z" or None
         Whether the score is −log p(x) or −log p(z), where it is a density at all.
     """
@@ -88,6 +90,7 @@ class Model(nn.Module, metaclass=Described):
     needs_rows: ClassVar[int] = 0
     plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
     training_only: ClassVar[tuple[str, ...]] = ()
+    epochs_by: ClassVar[str] = "mean"
     density: Density | None = None
     folds: ClassVar[Folds | None] = None
 

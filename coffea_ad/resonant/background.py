@@ -49,4 +49,4 @@ def fit_density(settings: FlowConfig, rows: Skim, mass: str, folder: Path, seed:
     flow = conditional_flow(settings, rows.columns, mass, seed)
     config = settings.training(int((rows.split == "train").sum()), seed)
     history = fit(flow, rows, config, folder)
-    return Ensemble.of_epochs(flow, history, how="logmeanexp"), float(history.best[flow.criterion])
+    return Ensemble.of_epochs(flow, history), float(history.best[flow.criterion])

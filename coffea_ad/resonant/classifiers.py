@@ -85,4 +85,4 @@ def fit_classifier(
         validation_rows=20_000, seed=seed, device="cpu",
     )  # fmt: skip
     history = fit(model, rows, config, folder)
-    return Ensemble.of_epochs(model, history, "probability")
+    return Ensemble.of_epochs(model, history)

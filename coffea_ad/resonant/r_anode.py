@@ -125,7 +125,7 @@ class RANODE(Sampled):
         history = fit(model, rows, config, self.folder / "signal")
         self.metrics |= {"w": history.best["w"], "w_by_epoch": [row["w"] for row in history]}
         self._guard(rows)
-        return LogRatio([Ensemble.of_epochs(model, history, how="logmeanexp")], under, "R-ANODE")
+        return LogRatio([Ensemble.of_epochs(model, history)], under, "R-ANODE")
 
     def _signal(self, rows: Skim) -> SignalFlow:
         s = self.settings.signal_flow

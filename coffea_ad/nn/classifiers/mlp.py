@@ -23,7 +23,7 @@ class MLP(Model):
 
         −⟨ln σ(f)⟩₁ − ⟨ln σ(−f)⟩₀,  and so  s(x) = f(z) → ln p(x|1) / p(x|0).
 
-    Of the ten best epochs (`TrainConfig.keep`), `Ensemble.of_epochs(model, history, "probability")` averages the probabilities.
+    Of the ten best epochs (`TrainConfig.keep`), `Ensemble.of_epochs` averages the probabilities.
     Where the labels hardly differ, which epoch is best is noise unless many validation rows are drawn (`validation_rows`).
 
     Parameters
@@ -52,6 +52,7 @@ class MLP(Model):
 
     method = "MLP classifier"
     plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
+    epochs_by: ClassVar[str] = "probability"
 
     def __init__(
         self,

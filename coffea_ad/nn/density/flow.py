@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -91,6 +91,8 @@ class Flow(Model):
     >>> model.method, model.log_prob(np.zeros((4, 3), np.float32)).shape, model.latent(torch.zeros(4, 3)).shape
     ('MAF', (4,), torch.Size([4, 2]))
     """
+
+    epochs_by: ClassVar[str] = "logmeanexp"
 
     def __init__(
         self,
