@@ -174,6 +174,16 @@ def test_arrays_of_cathode_are_in_tev(tmp_path):
 
 
 @pytest.mark.real
+def test_a_skim_in_a_relative_folder_is_read_from_anywhere(tmp_path, monkeypatch):
+    rows = np.column_stack([np.linspace(3.3, 3.6, 40), np.full((40, 2), 0.1), np.full((40, 2), 0.5), np.arange(40) % 2])
+    np.save(tmp_path / "inner.npy", rows)
+    monkeypatch.chdir(tmp_path)
+    skim_from(["inner.npy"], "lhco-npy", "skims")
+    assert len(load_skim("skims", "dijet", {"R0": 1.0}).x) == 40
+    monkeypatch.chdir("/")
+    assert len(load_skim(tmp_path / "skims", "dijet", {"R0": 1.0}).x) == 40
+
+
 def test_real_events_of_the_olympics_have_their_masses(tmp_path):
     from toys import DATA
 

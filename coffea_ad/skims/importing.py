@@ -209,7 +209,8 @@ def _write(
     format_name: str,
     signals: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    out, manifest = {}, files.join(files.absolute(output), "manifest.json")
+    output = files.absolute(output)  # the manifest names its files from the folder on
+    out, manifest = {}, files.join(output, "manifest.json")
     if files.exists(manifest):
         files.remove(manifest)  # of the skim that is replaced; its files are then no part of any
     outputs: dict[str, dict[str, Any]] = {}
