@@ -1,6 +1,6 @@
 """Are p-values of a search uniform where there is no signal? As they come out of the folds, and calibrated.
 
-    python benchmarks/calibrated.py                  # 300 searches to calibrate with, and 300 others that are calibrated
+    python benchmarks/calibrated.py                  # 1000 searches to calibrate with, and 300 others that are calibrated
 
 LHC Olympics background against itself, 20 000 rows of "data" against 20 000 of "template", which change places at random in every
 search; trees, trained again in each. Uncalibrated p-values are those of a count above a threshold of the template's other half.
@@ -69,8 +69,8 @@ def main():
         start = time.perf_counter()
         with ProcessPoolExecutor(args.workers) as pool:
             one = partial(search, rows=args.rows, k=k, seed=args.seed)
-            results = np.array(list(pool.map(one, range(1, 2 * args.searches + 1), chunksize=10)))
-        null, others = results[: args.searches], results[args.searches :]
+            results = np.array(list(pool.map(one, range(1, args.calibrating + args.searches + 1), chunksize=10)))
+        null, others = results[: args.calibrating], results[args.calibrating :]
         for i, eps in enumerate((0.01, 0.002)):
             out.append(report(f"{scheme}, {eps:g}, as it comes", others[:, i, 1]))
             z = others[:, i, 0]
