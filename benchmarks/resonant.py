@@ -79,7 +79,7 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
         out = {"method": method, "signal": n_signal, "seed": seed, "shift": shift}
         try:
             scorer = fitted.fit(
-                skim(sidebands, "data", seed, left=0.15 if method == "transport" else 0.0),
+                skim(sidebands, "data", seed, left=0.25 if method == "transport" else 0.0),
                 skim(region, "data", seed, 5 * 10**5),
                 **others,
             )
@@ -94,7 +94,7 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
         values = scorer.scores(everywhere.x)  # also beside the window: what leaks there is sculpted
         edges = [3.3, 3.35, 3.4, 3.45, 3.5, 3.55, 3.6, 3.65, 3.7]
         out["chi2_flat"] = flatness(values, everywhere.x[:, 0], np.ones(len(values)), edges, 0.05)[2]
-        if fitted.sampled:
+        if fitted.sampled or method == "transport":
             template = fitted.template(60_000, 7)
             value, error = closure(skim(background, "background", seed), template, fitted.inputs(template), seed=seed)
             out |= {"closure": value, "closure_error": error}

@@ -14,6 +14,7 @@ from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.model import Batch
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.batches import TrainingRows, fit_transform
+from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import fit
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import preprocessing
@@ -28,7 +29,7 @@ from coffea_ad.typing import Float64s
 __all__ = ["RANODE", "SignalFlow"]
 
 _SIGMAS = 3.0
-_FASTER = 20.0  # than other weights, the logit of w moves by gradients
+_FASTER = 2.0  # than other weights: faster, w would rise before p_S knows what it is of, and p_S would take the background over
 
 
 class SignalFlow(Flow):
@@ -118,19 +119,33 @@ class RANODE(Sampled):
         place = rows.columns.index(self.window.mass)
         spectrum = TiltedExponential(self.masses, self.window)
         under = [self.flow, Spectrum(spectrum, len(rows.columns), place)]
-        log_background = -sum(np.asarray(m.scores(rows.x), np.float64) for m in under)
-        model = self._signal(rows)
-        model.given_background(log_background - self._log_det(model, rows))
-        config = self.settings.signal_flow.training(int((rows.split == "train").sum()), self.seed)
-        history = fit(model, rows, config, self.folder / "signal")
+        log_background = -np.sum([m.scores(rows.x).astype(np.float64) for m in under], axis=0)
+        model, history = self._best(rows, log_background)
         self.metrics |= {"w": history.best["w"], "w_by_epoch": [row["w"] for row in history]}
         self._guard(rows)
         return LogRatio([Ensemble.of_epochs(model, history)], under, "R-ANODE")
 
-    def _signal(self, rows: Skim) -> SignalFlow:
+    def _best(self, rows: Skim, log_background: Float64s) -> tuple[SignalFlow, History]:
+        """Fit p_S with w learnt, or at each w that is to be tried; return the fit of the best validation loss."""
+        config = self.settings.signal_flow.training(int((rows.split == "train").sum()), self.seed)
+        scan: list[tuple[float, float]] = []
+        best: tuple[SignalFlow, History] | None = None
+        for w in self.settings.signal_fractions or (None,):
+            model = self._signal(rows, w)
+            model.given_background(log_background - self._log_det(model, rows))
+            history = fit(model, rows, config, self.folder / ("signal" if w is None else f"signal_{w:g}"))
+            if w is not None:
+                scan.append((w, history.best["validation"]))
+            if best is None or history.best["validation"] < best[1].best["validation"]:
+                best = model, history
+        if scan:
+            self.metrics["w_scan"] = scan
+        assert best is not None
+        return best
+
+    def _signal(self, rows: Skim, fixed: float | None) -> SignalFlow:
         s = self.settings.signal_flow
         torch.manual_seed(self.seed)
-        fixed = self.settings.signal_fraction
         return SignalFlow(
             len(rows.columns), fraction=fixed or 0.005, learnt=fixed is None, kind=s.kind, coupling=s.coupling,
             transforms=s.transforms, hidden=s.hidden, bins=s.bins,

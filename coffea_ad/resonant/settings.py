@@ -59,11 +59,6 @@ class Settings(Frozen):
     short_sidebands: float | None = Field(
         None, gt=0, description="cwola: width of the sidebands in units of the mass; null: the whole ones"
     )
-    signal_fraction: float | None = Field(
-        None, gt=0, lt=1, description="r_anode: w is fixed to this; null: it is learnt"
-    )
-    closure_limit: float = Field(
-        0.515,
-        gt=0.5,
-        description="r_anode: refuse a background density that a classifier tells from data better than this",
+    signal_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (), description="r_anode: w is one of these, that of the best validation loss; none: it is learnt"
     )

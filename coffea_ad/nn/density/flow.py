@@ -283,24 +283,27 @@ class Flow(Model):
                 return out
             size = (len(open_rows), len(self.values))
             u = rng.standard_normal(size, np.float32) if self.base == "gaussian" else rng.random(size, np.float32)
-            out[open_rows] = self._inverse(u, conditions[open_rows])
+            out[open_rows] = self.inverse(u, conditions[open_rows])
         raise ConfigError("flow: samples are no finite numbers; the training has failed")
 
-    def _inverse(self, u: Float32s, conditions: Float32s) -> Float32s:
-        """Return the raw rows of latent ones, (n, values) and (n, conditions) → (n, features)."""
+    def inverse(self, u: Float32s, context: Float32s) -> Float32s:
+        """Return the raw rows of latent ones, (n, values) and (n, conditions) in raw units → (n, features).
+
+        What `latent` gives at one condition comes back at another: a row of one mass, moved to another mass.
+        """
         device = self.values.device
         x = torch.zeros((len(u), *self.shape), device=device)
-        x[:, self.conditions] = torch.from_numpy(conditions).to(device)
+        x[:, self.conditions] = torch.from_numpy(context).to(device)
         with torch.no_grad():
             z = self.transform(x)
-            context = z[:, self.conditions] if self.context else None
+            conditions = z[:, self.conditions] if self.context else None
             values = torch.from_numpy(u).to(device)
             if self.base == "uniform":
                 low, high = self._edges()
-                place = self.maps(context).inv(self.bound * (2 * values - 1)) / self.bound
+                place = self.maps(conditions).inv(self.bound * (2 * values - 1)) / self.bound
                 z[:, self.values] = low + 0.5 * (place.clamp(-1.0, 1.0) + 1) * (high - low)
             else:
-                z[:, self.values] = self.maps(context).inv(values)
+                z[:, self.values] = self.maps(conditions).inv(values)
             rows = self.transform.inverse(z) if isinstance(self.transform, Transform) else z
             rows[:, self.conditions] = x[:, self.conditions]
         return np.asarray(rows.cpu().numpy(), np.float32)
