@@ -23,7 +23,7 @@ pytestmark = pytest.mark.torch
 WINDOW = Window(low=3300, high=3700, outer_low=2900, outer_high=4500)
 SMALL = FlowConfig(transforms=1, hidden=(32,), epochs=4, keep=2, batch_size=256)
 SETTINGS = Settings(
-    flow=SMALL, signal_flow=SMALL.model_copy(update={"epochs": 10, "learning_rate": 5e-3}), oversampling=2,
+    flow=SMALL, signal_flow=SMALL.model_copy(update={"epochs": 10, "learning_rate": 5e-3}), oversampling=2, signal_fractions=(0.01, 0.1),
     classifier=ClassifierConfig(members=3, epochs=4, keep=2, hidden=(16, 16)),
 )  # fmt: skip
 K = 4
@@ -146,11 +146,25 @@ def test_r_anode_refuses_a_background_that_is_wrong_by_more_than_its_signal(skim
         train_member(task("r_anode"), {"data": replace(data, x=x)})
 
 
-def test_r_anode_says_what_signal_fraction_it_learnt(members):
+def test_r_anode_finds_the_signal_fraction_that_is_there(members):
+    """A tenth of the events of the signal region are signal, which of the fractions tried is the most likely."""
     m = members("r_anode").metrics
-    assert 0 < m["w"] < 0.2
+    assert m["w"] == pytest.approx(0.1)
+    assert [w for w, _ in m["w_scan"]] == pytest.approx([0.01, 0.1])
     assert m["closure_auc"] <= m["explained_auc"] + 3 * m["closure_error"]
-    assert len(m["w_by_epoch"]) == 10
+
+
+def test_a_signal_fraction_that_is_learnt_rises_and_is_refused_before_it_explains_the_data(skims, tmp_path):
+    settings = SETTINGS.model_copy(update={"signal_fractions": ()})
+    rows = {role: skims[role].for_fold(0, K, "s") for role in ("data", "background")}
+    m = rows["data"].x[:, 0]
+    method = METHODS["r_anode"](settings, WINDOW, tmp_path, 2)
+    regions = (rows["data"].select(mask(m)) for mask in (WINDOW.in_sidebands, WINDOW.in_signal_region))
+    with pytest.raises(TemplateRefused, match="explains at most 0.50"):
+        method.fit(*regions, background=rows["background"])
+    w = method.metrics["w_by_epoch"]
+    assert len(w) == 10
+    assert 1.2 * w[0] < w[-1] < 0.1
 
 
 def test_the_score_of_cwola_follows_a_drift_with_the_mass_and_that_of_lacathode_does_not():
