@@ -60,8 +60,8 @@ def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
     }  # fmt: skip
 
 
-def train(config: Config, output: Path, cluster: Any = None) -> dict[str, Any]:
-    """Search all windows, on a cluster or in this process, and write a model file for each."""
+def train(config: Config, output: Path, cluster: Any = None, *, force: bool = False) -> dict[str, Any]:
+    """Search all windows, on a cluster or in this process, and write a model file for each; the same search goes on."""
     where = roles(config)
     resonant.check_method(config.method, [role for role, names in where.items() if names])
     every = tuple(dict.fromkeys(name for names in where.values() for name in names))
@@ -77,6 +77,7 @@ def train(config: Config, output: Path, cluster: Any = None) -> dict[str, Any]:
         template_rows=config.template_rows,
     )  # fmt: skip
     folder = output.with_suffix("")
+    resonant.claim(folder, resonant.outputs_of(output, windows), config.model_dump(mode="json"), searched, force=force)
     trained, left_out = resonant.search(tasks, searched, folder, cluster=cluster)
     summary = resonant.publish(
         trained, left_out, windows, searched["data"], config, output, efficiencies=config.efficiencies
