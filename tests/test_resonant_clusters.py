@@ -104,7 +104,9 @@ def test_a_worker_that_dies_costs_its_training_only_and_that_is_done_again(two, 
 
 
 @pytest.mark.dask
-def test_a_training_that_always_ends_the_only_worker_is_named_and_what_waits_behind_it_is_done(one, here, data, tmp_path):
+def test_a_training_that_always_ends_the_only_worker_is_named_and_what_waits_behind_it_is_done(
+    one, here, data, tmp_path
+):
     one.register_plugin(killing.Announced(tasks()[1].seed))
     try:
         trained, _ = search(tasks("kills", WINDOWS[:1]), data, tmp_path, cluster=one)
