@@ -91,35 +91,6 @@ def test_two_workers_give_the_scores_of_this_process(two, here, data, tmp_path):
 
 
 @pytest.mark.dask
-def test_a_worker_that_dies_costs_its_training_only_and_that_is_done_again(two, here, data, tmp_path):
-    marker = tmp_path / "died"
-    two.register_plugin(killing.Announced(tasks()[1].seed, str(marker)))
-    try:
-        trained, _ = search(tasks("kills"), data, tmp_path / "search", cluster=two)
-    finally:
-        two.unregister_worker_plugin(killing.Announced.name)
-    assert marker.exists()
-    assert not trained.failed
-    same(trained, here)
-
-
-@pytest.mark.dask
-def test_a_training_that_always_ends_the_only_worker_is_named_and_what_waits_behind_it_is_done(
-    one, here, data, tmp_path
-):
-    one.register_plugin(killing.Announced(tasks()[1].seed))
-    try:
-        trained, _ = search(tasks("kills", WINDOWS[:1]), data, tmp_path, cluster=one)
-    finally:
-        one.unregister_worker_plugin(killing.Announced.name)
-    assert list(trained.failed) == ["3000_3300_fold_1"]
-    assert "it ends the workers that work on it, though nothing else does" in trained.failed["3000_3300_fold_1"]
-    assert set(trained.members) == {"3000_3300_fold_0", "3000_3300_fold_2"}
-    for name, member in trained.members.items():
-        np.testing.assert_array_equal(member.score, here.members[name].score)
-
-
-@pytest.mark.dask
 def test_one_worker_gives_the_scores_of_this_process(one, here, data, tmp_path):
     trained, _ = search(tasks(windows=WINDOWS[:1]), data, tmp_path, cluster=one)
     same(trained, here, WINDOWS[:1])
@@ -251,6 +222,38 @@ def test_the_command_line_searches_in_this_process_and_on_dask_alike(skim, one, 
     assert all(scores["iterative", w.name] == scores["dask", w.name] for w in WINDOWS)
 
 
+# workers that die; they come last, since new ones take long to begin
+
+
+@pytest.mark.dask
+def test_a_worker_that_dies_costs_its_training_only_and_that_is_done_again(one, here, data, tmp_path):
+    marker = tmp_path / "died"
+    one.register_plugin(killing.Announced(tasks()[1].seed, str(marker)))
+    try:
+        trained, _ = search(tasks("kills", WINDOWS[:1]), data, tmp_path / "search", cluster=one)
+    finally:
+        one.unregister_worker_plugin(killing.Announced.name)
+    assert marker.exists()
+    assert not trained.failed
+    same(trained, here, WINDOWS[:1])
+
+
+@pytest.mark.dask
+def test_a_training_that_always_ends_the_only_worker_is_named_and_what_waits_behind_it_is_done(
+    one, here, data, tmp_path
+):
+    one.register_plugin(killing.Announced(tasks()[1].seed))
+    try:
+        trained, _ = search(tasks("kills", WINDOWS[:1]), data, tmp_path, cluster=one)
+    finally:
+        one.unregister_worker_plugin(killing.Announced.name)
+    assert list(trained.failed) == ["3000_3300_fold_1"]
+    assert "it ends the workers that work on it, though nothing else does" in trained.failed["3000_3300_fold_1"]
+    assert set(trained.members) == {"3000_3300_fold_0", "3000_3300_fold_2"}
+    for name, member in trained.members.items():
+        np.testing.assert_array_equal(member.score, here.members[name].score)
+
+
 def test_the_same_command_does_what_is_missing_and_another_one_overwrites_nothing(skim, tmp_path, capsys, monkeypatch):
     output, done = tmp_path / "s.onnx", []
 
@@ -320,6 +323,7 @@ def test_an_interruption_says_how_it_goes_on(skim, tmp_path, capsys, monkeypatch
         (["datasets=[]"], "datasets: name those of the skim that are searched"),
         (["datasets=[dat]"], "unknown dataset 'dat'; did you mean 'data'? Known: data, signal"),
         (["mass=mj"], "the mass mj must be a column of the feature"),
+        (["train.epochs=3"], "train has no effect in a search; it trains as settings.flow and settings.classifier say"),
         (["method=cwol"], "unknown method 'cwol'; did you mean 'cwola'?"),
         (["method=salad"], "method salad needs simulation: name datasets of the skim for it"),
         (["folds=2"], "folds=2: should be greater than or equal to 3"),

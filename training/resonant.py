@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coffea_ad import nn, resonant
 from coffea_ad.errors import ConfigError
@@ -24,6 +24,7 @@ from coffea_ad.skims.skim import WeightMode
 class Config(nn.RecipeConfig):
     """Data, method, windows, folds, settings of the method."""
 
+    datasets: tuple[str, ...] = Field((), description="the data that are searched")
     feature: str = "dijet"
     weights: WeightMode = "none"
     method: str = Field("cathode", description="a method, or several with + between them, whose templates are merged")
@@ -49,6 +50,15 @@ class Config(nn.RecipeConfig):
     folds: int = Field(5, ge=3, description="one is scored, one validates, the others train")
     salt: str = Field("resonant folds", description="of the hash that divides events into folds")
     seed: int = 1
+
+    @model_validator(mode="after")
+    def _of_this_training(self) -> Config:
+        for name in ("train", "preprocessing"):
+            if name in self.model_fields_set:
+                raise ValueError(
+                    f"{name} has no effect in a search; it trains as settings.flow and settings.classifier say"
+                )
+        return self
 
 
 def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
