@@ -65,6 +65,7 @@ class Processor(processor.ProcessorABC):
                 raise ConfigError(
                     f"dijet_resonance: {tagger.card.name} is a model of jets, and whole events are scored"
                 )
+            _refuse_other_dijets(tagger.card, config)
         c = config
         self.edges = histograms.mass_edges(
             c.mass_min, c.mass_max, c.mass_bins, resolution=c.mass_resolution, edges=c.mass_edges
@@ -140,7 +141,9 @@ class Processor(processor.ProcessorABC):
         undefined |= ak.to_numpy(ak.any(~np.isfinite(jets["pt"] + jets["eta"]), axis=1))
         two = (ak.to_numpy(ak.num(leading, axis=1)) == 2) & ~undefined
         pair = leading[two]
-        mjj, delta_eta = _mass(pair), abs(ak.to_numpy(pair["eta"][:, 0] - pair["eta"][:, 1]))
+        mjj = _mass(pair)
+        eta = ak.to_numpy(pair["eta"]).reshape(-1, 2).astype(np.float64)
+        delta_eta = abs(eta[:, 0] - eta[:, 1])
 
         packed = PackedSelection()
         for name, mask in {**common, "two jets": two}.items():
@@ -169,6 +172,25 @@ class Processor(processor.ProcessorABC):
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""
         return accumulator
+
+
+def _refuse_other_dijets(card: ad.ModelCard, config: Config) -> None:
+    """Refuse a model of other dijets: its template would not be of the events that are selected here."""
+    for feature in (f for spec in card.inputs for f in spec.features if f.name == "dijet"):
+        options = ad.features.get("dijet").resolve(feature.options).model_dump()
+        ours = {name: getattr(config, name) for name in ("jet_pt_min", "jet_eta_max", "delta_eta_max")}
+        for name, here in {"jets": "FatJet", **ours}.items():
+            trained = options[name]
+            if trained != here:
+                hint = f"; say {name}={_word(trained)}" if name in ours else ""
+                raise ConfigError(
+                    f"dijet_resonance: {card.name} is of dijets with {name} {_word(trained)}, and {_word(here)} is cut on "
+                    f"here{hint}"
+                )
+
+
+def _word(value: Any) -> str:
+    return "null" if value is None else str(value)
 
 
 def _mass(pair: Any) -> Any:

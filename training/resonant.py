@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from coffea_ad import nn, resonant
 from coffea_ad.errors import ConfigError
@@ -24,6 +24,7 @@ from coffea_ad.skims.skim import WeightMode
 class Config(nn.RecipeConfig):
     """Data, method, windows, folds, settings of the method."""
 
+    datasets: tuple[str, ...] = Field((), description="the data that are searched")
     feature: str = "dijet"
     weights: WeightMode = "none"
     method: str = Field("cathode", description="a method, or several with + between them, whose templates are merged")
@@ -50,6 +51,15 @@ class Config(nn.RecipeConfig):
     salt: str = Field("resonant folds", description="of the hash that divides events into folds")
     seed: int = 1
 
+    @model_validator(mode="after")
+    def _of_this_training(self) -> Config:
+        for name in ("train", "preprocessing"):
+            if name in self.model_fields_set:
+                raise ValueError(
+                    f"{name} has no effect in a search; it trains as settings.flow and settings.classifier say"
+                )
+        return self
+
 
 def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
     """Return which datasets are for what."""
@@ -60,8 +70,8 @@ def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
     }  # fmt: skip
 
 
-def train(config: Config, output: Path, cluster: Any = None) -> dict[str, Any]:
-    """Search all windows, on a cluster or in this process, and write a model file for each."""
+def train(config: Config, output: Path, cluster: Any = None, *, force: bool = False) -> dict[str, Any]:
+    """Search all windows, on a cluster or in this process, and write a model file for each; the same search goes on."""
     where = roles(config)
     resonant.check_method(config.method, [role for role, names in where.items() if names])
     every = tuple(dict.fromkeys(name for names in where.values() for name in names))
@@ -77,6 +87,7 @@ def train(config: Config, output: Path, cluster: Any = None) -> dict[str, Any]:
         template_rows=config.template_rows,
     )  # fmt: skip
     folder = output.with_suffix("")
+    resonant.claim(folder, resonant.outputs_of(output, windows), config.model_dump(mode="json"), searched, force=force)
     trained, left_out = resonant.search(tasks, searched, folder, cluster=cluster)
     summary = resonant.publish(
         trained, left_out, windows, searched["data"], config, output, efficiencies=config.efficiencies

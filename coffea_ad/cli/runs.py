@@ -207,7 +207,7 @@ def add_run(verbs: Any) -> None:
     g.add_argument("--limit-chunks", type=int, help="at most so many chunks per dataset")
     g.add_argument("--preflight", action=argparse.BooleanOptionalAction, default=True,
                    help="process the first events of every dataset before anything is sent out")  # fmt: skip
-    g = p.add_argument_group("processors only: where, and how much at a time")
+    g = p.add_argument_group("processors, and searches of many trainings: where, and how much at a time")
     g.add_argument("-e", "--executor", choices=("iterative", "futures", "dask"), default="dask")
     g.add_argument("--workers", type=int, help="processes (default: 2)")
     g.add_argument(

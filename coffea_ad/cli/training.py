@@ -25,6 +25,10 @@ def interrupted(args: argparse.Namespace) -> int:
     if any(any(folder.glob(name)) for name in ("checkpoint.pt", "fold_*/checkpoint.pt")):
         words = [word for word in args.words_of_command if not word.startswith("resume=")]
         print(f"go on with: {shlex.join(['coffea-ad', *words, 'resume=true'])}", file=sys.stderr)
+    elif finished := len(list(folder.glob("*_fold_*.npz"))):
+        print(
+            f"{finished} finished trainings are kept in {folder}; the same command goes on from there", file=sys.stderr
+        )
     return 130
 
 
@@ -39,12 +43,14 @@ def train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> in
     refuse_url(args.output, "a training")
     path = recipes.configuration(args.recipe, args.config)
     config = load_config(module.Config, path, overrides)
-    _refuse_other_training(args, resumed=bool(getattr(config, "resume", False)))
+    taken = inspect.signature(module.train).parameters
+    _refuse_other_training(args, resumed=bool(getattr(config, "resume", False)), search="force" in taken)
     if path is None:
         shipped = sorted(recipes.find(args.recipe).with_suffix("").glob("*.yaml"))
         others = f"; there are {', '.join(f'{p.parent.name}/{p.name}' for p in shipped)}" if shipped else ""
         print(f"{args.recipe}: without --config, the defaults in its code are taken{others}", file=sys.stderr)
-    summary = module.train(config, Path(args.output), **_where(module, args))
+    force = {"force": args.force} if "force" in taken else {}
+    summary = module.train(config, Path(args.output), **_where(module, args), **force)
     outputs = summary.get("outputs", [args.output])
     for output in outputs:
         sealed = read_model(output)
@@ -86,9 +92,12 @@ def _where(module: Any, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _refuse_other_training(args: argparse.Namespace, *, resumed: bool) -> None:
-    """Refuse to train over another model; a training that is resumed goes on in its own files."""
-    check_file(args.output, suffix=".onnx", force=args.force or resumed)
+def _refuse_other_training(args: argparse.Namespace, *, resumed: bool, search: bool = False) -> None:
+    """Refuse to train over another model; a training that is resumed goes on in its own files.
+
+    A search of many trainings knows itself what is its own, and goes on when it is the same.
+    """
+    check_file(args.output, suffix=".onnx", force=args.force or resumed or search)
     folder = Path(args.output).with_suffix("")
     present = existing(folder, TRAINING)
     if present and not (args.force or resumed):
@@ -96,5 +105,5 @@ def _refuse_other_training(args: argparse.Namespace, *, resumed: bool) -> None:
             f"{folder}: there is a training in it already ({present[0]}); go on with resume=true, choose another name, or "
             "overwrite it with --force"
         )
-    if not resumed:
+    if not resumed and not search:
         clear_figures(folder, "*.png")

@@ -133,7 +133,9 @@ class RegionFiller:
         """
         if not self.taggers:
             return objects
-        asked = {name for tagger in self.taggers.values() for name in tagger.card.spectators}
+        cards = [tagger.card for tagger in self.taggers.values()]
+        asked = {name for card in cards for name in card.spectators}
+        asked |= {r.expectation.spectator for card in cards for r in card.regions if r.expectation is not None}
         for name, values in (spectators or {}).items():
             if name in asked and name not in ak.fields(objects):
                 objects = ak.with_field(objects, values, name)

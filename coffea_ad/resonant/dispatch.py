@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, KilledWorker, as_completed
 
 from coffea_ad.errors import CoffeaADError
 from coffea_ad.running.clusters.config import ClusterConfig
@@ -15,7 +15,7 @@ from coffea_ad.running.clusters.connect import connect
 
 __all__ = ["Failure", "dispatch"]
 
-_TRIES = 3
+_ALONE = 3  # times that a piece is tried by itself, if what it shares is lost and no worker dies
 _AHEAD = 2  # pieces per worker that are handed out
 
 Item = TypeVar("Item")
@@ -46,7 +46,8 @@ def dispatch(
     Yields
     ------
     item, result or Failure
-        A function that raises is a failure of its item; a worker that dies is tried again, at most twice.
+        A function that raises is a failure of its item. What was on a worker that died is tried again, at the end and
+        each by itself: who ends a worker then is a failure.
 
     Examples
     --------
@@ -85,36 +86,44 @@ def _on_cluster(
 ) -> Iterator[tuple[Any, Any]]:
     sent: dict[str, Future[Any]] = {}
     under_way: dict[Any, tuple[Future[Any], Any, str, int]] = {}
-    queue = [(item, key, 1) for item, key in items]
+    queue, suspects = list(items), list[tuple[Any, str, int]]()
     pending = as_completed()
 
     def submit() -> None:
-        room = max(_AHEAD * sum(client.nthreads().values()), 2) - len(under_way)
-        for item, key, attempt in queue[: max(room, 0)]:
+        if queue:
+            room = max(_AHEAD * sum(client.nthreads().values()), 2) - len(under_way)
+            batch = [(item, key, 0) for item, key in queue[: max(room, 0)]]
+            del queue[: len(batch)]
+        else:
+            # what was there when a worker died: each by itself, so that the one that ends workers is known
+            batch = suspects[:1] if not under_way else []
+            del suspects[: len(batch)]
+        for item, key, alone in batch:
             if key not in sent or sent[key].status in ("lost", "cancelled", "error"):
                 sent[key] = _send(client, shared[key])
             future = client.submit(_attempt, function, item, sent[key], pure=False)
-            under_way[future.key] = (future, item, key, attempt)
+            under_way[future.key] = (future, item, key, alone)
             pending.add(future)
-        del queue[: max(room, 0)]
-        needed = {key for _, key, _ in queue} | {key for _, _, key, _ in under_way.values()}
+        needed = {key for _, key in queue} | {s[1] for s in suspects} | {key for _, _, key, _ in under_way.values()}
         for key in [k for k in sent if k not in needed]:
             sent.pop(key).release()
 
     submit()
     for future in pending:
-        _, item, key, attempt = under_way.pop(future.key)
+        _, item, key, alone = under_way.pop(future.key)
         if future.status == "finished":
             yield item, future.result()
-        elif attempt < _TRIES:  # what it shares was on a worker that is gone, or its worker died
+        elif alone and (alone == _ALONE or _killed(future)):
+            what = "it ends the workers that work on it, though nothing else does (too little memory, or a crash)"
+            yield item, Failure(what if _killed(future) else f"it came to nothing {alone} times: {future.status}")
+        else:  # its worker died, by its fault or another's, or with what it shares
             sent.pop(key, None)
-            queue.append((item, key, attempt + 1))
-        else:
-            yield (
-                item,
-                Failure(f"it ends the workers that work on it, tried {attempt} times (too little memory, or a crash)"),
-            )
+            suspects.append((item, key, alone + 1))
         submit()
+
+
+def _killed(future: Future[Any]) -> bool:
+    return future.status == "error" and isinstance(future.exception(), KilledWorker)
 
 
 def _send(client: Client, value: Any) -> Future[Any]:

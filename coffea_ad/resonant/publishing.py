@@ -27,7 +27,7 @@ from coffea_ad.skims.skim import Skim
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Float64s
 
-__all__ = ["expectation", "publish", "publish_window"]
+__all__ = ["expectation", "outputs_of", "publish", "publish_window"]
 
 _COMPARED = 2000
 _MASS_BINS = 8
@@ -150,6 +150,18 @@ def expectation(logp: Float32s, threshold: float, mass: Float64s, weight: Float6
     )  # fmt: skip
 
 
+def outputs_of(output: Path, windows: Sequence[Window]) -> list[Path]:
+    """Return the model file of each window: the output itself, or with several windows one beside it for each.
+
+    >>> windows = [Window(low=a, high=a + 400, outer_low=1500, outer_high=5500) for a in (3000, 3400)]
+    >>> [path.name for path in outputs_of(Path("search.onnx"), windows)]
+    ['search_3000_3400.onnx', 'search_3400_3800.onnx']
+    """
+    if len(windows) == 1:
+        return [output]
+    return [output.with_name(f"{output.stem}_{window.name}.onnx") for window in windows]
+
+
 def publish(
     trained: Trained, left_out: Mapping[str, str], windows: Sequence[Window], data: Skim, config: RecipeConfig, output: Path,
     *, efficiencies: Sequence[float],
@@ -170,11 +182,10 @@ def publish(
     """
     cards: dict[Path, ModelCard] = {}
     refused: dict[str, str] = {}
-    for window in windows:
+    for window, path in zip(windows, outputs_of(output, windows), strict=True):
         names = [f"{window.name}_fold_{f}" for f in range(config.folds)]
         if any(name not in trained.members for name in names):
             continue
-        path = output if len(windows) == 1 else output.with_name(f"{output.stem}_{window.name}.onnx")
         members = [trained.members[n] for n in names]
         try:
             cards[path] = publish_window(
