@@ -118,3 +118,11 @@ def undrawn(monkeypatch):
     from coffea_ad.cli import results
 
     monkeypatch.setattr(results, "plot_figures", lambda _: 0)
+
+
+@pytest.fixture
+def unarranged(monkeypatch):
+    """Figures whose axes are not moved apart, which takes two thirds of the drawing."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)

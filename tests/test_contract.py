@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="not installed: torch")
 pytest.importorskip("onnx", reason="not installed: onnx")
 
+import onnxruntime
 from toy_skims import NAME, toy_rows
 from toys import DATA, open_events, toy_skim
 
@@ -16,6 +17,7 @@ from coffea_ad import nn, recipes
 from coffea_ad.cli import main
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.nn.graph import torch_graph
 from coffea_ad.nn.model import Batch
 from coffea_ad.nn.training.batches import TrainingRows, balanced
 from coffea_ad.scoring.card import parse_card, read_card
@@ -98,13 +100,19 @@ def test_a_representation_is_frozen_and_never_in_training_mode(encoded):
     model.eval()
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 600])
-def test_the_graph_of_an_encoder_with_an_autoencoder_scores_as_torch_does(encoded, tmp_path, n):
+@pytest.fixture(scope="module")
+def exported(encoded, tmp_path_factory):
     data, model, history, _ = encoded
     x = data.x.copy()
     x[0] = 0  # padding throughout
     card = nn.make_card(model, data, name="sets", config={}, metrics=history.best)
-    scorer = ad.OnnxScorer(nn.export(model, tmp_path / "sets.onnx", card, x))
+    return x, ad.OnnxScorer(nn.export(model, tmp_path_factory.mktemp("sets") / "sets.onnx", card, x))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 600])
+def test_the_graph_of_an_encoder_with_an_autoencoder_scores_as_torch_does(encoded, exported, n):
+    model, (x, scorer) = encoded[1], exported
+    x = x.copy()
     expected = model.scores(x[:n])
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(scorer(x[:n]), expected, rtol=1e-5, atol=1e-6)
@@ -406,7 +414,12 @@ def crossed(tmp_path_factory):
     fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
     ad.run(fileset, "skim_jets", executor="iterative", output=folder / "skims", progress=False)
     words = [f"{k}={v}" for k, v in SHORT.items()]
-    words = ["train." + w for w in words] + [f"data={folder / 'skims'}", "hidden=[6]", "latent=2"]
+    words = ["train." + w for w in words] + [
+        f"data={folder / 'skims'}",
+        "hidden=[6]",
+        "latent=2",
+        "preprocessing=standard",
+    ]
     assert main(["run", "autoencoder", "--folds", "5", *words, "-o", str(folder / "ae.onnx")]) == 0
     return folder, fileset
 
@@ -429,6 +442,63 @@ def test_a_cross_training_leaves_a_checkpoint_a_fold_and_comes_back(crossed):
     model = nn.load(folder / "ae")
     folds = fold_of("folds", 5, *(data.spectators[k] for k in ("run", "luminosityBlock", "event")))
     np.testing.assert_allclose(scorer(data.x, folds), model.scores(data.x, folds), rtol=1e-5, atol=1e-6)
+
+
+def raw_scores(graph, x, output):
+    return onnxruntime.InferenceSession(graph).run([output], {"features": x})[0].reshape(-1)
+
+
+@pytest.fixture
+def exports(monkeypatch):
+    """Counts how often a torch module is exported."""
+    counted = []
+
+    def export(module, outputs):
+        counted.append(module)
+        return torch_graph(module, outputs)
+
+    monkeypatch.setattr("coffea_ad.nn.model.torch_graph", export)
+    return counted
+
+
+def test_the_graph_of_folds_has_the_scores_of_each_member_by_one_export(exports):
+    """Members that differ in their preprocessing as well, and of which each is a mean of epochs."""
+    data = skim_of(toy_rows(1200)[0], feature_spec(NAME))
+    members = []
+    for f in range(3):
+        torch.manual_seed(f)
+        model = nn.AE(8, transform=nn.Log(8))
+        history = nn.fit(model, data.for_fold(f, 3, "s"), quick(keep=2))
+        members.append(nn.Ensemble.of_epochs(model, history))
+    outputs = ["a", "b", "c"]
+    graph = nn.CrossTrained(members, "s").graph(outputs)
+    assert len(exports) == 1
+    for member, output in zip(members, outputs, strict=True):
+        np.testing.assert_allclose(raw_scores(graph, data.x, output), member.scores(data.x), rtol=1e-6, atol=1e-6)
+
+
+class Scaled(nn.AE):
+    """An AE with a constant that the exporter may compute beforehand, or with a number that is no buffer."""
+
+    def __init__(self, columns, shift=0.0):
+        super().__init__(columns, transform=torch.nn.Identity())
+        self.shift = shift
+        self.register_buffer("size", torch.ones(1))
+
+    def score(self, x):
+        return super().score(x) * self.size + self.size.log() + self.shift
+
+
+def test_members_that_differ_in_more_than_their_weights_are_exported_by_themselves(exports):
+    torch.manual_seed(1)
+    members = [Scaled(8), Scaled(8), Scaled(8, shift=1e-4)]
+    members[1].size.fill_(1.0001)
+    outputs = ["a", "b", "c"]
+    graph = nn.CrossTrained(members, "s").graph(outputs)
+    assert len(exports) == 3
+    x = toy_rows(200)[0]
+    for member, output in zip(members, outputs, strict=True):
+        np.testing.assert_allclose(raw_scores(graph, x, output), member.scores(x), rtol=1e-6, atol=1e-6)
 
 
 def test_folds_are_the_same_on_any_number_of_processes(tmp_path):

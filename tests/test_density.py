@@ -363,7 +363,7 @@ def test_other_flows_are_exported_as_well(data, tmp_path, kind, method):
 
 def test_a_wide_spline_flow_is_exported(data, tmp_path):
     torch.manual_seed(1)
-    model = nn.Flow(8, hidden=(128, 128), transform=nn.Logit(8))
+    model = nn.Flow(8, hidden=(128, 128), transforms=2, transform=nn.Logit(8))
     nn.fit(model, data, quick(epochs=1))
     parity(model, data, tmp_path / "flow.onnx", data.x)
 

@@ -168,8 +168,16 @@ def test_the_best_epoch_is_kept(trained, data):
     np.testing.assert_array_equal(kept, shorter.scores(data.x))
 
 
-def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path):
+@pytest.fixture(scope="module")
+def graphs():
+    """Graphs that a test has exported, which takes seconds, by the description of their model."""
+    return {}
+
+
+def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path, graphs, monkeypatch):
     _, model, history = trained
+    graphs[json.dumps(describe(model))] = graph = model.graph(["score"])
+    monkeypatch.setattr(model, "graph", lambda _: graph)
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]  # one file, no external data
@@ -187,8 +195,10 @@ def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained
 
 
 @pytest.mark.parametrize("trained", [MODELS[0], MODELS[-1]], ids=[NAMES[0], NAMES[-1]], indirect=True)
-def test_an_export_that_disagrees_is_not_written(trained, data, tmp_path, monkeypatch):
+def test_an_export_that_disagrees_is_not_written(trained, data, tmp_path, graphs, monkeypatch):
     _, model, history = trained
+    if (graph := graphs.get(json.dumps(describe(model)))) is not None:
+        monkeypatch.setattr(model, "graph", lambda _: graph)
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     monkeypatch.setattr(sys.modules["coffea_ad.nn.export"], "_TOLERANCE", -1.0)
     with pytest.raises(BadModel, match="differ"):

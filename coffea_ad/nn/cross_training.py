@@ -18,6 +18,7 @@ import torch
 from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfiles.joining import joined_scores
+from coffea_ad.nn.graph import epoch_graphs
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import History
 from coffea_ad.progress import progress
@@ -97,7 +98,7 @@ class CrossTrained:
 
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return one ONNX graph with an output for every member."""
-        return joined_scores([member.graph(["score"]) for member in self.members], self.shape, outputs)
+        return joined_scores(epoch_graphs(self.members), self.shape, outputs)
 
 
 Fit = Callable[[Any, Skim, Path], tuple[Scorable, History]]

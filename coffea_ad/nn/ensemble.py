@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfiles.joining import joined_scores
 from coffea_ad.modelfiles.ranks import RULES, Nodes, add_logp, combined_logp
-from coffea_ad.nn.graph import epoch_graphs
+from coffea_ad.nn.graph import Graphs, epoch_graphs
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import History
@@ -129,11 +129,15 @@ class Ensemble:
 
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return an ONNX graph of the score."""
+        return self.graph_by(epoch_graphs, outputs)
+
+    def graph_by(self, graphs: Graphs, outputs: Sequence[str]) -> bytes:
+        """Return an ONNX graph of the score; `graphs` exports the members."""
         rules: dict[How, Callable[[Nodes, Sequence[str]], str]] = {
             "mean": RULES["mean-logp"], "logmeanexp": _log_mean_exp, "probability": _log_odds_of_mean,
             "rank": self._ranked,
         }  # fmt: skip
-        return joined_scores(epoch_graphs(self.members), self.shape, outputs, rules[self.how])
+        return joined_scores(graphs(self.members), self.shape, outputs, rules[self.how])
 
     def _ranked(self, add: Nodes, scores: Sequence[str]) -> str:
         values = [add_logp(add, s, table) for s, table in zip(scores, self.calibrations, strict=True)]

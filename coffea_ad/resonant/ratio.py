@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfiles.joining import joined_scores
 from coffea_ad.modelfiles.ranks import Nodes
+from coffea_ad.nn.graph import Graphs, epoch_graphs
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.resonant.masses import TiltedExponential
@@ -62,13 +63,16 @@ class LogRatio:
 
     def graph(self, outputs: Sequence[str]) -> bytes:
         """Return an ONNX graph of the score."""
+        return self.graph_by(epoch_graphs, outputs)
+
+    def graph_by(self, graphs: Graphs, outputs: Sequence[str]) -> bytes:
+        """Return an ONNX graph of the score; `graphs` exports the densities."""
         n = len(self.under)
 
         def rule(add: Nodes, scores: Sequence[str]) -> str:
             return add("Sub", add("Sum", *scores[:n]), add("Sum", *scores[n:]))
 
-        graphs = [m.graph(["score"]) for m in (*self.under, *self.over)]
-        return joined_scores(graphs, self.shape, outputs, rule)
+        return joined_scores(graphs([*self.under, *self.over]), self.shape, outputs, rule)
 
 
 class Spectrum(Model):
