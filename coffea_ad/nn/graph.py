@@ -106,10 +106,10 @@ def _with_weights(data: bytes, first: Any, other: Any) -> bytes | None:
         values = numpy_helper.to_array(tensor)
         # a constant may happen to have the values of a weight; what the exporter folds has no name any more
         names = changed & {tensor.name} if tensor.name in ours else changed if values.size > 1 else set()
-        equal = [n for n in names if ours[n].dtype == values.dtype and np.array_equal(ours[n], values)]
-        if equal and all(np.array_equal(theirs[n], theirs[equal[0]]) for n in equal):
-            tensor.CopyFrom(numpy_helper.from_array(theirs[equal[0]], tensor.name))
-            placed |= set(equal)
+        new = {n: r for n in names if (r := _rearranged(values, ours[n], theirs[n])) is not None}
+        if new and all(np.array_equal(r, next(iter(new.values()))) for r in new.values()):
+            tensor.CopyFrom(numpy_helper.from_array(next(iter(new.values())), tensor.name))
+            placed |= set(new)
     # a weight that is masked stands in the graph as the product, or as it is
     masked = {n for n in changed if n.endswith("·mask")}
     unseen: Any = getattr(first, "training_only", ())
@@ -119,6 +119,23 @@ def _with_weights(data: bytes, first: Any, other: Any) -> bytes | None:
         return None
     sealed = bytes(proto.SerializeToString(deterministic=True))
     return sealed if _same_scores(data, first, sealed, other) else None
+
+
+def _rearranged(values: Any, ours: Any, theirs: Any) -> Any:
+    """Return `theirs` in the order and shape that `values` have of `ours`; None where they are not `ours`, or it is not clear."""
+    if values.size != ours.size or values.dtype != ours.dtype:
+        return None
+    if values.shape == ours.shape and np.array_equal(values, ours):
+        return theirs
+    order, place = np.argsort(ours, axis=None), np.argsort(values, axis=None)
+    if not np.array_equal(ours.reshape(-1)[order], values.reshape(-1)[place]):
+        return None
+    tied = np.diff(ours.reshape(-1)[order]) == 0  # the zeros of a mask
+    if np.any(np.diff(theirs.reshape(-1)[order])[tied] != 0):
+        return None
+    out = np.empty(values.size, values.dtype)
+    out[place] = theirs.reshape(-1)[order]
+    return out.reshape(values.shape)
 
 
 def _settings(model: Any) -> list[dict[str, Any]]:
