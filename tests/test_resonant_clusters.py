@@ -326,7 +326,7 @@ def test_an_interruption_says_how_it_goes_on(skim, tmp_path, capsys, monkeypatch
         (["train.epochs=3"], "train has no effect in a search; it trains as settings.flow and settings.classifier say"),
         (["method=cwol"], "unknown method 'cwol'; did you mean 'cwola'?"),
         (["method=salad"], "method salad needs simulation: name datasets of the skim for it"),
-        (["folds=2"], "folds=2: should be greater than or equal to 3"),
+        (["--folds", "2"], "folds=2: should be greater than or equal to 3"),
         (["inject=10"], "inject: name the datasets of the signal with signal=[…]"),
         (["inject=1000", "signal=[signal]"], "1000 rows of signal are to be injected, but there are only 300"),
         (
