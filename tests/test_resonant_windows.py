@@ -143,3 +143,21 @@ def test_expectations_of_windows_side_by_side_become_one():
     assert both.at([3500, 3750, 3850, 3950]).tolist() == [0.1, 0.0, 0.3, 0.4]
     assert joined_expectations([one, None]) is None
     assert joined_expectations([one, expectation(3500, 3900, 0.1)]) is None
+
+
+def test_the_shipped_search_reads_what_the_shipped_skim_writes():
+    """And the processor cuts where the feature does, so that a model and the events that it is applied to go together."""
+    from coffea_ad import recipes
+    from coffea_ad.config import load_config
+
+    skim_config, search_config = (
+        load_config(recipes.load(name).Config, recipes.configuration(name, f"{name}/dijet.yaml"), [])
+        for name in ("skim_events", "resonant")
+    )
+    (written,) = skim_config.features
+    assert (written.name, written.options) == (search_config.feature, search_config.options)
+    processor = recipes.load("dijet_resonance").Config()
+    assert written.options["delta_eta_max"] == processor.delta_eta_max
+    assert load_config(
+        recipes.load("resonant").Config, recipes.configuration("resonant", "resonant/lhco.yaml"), []
+    ).options == {"R0": 1.0}
