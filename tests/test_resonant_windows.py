@@ -150,14 +150,12 @@ def test_the_shipped_search_reads_what_the_shipped_skim_writes():
     from coffea_ad import recipes
     from coffea_ad.config import load_config
 
-    skim_config, search_config = (
-        load_config(recipes.load(name).Config, recipes.configuration(name, f"{name}/dijet.yaml"), [])
-        for name in ("skim_events", "resonant")
-    )
-    (written,) = skim_config.features
-    assert (written.name, written.options) == (search_config.feature, search_config.options)
-    processor = recipes.load("dijet_resonance").Config()
-    assert written.options["delta_eta_max"] == processor.delta_eta_max
-    assert load_config(
-        recipes.load("resonant").Config, recipes.configuration("resonant", "resonant/lhco.yaml"), []
-    ).options == {"R0": 1.0}
+    def config_of(name, file):
+        data = ["data=skims"] if name == "resonant" else []
+        return load_config(recipes.load(name).Config, recipes.configuration(name, file), data)
+
+    skim, search = config_of("skim_events", "skim_events/dijet.yaml"), config_of("resonant", "resonant/dijet.yaml")
+    (written,) = skim.features
+    assert (written.name, written.options) == (search.feature, search.options)
+    assert written.options["delta_eta_max"] == recipes.load("dijet_resonance").Config().delta_eta_max
+    assert config_of("resonant", "resonant/lhco.yaml").options == {"R0": 1.0}
