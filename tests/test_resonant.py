@@ -21,7 +21,7 @@ from coffea_ad.splits import fold_of
 
 pytestmark = pytest.mark.torch
 WINDOW = Window(low=3300, high=3700, outer_low=2900, outer_high=4500)
-SMALL = FlowConfig(transforms=1, hidden=(32,), epochs=4, keep=2, batch_size=256)
+SMALL = FlowConfig(kind="maf", transforms=2, hidden=(32,), epochs=4, keep=2, batch_size=256)
 SETTINGS = Settings(
     flow=SMALL, signal_flow=SMALL.model_copy(update={"epochs": 10, "learning_rate": 5e-3}), oversampling=2, signal_fractions=(0.01, 0.1),
     classifier=ClassifierConfig(members=3, epochs=4, keep=2, hidden=(16, 16)),
@@ -104,7 +104,7 @@ def test_a_template_is_like_the_background_of_the_signal_region(members, skims, 
         assert abs(mean - two.mean()) < 0.12 * two.std() + 4 * error
 
 
-@pytest.mark.parametrize("method", ["cwola", "cathode", "anode"])
+@pytest.mark.parametrize("method", ["cwola", "cathode"])
 def test_the_same_task_gives_the_same_scores_to_the_bit(members, skims, method):
     again = train_member(task(method), {"data": skims["data"]})
     assert np.array_equal(again.template, members(method).template)

@@ -236,7 +236,7 @@ def test_wrong_words_of_a_training_end_in_one_sentence(says, words):
     [
         (["features", "jet_substructure[source=stored]"], "feature=jet_substructure options='{source: stored}'"),
         ([*SEARCH, "--config", "nope.yaml"], "nope.yaml: there is no such file"),
-        ([*SEARCH, "--config", "svj.yml"], "did you mean autoencoder/svj.yaml or nae/svj.yaml"),
+        ([*SEARCH, "--config", "svj.yml"], "did you mean autoencoder/svj.yaml or flow/svj.yaml"),
         ([*SEARCH, "--config", "twice.yaml"], "twice.yaml, line 2: not valid YAML (the key 'met_min' stands twice)"),
         ([*SEARCH, "met_mn=1"], "command line: met_mn=1: unknown key 'met_mn'; did you mean 'met_min'?"),
         ([*SEARCH, "--modle", "x"], "--modle x is not understood; did you mean --model?"),
