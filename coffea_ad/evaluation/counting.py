@@ -37,7 +37,7 @@ def count_significance(n: float, expected: float, error: float = 0.0) -> float:
     >>> round(count_significance(120, 100), 3), round(count_significance(120, 100, 10), 3)
     (1.938, 1.349)
     >>> round(count_significance(80, 100), 3)
-    -2.074
+    -2.073
     """
     if not expected > 0:
         return float("nan")
