@@ -7,6 +7,7 @@ value, so that a worker need not have the file.
 from __future__ import annotations
 
 import ast
+import importlib.machinery
 import importlib.util
 import shutil
 import sys
@@ -15,7 +16,7 @@ import traceback
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Literal, NamedTuple
 
 import cloudpickle
@@ -199,6 +200,14 @@ def plugins_loaded() -> list[str]:
     return [str(path) for path in _plugins.values()]
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles a file as it is: bytecode of before passes for new if an edit is of the same second and length."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _imported(path: Path, kind: str) -> ModuleType:
     """Import a file anew, so that what it defines travels by value."""
     module_name = f"coffea_ad_{kind}_{path.stem}"
@@ -209,7 +218,8 @@ def _imported(path: Path, kind: str) -> ModuleType:
                 k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(file) and k != "__main__"
             ]:
                 del sys.modules[key]
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    loader = _FromSource(module_name, str(path))
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise UnknownName(f"{path}: cannot be imported")
     module = importlib.util.module_from_spec(spec)
