@@ -42,10 +42,8 @@ def scores(names, n_signal, seed, settings):
         models = {name: m.fit(beside, inside, simulation=simulation) for name, m in fitted.items()}
         template = fitted["cathode"].template(40_000, 99)
         ranks = Ensemble.with_ranks(list(models.values()), np.asarray(template.x), template.weight)
-        merged = Merged(settings, WINDOW, Path(folder) / "merged", seed)
-        merged.parts = [
-            METHODS[name](settings, WINDOW, Path(folder) / f"m_{name}", seed) for name in names if name != "cwola"
-        ]
+        parts = [METHODS[name](settings, WINDOW, Path(folder) / f"m_{name}", seed) for name in names if name != "cwola"]
+        merged = Merged(parts, settings, WINDOW, Path(folder) / "merged", seed)
         models |= {"mean of ranks": ranks, "merged": merged.fit(beside, inside, simulation=simulation)}
         return {name: model.scores(test.x) for name, model in models.items()}, test.label
 

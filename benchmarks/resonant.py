@@ -94,7 +94,7 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
         values = scorer.scores(everywhere.x)  # also beside the window: what leaks there is sculpted
         edges = [3.3, 3.35, 3.4, 3.45, 3.5, 3.55, 3.6, 3.65, 3.7]
         out["chi2_flat"] = flatness(values, everywhere.x[:, 0], np.ones(len(values)), edges, 0.05)[2]
-        if fitted.sampled or method == "transport":
+        if method not in ("iad", "supervised", "cwola", "salad"):
             template = fitted.template(60_000, 7)
             value, error = closure(skim(background, "background", seed), template, fitted.inputs(template), seed=seed)
             out |= {"closure": value, "closure_error": error}

@@ -120,6 +120,35 @@ def test_scored_rows_are_the_fold_that_no_training_has_seen(members, skims):
     assert len(member.event) == expected.sum()
 
 
+@pytest.mark.parametrize("method", ["cwola", "transport", "salad", "iad", "cwola+salad", "salad+cathode"])
+@pytest.mark.parametrize("generated", [False, True])
+def test_no_classifier_learns_on_rows_that_its_template_is_made_of(skims, method, generated, monkeypatch, tmp_path):
+    """By the numbers of events; also of pseudo-data, which are generated as a whole."""
+    from dataclasses import replace
+
+    from coffea_ad.resonant import classifiers
+    from coffea_ad.resonant.members import method_of
+
+    seen = []
+    monkeypatch.setattr(classifiers.BaggedTrees, "of", lambda rows, **_: seen.append(rows))
+    divided = {role: s.for_fold(0, K, "s") for role, s in skims.items()}
+    if generated:
+        divided = {role: replace(s, provenance={**s.provenance, "generated": True}) for role, s in divided.items()}
+    m = divided["data"].x[:, 0]
+    fitted = method_of(task(method), tmp_path)
+    regions = (divided["data"].select(mask(m)) for mask in (WINDOW.in_sidebands, WINDOW.in_signal_region))
+    fitted.fit(*regions, simulation=divided["simulation"], background=divided["background"])
+    template = fitted.template(2000, 7)
+    events = {
+        tuple(e)
+        for e in zip(template.dataset.tolist(), template.spectators["event"].tolist(), strict=True)
+        if e[0] != "template"
+    }
+    learnt = seen[-1].select(seen[-1].label == 0)
+    assert not events & set(zip(learnt.dataset.tolist(), learnt.spectators["event"].tolist(), strict=True))
+    assert events
+
+
 def test_rows_of_the_scored_fold_do_not_change_what_is_learnt(members, skims):
     """Test rows with other inputs give another score for themselves, and the same model."""
     data = skims["data"]

@@ -8,7 +8,6 @@ from coffea_ad.nn.scorable import Scorable
 from coffea_ad.resonant.background import fit_density
 from coffea_ad.resonant.cathode import Sampled
 from coffea_ad.resonant.ratio import LogRatio
-from coffea_ad.skims.skim import Skim
 
 __all__ = ["ANODE"]
 
@@ -24,14 +23,11 @@ class ANODE(Sampled):
     name: ClassVar[str] = "anode"
     reference: ClassVar[str] = "arXiv:2001.04990"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,  # noqa: ARG002
-    ) -> Scorable:  # fmt: skip
+    def learn(self) -> Scorable:
         """Learn both densities."""
-        self.learn_density(sidebands, signal_region)
+        self.learn_density(self.sidebands)
         inner, loss = fit_density(
-            self.settings.flow, signal_region, self.window.mass, self.folder / "signal_region", self.seed
+            self.settings.flow, self.signal_region, self.window.mass, self.folder / "signal_region", self.seed
         )
         self.metrics["signal_region_loss"] = loss
         return LogRatio([inner], [self.flow], "ANODE")

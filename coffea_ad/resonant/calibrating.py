@@ -146,9 +146,7 @@ def _cross_fitted(plan: Permutations, data: Skim, template: Skim, number: int) -
     of_template = rng.integers(plan.k, size=len(template.weight))
     parts: list[_Part] = []
     for f in range(plan.k if plan.k > 2 else 1):
-        rows = labelled(
-            _all_train(data.select(fold != f), rng), _all_train(template.select(of_template != f), rng), plan.seed
-        )
+        rows = labelled(_all_train(data.select(fold != f), rng), _all_train(template.select(of_template != f), rng))
         model = fit_classifier(plan.classifier, rows, plan.inputs, None, plan.seed + f, "permutation")
         left = template.select(of_template == f)
         calibrates = rng.permutation(len(left.weight)) < len(left.weight) // 2

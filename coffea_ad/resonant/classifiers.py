@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,32 +14,40 @@ from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.columns import Standard, Transform
 from coffea_ad.nn.transforms.selected import Selected
+from coffea_ad.resonant.method import Method
 from coffea_ad.resonant.settings import ClassifierConfig
 from coffea_ad.skims.skim import Skim
 
-__all__ = ["fit_classifier", "labelled"]
+__all__ = ["Classified", "fit_classifier", "labelled"]
 
 
-def labelled(signal_like: Skim, background_like: Skim, seed: int) -> Skim:
-    """Join rows that are to be told apart, with the labels 1 and 0; only those that train or validate.
+class Classified(Method):
+    """A method whose score is that of a classifier, which tells data from rows of the template that it learns on."""
 
-    Rows of a template are divided into "train" and "validation" like the data.
+    title: str
 
-    Parameters
-    ----------
-    signal_like, background_like : Skim
-        Data of the signal region, and a template. A template that is generated has no test rows to keep back.
-    seed : int
-        Of how the template is divided.
-    """
-    ones = signal_like.splits("train", "validation")
-    share = float((ones.split == "train").mean()) if len(ones.split) else 0.75
-    if background_like.provenance.get("generated"):
-        rng = np.random.default_rng(seed)
-        split = np.where(rng.random(len(background_like.split)) < share, "train", "validation")
-        zeros = replace(background_like, split=split)
-    else:
-        zeros = background_like.splits("train", "validation")
+    def prepare(self) -> None:
+        """Learn what the template needs, before the classifier."""
+
+    def ones(self) -> Skim:
+        """Return the rows of label 1."""
+        return self.signal_region
+
+    def learn(self) -> Scorable:
+        """Prepare the template, and learn the classifier."""
+        self.prepare()
+        return self.classify(labelled(self.ones(), self.rows(None, 1000 + self.seed, ("train", "validation"))))
+
+    def classify(self, rows: Skim) -> Scorable:
+        """Fit the classifier of the settings."""
+        return fit_classifier(
+            self.settings.classifier, rows, self.inputs(rows), self.folder / "classifier", self.seed, self.title
+        )
+
+
+def labelled(signal_like: Skim, background_like: Skim) -> Skim:
+    """Join the "train" and "validation" rows of two samples that are to be told apart, with the labels 1 and 0."""
+    ones, zeros = (rows.splits("train", "validation") for rows in (signal_like, background_like))
     return ones.labelled(np.ones(len(ones.weight), bool)).joined(zeros.labelled(np.zeros(len(zeros.weight), bool)))
 
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
-from coffea_ad.nn.scorable import Scorable
-from coffea_ad.resonant.classifiers import fit_classifier, labelled
+from coffea_ad.resonant.classifiers import Classified
 from coffea_ad.resonant.masses import sample_masses
-from coffea_ad.resonant.method import Method
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["CWoLa"]
 
 
-class CWoLa(Method):
+class CWoLa(Classified):
     """A classifier tells the signal region from the sidebands; s → log p(x | SR) / p(x | SB).
 
     If x does not depend on m for the background, that is monotonic in the ratio of signal and background. Where it does
@@ -29,30 +25,17 @@ class CWoLa(Method):
 
     name: ClassVar[str] = "cwola"
     reference: ClassVar[str] = "arXiv:1902.02634"
-    sampled: ClassVar[bool] = False
+    title = "CWoLa"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,  # noqa: ARG002
-    ) -> Scorable:  # fmt: skip
-        """Learn the classifier; with `short_sidebands` from sidebands of that width only."""
-        self.sidebands, self.masses = self._short(sidebands), self.mass(signal_region.splits("train", "validation"))
-        rows = labelled(signal_region, self.sidebands, self.seed)
-        return fit_classifier(
-            self.settings.classifier, rows, self.inputs(rows), self.folder / "classifier", self.seed, "CWoLa"
-        )
-
-    def template(self, n: int, seed: int) -> Skim:
-        """Return test rows of the sidebands, at most n, at masses of the signal region."""
-        rows = self.sidebands.splits("test")
-        take = np.random.default_rng(seed).permutation(len(rows.weight))[:n]
-        some = rows.select(np.sort(take))
-        masses = sample_masses(self.masses, self.window, len(some.weight), seed)
-        return self.rows_at(some, np.asarray(some.x[:]), masses, "template", seed)
-
-    def _short(self, sidebands: Skim) -> Skim:
+    def prepare(self) -> None:
+        """Keep sidebands of the width of `short_sidebands` only."""
         width = self.settings.short_sidebands
-        if width is None:
-            return sidebands
-        m = self.mass(sidebands)
-        return sidebands.select((m >= self.window.low - width) & (m < self.window.high + width))
+        if width is not None:
+            m = self.mass(self.sidebands)
+            near = (m >= self.window.low - width) & (m < self.window.high + width)
+            self.sidebands = self.sidebands.select(near)
+
+    def rows(self, n: int | None, seed: int, splits: tuple[str, ...]) -> Skim:
+        """Return rows of the sidebands, at masses of the signal region."""
+        rows = self.some(self.sidebands, n, seed, splits)
+        return self.at(rows, sample_masses(self.masses, self.window, len(rows.weight), seed))

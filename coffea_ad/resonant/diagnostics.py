@@ -44,7 +44,7 @@ def closure(
             f"a closure test needs 100 rows of data and template, not {len(data.weight)} and {len(template.weight)}"
         )
     ones, zeros = (_undivided(s.select(h), rng) for s, h in zip((data, template), halves, strict=True))
-    trees = BaggedTrees.of(labelled(ones, zeros, seed), inputs=tuple(inputs), members=members, seed=seed)
+    trees = BaggedTrees.of(labelled(ones, zeros), inputs=tuple(inputs), members=members, seed=seed)
     scores = [trees.scores(s.select(~h).x) for s, h in zip((data, template), halves, strict=True)]
     weights = [s.select(~h).weight for s, h in zip((data, template), halves, strict=True)]
     result = auc(scores[1], scores[0], weights[1], weights[0], seed=seed)

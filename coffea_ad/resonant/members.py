@@ -170,9 +170,7 @@ def method_of(task: Task, folder: Path) -> Method:
     several = [METHODS[n](task.settings, task.window, folder / n, task.seed) for n in names]
     if len(several) == 1:
         return several[0]
-    merged = Merged(task.settings, task.window, folder, task.seed)
-    merged.parts = several
-    return merged
+    return Merged(several, task.settings, task.window, folder, task.seed)
 
 
 def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:

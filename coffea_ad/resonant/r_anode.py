@@ -102,10 +102,7 @@ class RANODE(Sampled):
     needs: ClassVar[tuple[Need, ...]] = ("sidebands",)
     reference: ClassVar[str] = "arXiv:2312.11629"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,  # noqa: ARG002
-    ) -> Scorable:  # fmt: skip
+    def learn(self) -> Scorable:
         """Learn p_B in the sidebands, with true background as well where that is given, and p_S in the signal region.
 
         Raises
@@ -113,9 +110,9 @@ class RANODE(Sampled):
         TemplateRefused
             p_B does not describe the signal region.
         """
-        known = sidebands if background is None else sidebands.joined(background)
-        self.learn_density(known, signal_region)
-        rows = signal_region.splits("train", "validation")
+        known = self.sidebands if self.background is None else self.sidebands.joined(self.background)
+        self.learn_density(known)
+        rows = self.signal_region.splits("train", "validation")
         place = rows.columns.index(self.window.mass)
         spectrum = TiltedExponential(self.masses, self.window)
         under = [self.flow, Spectrum(spectrum, len(rows.columns), place)]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
-from coffea_ad.nn.scorable import Scorable
-from coffea_ad.resonant.classifiers import fit_classifier, labelled
-from coffea_ad.resonant.method import Method, Need
+from coffea_ad.resonant.classifiers import Classified
+from coffea_ad.resonant.method import Need
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["IAD", "Supervised"]
 
 
-class IAD(Method):
+class IAD(Classified):
     """Idealised anomaly detector: a classifier tells data of the signal region from true background; a ceiling of weak methods.
 
     References
@@ -25,32 +22,16 @@ class IAD(Method):
     name: ClassVar[str] = "iad"
     needs: ClassVar[tuple[Need, ...]] = ("background",)
     reference: ClassVar[str] = "arXiv:2109.00546"
-    sampled: ClassVar[bool] = False
+    title = "IAD"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,  # noqa: ARG002
-    ) -> Scorable:  # fmt: skip
-        """Learn the classifier."""
-        return self.learn(signal_region, background, "IAD")
+    def prepare(self) -> None:
+        """Keep true background of the signal region only."""
+        self.background = self.inside(self.required("background"))
+        self.required("background")
 
-    def learn(self, ones: Skim, background: Skim | None, method: str) -> Scorable:
-        """Learn to tell rows from true background."""
-        self.require(background=background)
-        assert background is not None
-        inside = background.select(self.window.in_signal_region(self.mass(background)))
-        self.require(background=inside)
-        self.background = inside
-        rows = labelled(ones, inside, self.seed)
-        return fit_classifier(
-            self.settings.classifier, rows, self.inputs(rows), self.folder / "classifier", self.seed, method
-        )
-
-    def template(self, n: int, seed: int) -> Skim:
-        """Return test rows of the background, at most n."""
-        rows = self.background.splits("test")
-        take = np.random.default_rng(seed).permutation(len(rows.weight))[:n]
-        return rows.select(np.sort(take))
+    def rows(self, n: int | None, seed: int, splits: tuple[str, ...]) -> Skim:
+        """Return rows of the background."""
+        return self.some(self.required("background"), n, seed, splits)
 
 
 class Supervised(IAD):
@@ -58,14 +39,9 @@ class Supervised(IAD):
 
     name: ClassVar[str] = "supervised"
     needs: ClassVar[tuple[Need, ...]] = ("background", "signal")
+    title = "supervised"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,
-    ) -> Scorable:  # fmt: skip
-        """Learn the classifier, from signal in the window."""
-        self.require(signal=signal)
-        assert signal is not None
-        inside = signal.select(self.window.in_signal_region(self.mass(signal)))
-        self.require(signal=inside)
-        return self.learn(inside, background, "supervised")
+    def ones(self) -> Skim:
+        """Return signal in the window."""
+        self.signal = self.inside(self.required("signal"))
+        return self.required("signal")

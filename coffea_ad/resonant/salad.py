@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from coffea_ad.nn.scorable import Scorable
-from coffea_ad.resonant.classifiers import fit_classifier, labelled
-from coffea_ad.resonant.method import Method, Need
+from coffea_ad.errors import SkimError
+from coffea_ad.resonant.classifiers import Classified, fit_classifier, labelled
+from coffea_ad.resonant.method import Need
 from coffea_ad.resonant.settings import ClassifierConfig
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float64s
@@ -19,7 +19,7 @@ __all__ = ["SALAD"]
 _LARGEST = 20.0  # of a weight: a ratio beyond is one that the network cannot know
 
 
-class SALAD(Method):
+class SALAD(Classified):
     """Weights w(x, m) = f / (1 − f) of a network that tells data from simulation in the sidebands, m among its inputs.
 
     They make simulation of the signal region the template, from which a classifier tells the data.
@@ -32,36 +32,24 @@ class SALAD(Method):
     name: ClassVar[str] = "salad"
     needs: ClassVar[tuple[Need, ...]] = ("sidebands", "simulation")
     reference: ClassVar[str] = "arXiv:2001.05001"
-    sampled: ClassVar[bool] = False
+    title = "SALAD"
 
-    def fit(
-        self, sidebands: Skim, signal_region: Skim, *, simulation: Skim | None = None, background: Skim | None = None,  # noqa: ARG002
-        signal: Skim | None = None,  # noqa: ARG002
-    ) -> Scorable:  # fmt: skip
-        """Learn the weights in the sidebands, and the classifier in the signal region."""
-        self.require(simulation=simulation)
-        assert simulation is not None
-        m = self.mass(simulation)
-        outside, inside = (
-            simulation.select(mask) for mask in (self.window.in_sidebands(m), self.window.in_signal_region(m))
-        )
-        self.require(simulation=outside)
-        self.require(simulation=inside)
-        rows = labelled(sidebands, outside, self.seed)
+    def prepare(self) -> None:
+        """Learn the weights in the sidebands, and weight the simulation of the signal region by them."""
+        simulation = self.required("simulation")
+        outside = simulation.select(self.window.in_sidebands(self.mass(simulation)))
+        inside = self.inside(simulation)
+        if not len(outside.weight) or not len(inside.weight):
+            raise SkimError(f"window {self.window.name}: there is no simulation in its sidebands or its signal region")
+        rows = labelled(self.sidebands, outside)
         with_mass = tuple(dict.fromkeys((*self.inputs(rows), self.window.mass)))
         network = ClassifierConfig(kind="mlp", epochs=self.settings.classifier.epochs, keep=5)
         self.weigher = fit_classifier(network, rows, with_mass, self.folder / "weights", self.seed, "weights")
-        self.simulation = self._weighted(inside)
-        rows = labelled(signal_region, self.simulation, self.seed)
-        return fit_classifier(
-            self.settings.classifier, rows, self.inputs(rows), self.folder / "classifier", self.seed, "SALAD"
-        )
+        self.weighted = self._weighted(inside)
 
-    def template(self, n: int, seed: int) -> Skim:
-        """Return test rows of the weighted simulation, at most n."""
-        rows = self.simulation.splits("test")
-        take = np.random.default_rng(seed).permutation(len(rows.weight))[:n]
-        return rows.select(np.sort(take))
+    def rows(self, n: int | None, seed: int, splits: tuple[str, ...]) -> Skim:
+        """Return rows of the weighted simulation."""
+        return self.some(self.weighted, n, seed, splits)
 
     def _weighted(self, simulation: Skim) -> Skim:
         ratio: Float64s = np.exp(np.clip(self.weigher.scores(simulation.x), -20, 20).astype(np.float64))
