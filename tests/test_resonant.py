@@ -254,6 +254,14 @@ def test_the_model_file_scores_every_event_by_the_member_without_its_fold(search
     assert np.allclose([by_event[tuple(i)] for i in ids], scores, atol=1e-6)
 
 
+def test_a_ratio_of_densities_becomes_a_model_file(members, skims, tmp_path):
+    """Its scores are as large as those of densities, and round as theirs do."""
+    several = [members("anode")] * K
+    card = publish_window(WINDOW, several, skims["data"], {}, tmp_path / "anode.onnx", salt="s", efficiencies=(0.1,))
+    assert [r.name for r in card.regions] == ["loose"]
+    assert card.method == "ANODE"
+
+
 def test_the_card_says_window_regions_and_what_the_template_leads_to_expect(search_of_cwola):
     card = read_card(search_of_cwola[3].read_bytes())
     assert str(card.domain[0]) == "3300 ≤ mjj < 3700"

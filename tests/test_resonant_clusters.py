@@ -363,3 +363,20 @@ def test_the_words_say_what_there_is(words, said, capsys):
     printed = capsys.readouterr().out
     for word in said:
         assert word in printed
+
+
+def test_a_search_has_no_futures_executor(skim, tmp_path, capsys):
+    from coffea_ad.cli.main import main
+
+    words = [
+        "run",
+        "resonant",
+        f"data={skim}",
+        "datasets=[data]",
+        "--executor",
+        "futures",
+        "-o",
+        str(tmp_path / "s.onnx"),
+    ]
+    assert main(words) == 1
+    assert "a search runs on dask, or with --executor iterative in this process" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from typing import Any
 
 from coffea_ad.cli.results import show
 from coffea_ad.cli.training import interrupted, train
-from coffea_ad.cli.words import forcible, out
+from coffea_ad.cli.words import cluster_of, forcible, out
 from coffea_ad.errors import ConfigError
 
 __all__ = ["add_run", "models_apart"]
@@ -46,7 +46,7 @@ def _run(args: argparse.Namespace) -> int:
 
     try:
         report = run(
-            args.fileset, args.recipe, **{**_keywords(args), "overrides": overrides, "cluster": _cluster(args)}
+            args.fileset, args.recipe, **{**_keywords(args), "overrides": overrides, "cluster": cluster_of(args)}
         )
     except IncompleteRun as error:
         return _incomplete(args, error)
@@ -86,7 +86,7 @@ def _resubmit(args: argparse.Namespace) -> int:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(others)}")
     try:
         how = {name: word for name, word in words.items() if name in taken}
-        report = resubmit(args.resubmit, **how, cluster=_cluster(args))
+        report = resubmit(args.resubmit, **how, cluster=cluster_of(args))
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
@@ -102,17 +102,6 @@ def _keywords(args: argparse.Namespace) -> dict[str, Any]:
 
     names = RunOptions.model_fields.keys() - {"cluster", "scheduler"}
     return {name: word for name, word in vars(args).items() if name in names and word not in (None, [])}
-
-
-def _cluster(args: argparse.Namespace) -> Any:
-    from coffea_ad.running.clusters.config import load_cluster
-
-    batch = args.cluster is not None or args.site is not None or args.minimum is not None
-    if batch and args.scheduler is not None:
-        raise ConfigError("give either --scheduler or --cluster, not both")
-    if not batch and args.scheduler is None:
-        return None
-    return load_cluster(args.cluster or args.scheduler, workers=args.workers, minimum=args.minimum, site=args.site)
 
 
 def _incomplete(args: argparse.Namespace, error: Any) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coffea_ad.cli.words import out, read_model, refuse_url, say_left_out, verdict_of
+from coffea_ad.cli.words import cluster_of, out, read_model, refuse_url, say_left_out, verdict_of
 from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import TRAINING, check_file, clear_figures, existing
 
@@ -73,9 +73,8 @@ def _where(module: Any, args: argparse.Namespace) -> dict[str, Any]:
     """Return the cluster for a recipe of many trainings; others train in this process, and take no such words."""
     from coffea_ad.running.clusters.config import load_cluster
 
-    several = "cluster" in inspect.signature(module.train).parameters
     words = [name for name in ("cluster", "site", "scheduler", "minimum", "workers") if getattr(args, name) is not None]
-    if not several:
+    if "cluster" not in inspect.signature(module.train).parameters:
         if words:
             raise ConfigError(
                 f"{args.recipe}: --{words[0]} is for processors and searches, and this trains one model here"
@@ -83,13 +82,10 @@ def _where(module: Any, args: argparse.Namespace) -> dict[str, Any]:
         return {}
     if args.executor == "iterative":
         return {"cluster": None}
-    if args.scheduler is not None and (args.cluster is not None or args.site is not None):
-        raise ConfigError("give either --scheduler or --cluster, not both")
+    if args.executor == "futures":
+        raise ConfigError(f"{args.recipe}: a search runs on dask, or with --executor iterative in this process")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = args.workers or (None if words else cores)
-    return {
-        "cluster": load_cluster(args.cluster or args.scheduler, workers=workers, minimum=args.minimum, site=args.site)
-    }
+    return {"cluster": cluster_of(args) or load_cluster(workers=args.workers or cores)}
 
 
 def _refuse_other_training(args: argparse.Namespace, *, resumed: bool, search: bool = False) -> None:

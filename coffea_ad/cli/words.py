@@ -15,6 +15,7 @@ from coffea_ad.errors import BadModel, ConfigError
 __all__ = [
     "Parser",
     "beside",
+    "cluster_of",
     "effective_of",
     "forcible",
     "out",
@@ -110,3 +111,15 @@ def say_left_out(sealed: bytes) -> None:
 def forcible(parser: argparse.ArgumentParser) -> None:
     """Add --force."""
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
+def cluster_of(args: argparse.Namespace) -> Any:
+    """Return the cluster that the words of `run` ask for, or None if they ask for none."""
+    from coffea_ad.running.clusters.config import load_cluster
+
+    batch = args.cluster is not None or args.site is not None or args.minimum is not None
+    if batch and args.scheduler is not None:
+        raise ConfigError("give either --scheduler or --cluster, not both")
+    if not batch and args.scheduler is None:
+        return None
+    return load_cluster(args.cluster or args.scheduler, workers=args.workers, minimum=args.minimum, site=args.site)

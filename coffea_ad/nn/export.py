@@ -24,7 +24,7 @@ from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 from coffea_ad.versions import versions
 
-__all__ = ["export", "make_card"]
+__all__ = ["check_scores", "export", "make_card"]
 
 _GOLDEN_ROWS = 8
 _TOLERANCE = 1e-5
@@ -133,14 +133,33 @@ def _golden(model: Scorable, x: Float32s, score: Float32s) -> Golden:
     return Golden.of({"features": rows}, np.concatenate(_member_scores(model, rows)))
 
 
+def check_scores(model: Scorable, expected: Float32s, other: Float32s, name: str) -> None:
+    """Refuse scores of a graph, (n,), that are not those of its model: to 1e-5, and where it has densities as they need it.
+
+    Raises
+    ------
+    BadModel
+    """
+    if not np.array_equal(np.isnan(expected), np.isnan(other)):
+        raise BadModel(f"{name}: torch and onnxruntime disagree on which rows are undefined")
+    kinds = (model.density, *(member.density for member in models_in(model)))
+    density = next((kind for kind in kinds if kind is not None), None)  # ranks and ratios of densities as well
+    size = 1 + np.abs(expected)
+    gap, bounds = np.abs(expected - other), allowed(expected, _TOLERANCE * size, density)
+    if not np.all((gap <= bounds)[np.isfinite(expected)]):
+        raise BadModel(
+            f"{name}: nothing is written, since torch and onnxruntime differ by {np.nanmax(gap / size):.2g} in the scores of "
+            f"{len(expected)} rows, the largest of which is {np.nanmax(np.abs(expected)):.3g}; if the training has "
+            "diverged, lower train.learning_rate"
+        )
+
+
 def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
     """Compare the model and OnnxScorer, member by member, at 0, 1, 2 and all rows and with undefined values.
 
     The raw graph has to know by itself what is undefined. It is not run without rows, and the scorer never does.
     """
     scorer = OnnxScorer(data, name=name)
-    kinds = (model.density, *(member.density for member in models_in(model)))
-    density = next((kind for kind in kinds if kind is not None), None)  # ranks of densities as well
     sessions = scorer.sessions  # which checks that a row keeps its score, alone and among others
     broken = x[:4].copy()
     broken[0].flat[0], broken[1].flat[-1], broken[2].flat[0] = np.nan, np.inf, -np.inf
@@ -151,16 +170,7 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
             if len(rows):
                 others.append(sessions[f].run([output], {"features": rows})[0].reshape(-1))
             for other in others:
-                if not np.array_equal(np.isnan(expected), np.isnan(other)):
-                    raise BadModel(f"{name}: torch and onnxruntime disagree on which rows are undefined")
-                size = 1 + np.abs(expected)
-                gap, bounds = np.abs(expected - other), allowed(expected, _TOLERANCE * size, density)
-                if not np.all((gap <= bounds)[np.isfinite(expected)]):
-                    raise BadModel(
-                        f"{name}: nothing is written, since torch and onnxruntime differ by {np.nanmax(gap / size):.2g} in the scores of "
-                        f"{len(rows)} rows, the largest of which is {np.nanmax(np.abs(expected)):.3g}; if the training has "
-                        "diverged, lower train.learning_rate"
-                    )
+                check_scores(model, expected, other, name)
 
 
 def export(model: Scorable, path: str | Path, card: ModelCard, x: Float32s | None = None) -> Path:

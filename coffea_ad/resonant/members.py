@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 
 from coffea_ad.errors import BadModel
-from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.export import check_scores
 from coffea_ad.resonant.diagnostics import closure
 from coffea_ad.resonant.merged import Merged
 from coffea_ad.resonant.method import Method
@@ -206,7 +206,8 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
             method.metrics |= {"closure_auc": value, "closure_error": error}
     data = model.graph(["score"])
     x = np.asarray(template.x[:], np.float32)
-    _compare(model, data, x[:_COMPARED], task.name)
+    some = x[:_COMPARED]
+    check_scores(model, model.scores(some), run_graph(data, some), task.name)
     order = np.random.default_rng(task.seed).permutation(len(x))  # so that both halves are alike
     x, weight = x[order], template.weight[order]
     test = signal_region.splits("test")
@@ -217,13 +218,3 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
         model.method, model.shape, model.density, data, x, weight, run_graph(data, x), event, test.dataset, run_graph(data, test.x),
         {**method.metrics, "signal_region_rows": len(signal_region.weight), "sideband_rows": len(sidebands.weight)},
     )  # fmt: skip
-
-
-def _compare(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
-    """Refuse a graph whose scores are not those of the model, to the precision of single numbers."""
-    ours, theirs = model.scores(x), run_graph(data, x)
-    if not np.array_equal(np.isnan(ours), np.isnan(theirs)):
-        raise BadModel(f"{name}: the model and its graph disagree on which rows are undefined")
-    gap = np.abs(ours - theirs) - (1e-3 + 1e-4 * np.abs(ours))
-    if np.nanmax(gap, initial=-1) > 0:
-        raise BadModel(f"{name}: the model and its graph differ by up to {np.nanmax(np.abs(ours - theirs)):.2g}")

@@ -42,11 +42,15 @@ class LogRatio:
 
     def __init__(self, over: Sequence[Scorable], under: Sequence[Scorable], method: str) -> None:
         self.over, self.under, self.method = list(over), list(under), method
-        members = [*self.over, *self.under]
-        if not self.over or not self.under or len({m.shape for m in members}) != 1:
+        if not self.over or not self.under or len({m.shape for m in self.members}) != 1:
             raise ConfigError("a ratio needs densities of the same columns, over and under it")
-        if any(m.density != "x" for m in members):
+        if any(m.density != "x" for m in self.members):
             raise ConfigError("a ratio needs scores that are −log p of the inputs themselves")
+
+    @property
+    def members(self) -> list[Scorable]:
+        """All densities."""
+        return [*self.over, *self.under]
 
     @property
     def shape(self) -> tuple[int, ...]:
