@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from coffea_ad.typing import Float64s
 
-__all__ = ["Dijet", "delta_phi", "dijet", "transverse_mass"]
+__all__ = ["Dijet", "delta_phi", "dijet", "pair_mass", "transverse_mass"]
 
 
 @np.errstate(invalid="ignore")  # an infinite angle gives NaN
@@ -45,6 +45,19 @@ def transverse_mass(dijet: Any, met_pt: npt.ArrayLike, met_phi: npt.ArrayLike) -
     angle = delta_phi(ak.to_numpy(dijet.phi), met_phi)
     square = mass**2 + 2 * missing * (np.hypot(mass, pt) - pt * np.cos(angle))
     return np.where(np.isfinite(square), np.sqrt(np.maximum(square, 0)), np.nan)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def pair_mass(pt: Float64s, eta: Float64s, phi: Float64s, mass: Float64s) -> Float64s:
+    """Return the mass of two objects, (n, 2) each → (n,), in double precision; NaN where an input is not finite.
+
+    >>> pair_mass(*np.array([[[300.0, 200.0]], [[0.5, -0.5]], [[0.0, 3.0]], [[0.0, 0.0]]])).round(2)
+    array([551.33])
+    """
+    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
+    e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
+    square: Float64s = sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))
+    return np.asarray(np.sqrt(np.maximum(0, square)))
 
 
 class Dijet(NamedTuple):

@@ -27,6 +27,7 @@ from coffea_ad import selection as cuts
 from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector
 from coffea_ad.errors import ConfigError
+from coffea_ad.kinematics import pair_mass
 from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
 
@@ -141,8 +142,10 @@ class Processor(processor.ProcessorABC):
         undefined |= ak.to_numpy(ak.any(~np.isfinite(jets["pt"] + jets["eta"]), axis=1))
         two = (ak.to_numpy(ak.num(leading, axis=1)) == 2) & ~undefined
         pair = leading[two]
-        mjj = _mass(pair)
-        eta = ak.to_numpy(pair["eta"]).reshape(-1, 2).astype(np.float64)
+        pt, eta, phi, mass = (
+            ak.to_numpy(pair[k]).reshape(-1, 2).astype(np.float64) for k in ("pt", "eta", "phi", "mass")
+        )
+        mjj = pair_mass(pt, eta, phi, mass)
         delta_eta = abs(eta[:, 0] - eta[:, 1])
 
         packed = PackedSelection()
@@ -154,7 +157,7 @@ class Processor(processor.ProcessorABC):
         mask = packed.all(*self.steps)
         mask[two] &= np.isfinite(mjj)
         inside = mask[two]
-        masses = np.sort(np.maximum(ak.to_numpy(pair["mass"]).reshape(-1, 2)[inside], 0), axis=1)
+        masses = np.sort(np.maximum(mass[inside], 0), axis=1)
         values = {
             "mjj": mjj[inside], "mjj_expected": mjj[inside], "mj1": masses[:, 0], "delta_mj": masses[:, 1] - masses[:, 0],
         }  # fmt: skip
@@ -191,12 +194,3 @@ def _refuse_other_dijets(card: ad.ModelCard, config: Config) -> None:
 
 def _word(value: Any) -> str:
     return "null" if value is None else str(value)
-
-
-def _mass(pair: Any) -> Any:
-    """Return the mass of two jets in double precision, (n,)."""
-    pt, eta, phi, mass = (ak.to_numpy(pair[k]).reshape(-1, 2).astype(np.float64) for k in ("pt", "eta", "phi", "mass"))
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    energy = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
-    square = energy.sum(axis=1) ** 2 - sum(p.sum(axis=1) ** 2 for p in (px, py, pz))
-    return np.sqrt(np.maximum(square, 0))

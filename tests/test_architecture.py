@@ -195,7 +195,7 @@ IMPORTED = [
     "coffea_ad.features.object_options.AllObjectOptions", "coffea_ad.features.object_options.object_branches",
     "coffea_ad.features.object_options.object_ways", "coffea_ad.features.objects.SelectedObjects",
     "coffea_ad.features.objects.select_objects", "coffea_ad.features.spec.FeatureConfig", "coffea_ad.files",
-    "coffea_ad.histograms", "coffea_ad.nanoaod.EVENT_ID", "coffea_ad.nanoaod.Objects", "coffea_ad.nn",
+    "coffea_ad.histograms", "coffea_ad.kinematics.pair_mass", "coffea_ad.nanoaod.EVENT_ID", "coffea_ad.nanoaod.Objects", "coffea_ad.nn",
     "coffea_ad.nn.energy_based.report.report_chains", "coffea_ad.nn.training.plots", "coffea_ad.resonant",
     "coffea_ad.selection", "coffea_ad.skims.skim.WeightMode",
     "coffea_ad.skims.writing.feature_columns", "coffea_ad.skims.writing.feature_reads",

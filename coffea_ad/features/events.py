@@ -14,7 +14,7 @@ from coffea_ad.features.kitchen_sink import KITCHEN_SINK, kitchen_sink
 from coffea_ad.features.object_options import Cuts, ObjectOptions, object_branches
 from coffea_ad.features.objects import select_objects
 from coffea_ad.features.substructure import Axes, Conventions, substructure
-from coffea_ad.kinematics import delta_phi
+from coffea_ad.kinematics import delta_phi, pair_mass
 from coffea_ad.nanoaod.columns import require
 from coffea_ad.nanoaod.constituents import constituent_branches
 from coffea_ad.nanoaod.objects import Objects
@@ -279,9 +279,7 @@ def dijet_values(
 
     pt, eta, phi, mass, jet_mass : (n, 2); `jet_mass` is what jets are ordered by. shapes : (n, 2, inputs).
     """
-    px, py, pz = pt * np.cos(phi), pt * np.sin(phi), pt * np.sinh(eta)
-    e = np.sqrt(px**2 + py**2 + pz**2 + mass**2)
-    mjj = np.sqrt(np.maximum(0, sum(s * a.sum(axis=1) ** 2 for s, a in ((1, e), (-1, px), (-1, py), (-1, pz)))))
+    mjj = pair_mass(pt, eta, phi, mass)
     jet_mass = np.maximum(jet_mass, 0)
     order = np.argsort(jet_mass, axis=1, kind="stable")
     jet_mass = np.take_along_axis(jet_mass, order, axis=1)
