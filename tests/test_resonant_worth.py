@@ -20,7 +20,7 @@ from coffea_ad.resonant.calibrating import Permutations, calibrated_p, excess_of
 from coffea_ad.resonant.goodness import goodness_of_fit
 from coffea_ad.resonant.injection import signal_efficiencies, study
 from coffea_ad.resonant.search import search, tasks_of
-from coffea_ad.resonant.worth import calibrated, draw_worth, in_words
+from coffea_ad.resonant.worth import calibrated, draw_worth, in_words, worth
 
 pytestmark = pytest.mark.torch
 WINDOW = Window(low=3300, high=3700, outer_low=2900, outer_high=4500)
@@ -94,6 +94,15 @@ def test_a_strong_signal_has_the_smallest_calibrated_p_value(searched, null, tmp
     draw_worth(out, tmp_path / "worth.png")
     assert (tmp_path / "worth.png").stat().st_size > 10_000
     assert in_words(out)[-1].startswith("largest of 2: +")
+
+
+def test_counting_says_how_well_the_template_fits(searched, tmp_path):
+    tasks, members, data = searched
+    lines = worth(tasks, members, {"data": data}, tmp_path, null="half", number=5, efficiencies=(0.1,))
+    summary = json.loads((tmp_path / "worth.json").read_text())
+    assert 0.01 <= summary["goodness"][WINDOW.name] <= 0.1  # a twentieth of the events are signal
+    assert (tmp_path / "worth.png").is_file()
+    assert "goodness of fit of data to template, p = 0.0" in lines[-1]
 
 
 def plan(data, template, **changes):

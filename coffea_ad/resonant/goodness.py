@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression
 
@@ -23,7 +24,7 @@ class Goodness(NamedTuple):
 
 
 def goodness_of_fit(
-    data: Float64s, template: Float64s, *, permutations: int = 100, kernels: int = 100, penalty: float = 1.0, seed: int = 1
+    data: npt.ArrayLike, template: npt.ArrayLike, *, permutations: int = 100, kernels: int = 100, penalty: float = 1.0, seed: int = 1
 ) -> Goodness:  # fmt: skip
     """Compare data with a template by the likelihood ratio of the best tilt of the template.
 

@@ -59,10 +59,12 @@ def signal_efficiencies(
     n = 0
     for m in members:
         ours = np.isin(m.dataset, names)
+        n += int(ours.sum())
         half = len(m.template_score) // 2
+        if np.ptp(m.template_score[:half]) == 0:  # nothing was learnt in this fold, and nothing is selected
+            continue
         table = calibrate(m.template_score[:half], m.template_weight[:half], "half of a template")
         values = logp(table, m.score[ours])
-        n += len(values)
         passed += [(values >= -np.log10(eps)).sum() for eps in efficiencies]
     share = passed / max(n, 1)
     error = np.sqrt(np.maximum(share * (1 - share), 1 / max(n, 1)) / max(n, 1))

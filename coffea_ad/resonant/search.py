@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def tasks_of(
 ) -> list[Task]:
     """Return the trainings of a search, each with a seed of its own that depends on window and fold alone."""
     return [
-        Task(method, settings, window, f, k, salt, seed + 1000 * int(window.low) % 1_000_003 + f, template_rows)
+        Task(method, settings, window, f, k, salt, seed + crc32(window.name.encode()) % 1_000_003 + f, template_rows)
         for window in windows
         for f in range(k)
     ]

@@ -24,6 +24,7 @@ from coffea_ad.resonant.calibrating import (
     pseudo_excesses,
 )
 from coffea_ad.resonant.dispatch import Failure, dispatch
+from coffea_ad.resonant.goodness import goodness_of_fit
 from coffea_ad.resonant.members import Member, Role, Task
 from coffea_ad.resonant.search import window_rows
 from coffea_ad.resonant.windows import mass_of
@@ -35,6 +36,8 @@ __all__ = ["Null", "calibrated", "draw_worth", "in_words", "worth"]
 Null = Literal["permutations", "half", "pseudo_data"]
 _CLASSIFIED = ("cwola", "cathode", "salad", "transport", "iad", "supervised")
 _AT_ONCE = 5  # permutations of one piece of work
+_COMPARED = 4000  # rows of data and template whose goodness of fit is looked at
+_KERNELS = 100
 _FAILED = 0.05  # part of all that may fail before a p-value is refused
 
 
@@ -55,9 +58,29 @@ def worth(
     complete = [t for t in tasks if all(o.name in members for o in tasks if o.window == t.window)]
     rows = {t.window.name: window_rows(skims, t.window) for t in complete}
     summary = calibrated(complete, members, rows, null=null, number=number, efficiencies=efficiencies, cluster=cluster)
+    summary["goodness"] = {name: _goodness(complete, members, rows[name]["data"], name) for name in rows}
     files.write(folder / "worth.json", json.dumps(summary, indent=1).encode())
     draw_worth(summary, folder / "worth.png")
     return in_words(summary)
+
+
+def _goodness(tasks: Sequence[Task], members: Mapping[str, Member], data: Skim, name: str) -> float | None:
+    """Return the p-value that data of a window are of its template, by some rows of each; None where there are too few."""
+    ours = [t for t in tasks if t.window.name == name]
+    window = ours[0].window
+    inputs = [
+        i for i, c in enumerate(data.columns) if c in (ours[0].settings.inputs or data.columns) and c != window.mass
+    ]
+    region = data.select(window.in_signal_region(mass_of(data, window.mass)))
+    rng = np.random.default_rng(ours[0].seed)
+    x = np.concatenate([members[t.name].template for t in ours])
+    weight = np.concatenate([members[t.name].template_weight for t in ours])
+    n = min(len(x), len(region.weight), _COMPARED)
+    if n < 2 * _KERNELS:
+        return None
+    some = rng.choice(len(x), n, replace=False, p=weight / weight.sum())
+    rows = region.x[rng.choice(len(region.weight), n, replace=False)]
+    return goodness_of_fit(rows[:, inputs], x[some][:, inputs], permutations=99, kernels=_KERNELS, seed=ours[0].seed).p
 
 
 def calibrated(
@@ -241,4 +264,7 @@ def in_words(summary: Mapping[str, Any]) -> list[str]:
         f"largest of {summary['trials']}: {summary['largest_significance']:+.1f}σ, p = {summary['global_p']:.3g} ± "
         f"{summary['global_error']:.1g} by {summary['searches']} searches without signal"
     )
+    for name, p in summary.get("goodness", {}).items():
+        if p is not None:
+            lines.append(f"{name.replace('_', '–')} GeV: goodness of fit of data to template, p = {p:.2g}")
     return lines
