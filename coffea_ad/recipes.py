@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import traceback
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal, NamedTuple
@@ -249,6 +249,7 @@ def own_files(module: ModuleType) -> list[Path]:
     """Return the files of a module and of all that it imports, also inside functions, libraries left out."""
     source = getattr(module, "__file__", None)
     sources: dict[Path, None] = {}
+    listed: dict[Path, set[str]] = {}
     waiting = [Path(source).resolve()] if source else []
     while waiting:
         path = waiting.pop()
@@ -256,27 +257,34 @@ def own_files(module: ModuleType) -> list[Path]:
             continue
         sources[path] = None
         try:
-            tree = ast.parse(path.read_text())
+            imports = _imports(path.read_text())
         except (SyntaxError, UnicodeDecodeError):
             continue
-        for node in ast.walk(tree):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module, *(f"{node.module}.{a.name}" for a in node.names)]
-            for name in names:
-                waiting += _beside(path, name)
-            if isinstance(node, ast.ImportFrom) and node.level > 0:
-                folder = path.parents[node.level - 1]
-                for name in [node.module or "", *(f"{node.module or ''}.{a.name}".strip(".") for a in node.names)]:
-                    waiting += _files_of(folder, name)
+        for level, name in imports:
+            waiting += _files_of(path.parents[level - 1], name) if level else _beside(path, name, listed)
     return list(sources)
 
 
-def _beside(path: Path, name: str) -> list[Path]:
+@lru_cache(maxsize=1000)
+def _imports(text: str) -> tuple[tuple[int, str], ...]:
+    """Return the level and the name of all that a source may import; what follows `from … import` may be a module as well."""
+    out: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            out += [(0, a.name) for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.level or node.module):
+            parent = node.module or ""
+            out += [(node.level, name) for name in (parent, *(f"{parent}.{a.name}".strip(".") for a in node.names))]
+    return tuple(out)
+
+
+def _beside(path: Path, name: str, listed: dict[Path, set[str]]) -> list[Path]:
     """Return the files of a module that is no library's: beside the importing file, or else the first on the path."""
+    first = name.split(".", maxsplit=1)[0]
     for folder in (path.parent, *(Path(p) for p in sys.path if p)):
-        files = _files_of(folder, name)
-        if files:
+        if folder not in listed:
+            listed[folder] = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+        if {first, f"{first}.py"} & listed[folder] and (files := _files_of(folder, name)):
             return [f for f in files if not installed(f.resolve())]
     return []
 

@@ -51,6 +51,31 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"the real NanoAOD files are not in {REAL}"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _registered():
+    """What a file of tests registers is gone behind it."""
+    from coffea_ad import features
+
+    before = dict(features.FEATURES), dict(features._origins)
+    yield
+    for table, content in zip((features.FEATURES, features._origins), before, strict=True):
+        table.clear()
+        table.update(content)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _operators():
+    """torch reads the sources of all operators again for each export, a third of its time; here once for all tests."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data():
     return DATA

@@ -36,6 +36,7 @@ def test_simulate_without_a_name_shows_the_processes(capsys):
 
 
 @pytest.mark.plot
+@pytest.mark.usefixtures("unarranged")
 def test_run_writes_a_results_folder_with_figures(fileset_file, model_file, tmp_path, capsys):
     code = main(
         ["run", "semivisible_jets", "met_min=0", "rt_min=0", "--fileset", str(fileset_file), "--model", str(model_file),
