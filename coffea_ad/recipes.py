@@ -75,11 +75,11 @@ def _configurations(path: Path) -> tuple[str, ...]:
 
 def available() -> list[Recipe]:
     """Return all shipped recipes."""
-    return [
-        Recipe(path.stem, kind, path, _title(path), _configurations(path))
-        for kind, folder in _FOLDERS.items()
-        for path in sorted(_root(folder).glob("*.py"))
-    ]
+    return [Recipe(path.stem, kind, path, _title(path), _configurations(path)) for kind, path in _shipped()]
+
+
+def _shipped() -> list[tuple[Kind, Path]]:
+    return [(kind, path) for kind, folder in _FOLDERS.items() for path in sorted(_root(folder).glob("*.py"))]
 
 
 def find(name: str | Path) -> Path:
@@ -95,7 +95,7 @@ def find(name: str | Path) -> Path:
         if not path.is_file():
             raise UnknownName(f"{path}: there is no such file")
         return path.resolve()
-    known = {recipe.name: recipe.path for recipe in available()}
+    known = {path.stem: path for _, path in _shipped()}
     if str(name) in _RENAMED:
         raise UnknownName(f"the recipe {name} is called {_RENAMED[str(name)]} now")
     if str(name) not in known:
@@ -250,6 +250,7 @@ def own_files(module: ModuleType) -> list[Path]:
     source = getattr(module, "__file__", None)
     sources: dict[Path, None] = {}
     listed: dict[Path, set[str]] = {}
+    places = [Path(p) for p in sys.path if p]
     waiting = [Path(source).resolve()] if source else []
     while waiting:
         path = waiting.pop()
@@ -261,7 +262,7 @@ def own_files(module: ModuleType) -> list[Path]:
         except (SyntaxError, UnicodeDecodeError):
             continue
         for level, name in imports:
-            waiting += _files_of(path.parents[level - 1], name) if level else _beside(path, name, listed)
+            waiting += _files_of(path.parents[level - 1], name) if level else _beside([path.parent, *places], name, listed)
     return list(sources)
 
 
@@ -278,10 +279,10 @@ def _imports(text: str) -> tuple[tuple[int, str], ...]:
     return tuple(out)
 
 
-def _beside(path: Path, name: str, listed: dict[Path, set[str]]) -> list[Path]:
-    """Return the files of a module that is no library's: beside the importing file, or else the first on the path."""
+def _beside(places: list[Path], name: str, listed: dict[Path, set[str]]) -> list[Path]:
+    """Return the files of a module that is no library's, in the first of some folders that has it."""
     first = name.split(".", maxsplit=1)[0]
-    for folder in (path.parent, *(Path(p) for p in sys.path if p)):
+    for folder in places:
         if folder not in listed:
             listed[folder] = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
         if {first, f"{first}.py"} & listed[folder] and (files := _files_of(folder, name)):

@@ -85,14 +85,14 @@ def test_workers_that_lack_the_package_are_sent_it(tmp_path):
                            processes=True, preload=[str(preload)])  # fmt: skip
     with cluster, Client(cluster) as client:
         assert set(client.run(found).values()) == {None}
-        report = ad.run(FILESET, "semivisible_jets", model=DATA / "wnae.onnx", cluster=client, output=tmp_path / "far",
+        report = ad.run(FILESET, "semivisible_jets", model=DATA / "ae_stored.onnx", cluster=client, output=tmp_path / "far",
                         chunksize=50, progress=False)  # fmt: skip
         assert all("coffea_ad.zip" in origin for origin in client.run(found).values())
     assert any("coffea_ad was sent to the workers; 1 of 1 lacked it" in note for note in report.notes)
     ad.run(
         FILESET,
         "semivisible_jets",
-        model=DATA / "wnae.onnx",
+        model=DATA / "ae_stored.onnx",
         executor="iterative",
         output=tmp_path / "near",
         progress=False,

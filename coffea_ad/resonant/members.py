@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
@@ -154,14 +155,20 @@ class Member:
 
 def run_graph(data: bytes, x: Float32s) -> Float32s:
     """Return the scores of rows by a graph "features" → "score", in batches of about a thousand."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = _session(data)
     parts = [np.zeros(0, np.float32)]
     for start in range(0, len(x), _BLOCK):
         rows = np.ascontiguousarray(x[start : start + _BLOCK], np.float32)
         parts.append(session.run(["score"], {"features": rows})[0].reshape(-1))
     return np.concatenate(parts)
+
+
+@lru_cache(maxsize=16)
+def _session(data: bytes) -> onnxruntime.InferenceSession:
+    """Make a session, which takes longer than many scores; those of all folds are kept."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def method_of(task: Task, folder: Path) -> Method:
