@@ -262,7 +262,9 @@ def own_files(module: ModuleType) -> list[Path]:
         except (SyntaxError, UnicodeDecodeError):
             continue
         for level, name in imports:
-            waiting += _files_of(path.parents[level - 1], name) if level else _beside([path.parent, *places], name, listed)
+            waiting += (
+                _files_of(path.parents[level - 1], name) if level else _beside([path.parent, *places], name, listed)
+            )
     return list(sources)
 
 
