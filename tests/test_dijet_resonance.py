@@ -49,10 +49,10 @@ def member(fold, window, rng):
     x = real[rng.integers(len(real), size=4000)] * rng.uniform(0.8, 1.2, (4000, 5)).astype(np.float32)
     x[:, 0] = rng.uniform(window.low, np.nextafter(np.float32(window.high), np.float32(0)), len(x))
     x[:, 3:] -= 0.3 * (x[:, :1] - window.low) / (window.high - window.low)  # what is expected depends on the mass
-    nothing = np.zeros((0, 3), np.int64)
+    nothing, none = np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
     return Member(
         "cwola", (5,), None, data, x, np.ones(len(x)), run_graph(data, x), nothing, np.zeros(0, "U4"),
-        np.zeros(0, np.float32), {"closure_auc": 0.5},
+        none, none, none, np.zeros(0), {"closure_auc": 0.5},
     )  # fmt: skip
 
 

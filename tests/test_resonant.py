@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,8 +126,6 @@ def test_scored_rows_are_the_fold_that_no_training_has_seen(members, skims):
 @pytest.mark.parametrize("generated", [False, True])
 def test_no_classifier_learns_on_rows_that_its_template_is_made_of(skims, method, generated, monkeypatch, tmp_path):
     """By the numbers of events; also of pseudo-data, which are generated as a whole."""
-    from dataclasses import replace
-
     from coffea_ad.resonant import classifiers
     from coffea_ad.resonant.members import method_of
 
@@ -155,8 +155,6 @@ def test_rows_of_the_scored_fold_do_not_change_what_is_learnt(members, skims):
     fold = fold_of("s", K, *(data.spectators[c] for c in ("run", "luminosityBlock", "event")))
     x = data.x.copy()
     x[fold == 0, 1:] *= 0.5
-    from dataclasses import replace
-
     other = train_member(task("cathode"), {"data": replace(data, x=x)})
     rows = toys.background(500, 3)
     assert np.array_equal(other.scores(rows), members("cathode").scores(rows))
@@ -164,8 +162,6 @@ def test_rows_of_the_scored_fold_do_not_change_what_is_learnt(members, skims):
 
 def test_r_anode_refuses_a_background_that_is_wrong_by_more_than_its_signal(skims):
     """Sidebands whose inputs are not those of the signal region: the density cannot be right there."""
-    from dataclasses import replace
-
     data = skims["data"]
     x = data.x.copy()
     x[WINDOW.in_signal_region(x[:, 0]), 3] *= 0.9
@@ -260,6 +256,54 @@ def test_a_ratio_of_densities_becomes_a_model_file(members, skims, tmp_path):
     card = publish_window(WINDOW, several, skims["data"], {}, tmp_path / "anode.onnx", salt="s", efficiencies=(0.1,))
     assert [r.name for r in card.regions] == ["loose"]
     assert card.method == "ANODE"
+
+
+@pytest.mark.parametrize(
+    "method", ["cathode", "anode", "lacathode", "salad", "r_anode", "transport", "cathode+transport"]
+)
+def test_a_template_that_is_made_of_sidebands_is_made_for_the_sidebands_as_well(members, skims, method):
+    """At their masses, and like their events in what the score is made of."""
+    member = members(method)
+    fold = fold_of("s", K, *(skims["data"].spectators[c] for c in ("run", "luminosityBlock", "event")))
+    beside = WINDOW.in_sidebands(skims["data"].x[:, 0]) & (fold == 0)
+    assert len(member.sideband_score) == beside.sum()
+    np.testing.assert_array_equal(member.sideband_score, member.scores(skims["data"].x[beside]))
+    result = auc(member.sideband_template_score, member.sideband_score, member.sideband_template_weight)
+    assert abs(result.value - 0.5) < 0.05
+
+
+@pytest.mark.parametrize("method", ["cwola", "iad", "supervised"])
+def test_other_templates_have_no_rows_for_the_sidebands(members, method):
+    assert len(members(method).sideband_template_score) == 0
+
+
+def test_an_expectation_is_known_as_well_as_the_sidebands_tell(members, skims, tmp_path):
+    """Their events pass as often as the template says, or twice as often: half of what is expected is its error then."""
+    rng = np.random.default_rng(3)
+    member = members("cathode")
+    score = rng.choice(member.template_score, 20_000)
+    few = int(0.9 * len(score))
+    high = np.sort(member.template_score)[-max(1, len(member.template_score) // 50)]
+    regions = {}
+    for name, part in (("right", score), ("wrong", np.r_[score[:few], np.full(len(score) - few, high)])):
+        several = [
+            replace(
+                member, sideband_score=part, sideband_template_score=score, sideband_template_weight=np.ones(len(score))
+            )
+        ] * K
+        card = publish_window(
+            WINDOW, several, skims["data"], {}, tmp_path / f"{name}.onnx", salt="s", efficiencies=(0.1,)
+        )
+        (region,) = card.regions
+        regions[name] = card, region.expectation
+    card, e = regions["right"]
+    assert e.sidebands == pytest.approx(1, abs=1e-6)
+    assert e.systematic == e.sidebands_error < 0.02
+    assert e.uncertainty == pytest.approx(np.hypot(e.error, e.sidebands_error * e.efficiency))
+    card, e = regions["wrong"]
+    assert e.sidebands == pytest.approx(0.9 + 0.1 / e.efficiency, rel=0.1)
+    assert e.systematic == e.sidebands - 1
+    assert any("times as many events pass" in doubt for doubt in card.provenance["verdict"])
 
 
 def test_the_card_says_window_regions_and_what_the_template_leads_to_expect(search_of_cwola):

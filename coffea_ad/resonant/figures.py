@@ -12,6 +12,7 @@ from coffea_ad.plotting import canvas
 from coffea_ad.resonant.members import Member
 from coffea_ad.resonant.windows import Window, mass_of
 from coffea_ad.scoring.card import ModelCard
+from coffea_ad.scoring.expectation import Expectation
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["draw_window"]
@@ -95,13 +96,18 @@ def _efficiencies(ax: Any, card: ModelCard) -> None:
         e = region.expectation
         if e is not None:
             middle = (np.array(e.edges[1:]) + np.array(e.edges[:-1])) / 2
-            ax.errorbar(middle, e.efficiencies, e.errors, fmt="o", ms=3, label=region.name)
+            ax.errorbar(middle, e.efficiencies, e.errors, fmt="o", ms=3, label=_told(region.name, e))
             ax.axhline(region.efficiency, color="k", lw=0.6, ls="--")
     ax.set_yscale("log")
     ax.set_xlabel("mass of the template")
     ax.set_ylabel("efficiency")
     if card.regions:
         ax.legend()
+
+
+def _told(name: str, e: Expectation) -> str:
+    """Return the name of a region, with how the template does in the sidebands."""
+    return name if e.sidebands is None else f"{name}, sidebands {e.sidebands:.2f} ± {e.sidebands_error:.2f}"
 
 
 def _fraction(ax: Any, members: Sequence[Member]) -> None:

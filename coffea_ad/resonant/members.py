@@ -94,6 +94,8 @@ class Member:
         Rows that the background of the signal region would have; the first half calibrates, the second is counted.
     event, dataset, score : (k, 3), (k,), (k,)
         run, luminosityBlock and event of the test rows, where they come from, and their scores.
+    sideband_score, sideband_template_score, sideband_template_weight : (s,), (t,), (t,)
+        Scores of test rows in the sidebands, and of a template that is made for them; none if the method makes none.
     metrics : dict
     """
 
@@ -107,6 +109,9 @@ class Member:
     event: Ints
     dataset: npt.NDArray[np.str_]
     score: Float32s
+    sideband_score: Float32s
+    sideband_template_score: Float32s
+    sideband_template_weight: Float64s
     metrics: dict[str, Any] = field(default_factory=dict)
     folds: Folds | None = None
 
@@ -133,7 +138,8 @@ class Member:
         np.savez_compressed(
             out, info=np.frombuffer(json.dumps(info).encode(), np.uint8), data=np.frombuffer(self.data, np.uint8),
             template=self.template, template_weight=self.template_weight, template_score=self.template_score,
-            event=self.event, dataset=self.dataset, score=self.score,
+            event=self.event, dataset=self.dataset, score=self.score, sideband_score=self.sideband_score,
+            sideband_template_score=self.sideband_template_score, sideband_template_weight=self.sideband_template_weight,
         )  # fmt: skip
         return out.getvalue()
 
@@ -147,7 +153,8 @@ class Member:
                     return None
                 return cls(
                     info["method"], tuple(info["shape"]), info["density"], file["data"].tobytes(), file["template"],
-                    file["template_weight"], file["template_score"], file["event"], file["dataset"], file["score"], info["metrics"],
+                    file["template_weight"], file["template_score"], file["event"], file["dataset"], file["score"],
+                    file["sideband_score"], file["sideband_template_score"], file["sideband_template_weight"], info["metrics"],
                 )  # fmt: skip
         except (ValueError, KeyError, OSError, EOFError, BadZipFile):
             return None
@@ -206,6 +213,7 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
         others = {role: divided.get(role) for role in ("simulation", "background", "signal")}
         model = method.fit(sidebands, signal_region, **others)
         template = method.template(task.template_rows, 10_000 + task.seed)
+        beside = method.sideband_template(20_000 + task.seed)
         if "closure_auc" not in method.metrics:
             value, error = closure(
                 signal_region.splits("train", "validation"), template, method.inputs(template), seed=task.seed
@@ -221,7 +229,12 @@ def train_member(task: Task, skims: Mapping[Role, Skim]) -> Member:
     event = np.stack(
         [np.asarray(test.spectators[c]).astype(np.int64) for c in ("run", "luminosityBlock", "event")], axis=1
     )
+    empty = np.zeros(0, np.float32)
+    sideband = (empty, empty, empty.astype(np.float64))
+    if beside is not None:
+        sideband = (run_graph(data, sidebands.splits("test").x), run_graph(data, beside.x), beside.weight)
     return Member(
         model.method, model.shape, model.density, data, x, weight, run_graph(data, x), event, test.dataset, run_graph(data, test.x),
+        *sideband,
         {**method.metrics, "signal_region_rows": len(signal_region.weight), "sideband_rows": len(sidebands.weight)},
     )  # fmt: skip

@@ -52,11 +52,22 @@ class Merged(Classified):
             )  # fmt: skip
             self.metrics |= {f"{part.name}_{key}": value for key, value in part.metrics.items()}
 
+    def sideband_template(self, seed: int) -> Skim | None:
+        """Return those of all methods, equally many of each; None if one has none."""
+        each = [part.sideband_template(seed + i) for i, part in enumerate(self.parts)]
+        known = [rows for rows in each if rows is not None]
+        return self._together(known, seed) if len(known) == len(each) else None
+
     def rows(self, n: int | None, seed: int, splits: tuple[str, ...]) -> Skim:
         """Return rows of all templates, equally many of each."""
         each = None if n is None else -(-n // len(self.parts))
         rows = [part.rows(each, seed + i, splits) for i, part in enumerate(self.parts)]
-        first, *others = (r.select(np.arange(min(len(r.weight) for r in rows))) for r in rows)
+        return self._together(rows, seed)
+
+    @staticmethod
+    def _together(rows: Sequence[Skim], seed: int) -> Skim:
+        n = min(len(r.weight) for r in rows)
+        first, *others = (r.select(np.random.default_rng(seed).permutation(len(r.weight))[:n]) for r in rows)
         for other in others:
             first = first.joined(other)
         return first

@@ -108,6 +108,10 @@ class Method(ABC):
         """
         return self.rows(n, seed, ("test",))
 
+    def sideband_template(self, seed: int) -> Skim | None:  # noqa: ARG002
+        """Return rows made as the template is, but for the sidebands, to be compared with their "test" rows; None if there are none."""
+        return None
+
     def inputs(self, data: Skim) -> tuple[str, ...]:
         """Return the columns that are told apart: those of the settings, or all but the mass."""
         columns = data.columns

@@ -98,7 +98,13 @@ def publish_window(
     logp = card_logp(card, score, folds)
     mass = mass_of(counted, window.mass)
     written = tuple(
-        r.model_copy(update={"expectation": expectation(logp, r.thresholds[0], mass, counted.weight, window)})
+        r.model_copy(
+            update={
+                "expectation": expectation(logp, r.thresholds[0], mass, counted.weight, window).model_copy(
+                    update=_in_sidebands(card, members, r.thresholds[0])
+                )
+            }
+        )
         for r in card.regions
     )
     verdict = [*card.provenance["verdict"], *_doubts(written)]
@@ -119,8 +125,15 @@ def publish_window(
 
 
 def _doubts(regions: Sequence[RegionSpec]) -> list[str]:
-    """Say which regions keep another part of the template than they should, by more than four errors of both halves."""
-    return [
+    """Say which regions keep another part of the template than they should, by four errors, or of the sidebands' events."""
+    other = [
+        f"region {r.name}: in the sidebands {e.sidebands:.2f} ± {e.sidebands_error:.2f} times as many events pass as the template "
+        "leads one to expect; its error has that in it"
+        for r in regions
+        if (e := r.expectation) is not None and e.sidebands is not None and e.sidebands_error is not None
+        and abs(e.sidebands - 1) > 3 * e.sidebands_error
+    ]  # fmt: skip
+    return other + [
         f"region {r.name}: {e.efficiency:.3g} ± {e.error:.2g} of the template rows that are counted pass, not {r.efficiency:g}"
         for r in regions
         if (e := r.expectation) is not None and abs(e.efficiency - r.efficiency) > 4 * np.hypot(e.error, r.error)
@@ -148,6 +161,27 @@ def expectation(logp: Float32s, threshold: float, mass: Float64s, weight: Float6
         spectator=window.mass, edges=tuple(edges.tolist()), efficiency=whole, error=error, n_effective=n_effective,
         efficiencies=tuple(p[0] for p in parts), errors=tuple(p[1] for p in parts),
     )  # fmt: skip
+
+
+def _in_sidebands(card: ModelCard, members: Sequence[Member], threshold: float) -> dict[str, float]:
+    """Return how many events of the sidebands pass, over what a template that is made for them leads one to expect."""
+    observed = expected = variance = 0.0
+    for f, member in enumerate(members):
+        if not len(member.sideband_score) or not len(member.sideband_template_score):
+            return {}
+        data, template = (
+            np.nan_to_num(card_logp(card, score, np.full(len(score), f)), nan=-1.0)
+            for score in (member.sideband_score, member.sideband_template_score)
+        )
+        part, error, _ = efficiency(template, member.sideband_template_weight, threshold)
+        observed += float((data >= threshold).sum())
+        expected += part * len(data)
+        variance += (error * len(data)) ** 2
+    if not expected:
+        return {}
+    # the Poisson error of what is expected where nothing is observed
+    error = float(np.sqrt(max(observed, expected) + variance * (observed / expected) ** 2) / expected)
+    return {"sidebands": observed / expected, "sidebands_error": error}
 
 
 def outputs_of(output: Path, windows: Sequence[Window]) -> list[Path]:

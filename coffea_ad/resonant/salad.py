@@ -45,11 +45,15 @@ class SALAD(Classified):
         with_mass = tuple(dict.fromkeys((*self.inputs(rows), self.window.mass)))
         network = ClassifierConfig(kind="mlp", epochs=self.settings.classifier.epochs, keep=5)
         self.weigher = fit_classifier(network, rows, with_mass, self.folder / "weights", self.seed, "weights")
-        self.weighted = self._weighted(inside)
+        self.weighted, self.weighted_outside = self._weighted(inside), self._weighted(outside)
 
     def rows(self, n: int | None, seed: int, splits: tuple[str, ...]) -> Skim:
         """Return rows of the weighted simulation."""
         return self.some(self.weighted, n, seed, splits)
+
+    def sideband_template(self, seed: int) -> Skim:  # noqa: ARG002
+        """Return weighted simulation of the sidebands that has not learnt the weights."""
+        return self.weighted_outside.splits("test")
 
     def _weighted(self, simulation: Skim) -> Skim:
         ratio: Float64s = np.exp(np.clip(self.weigher.scores(simulation.x), -20, 20).astype(np.float64))

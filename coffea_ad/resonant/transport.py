@@ -13,6 +13,7 @@ from coffea_ad.nn.scorable import models_in
 from coffea_ad.resonant.cathode import CATHODE
 from coffea_ad.resonant.masses import sample_masses
 from coffea_ad.skims.skim import Skim
+from coffea_ad.typing import Float64s
 
 __all__ = ["Transport"]
 
@@ -50,6 +51,18 @@ class Transport(CATHODE):
         place = np.argsort(m + spread * rng.standard_normal(len(m)), kind="stable")
         to = np.empty_like(masses)
         to[place] = masses[np.argsort(masses + spread * rng.standard_normal(len(m)), kind="stable")]
+        return self.moved(rows, to)
+
+    def sideband_template(self, seed: int) -> Skim:  # noqa: ARG002
+        """Return the "test" rows of the sidebands, the lowest mass moved to the highest and so on: further than into the window."""
+        rows = self.sidebands.splits("test")
+        m = self.mass(rows)
+        to = np.empty_like(m)
+        to[np.argsort(m, kind="stable")] = np.sort(m)[::-1]
+        return self.moved(rows, to)
+
+    def moved(self, rows: Skim, to: Float64s) -> Skim:
+        """Return rows moved to other masses, (n,)."""
         flow = next(models_in(self.flow))
         assert isinstance(flow, Flow)
         x, parts = np.asarray(rows.x[:], np.float32), []

@@ -37,6 +37,9 @@ class Expectation(Frozen):
         In each bin, with statistical errors of the template.
     efficiency, error, n_effective : float
         Over all bins.
+    sidebands, sidebands_error : float, optional
+        Events of the sidebands above the threshold, over those that a template made for them leads one to expect, and the
+        statistical error of this ratio; where it is known.
     """
 
     spectator: str = Field(min_length=1)
@@ -46,6 +49,20 @@ class Expectation(Frozen):
     efficiency: Part
     error: Error
     n_effective: Error
+    sidebands: Error | None = None
+    sidebands_error: Error | None = None
+
+    @property
+    def systematic(self) -> float:
+        """How far the template may be off, in parts of what it expects: as it is in the sidebands, or as well as they can tell."""
+        if self.sidebands is None or self.sidebands_error is None:
+            return 0.0
+        return max(abs(self.sidebands - 1), self.sidebands_error)
+
+    @property
+    def uncertainty(self) -> float:
+        """The error of the efficiency, statistical and systematic together."""
+        return float(np.hypot(self.error, self.systematic * self.efficiency))
 
     @model_validator(mode="after")
     def _bins(self) -> Expectation:
@@ -104,8 +121,10 @@ def joined_expectations(several: Sequence[Expectation | None]) -> Expectation | 
         efficiencies += e.efficiencies
         errors += e.errors
     n = sum(e.n_effective for e in known)
+    worst = max(known, key=lambda e: e.systematic)  # the windows are not told apart any more
     return Expectation(
         spectator=known[0].spectator, edges=tuple(edges), efficiencies=tuple(efficiencies), errors=tuple(errors),
         efficiency=float(np.mean([e.efficiency for e in known])),
         error=float(np.sqrt(np.sum([e.error**2 for e in known])) / len(known)), n_effective=n,
+        sidebands=worst.sidebands, sidebands_error=worst.sidebands_error,
     )  # fmt: skip
