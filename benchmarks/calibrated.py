@@ -33,7 +33,7 @@ def plan(rows, k, seed):
         lhco.Rows(*(a[:rows] for a in lhco.background("val"))), name="template", seed=seed, first=10**6
     )
     classifier = ClassifierConfig(members=1)
-    return Permutations(data, template, lhco.INPUTS, classifier, k, "calibrated", (0.01, 0.002), seed)
+    return Permutations(data, template, lhco.INPUTS, (classifier,), k, "calibrated", (0.01, 0.002), seed)
 
 
 def search(number, rows, k, seed):

@@ -173,6 +173,8 @@ def keys_of(model: type[BaseModel], *, prefix: str = "", defaults: Any = None) -
     [('epochs', 5)]
     """
     for name, info in model.model_fields.items():
+        if name in getattr(model, "unused", ()):  # inherited, and refused with a sentence
+            continue
         default = None if info.is_required() else info.get_default(call_default_factory=True)
         if defaults is not None:  # a nested configuration may have other defaults than its class
             default = getattr(defaults, name)

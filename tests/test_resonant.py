@@ -10,7 +10,7 @@ import pytest
 resonant = pytest.importorskip("coffea_ad.resonant")
 import resonant_toys as toys
 
-from coffea_ad import nn
+from coffea_ad import evaluation, nn
 from coffea_ad.errors import ConfigError, SkimError, TemplateRefused, UnknownName
 from coffea_ad.evaluation.metrics import auc
 from coffea_ad.resonant import METHODS, ClassifierConfig, FlowConfig, Settings, Task, Window, train_member
@@ -111,6 +111,61 @@ def test_the_same_task_gives_the_same_scores_to_the_bit(members, skims, method):
     again = train_member(task(method), {"data": skims["data"]})
     assert np.array_equal(again.template, members(method).template)
     assert np.array_equal(again.score, members(method).score)
+
+
+CANDIDATES = (
+    ClassifierConfig(members=2, inputs=("tau21_j1",), options={"num_iterations": 2, "num_leaves": 2}),
+    ClassifierConfig(members=3),
+)
+
+
+def test_the_candidate_of_the_largest_argos_on_validation_rows_is_taken(skims, tmp_path, monkeypatch):
+    """Rows that none of them has learnt on, and that are not scored; it stands in the metrics."""
+    from coffea_ad.resonant import classifiers
+    from coffea_ad.resonant.members import method_of
+
+    judged = []
+    judge = classifiers.best_by_argos
+    monkeypatch.setattr(classifiers, "best_by_argos", lambda *a, **k: judged.append((a, k)) or judge(*a, **k))
+    several = SETTINGS.model_copy(update={"candidates": CANDIDATES})
+    divided = skims["data"].for_fold(0, K, "s")
+    m = divided.x[:, 0]
+    method = method_of(task("cwola", settings=several), tmp_path)
+    model = method.fit(*(divided.select(mask(m)) for mask in (WINDOW.in_sidebands, WINDOW.in_signal_region)))
+    (((models, data, template), _),) = judged
+    inside = WINDOW.in_signal_region(m)
+    np.testing.assert_array_equal(data, divided.x[inside & (divided.split == "validation")])
+    assert len(template) > 500
+    values = {
+        name: evaluation.argos(model.scores(data), model.scores(template)).value for name, model in models.items()
+    }
+    assert method.metrics["argos"] == pytest.approx(values)
+    assert values["2"] > values["1"]
+    assert method.metrics["candidate"] == 2
+    assert model is models["2"]
+    again = method_of(task("cwola", settings=several), tmp_path / "again")
+    other = again.fit(*(divided.select(mask(m)) for mask in (WINDOW.in_sidebands, WINDOW.in_signal_region)))
+    np.testing.assert_array_equal(other.scores(data), model.scores(data))
+
+
+def test_candidates_of_a_network_behind_a_flow_are_networks(skims):
+    few = tuple(ClassifierConfig(epochs=n, keep=1, hidden=(8,)) for n in (1, 3))
+    member = train_member(
+        task("lacathode", settings=SETTINGS.model_copy(update={"candidates": few})), {"data": skims["data"]}
+    )
+    assert set(member.metrics["argos"]) == {"1", "2"}
+
+
+def test_candidates_are_refused_where_there_is_no_classifier(skims):
+    several = SETTINGS.model_copy(update={"candidates": CANDIDATES})
+    with pytest.raises(
+        ConfigError, match=r"settings.candidates has no effect on method anode, which has no classifier"
+    ):
+        check_method("anode", ["data"], several)
+    check_method("anode+cwola", ["data"], several)
+    wrong = SETTINGS.model_copy(update={"candidates": (ClassifierConfig(inputs=("tau",)), ClassifierConfig())})
+    with pytest.raises(SkimError, match="inputs: unknown column 'tau'"):
+        train_member(task("cwola", settings=wrong), {"data": skims["data"]})
 
 
 def test_scored_rows_are_the_fold_that_no_training_has_seen(members, skims):

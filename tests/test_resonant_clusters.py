@@ -324,6 +324,10 @@ def test_an_interruption_says_how_it_goes_on(skim, tmp_path, capsys, monkeypatch
         (["datasets=[dat]"], "unknown dataset 'dat'; did you mean 'data'? Known: data, signal"),
         (["mass=mj"], "the mass mj must be a column of the feature"),
         (["train.epochs=3"], "train has no effect in a search; it trains as settings.flow and settings.classifier say"),
+        (
+            ["method=anode", "settings.candidates=[{members: 1}, {members: 2}]"],
+            "settings.candidates has no effect on method anode, which has no classifier",
+        ),
         (["method=cwol"], "unknown method 'cwol'; did you mean 'cwola'?"),
         (["method=salad"], "method salad needs simulation: name datasets of the skim for it"),
         (["--folds", "2"], "folds=2: should be greater than or equal to 3"),
@@ -355,6 +359,7 @@ def test_wrong_inputs_are_one_sentence(words, sentence, skim, tmp_path, capsys):
     [
         (["ls"], ["resonant", "dijet_resonance"]),
         (["run", "resonant", "--help"], ["windows", "template_rows", "settings.flow.epochs", "-o MODEL.onnx"]),
+        (["run", "resonant", "--help"], ["settings.candidates"]),
         (["run", "dijet_resonance", "--help"], ["jet_scale", "delta_eta_max", "--fileset"]),
     ],
 )
@@ -380,3 +385,10 @@ def test_a_search_has_no_futures_executor(skim, tmp_path, capsys):
     ]
     assert main(words) == 1
     assert "a search runs on dask, or with --executor iterative in this process" in capsys.readouterr().err
+
+
+def test_keys_that_have_no_effect_on_a_search_are_not_listed(capsys):
+    assert cli.main(["run", "resonant", "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "train.epochs" not in printed
+    assert "\npreprocessing" not in printed

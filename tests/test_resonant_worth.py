@@ -108,7 +108,7 @@ def test_counting_says_how_well_the_template_fits(searched, tmp_path):
 def plan(data, template, **changes):
     options = {
         "data": data, "template": template, "inputs": ("mj1", "delta_mj", "tau21_j1", "tau21_j2"),
-        "classifier": SETTINGS.classifier, "k": 3, "salt": "s", "efficiencies": (0.1,), "seed": 1,
+        "candidates": SETTINGS.tried, "k": 3, "salt": "s", "efficiencies": (0.1,), "seed": 1,
     }  # fmt: skip
     return Permutations(**{**options, **changes})
 

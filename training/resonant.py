@@ -12,7 +12,7 @@ Copy the file with `coffea-ad cp resonant mine.py`, edit it, and run it by its p
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,8 @@ from coffea_ad.skims.skim import WeightMode
 
 class Config(nn.RecipeConfig):
     """Data, method, windows, folds, settings of the method."""
+
+    unused: ClassVar[tuple[str, ...]] = ("train", "preprocessing")
 
     datasets: tuple[str, ...] = Field((), description="the data that are searched")
     feature: str = "dijet"
@@ -53,7 +55,7 @@ class Config(nn.RecipeConfig):
 
     @model_validator(mode="after")
     def _of_this_training(self) -> Config:
-        for name in ("train", "preprocessing"):
+        for name in self.unused:
             if name in self.model_fields_set:
                 raise ValueError(
                     f"{name} has no effect in a search; it trains as settings.flow and settings.classifier say"
@@ -73,7 +75,7 @@ def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
 def train(config: Config, output: Path, cluster: Any = None, *, force: bool = False) -> dict[str, Any]:
     """Search all windows, on a cluster or in this process, and write a model file for each; the same search goes on."""
     where = roles(config)
-    resonant.check_method(config.method, [role for role, names in where.items() if names])
+    resonant.check_method(config.method, [role for role, names in where.items() if names], config.settings)
     every = tuple(dict.fromkeys(name for names in where.values() for name in names))
     rows = config.model_copy(update={"datasets": every}).rows()
     skims = resonant.in_roles(rows, where, config.mass)

@@ -11,7 +11,7 @@ import numpy as np
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.counting import count_significance, p_value_of
 from coffea_ad.nanoaod.columns import EVENT_ID
-from coffea_ad.resonant.classifiers import fit_classifier, labelled
+from coffea_ad.resonant.classifiers import fit_best, labelled
 from coffea_ad.resonant.members import Member, Role, Task, train_member
 from coffea_ad.resonant.settings import ClassifierConfig
 from coffea_ad.resonant.windows import mass_of
@@ -93,7 +93,8 @@ class Permutations(NamedTuple):
     data, template : Skim
         Of the signal region; rows of the template count for themselves, without weights.
     inputs : tuple of str
-    classifier : ClassifierConfig
+    candidates : tuple of ClassifierConfig
+        One, or several from which each fold selects.
     k : int
         Folds; 2: half of the data train, and the other half are counted.
     salt : str
@@ -104,7 +105,7 @@ class Permutations(NamedTuple):
     data: Skim
     template: Skim
     inputs: tuple[str, ...]
-    classifier: ClassifierConfig
+    candidates: tuple[ClassifierConfig, ...]
     k: int
     salt: str
     efficiencies: tuple[float, ...]
@@ -147,7 +148,7 @@ def _cross_fitted(plan: Permutations, data: Skim, template: Skim, number: int) -
     parts: list[_Part] = []
     for f in range(plan.k if plan.k > 2 else 1):
         rows = labelled(_all_train(data.select(fold != f), rng), _all_train(template.select(of_template != f), rng))
-        model = fit_classifier(plan.classifier, rows, plan.inputs, None, plan.seed + f, "permutation")
+        model, _ = fit_best(plan.candidates, rows, plan.inputs, None, plan.seed + f, "permutation")
         left = template.select(of_template == f)
         calibrates = rng.permutation(len(left.weight)) < len(left.weight) // 2
         parts.append(

@@ -8,7 +8,7 @@ from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
 from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.resonant.cathode import CATHODE
-from coffea_ad.resonant.classifiers import fit_classifier
+from coffea_ad.resonant.classifiers import fit_best
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["LaCATHODE"]
@@ -34,7 +34,10 @@ class LaCATHODE(CATHODE):
         flow = next(models_in(self.flow))
         assert isinstance(flow, Flow)
         inputs = tuple(c for c in rows.columns if c != self.window.mass)
-        network = self.settings.classifier.model_copy(update={"kind": "mlp"})
-        return fit_classifier(
-            network, rows, inputs, self.folder / "classifier", self.seed, self.title, transform=FlowLatent(flow)
+        # inputs are coordinates of the latent space here, of which a candidate cannot leave any out
+        networks = [c.model_copy(update={"kind": "mlp", "inputs": ()}) for c in self.settings.tried]
+        model, metrics = fit_best(
+            networks, rows, inputs, self.folder / "classifier", self.seed, self.title, transform=FlowLatent(flow)
         )
+        self.metrics |= metrics
+        return model

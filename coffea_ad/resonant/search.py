@@ -11,6 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from coffea_ad.errors import ConfigError, SkimError, UnknownName, listed
+from coffea_ad.resonant.classifiers import Classified
 from coffea_ad.resonant.members import Role, Task
 from coffea_ad.resonant.methods import METHODS
 from coffea_ad.resonant.settings import Settings
@@ -23,8 +24,8 @@ __all__ = ["check_method", "in_roles", "mixture", "search", "tasks_of", "window_
 _LEAST = 200  # rows that a signal region and each sideband must have
 
 
-def check_method(method: str, roles: Sequence[str]) -> None:
-    """Refuse a method that does not exist, or that needs datasets which are not named.
+def check_method(method: str, roles: Sequence[str], settings: Settings | None = None) -> None:
+    """Refuse a method that does not exist, that needs datasets which are not named, or that settings have no effect on.
 
     Raises
     ------
@@ -36,6 +37,13 @@ def check_method(method: str, roles: Sequence[str]) -> None:
         missing = [need for need in METHODS[name].needs if need not in ("sidebands", *roles)]
         if missing:
             raise ConfigError(f"method {name} needs {' and '.join(missing)}: name datasets of the skim for it")
+    if (
+        settings is not None
+        and settings.candidates
+        and "+" not in method
+        and not issubclass(METHODS[method], Classified)
+    ):
+        raise ConfigError(f"settings.candidates has no effect on method {method}, which has no classifier")
 
 
 def in_roles(data: Skim, roles: Mapping[Role, Sequence[str]], mass: str) -> dict[Role, Skim]:

@@ -40,6 +40,7 @@ class ClassifierConfig(Frozen):
     """What tells data from a template."""
 
     kind: Literal["lightgbm", "sklearn", "mlp"] = "lightgbm"
+    inputs: tuple[str, ...] = Field((), description="columns that it sees; those of the settings by default")
     members: Count = Field(10, description="trees only: of the ensemble")
     attributes: float = Field(1.0, gt=0, le=1, description="trees only: share of the inputs that each member sees")
     options: dict[str, Any] = Field({}, description="trees only: of the library's own classifier")
@@ -56,9 +57,17 @@ class Settings(Frozen):
     flow: FlowConfig = FlowConfig()
     signal_flow: FlowConfig = FlowConfig(kind="nsf", epochs=20, transforms=4, keep=5)
     classifier: ClassifierConfig = ClassifierConfig()
+    candidates: tuple[ClassifierConfig, ...] = Field(
+        (), description="instead of one classifier: each fold takes the one of the largest ARGOS on its validation rows"
+    )
     short_sidebands: float | None = Field(
         None, gt=0, description="cwola: width of the sidebands in units of the mass; null: the whole ones"
     )
     signal_fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (), description="r_anode: w is one of these, that of the best validation loss; none: it is learnt"
     )
+
+    @property
+    def tried(self) -> tuple[ClassifierConfig, ...]:
+        """The classifiers to select from: one, or the candidates."""
+        return self.candidates or (self.classifier,)

@@ -200,7 +200,7 @@ def _plan(
     columns = data.columns
     inputs = task.settings.inputs or tuple(c for c in columns if c != task.window.mass)
     return Permutations(
-        replace(region, weight=np.ones(len(region.weight))), template, inputs, task.settings.classifier,
+        replace(region, weight=np.ones(len(region.weight))), template, inputs, task.settings.tried,
         2 if null == "half" else task.k, task.salt, tuple(efficiencies), task.seed,
     )  # fmt: skip
 
