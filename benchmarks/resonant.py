@@ -28,8 +28,11 @@ import numpy as np
 import torch
 
 from coffea_ad.errors import CoffeaADError
+from coffea_ad.evaluation.metrics import signal_efficiency
+from coffea_ad.plotting import canvas
 from coffea_ad.resonant import METHODS, Settings, Window, closure, flatness
 
+GRID = np.logspace(-3, 0, 61)
 WINDOW = Window(low=lhco.WINDOW[0], high=lhco.WINDOW[1], outer_low=3.3, outer_high=3.7)
 
 
@@ -88,7 +91,7 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
         out["seconds"] = time.process_time() - start
         score = scorer.scores(test.x)
         merit = lhco.merit(score, test.label)
-        out |= merit._asdict() | numbers(fitted)
+        out |= merit._asdict() | numbers(fitted) | {"curve": curve(score, test.label)}
         everywhere = shifted(lhco.sample("test"), shift)
         everywhere = everywhere.select(everywhere.label == 0)
         values = scorer.scores(everywhere.x)  # also beside the window: what leaks there is sculpted
@@ -99,6 +102,33 @@ def run(method, n_signal, seed, settings, *, shift=0.0, good=False, half=False):
             value, error = closure(skim(background, "background", seed), template, fitted.inputs(template), seed=seed)
             out |= {"closure": value, "closure_error": error}
     return out
+
+
+def curve(score, label):
+    """Return ε_S/√ε_B over `GRID`; NaN where fewer than `lhco.LEAST` background rows pass."""
+    passing = signal_efficiency(score[label == 0], score[label == 1], GRID, n_effective_min=lhco.LEAST)
+    return [float(v) for v in passing / np.sqrt(GRID)]
+
+
+def draw(rows, path):
+    """Draw ε_S/√ε_B of all methods against ε_B: means, and bands of one standard deviation over seeds."""
+    with canvas(path, size=(6.4, 4.8)) as axes:
+        ax = axes[0, 0]
+        for method in dict.fromkeys(r["method"] for r in rows if "curve" in r):
+            several = np.array([r["curve"] for r in rows if r["method"] == method and "curve" in r])
+            good = np.isfinite(several).all(axis=0)
+            mean, spread = (
+                several[:, good].mean(axis=0),
+                several[:, good].std(axis=0, ddof=1 if len(several) > 1 else 0),
+            )
+            (drawn,) = ax.plot(GRID[good], mean, label=f"{method}, {len(several)} seeds")
+            ax.fill_between(GRID[good], mean - spread, mean + spread, color=drawn.get_color(), alpha=0.2, lw=0)
+        ax.plot(GRID, np.sqrt(GRID), "k:", lw=1, label="no method")
+        ax.set_xscale("log")
+        ax.set_ylim(0, None)
+        ax.set_xlabel(r"$\epsilon_B$")
+        ax.set_ylabel(r"$\epsilon_S / \epsilon_B^{1/2}$")
+        ax.legend(fontsize=9)
 
 
 def numbers(fitted):
@@ -147,6 +177,7 @@ def main():
     parser.add_argument("--half", action="store_true", help="one background sample is data, the other true background")
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, help="PNG of the curves, of the last number of signal events")
     args = parser.parse_args()
     if not lhco.available():
         sys.exit(lhco.MISSING)
@@ -155,15 +186,17 @@ def main():
     rows = []
     for n in args.signal:
         for seed in range(args.first, args.first + args.seeds):
-            rows += trivial(n, seed, args.shift)
+            if not args.half:
+                rows += trivial(n, seed, args.shift)
             for method in args.methods:
                 rows.append(run(method, n, seed, settings, shift=args.shift, good=args.good, half=args.half))
-                print(
-                    json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True
-                )
+                shown = {k: v for k, v in rows[-1].items() if k != "curve"}
+                print(json.dumps({k: round(v, 4) if isinstance(v, float) else v for k, v in shown.items()}), flush=True)
                 if args.json:
                     args.json.write_text(json.dumps(rows))
     table(rows)
+    if args.figure:
+        draw([r for r in rows if r["signal"] == args.signal[-1]], args.figure)
 
 
 if __name__ == "__main__":
