@@ -166,6 +166,8 @@ def test_candidates_are_refused_where_there_is_no_classifier(skims):
     wrong = SETTINGS.model_copy(update={"candidates": (ClassifierConfig(inputs=("tau",)), ClassifierConfig())})
     with pytest.raises(SkimError, match="inputs: unknown column 'tau'"):
         train_member(task("cwola", settings=wrong), {"data": skims["data"]})
+    with pytest.raises(ConfigError, match="lacathode: a classifier cannot have inputs of its own"):
+        train_member(task("lacathode", settings=several), {"data": skims["data"]})
 
 
 def test_scored_rows_are_the_fold_that_no_training_has_seen(members, skims):

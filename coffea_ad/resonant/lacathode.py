@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from coffea_ad.errors import ConfigError
 from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
 from coffea_ad.nn.scorable import Scorable, models_in
@@ -34,8 +35,11 @@ class LaCATHODE(CATHODE):
         flow = next(models_in(self.flow))
         assert isinstance(flow, Flow)
         inputs = tuple(c for c in rows.columns if c != self.window.mass)
-        # inputs are coordinates of the latent space here, of which a candidate cannot leave any out
-        networks = [c.model_copy(update={"kind": "mlp", "inputs": ()}) for c in self.settings.tried]
+        if any(c.inputs for c in self.settings.tried):
+            raise ConfigError(
+                "lacathode: a classifier cannot have inputs of its own, since it sees the latent space of all"
+            )
+        networks = [c.model_copy(update={"kind": "mlp"}) for c in self.settings.tried]
         model, metrics = fit_best(
             networks, rows, inputs, self.folder / "classifier", self.seed, self.title, transform=FlowLatent(flow)
         )
