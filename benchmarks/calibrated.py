@@ -54,9 +54,8 @@ def report(name, p):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--searches", type=int, default=300, help="so many to calibrate with, and as many that are calibrated"
-    )
+    parser.add_argument("--calibrating", type=int, default=1000, help="searches to calibrate with")
+    parser.add_argument("--searches", type=int, default=300, help="others, that are calibrated")
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
