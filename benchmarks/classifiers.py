@@ -40,6 +40,7 @@ def network(train, seed, inputs, epochs=20):
 
 METHODS = {
     "lightgbm": (bagged, 0),
+    "lightgbm, 50 members": (partial(bagged, members=50), 0),
     "sklearn": (partial(bagged, library="sklearn"), 0),
     "mlp": (network, 0),
     "lightgbm, 10 noise columns": (bagged, 10),
