@@ -6,8 +6,8 @@
 All steps but the simulation are those of the command line. Data are 20 000 QCD events with p̂T above 850 GeV and, with signal,
 so many events of W' → X Y of 2.4 TeV that S = 2 √B in its window before any cut; seeds choose these events and all trainings,
 and the first one is also searched without signal.
-Shown for every window and region: events, what the template leads one to expect, and the significance, with an error of the template
-as large as it is wrong in the sidebands; beside it the same count with the best single cut on an input, at the efficiency of the same template. The
+Shown for every window and region: events, what the template leads one to expect, corrected by how it does in the sidebands, and the
+significance; beside it the same count with the best single cut on an input, at the efficiency of the same template. The
 exit code is 1 unless the window of the signal has more than 4σ in a region with signal, and nothing else has 3σ.
 """
 
@@ -138,7 +138,7 @@ def counts(models, results):
         for region in OnnxScorer(model).card.regions:
             name = region.name if i == 0 else f"ad{i + 1}_{region.name}"
             n, b = (total(results, what, name).sum() for what in ("mjj", "mjj_expected"))
-            error = b * region.expectation.uncertainty / region.expectation.efficiency
+            error = b * region.expectation.uncertainty / region.expectation.expected
             yield window, region.efficiency, n, b, error, count_significance(n, b, error)
 
 
@@ -187,7 +187,7 @@ def draw(several, efficiency, path):
                 name = region.name if i == 0 else f"ad{i + 1}_{region.name}"
                 observed, expected = (total(results, what, name)[1:-1] for what in ("mjj", "mjj_expected"))
                 e = region.expectation
-                n, b, error2 = n + observed, b + expected, error2 + (expected * e.uncertainty / e.efficiency) ** 2
+                n, b, error2 = n + observed, b + expected, error2 + (expected * e.uncertainty / e.expected) ** 2
             centers = (edges[:-1] + edges[1:]) / 2
             ax.stairs(b, edges, color="C0", label="expected by the template")
             band = np.sqrt(error2)

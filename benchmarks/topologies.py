@@ -31,10 +31,10 @@ from coffea_ad.skims.skim import Skim
 MASS = (1900.0, 3200.0)
 PART = 0.36
 TOPOLOGIES = {
-    "two_two": ("lhco_wprime", {"m_res": 2400.0, "m_x": 400.0, "m_y": 80.0}),
-    "three_three": ("lhco_3prong", {"m_res": 2400.0, "m_x": 400.0, "m_y": 200.0}),
-    "one_three": ("lhco_3prong", {"m_res": 2400.0, "m_x": 400.0, "m_y": 12.0}),
-    "semivisible": ("svj", {"m_zprime": 3000.0}),
+    "two_two": ("lhco_wprime", 5000, {"m_res": 2400.0, "m_x": 400.0, "m_y": 80.0}),
+    "three_three": ("lhco_3prong", 5000, {"m_res": 2400.0, "m_x": 400.0, "m_y": 200.0}),
+    "one_three": ("lhco_3prong", 5000, {"m_res": 2400.0, "m_x": 400.0, "m_y": 12.0}),
+    "semivisible": ("svj", 15_000, {"m_zprime": 3000.0}),
 }
 QCD = {"pthat_min": 850.0, "bias_power": 0.0}
 INPUTS = {"four": ("baseline", 0, 1.0), "kitchen sink": ("kitchen_sink", 0, 0.5)}
@@ -42,7 +42,7 @@ INPUTS |= {f"{name}, 10 noise": (inputs, 10, share) for name, (inputs, _, share)
 
 
 def simulated(folder, topologies):
-    """Make what is missing: 90 000 QCD events, about 20 minutes of one core, and 5000 of each signal, a minute each."""
+    """Make what is missing: 90 000 QCD events, about 20 minutes of one core, and 5000 of each signal, a minute each; of semivisible jets fewer pass."""
     from coffea_ad.simulation import simulate
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +51,8 @@ def simulated(folder, topologies):
             simulate("lhco_qcd", 10_000, folder / f"qcd_{i}.root", seed=30 + i, parameters=QCD)
     for i, name in enumerate(TOPOLOGIES):
         if name in topologies and not (folder / f"{name}.root").exists():
-            process, parameters = TOPOLOGIES[name]
-            simulate(process, 5000, folder / f"{name}.root", seed=5 + i, parameters=parameters)
+            process, n, parameters = TOPOLOGIES[name]
+            simulate(process, n, folder / f"{name}.root", seed=5 + i, parameters=parameters)
     return folder
 
 
@@ -164,6 +164,11 @@ def main():
             line([f"{topology:12s}", f"{len(signal['baseline']):5d}", f"{name:24s}"], [figures._asdict()]), flush=True
         )
         for n_signal in args.signals:
+            if 2 * n_signal > len(signal["baseline"]):
+                print(
+                    f"{topology:12s}  {n_signal:5d}  left out: fewer than half of {len(signal['baseline'])} events must be in the data"
+                )
+                continue
             for which in args.inputs:
                 rows = [measure(qcd, signal, which, n_signal, seed) for seed in range(1, args.seeds + 1)]
                 every += [

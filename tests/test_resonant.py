@@ -334,8 +334,8 @@ def test_other_templates_have_no_rows_for_the_sidebands(members, method):
     assert len(members(method).sideband_template_score) == 0
 
 
-def test_an_expectation_is_known_as_well_as_the_sidebands_tell(members, skims, tmp_path):
-    """Their events pass as often as the template says, or twice as often: half of what is expected is its error then."""
+def test_an_expectation_is_multiplied_by_how_the_template_does_in_the_sidebands(members, skims, tmp_path):
+    """Their events pass as often as the template says, or twice as often."""
     rng = np.random.default_rng(3)
     member = members("cathode")
     score = rng.choice(member.template_score, 20_000)
@@ -355,11 +355,14 @@ def test_an_expectation_is_known_as_well_as_the_sidebands_tell(members, skims, t
         regions[name] = card, region.expectation
     card, e = regions["right"]
     assert e.sidebands == pytest.approx(1, abs=1e-6)
-    assert e.systematic == e.sidebands_error < 0.02
+    assert e.sidebands_error == pytest.approx(np.sqrt(2 / (K * 2000)), rel=0.1)
+    assert e.expected == pytest.approx(e.efficiency)
     assert e.uncertainty == pytest.approx(np.hypot(e.error, e.sidebands_error * e.efficiency))
+    np.testing.assert_allclose(e.at([3350, 3650]), [e.efficiencies[0], e.efficiencies[-1]], rtol=1e-6)
     card, e = regions["wrong"]
     assert e.sidebands == pytest.approx(0.9 + 0.1 / e.efficiency, rel=0.1)
-    assert e.systematic == e.sidebands - 1
+    assert e.expected == pytest.approx(e.efficiency * e.sidebands)
+    np.testing.assert_allclose(e.at([3350, 3650]), e.sidebands * np.array([e.efficiencies[0], e.efficiencies[-1]]))
     assert any("times as many events pass" in doubt for doubt in card.provenance["verdict"])
 
 

@@ -128,7 +128,7 @@ def _doubts(regions: Sequence[RegionSpec]) -> list[str]:
     """Say which regions keep another part of the template than they should, by four errors, or of the sidebands' events."""
     other = [
         f"region {r.name}: in the sidebands {e.sidebands:.2f} ± {e.sidebands_error:.2f} times as many events pass as the template "
-        "leads one to expect; its error has that in it"
+        "leads one to expect; what is expected in the window is multiplied by that"
         for r in regions
         if (e := r.expectation) is not None and e.sidebands is not None and e.sidebands_error is not None
         and abs(e.sidebands - 1) > 3 * e.sidebands_error
@@ -179,9 +179,9 @@ def _in_sidebands(card: ModelCard, members: Sequence[Member], threshold: float) 
         variance += (error * len(data)) ** 2
     if not expected:
         return {}
-    # the Poisson error of what is expected where nothing is observed
-    error = float(np.sqrt(max(observed, expected) + variance * (observed / expected) ** 2) / expected)
-    return {"sidebands": observed / expected, "sidebands_error": error}
+    # one event more in both, so that none of a few expected does not say that nothing is expected
+    ratio = (observed + 1) / (expected + 1)
+    return {"sidebands": ratio, "sidebands_error": float(np.sqrt(observed + 1 + variance * ratio**2) / (expected + 1))}
 
 
 def outputs_of(output: Path, windows: Sequence[Window]) -> list[Path]:

@@ -39,7 +39,7 @@ class Expectation(Frozen):
         Over all bins.
     sidebands, sidebands_error : float, optional
         Events of the sidebands above the threshold, over those that a template made for them leads one to expect, and the
-        statistical error of this ratio; where it is known.
+        statistical error of this ratio; where it is known. What is expected in the window is multiplied by it.
     """
 
     spectator: str = Field(min_length=1)
@@ -53,16 +53,19 @@ class Expectation(Frozen):
     sidebands_error: Error | None = None
 
     @property
-    def systematic(self) -> float:
-        """How far the template may be off, in parts of what it expects: as it is in the sidebands, or as well as they can tell."""
-        if self.sidebands is None or self.sidebands_error is None:
-            return 0.0
-        return max(abs(self.sidebands - 1), self.sidebands_error)
+    def transfer(self) -> float:
+        """What the template is multiplied by, so that it is right in the sidebands; 1 where that is not known."""
+        return 1.0 if self.sidebands is None else self.sidebands
+
+    @property
+    def expected(self) -> float:
+        """The part of background events that is expected above the threshold."""
+        return min(self.efficiency * self.transfer, 1.0)
 
     @property
     def uncertainty(self) -> float:
-        """The error of the efficiency, statistical and systematic together."""
-        return float(np.hypot(self.error, self.systematic * self.efficiency))
+        """The statistical error of `expected`: of the template, and of what the sidebands say of it."""
+        return float(np.hypot(self.error * self.transfer, self.efficiency * (self.sidebands_error or 0.0)))
 
     @model_validator(mode="after")
     def _bins(self) -> Expectation:
@@ -73,9 +76,9 @@ class Expectation(Frozen):
         return self
 
     def at(self, values: npt.ArrayLike) -> Float64s:
-        """Return the efficiency at values of the spectator, (n,); 0 outside of the edges and where undefined."""
+        """Return the part that is expected at values of the spectator, (n,); 0 outside of the edges and where undefined."""
         v = np.asarray(values, np.float64)
-        table = np.r_[0.0, self.efficiencies, 0.0]
+        table = np.minimum(np.r_[0.0, self.efficiencies, 0.0] * self.transfer, 1.0)
         place = np.digitize(np.where(np.isfinite(v), v, np.inf), self.edges)
         return np.asarray(table[place])
 
@@ -109,8 +112,8 @@ def joined_expectations(several: Sequence[Expectation | None]) -> Expectation | 
     known = sorted((e for e in several if e is not None), key=lambda e: e.edges[0])
     if len(known) < len(several) or len({e.spectator for e in known}) != 1:
         return None
-    edges, efficiencies, errors = list(known[0].edges), list(known[0].efficiencies), list(known[0].errors)
-    for e in known[1:]:
+    edges, efficiencies, errors = [known[0].edges[0]], [], []
+    for e in known:
         if e.edges[0] < edges[-1]:
             return None
         if e.edges[0] > edges[-1]:
@@ -118,13 +121,12 @@ def joined_expectations(several: Sequence[Expectation | None]) -> Expectation | 
             efficiencies.append(0.0)
             errors.append(0.0)
         edges += e.edges[1:]
-        efficiencies += e.efficiencies
-        errors += e.errors
+        efficiencies += np.minimum(np.multiply(e.efficiencies, e.transfer), 1.0).tolist()
+        others = np.multiply(e.efficiencies, e.sidebands_error or 0.0)
+        errors += np.hypot(np.multiply(e.errors, e.transfer), others).tolist()
     n = sum(e.n_effective for e in known)
-    worst = max(known, key=lambda e: e.systematic)  # the windows are not told apart any more
     return Expectation(
         spectator=known[0].spectator, edges=tuple(edges), efficiencies=tuple(efficiencies), errors=tuple(errors),
-        efficiency=float(np.mean([e.efficiency for e in known])),
-        error=float(np.sqrt(np.sum([e.error**2 for e in known])) / len(known)), n_effective=n,
-        sidebands=worst.sidebands, sidebands_error=worst.sidebands_error,
+        efficiency=float(np.mean([e.expected for e in known])),
+        error=float(np.sqrt(np.sum([e.uncertainty**2 for e in known])) / len(known)), n_effective=n,
     )  # fmt: skip
