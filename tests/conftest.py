@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.util
 import os
 import shutil
@@ -36,6 +37,16 @@ SERVERS = {
     "servers": lambda: _lacking("xrootd", ".fsspec_xrootd", ".moto", ".s3fs"),
     "slurm": lambda: _lacking("munged", "slurmctld", "slurmd", "sbatch", ".dask_jobqueue"),
 }
+
+
+# Thousands of tests and libraries as large as torch stay until the end: a tenth of the time went into looking through them for
+# something to free.
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
