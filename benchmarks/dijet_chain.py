@@ -278,7 +278,7 @@ def chain(args, files, work):
         )
         if min(ours) < 4 if where == "right window" else max(ours) > 3:
             bad.append(f"{method}, {where}")
-    draw(drawn, 0.05, args.figure)
+    draw(drawn, 0.01, args.figure)
     print(f"not as it must be: {'; '.join(bad)}" if bad else "as it must be")
     return int(bool(bad))
 
