@@ -42,7 +42,10 @@ INPUTS |= {f"{name}, 10 noise": (inputs, 10, share) for name, (inputs, _, share)
 
 
 def simulated(folder, topologies):
-    """Make what is missing: 90 000 QCD events, about 20 minutes of one core, and 5000 of each signal, a minute each; of semivisible jets fewer pass."""
+    """Make what is missing: 90 000 QCD events, about 20 minutes of one core, and 5000 of each signal, a minute each.
+
+    Of semivisible jets fewer pass, and more are made.
+    """
     from coffea_ad.simulation import simulate
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,7 +60,7 @@ def simulated(folder, topologies):
 
 
 def computed(path):
-    """Return {inputs: (events, columns)} of the dijets of a file, in the mass window; and the columns' names."""
+    """Return {inputs: (events, columns)} of the dijets of a file, in the mass window; they are kept beside it."""
     from coffea.nanoevents import NanoEventsFactory
 
     import coffea_ad as ad
@@ -145,7 +148,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=Path, required=True)
     parser.add_argument("--topologies", nargs="+", default=list(TOPOLOGIES), choices=list(TOPOLOGIES))
-    parser.add_argument("--signals", nargs="+", type=int, default=[250, 500, 1000])
+    parser.add_argument("--signals", nargs="+", type=int, default=[250, 500, 750, 1000])
     parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=list(INPUTS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path, help="JSON of all trainings")

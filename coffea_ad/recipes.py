@@ -13,6 +13,7 @@ import shutil
 import sys
 import sysconfig
 import traceback
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "copy",
     "find",
     "find_config",
+    "imports_of",
     "installed",
     "kind_of",
     "load",
@@ -214,10 +216,10 @@ def _imported(path: Path, kind: str) -> ModuleType:
     loaded = sys.modules.get(module_name)
     if loaded is not None and loaded.__file__ == str(path):
         for file in own_files(loaded):  # the files may have been edited since
-            for key in [
-                k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(file) and k != "__main__"
-            ]:
-                del sys.modules[key]
+            names = [k for k, m in sys.modules.items() if getattr(m, "__file__", None) == str(file)]
+            for key in names:
+                if key != "__main__":
+                    del sys.modules[key]
     loader = _FromSource(module_name, str(path))
     spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     if spec is None or spec.loader is None:
@@ -238,10 +240,9 @@ def _imported(path: Path, kind: str) -> ModuleType:
         where = f"{path}, line {line}" if line else str(path)
         raise ConfigError(f"{where}: cannot be imported ({type(error).__name__}: {error}){hint}") from None
     files = {str(file) for file in own_files(module)}
-    for local in [
-        m for m in sys.modules.values() if getattr(m, "__file__", None) in files and m.__name__ != "__main__"
-    ]:
-        cloudpickle.register_pickle_by_value(local)
+    for local in [m for m in sys.modules.values() if getattr(m, "__file__", None) in files]:
+        if local.__name__ != "__main__":
+            cloudpickle.register_pickle_by_value(local)
     return module
 
 
@@ -249,7 +250,7 @@ def own_files(module: ModuleType) -> list[Path]:
     """Return the files of a module and of all that it imports, also inside functions, libraries left out."""
     source = getattr(module, "__file__", None)
     sources: dict[Path, None] = {}
-    listed: dict[Path, set[str]] = {}
+    listing = cache(_listing)
     places = [Path(p) for p in sys.path if p]
     waiting = [Path(source).resolve()] if source else []
     while waiting:
@@ -258,21 +259,20 @@ def own_files(module: ModuleType) -> list[Path]:
             continue
         sources[path] = None
         try:
-            imports = _imports(path.read_text())
-        except (SyntaxError, UnicodeDecodeError):
+            imports = imports_of(path.read_bytes())
+        except (SyntaxError, ValueError):
             continue
         for level, name in imports:
-            waiting += (
-                _files_of(path.parents[level - 1], name) if level else _beside([path.parent, *places], name, listed)
-            )
+            near = [path.parent, *places]
+            waiting += _files_of(path.parents[level - 1], name) if level else _beside(near, name, listing)
     return list(sources)
 
 
 @lru_cache(maxsize=1000)
-def _imports(text: str) -> tuple[tuple[int, str], ...]:
-    """Return the level and the name of all that a source may import; what follows `from … import` may be a module as well."""
+def imports_of(source: bytes) -> tuple[tuple[int, str], ...]:
+    """Return the level and the name of all that a source may import, also inside functions: of `from . import a` (1, ""), (1, "a")."""
     out: list[tuple[int, str]] = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             out += [(0, a.name) for a in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.level or node.module):
@@ -281,21 +281,27 @@ def _imports(text: str) -> tuple[tuple[int, str], ...]:
     return tuple(out)
 
 
-def _beside(places: list[Path], name: str, listed: dict[Path, set[str]]) -> list[Path]:
+def _beside(places: list[Path], name: str, listing: Callable[[Path], set[str] | None]) -> list[Path]:
     """Return the files of a module that is no library's, in the first of some folders that has it."""
     first = name.split(".", maxsplit=1)[0]
     for folder in places:
-        if folder not in listed:
-            listed[folder] = {p.name for p in folder.iterdir()} if folder.is_dir() else set()
-        if {first, f"{first}.py"} & listed[folder] and (files := _files_of(folder, name)):
+        names = listing(folder)
+        if (names is None or {first, f"{first}.py"} & names) and (files := _files_of(folder, name)):
             return [f for f in files if not installed(f.resolve())]
     return []
 
 
+def _listing(folder: Path) -> set[str] | None:
+    """Return the names in a folder; None where they may be opened, and not listed."""
+    try:
+        return {p.name for p in folder.iterdir()} if folder.is_dir() else set()
+    except OSError:
+        return None
+
+
 def _files_of(folder: Path, name: str) -> list[Path]:
     place = folder.joinpath(*name.split(".")) if name else folder
-    candidates = (place.with_suffix(".py"), place / "__init__.py")
-    return [f.resolve() for f in candidates if f.is_file()]
+    return [f.resolve() for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file()]
 
 
 @cache

@@ -77,10 +77,11 @@ def _registered():
 @pytest.fixture(autouse=True, scope="session")
 def _operators():
     """torch reads the sources of all operators again for each export, a third of its time; here once for all tests."""
-    if importlib.util.find_spec("torch") is None:
+    try:
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # no torch, or another one: it takes longer
         yield
         return
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))

@@ -179,7 +179,7 @@ if __name__ == "__main__":
 
 @pytest.mark.dask
 def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_path):
-    """Killed at three random moments; no chunk is begun twice but those that were under way."""
+    """Killed at four random moments; no chunk is begun twice but those that were under way."""
     (tmp_path / "whole").mkdir()
     _, expected = run(mine, tmp_path / "whole", kept=False, preflight=False)
     script = tmp_path / "client.py"
@@ -191,7 +191,7 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_
         return len(log.read_text().split()) if log.exists() else 0
 
     kills = 0
-    while kills < 3:
+    while kills < 4:
         before = lines()
         client = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         while client.poll() is None and lines() == before:
@@ -209,7 +209,7 @@ def test_a_client_that_is_killed_again_and_again_goes_on_where_it_was(mine, tmp_
             time.sleep(0.05)
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert kills == 3
+    assert kills == 4
     assert_identical(expected, ad.load_results(tmp_path / "out").histograms)
     counts = Counter(log.read_text().split())
     assert len(counts) == CHUNKS

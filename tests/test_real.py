@@ -43,7 +43,7 @@ def test_constituent_models_end_in_missing_branch_where_there_are_none(real, mod
 def test_stored_branch_models_run_over_all_of_them_in_one_fileset(real, stored_model, tmp_path):
     fileset = {n: entry(real, n) for n in ("nano_tt_v15", "pfnano", "nano_tt_v12", "nano_dy_empty")}
     fileset["data"] = entry(real, "nano_dimuon", mc=False)
-    report = go(fileset, stored_model, tmp_path)
+    report = go(fileset, stored_model, tmp_path, executor="futures")
     assert report.complete
     events = {d: e["events"] for d, e in report.datasets.items()}
     assert events == {"nano_tt_v15": 200, "pfnano": 10, "nano_tt_v12": 200, "nano_dy_empty": 0, "data": 40}

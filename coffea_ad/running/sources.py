@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -15,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from coffea_ad.recipes import installed
+from coffea_ad.recipes import imports_of, installed
 
 __all__ = ["Source", "SourceFinder", "Sources", "local_modules", "noting_imports"]
 
@@ -60,20 +59,15 @@ def _file_of(name: str) -> Path | None:
 def _imports(name: str, path: Path) -> Iterator[str]:
     """Yield the names of modules that a file may import, also inside functions."""
     try:
-        tree = ast.parse(path.read_bytes())
+        imports = imports_of(path.read_bytes())
     except (SyntaxError, ValueError):
         return
     parts = name.split(".")
     package = parts if path.stem == "__init__" else parts[:-1]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            source = ".".join([*base, *([node.module] if node.module else [])])
-            if source:
-                yield source
-                yield from (f"{source}.{alias.name}" for alias in node.names)
+    for level, source in imports:
+        base = package[: len(package) - level + 1] if level else []
+        if full := ".".join([*base, *([source] if source else [])]):
+            yield full
 
 
 def _used_by(module: ModuleType) -> Iterator[str]:
