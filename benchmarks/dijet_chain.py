@@ -3,7 +3,7 @@
     python benchmarks/dijet_chain.py --files FOLDER        # with qcd_*.root and signal.root, else they are simulated
     python benchmarks/dijet_chain.py --methods cathode --seeds 4 5 --signal-only --keep FOLDER
 
-All steps but the simulation are those of the command line. Data are 20 000 QCD events with p̂T above 850 GeV and, with signal,
+All steps but the simulation are those of the command line. Data are 50 000 QCD events with p̂T above 850 GeV and, with signal,
 so many events of W' → X Y of 2.4 TeV that S = 2 √B in its window before any cut; seeds choose these events and all trainings,
 and the first one is also searched without signal.
 Shown for every window and region: events, what the template leads one to expect, corrected by how it does in the sidebands, and the
@@ -42,7 +42,7 @@ FIGURE = Path(__file__).parent.parent / "docs" / "images" / "dijet_resonance.png
 EDGES = (2200, 2500, 2900)  # of the windows; the signal is in the first
 OUTER = (1900, 3800)  # below, the cut on p̂T shapes the jets
 RIGHT = 0
-FILES = 4
+FILES, EVENTS = 5, 10_000
 # for a few thousand rows: sidebands in which jets are still alike, and a density that does not learn them by heart
 SETTINGS = {
     "cwola": {"short_sidebands": 150},
@@ -56,14 +56,14 @@ WINDOWS = list(itertools.pairwise(EDGES))
 
 
 def simulated(folder):
-    """Make the files, a minute of one core for each of QCD."""
+    """Make the files, two minutes of one core for each of QCD."""
     from coffea_ad.simulation import simulate
 
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(1, FILES + 1):
         if not (folder / f"qcd_{i}.root").exists():
             options = {"pthat_min": 850.0, "bias_power": 0.0}
-            simulate("lhco_qcd", 5000, folder / f"qcd_{i}.root", seed=10 + i, parameters=options)
+            simulate("lhco_qcd", EVENTS, folder / f"qcd_{i}.root", seed=30 + i, parameters=options)
     if not (folder / "signal.root").exists():
         options = {"m_res": 2400.0, "m_x": 400.0, "m_y": 80.0}
         simulate("lhco_wprime", 500, folder / "signal.root", seed=5, parameters=options)
