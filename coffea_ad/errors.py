@@ -13,6 +13,7 @@ __all__ = [
     "CardMismatch",
     "CoffeaADError",
     "ConfigError",
+    "FitFailed",
     "IncompleteRun",
     "MissingBranch",
     "MissingIndex",
@@ -60,6 +61,10 @@ class CardMismatch(CoffeaADError):
 
 class ConfigError(CoffeaADError):
     """A configuration holds a wrong key or value."""
+
+
+class FitFailed(CoffeaADError):
+    """A spectrum cannot be fitted, or its fit did not converge."""
 
 
 class SkimError(CoffeaADError):

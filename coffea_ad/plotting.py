@@ -30,8 +30,15 @@ __all__ = [
 
 
 @contextmanager
-def canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.8)) -> Iterator[Any]:
-    """Yield axes in the field's style, and write the figure at the end; no window is ever opened."""
+def canvas(
+    path: str | Path,
+    rows: int = 1,
+    columns: int = 1,
+    size: tuple[float, float] = (6.4, 4.8),
+    *,
+    formats: Sequence[str] = (),
+) -> Iterator[Any]:
+    """Yield axes in the field's style, and write the figure at the end, in other formats (`pdf`) too; no window is ever opened."""
     try:
         import matplotlib as mpl
         import mplhep
@@ -45,8 +52,11 @@ def canvas(path: str | Path, rows: int = 1, columns: int = 1, size: tuple[float,
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.subplots(rows, columns, squeeze=False)
-        with files.replacing(path) as file:
-            figure.savefig(file, dpi=120, format=Path(path).suffix[1:] or "png")
+        for place in (str(path), *(f"{str(path).removesuffix(Path(path).suffix)}.{suffix}" for suffix in formats)):
+            kind = Path(place).suffix[1:] or "png"
+            undated = {"CreationDate": None} if kind == "pdf" else None
+            with files.replacing(place) as file:
+                figure.savefig(file, dpi=120, format=kind, metadata=undated)
 
 
 def roc(

@@ -15,6 +15,7 @@ from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quanti
 from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
 from coffea_ad.cli.results import add_export, add_merge
 from coffea_ad.cli.runs import add_run, models_apart
+from coffea_ad.cli.search import add_search
 from coffea_ad.cli.words import Parser, refuse_url
 from coffea_ad.errors import CoffeaADError
 
@@ -24,7 +25,8 @@ __all__ = ["main"]
 _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexits.h
 _EXTRAS = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train", "matplotlib": "plot", "mplhep": "plot",
-    "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch", "h5py": "import",
+    "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch", "h5py": "import", "iminuit": "search",
+    "pyhf": "search", "hepdata_lib": "search", "scipy": "search",
 }  # fmt: skip
 
 
@@ -45,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         add_run,
         add_merge,
         add_export,
+        add_search,
         add_fileset,
         add_card,
         add_regions,
@@ -70,6 +73,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(models_apart(words))
     name = {
         "run": "overrides",
+        "search": "overrides",
         "simulate": "parameters",
         "fileset": "sources",
         "features": "options",

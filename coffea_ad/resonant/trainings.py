@@ -11,9 +11,9 @@ import numpy as np
 
 from coffea_ad import files
 from coffea_ad.progress import progress
-from coffea_ad.resonant.dispatch import dispatch
 from coffea_ad.resonant.members import Member, Role, Task, train_member
 from coffea_ad.running.clusters.config import ClusterConfig
+from coffea_ad.running.dispatch import dispatch
 from coffea_ad.skims.skim import Skim
 
 __all__ = ["Trained", "digest_of", "train_all"]

@@ -23,11 +23,11 @@ from coffea_ad.resonant.calibrating import (
     permuted_excesses,
     pseudo_excesses,
 )
-from coffea_ad.resonant.dispatch import Failure, dispatch
 from coffea_ad.resonant.goodness import goodness_of_fit
 from coffea_ad.resonant.members import Member, Role, Task
 from coffea_ad.resonant.search import window_rows
 from coffea_ad.resonant.windows import mass_of
+from coffea_ad.running.dispatch import Failure, dispatch
 from coffea_ad.scoring.working_points import MIN_EFFECTIVE
 from coffea_ad.skims.skim import Skim
 

@@ -1,0 +1,3 @@
+"""From histograms of regions to statements: background fits, bump hunt, limits."""
+
+from __future__ import annotations

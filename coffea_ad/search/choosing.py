@@ -1,0 +1,271 @@
+"""Which function, how many parameters, and from where on: decided by the spectrum, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from coffea_ad.errors import FitFailed
+from coffea_ad.search.bump_hunt import window_significances, windows_of
+from coffea_ad.search.families import FAMILIES
+from coffea_ad.search.fits import Fit, deviance, fit
+from coffea_ad.search.minimising import fit_many
+from coffea_ad.search.spectra import Spectrum
+from coffea_ad.typing import Float64s
+
+__all__ = ["Background", "fit_background", "goodness", "select_order", "select_range"]
+
+_TOYS = 400  # of the goodness of a fit
+_ALPHA = 0.05
+_BINS_TO_SPARE = 12
+_AGAIN = 4
+
+
+class Goodness(NamedTuple):
+    """How often a true function fits worse.
+
+    Attributes
+    ----------
+    p_value, error : float
+    toys, failed : int
+        Pseudo-experiments that were fitted, and that could not be.
+    """
+
+    p_value: float
+    error: float
+    toys: int
+    failed: int
+
+
+@dataclass(frozen=True, repr=False)
+class Background:
+    """The function that describes a spectrum, and how it was selected.
+
+    Attributes
+    ----------
+    fit : Fit
+    goodness : Goodness
+    f_tests : {number of parameters: p-value of one more}
+    said : tuple of str
+        Sentences on range and order.
+    """
+
+    fit: Fit
+    goodness: Goodness
+    f_tests: dict[int, float]
+    said: tuple[str, ...]
+
+
+def select_order(
+    spectrum: Spectrum, family: str, sqrt_s: float, *, orders: tuple[int, int] | None = None, mask: Float64s | None = None,
+    alpha: float = _ALPHA, exclude: float = np.inf,
+) -> tuple[Fit, dict[int, float]]:  # fmt: skip
+    """Add parameters until one more does not improve a fit.
+
+        F = (χ²_n − χ²_{n+1}) / (χ²_{n+1} / ndf_{n+1}),  with one and ndf_{n+1} degrees of freedom
+
+    and n parameters are enough where the p-value of F is above α.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    family : str
+    sqrt_s : float, GeV
+    orders : (lowest, highest), optional
+        By default 3, or the lowest of the family, to its highest.
+    mask : (n,) float64, optional
+    alpha : float
+    exclude : float
+        Local significance from which the window of the largest excess (at most a quarter of the bins) does not count: a signal would
+        otherwise be described by parameters of the background.
+
+    Returns
+    -------
+    fit : Fit
+    tests : {n: p-value of n + 1 parameters against n}
+
+    Raises
+    ------
+    FitFailed
+        Not even the lowest order can be fitted.
+
+    References
+    ----------
+    R. Fisher, "On the interpretation of χ² from contingency tables", J. R. Stat. Soc. 85 (1922) 87.
+    """
+    low, high = orders or (max(3, FAMILIES[family].orders[0]), FAMILIES[family].orders[1])
+    tests: dict[int, float] = {}
+    for order in range(low, high + 1):
+        seen = mask
+        best = fit(spectrum, family, order, sqrt_s, mask=seen)
+        for _ in range(_AGAIN if mask is None else 0):  # a fit to a large excess may first misplace it
+            without = _without_excess(best, exclude)
+            if without is None or (seen is not None and np.array_equal(without, seen)):
+                break
+            seen = without
+            best = fit(spectrum, family, order, sqrt_s, mask=seen)
+        if order == high:
+            break
+        try:
+            other = fit(spectrum, family, order + 1, sqrt_s, mask=seen)
+        except FitFailed:
+            break  # more parameters than the spectrum can tell
+        better = max(best.deviance - other.deviance, 0.0)
+        rest = max(other.degrees, 1)
+        tests[order] = float(f_distribution.sf(better / max(other.deviance / rest, 1e-12), 1, rest))
+        if tests[order] > alpha:
+            break
+    return best, tests
+
+
+def _without_excess(fitted: Fit, exclude: float) -> Float64s | None:
+    """Return the bins without the window of a large excess, which parameters must not be spent on; None if there is none."""
+    counts, scale = fitted.spectrum.counts, fitted.spectrum.scale
+    if not np.isfinite(exclude) or len(counts) < _BINS_TO_SPARE:
+        return None
+    windows = windows_of(len(counts), widest=len(counts) // 4)
+    z = window_significances((counts / scale)[None], (fitted.expected / scale)[None], windows)[0]
+    best = int(z.argmax())
+    if z[best] < exclude:
+        return None
+    out = np.ones(len(counts))
+    out[windows.begin[best] : windows.end[best]] = 0.0
+    return out
+
+
+def goodness(fitted: Fit, *, toys: int = _TOYS, seed: int = 1) -> Goodness:
+    """Return how often pseudo-experiments of the fitted function have a larger deviance, each fitted like the spectrum.
+
+    Parameters
+    ----------
+    fitted : Fit
+        Without a signal.
+    toys, seed : int
+    """
+    expected, scale, mask = fitted.expected, fitted.spectrum.scale, fitted.mask
+    counts = np.random.default_rng([seed, 7]).poisson(expected / scale, (toys, len(expected))) * scale
+    again = fit_many(counts, fitted.function, fitted.theta, scale=scale, mask=mask)
+    nu = np.stack([_of(fitted, theta) for theta in again.theta])
+    each = deviance(counts, nu, scale, mask)[again.valid]
+    p = (1 + int((each >= fitted.deviance - 1e-9).sum())) / (len(each) + 1)
+    return Goodness(p, float(np.sqrt(p * (1 - p) / max(len(each), 1))), len(each), int((~again.valid).sum()))
+
+
+def _of(fitted: Fit, theta: Float64s) -> Float64s:
+    d = fitted.function
+    return np.asarray((d.weight * np.exp(np.minimum(d.basis @ theta, 600.0))).sum(axis=1))
+
+
+def select_range(
+    spectrum: Spectrum,
+    family: str,
+    sqrt_s: float,
+    *,
+    orders: tuple[int, int] | None = None,
+    minimum: float = _ALPHA,
+    exclude: float = np.inf,
+    seed: int = 1,
+) -> Background:
+    """Return the fit of the longest range that the family describes: it begins as low as the goodness of the fit allows.
+
+    The lowest begin is where the spectrum starts to fall, its fullest bin by events per GeV.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    family : str
+    sqrt_s : float, GeV
+    orders : (lowest, highest), optional
+    minimum : float
+        Of the p-value.
+    exclude : float
+        As for `select_order`.
+    seed : int
+
+    Raises
+    ------
+    FitFailed
+        No range that holds half of the events from the fullest bin on is described.
+    """
+    density = spectrum.counts / spectrum.widths
+    first = int(np.argmax(density))
+    above = np.cumsum(spectrum.counts[::-1])[::-1]
+    order = (orders or (max(3, FAMILIES[family].orders[0]), 0))[0]
+    reason = f"{int(np.count_nonzero(spectrum.counts))} bins have events"
+    for begin in _begins(first, len(density)):
+        if above[begin] < above[first] / 2 and begin > first + 3:
+            break
+        part = spectrum.between(spectrum.edges[begin], spectrum.edges[-1])
+        if (part.counts > 0).sum() < order + 1:
+            break
+        try:
+            background = _described(part, family, sqrt_s, orders, exclude, seed)
+        except FitFailed as error:
+            reason = str(error).removeprefix(f"spectrum {spectrum.name}: ")
+            continue
+        if background.goodness.p_value > minimum:
+            at = f"{part.name}: fitted from {part.edges[0]:g} GeV, the lowest begin with a p-value above {minimum:g} ({background.goodness.p_value:.2f})"
+            return Background(background.fit, background.goodness, background.f_tests, (at,))
+        reason = f"the best p-value is {background.goodness.p_value:.2g} from {part.edges[0]:g} GeV"
+    raise FitFailed(
+        f"spectrum {spectrum.name}: {family} describes no range of it that holds half of its falling part ({reason})"
+    )
+
+
+def _begins(first: int, n: int) -> Sequence[int]:
+    """Return the bins at which a range may begin: each, and further apart the farther they are."""
+    out, step = [first], 1.0
+    while out[-1] + int(step) < n - 4:
+        out.append(out[-1] + int(step))
+        step *= 1.2
+    return out
+
+
+def _described(
+    spectrum: Spectrum, family: str, sqrt_s: float, orders: tuple[int, int] | None, exclude: float, seed: int
+) -> Background:
+    best, tests = select_order(spectrum, family, sqrt_s, orders=orders, exclude=exclude)
+    return Background(best, goodness(best, seed=seed), tests, ())
+
+
+def fit_background(
+    spectrum: Spectrum, family: str, sqrt_s: float, *, orders: tuple[int, int] | None = None,
+    interval: tuple[float, float] | None = None, minimum: float = _ALPHA, exclude: float = np.inf, seed: int = 1,
+) -> Background:  # fmt: skip
+    """Fit the background of a spectrum: in the range that is asked for, or in the longest that is described.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    family : str
+    sqrt_s : float, GeV
+    orders : (lowest, highest), optional
+    interval : (low, high), GeV, optional
+    minimum : float
+        p-value of a range; of one that is asked for a worse one is said only.
+    exclude : float
+        As for `select_order`.
+    seed : int
+
+    Raises
+    ------
+    FitFailed
+    """
+    top = float(spectrum.edges[spectrum.edges <= sqrt_s * (1 + 1e-9)][-1]) if spectrum.edges[0] < sqrt_s else sqrt_s
+    usable = spectrum.between(float(spectrum.edges[spectrum.edges > 0][0]), top)
+    if not usable.counts.sum() > 0:
+        raise FitFailed(
+            f"spectrum {spectrum.name}: it has no events between {usable.edges[0]:g} and {usable.edges[-1]:g} GeV"
+        )
+    if interval is None:
+        return select_range(usable, family, sqrt_s, orders=orders, minimum=minimum, exclude=exclude, seed=seed)
+    background = _described(usable.between(*interval), family, sqrt_s, orders, exclude, seed)
+    p = background.goodness.p_value
+    said = (
+        f"{spectrum.name}: the fit has a p-value of {p:.2g}; {family} does not describe it from {interval[0]:g} GeV on",
+    )
+    return Background(background.fit, background.goodness, background.f_tests, said if p < minimum else ())

@@ -1,0 +1,91 @@
+"""What a search is told: spectra, functions, signals, pseudo-experiments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from coffea_ad.config import Frozen
+from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.search.families import FAMILIES
+from coffea_ad.search.hunting import HuntSettings, Statistic
+from coffea_ad.search.reading import Source
+
+__all__ = ["FitConfig", "SearchConfig"]
+
+Names = tuple[str, ...]
+Width = Annotated[float, Field(ge=0, le=0.5)]
+
+
+class FitConfig(Frozen):
+    """The function that describes the background."""
+
+    family: str = Field("dijet", description="of functions: " + ", ".join(FAMILIES))
+    orders: tuple[int, int] | None = Field(
+        None,
+        description="fewest and most parameters, between which the F-test decides (default: 3 to the most of the family)",
+    )
+    low: float | None = Field(
+        None, gt=0, description="GeV, where the fit begins (default: as low as it describes the spectrum)"
+    )
+    high: float | None = Field(None, gt=0, description="GeV, where it ends (default: with the axis, or at √s)")
+    p_min: float = Field(0.05, ge=0, le=1, description="p-value of the fit, for where it begins")
+
+    @model_validator(mode="after")
+    def _possible(self) -> FitConfig:
+        if self.family not in FAMILIES:
+            raise ConfigError(str(UnknownName.of("family of functions", self.family, FAMILIES)))
+        low, high = FAMILIES[self.family].orders
+        if self.orders is not None and not low <= self.orders[0] <= self.orders[1] <= high:
+            raise ConfigError(
+                f"orders: {self.family} has {low} to {high} parameters, not {self.orders[0]} to {self.orders[1]}"
+            )
+        if self.high is not None and self.low is None:
+            raise ConfigError("high: say also where the fit begins, with low")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ConfigError(f"low {self.low:g} is not below high {self.high:g}")
+        return self
+
+
+class SearchConfig(Frozen):
+    """A search for bumps in the spectra of a results folder."""
+
+    observables: Names = Field(
+        (), description="masses (default: dijet, transverse and all two-body masses that were filled)"
+    )
+    regions: Names = Field((), description="default: all but those without a tag")
+    source: Source | None = Field(
+        None, description="data, pseudo-data or simulation (default: data if there are any, else pseudo-data)"
+    )
+    era: str | None = Field(None, description="one only (default: all are added)")
+    sqrt_s: float | None = Field(None, gt=0, description="GeV (default: by the metadata)")
+    resolution: float = Field(
+        0.0, ge=0, le=0.5, description="σ(m)/m: bins are merged to it, and signals are as wide at least"
+    )
+    fit: FitConfig = FitConfig()
+    statistic: Statistic = Field("windows", description="the one that counts: windows (BumpHunter) or likelihood (√q₀)")
+    widths: tuple[Width, ...] = Field((0.0, 0.03, 0.05, 0.1, 0.15), min_length=1, description="σ/m of Gaussian signals")
+    exclude: float = Field(
+        3.0,
+        gt=0,
+        description="local significance from which the window of the largest excess is left out of the fit, in pseudo-experiments too",
+    )
+    toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
+    seed: int = Field(1, ge=0)
+    explore_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="look at this part of the events first, and at the rest only where it has its largest excesses",
+    )
+    explore_places: int = Field(3, ge=1, description="so many of them")
+
+    @property
+    def settings(self) -> HuntSettings:
+        """How spectra are fitted and scanned."""
+        interval = None if self.fit.low is None else (self.fit.low, self.fit.high or float("inf"))
+        return HuntSettings(
+            family=self.fit.family, orders=self.fit.orders, interval=interval, minimum=self.fit.p_min, widths=self.widths,
+            resolution=self.resolution, exclude=self.exclude, toys=self.toys, seed=self.seed,
+        )  # fmt: skip

@@ -1,0 +1,199 @@
+"""A search: spectra read, fitted, scanned and weighed against pseudo-experiments, into one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coffea_ad import files
+from coffea_ad.errors import ConfigError
+from coffea_ad.outputs import clear_figures
+from coffea_ad.search.bump_hunt import significance_of
+from coffea_ad.search.config import SearchConfig
+from coffea_ad.search.exploring import Confirmed, explore
+from coffea_ad.search.hunting import Bump, Hunted, Hunts, hunt
+from coffea_ad.search.reading import SpectraRead, read_spectra
+from coffea_ad.search.trials import Global, Trials
+from coffea_ad.versions import versions
+
+__all__ = ["SCHEMA", "described", "search"]
+
+SCHEMA = 1
+"""Version of `search.json`."""
+_PACKAGES = ("coffea-ad", "iminuit", "pyhf", "numpy", "scipy", "hist")
+
+
+def search(
+    path: str | Path,
+    output: str | Path,
+    config: SearchConfig | None = None,
+    *,
+    cluster: Any = None,
+    figures: bool = True,
+) -> dict[str, Any]:
+    """Search the spectra of a results folder (or ROOT or UHI file) for bumps, and write what came of it.
+
+    Parameters
+    ----------
+    path : path
+        A results folder, a `.root` file or a `.json` of UHI.
+    output : path
+        Folder for `search.json` with all numbers, `figures/`, and `toys/`, from which an interrupted search goes on.
+    config : SearchConfig, optional
+    cluster : ClusterConfig, distributed.Client or None
+        Where pseudo-experiments are made; None: in this process.
+    figures : bool
+
+    Returns
+    -------
+    dict
+        The content of `search.json`.
+
+    Raises
+    ------
+    BadFile, ConfigError, UnknownName
+        As for `read_spectra`; √s is not known.
+    """
+    config = config or SearchConfig()
+    folder = Path(output)
+    read = read_spectra(
+        path, observables=config.observables, regions=config.regions, source=config.source, era=config.era,
+        resolution=config.resolution, interval=config.settings.interval, seed=config.seed,
+    )  # fmt: skip
+    sqrt_s = config.sqrt_s or read.sqrt_s
+    if sqrt_s is None:
+        raise ConfigError(f"{path}: its metadata give no centre-of-mass energy; say sqrt_s=13000")
+    if read.source == "simulation":
+        raise ConfigError("a bump hunt counts events: take source=pseudo-data in place of source=simulation")
+    folder.mkdir(parents=True, exist_ok=True)
+    confirmed: list[Confirmed] = []
+    if config.explore_fraction is None:
+        hunts = hunt(read.spectra, config.settings, sqrt_s, folder=folder / "toys", cluster=cluster)
+    else:
+        hunts, confirmed = explore(
+            read.spectra, config.settings, sqrt_s, config.explore_fraction, config.explore_places, config.statistic,
+            folder=folder / "toys", cluster=cluster,
+        )  # fmt: skip
+    content = described(hunts, config, read, sqrt_s, path, confirmed)
+    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+    if figures:
+        from coffea_ad.search import figures as drawing
+
+        for suffix in ("png", "pdf"):
+            clear_figures(folder, f"figures/*.{suffix}")
+        drawing.draw_all(hunts, folder / "figures", config, read.lumi)
+    return content
+
+
+def described(
+    hunts: Hunts, config: SearchConfig, read: SpectraRead, sqrt_s: float, path: str | Path, confirmed: list[Confirmed]
+) -> dict[str, Any]:
+    """Return all numbers of a search, in the types of JSON."""
+    positions = {
+        n: {"windows": len(h.prepared.hunt.windows.begin), "signals": len(h.prepared.hunt.signals.mass)}
+        for n, h in hunts.spectra.items()
+    }
+    of = config.statistic
+    return {
+        "schema_version": SCHEMA,
+        "input": {"path": str(path), "sha256": _digest(read)},
+        "config": config.model_dump(mode="json"),
+        "versions": versions(*_PACKAGES),
+        "source": read.source,
+        "sqrt_s": sqrt_s,
+        "lumi": read.lumi,
+        "statistic": of,
+        "counted": {
+            "spectra": len(hunts.spectra), "positions": positions,
+            "statistics": "one, selected before: " + of, "observables": "independent of each other",
+        },
+        "global": {s: _global(hunts.p_global.get(s), hunts.trials.get(s)) for s in ("windows", "likelihood")},
+        "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
+        "spectra": {name: _spectrum(hunted, of) for name, hunted in hunts.spectra.items()},
+        "skipped": hunts.skipped,
+        "confirmed": [c._asdict() for c in confirmed],
+        "notes": [*read.notes, *hunts.notes],
+        "verdict": verdict(hunts, config),
+    }  # fmt: skip
+
+
+def verdict(hunts: Hunts, config: SearchConfig) -> str:
+    """Return what a search has found, in a sentence."""
+    top, worth = hunts.largest_bump(config.statistic), hunts.p_global.get(config.statistic)
+    if top is None:
+        return "no spectrum has an excess anywhere" if hunts.spectra else "no spectrum could be searched"
+    name, bump = top
+    where = f"{name}, {bump.low:.0f} to {bump.high:.0f} GeV ({bump.events:g} events, {bump.expected:.1f} expected), {bump.local:.1f}σ local"
+    if worth is None:
+        return f"largest excess: {where}; without pseudo-experiments its global significance is not known"
+    z = float(significance_of(np.asarray(worth.p_value)))
+    seen = f"{z:.1f}σ global" if z > 0 else "less than what is usual without a signal"
+    sentence = f"largest excess: {where}, global p-value {worth.p_value:.2g} ({seen}, {len(hunts.spectra)} spectra)"
+    if name in hunts.sculpted:
+        sentence += (
+            f"; simulation without signal has one there too, so that it is no sign of one: {hunts.sculpted[name]}"
+        )
+    return sentence
+
+
+def _spectrum(hunted: Hunted, statistic: str) -> dict[str, Any]:
+    p = hunted.prepared
+    fitted, spectrum, scan = p.background.fit, p.spectrum, p.hunt
+    return {
+        "observable": p.observable, "region": p.region, "edges": spectrum.edges, "counts": spectrum.counts,
+        "fit": {
+            "family": fitted.family, "order": fitted.order, "parameters": fitted.parameters, "errors": fitted.parameter_errors,
+            "correlation": fitted.correlation, "expected": fitted.expected, "expected_error": fitted.error, "pulls": fitted.pulls,
+            "deviance": fitted.deviance, "degrees": fitted.degrees, "goodness": p.background.goodness._asdict(),
+            "f_tests": {str(k): v for k, v in p.background.f_tests.items()}, "notes": fitted.notes,
+        },
+        "bumps": {s: None if (b := p.bumps[s]) is None else _bump(b) for s in ("windows", "likelihood")},
+        "global": {s: _global(hunted.p_global[s], hunted.trials[s]) for s in ("windows", "likelihood")},
+        "statistic": statistic,
+        "scan": {
+            "mass": scan.signals.mass, "width": scan.signals.width, "significance": p.scanned.q0[0], "strength": p.scanned.strength[0],
+        },
+        "toys_failed": hunted.failed,
+    }  # fmt: skip
+
+
+def _bump(bump: Bump) -> dict[str, float]:
+    return dict(bump.__dict__)
+
+
+def _global(worth: Global | None, trials: Trials | None) -> dict[str, Any] | None:
+    if worth is None or trials is None:
+        return None
+    z = float(significance_of(np.asarray(worth.p_value)))
+    local = trials.local_for(5.0)
+    return {
+        **worth._asdict(), "significance": z, "local_for_5_sigma": local, "trials_at_5_sigma": trials.number(local) if trials.u > 0 else 1.0,
+        "tail": {"u": trials.u, "c": trials.c, "above": trials.above, "ks_p": trials.ks_p},
+    }  # fmt: skip
+
+
+def _digest(read: SpectraRead) -> str:
+    out = hashlib.sha256()
+    for spectra in read.spectra:
+        for cell, spectrum in sorted(spectra.cells.items()):
+            out.update(f"{spectra.observable} {cell}".encode())
+            for array in (spectrum.edges, spectrum.counts, spectrum.variance):
+                out.update(np.ascontiguousarray(array).tobytes())
+    return out.hexdigest()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, np.generic):
+        return _finite(value.item())
+    return None if isinstance(value, float) and not np.isfinite(value) else value
