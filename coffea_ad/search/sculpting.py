@@ -164,7 +164,9 @@ def sculpting(results: Results, observable: str, region: str, *, era: str | None
     outside = np.asarray(whole.values(), np.float64) - inside
     v_outside = np.asarray(whole.variances(), np.float64) - v_inside
     rounding = 1e-9 * np.asarray(whole.variances(), np.float64)
-    if region == "inclusive" or np.any(v_outside < -rounding):
+    cells = [results.regions_of(d) for d in results.report["datasets"] if observable in results.in_regions.get(d, {})]
+    outsiders = any(not of.get(region, frozenset()) <= of.get("inclusive", frozenset()) for of in cells)
+    if region == "inclusive" or outsiders or np.any(v_outside < -rounding):
         raise ConfigError(
             f"region {region} is no part of the inclusive spectrum of {observable}, so there is nothing to compare"
         )
