@@ -128,6 +128,9 @@ def test_what_makes_no_region_is_said():
     _, left_out, _ = flat_regions(Rows(logp, weight, mass), nothing, [("medium", 0.01)], "mjj", "toy")
     assert left_out[0].startswith("region medium is not written: it would rest on 2")
     assert left_out[0].endswith("effective background objects, and a threshold that follows mjj takes 40")
+    steep = Rows(*dijets(3000, 7, slope=3.0))
+    (reason,) = flat_regions(steep, nothing, [("eff0.02", 0.02)], "mjj", "toy")[1]
+    assert "too few for as many coefficients as its threshold in mjj needs to follow" in reason
     # beyond the end of a calibration all scores are one number
     ended = Rows(np.minimum(dijets(3000, 7, slope=0.8)[0], 1.2), weight, mass)
     (reason,) = flat_regions(ended, nothing, [("loose", 0.1)], "mjj", "toy")[1]

@@ -83,8 +83,9 @@ def test_a_bump_of_the_region_is_localised_and_refuses_significance(tmp_path):
     assert measured.excess.significance > 5
     assert 1700 <= measured.excess.low <= 2000 <= measured.excess.high <= 2300
     assert measured.verdict.startswith(
-        "region tight makes a bump of simulated background in mjj, so that one in data there is not significant: "
+        "region tight makes an excess of simulated background in mjj, so that one in data there is not significant: "
     )
+    assert measured.verdict.endswith("%, p < 0.001 anywhere")
     there, elsewhere = measured.excess_in(1900, 2100), measured.excess_in(2600, 3600)
     assert there.significance > 5
     assert (there.low, there.high) == (1900, 2100)

@@ -19,7 +19,8 @@ from coffea_ad.weights import n_effective
 __all__ = ["FlatThresholds", "Rows", "exact_threshold", "flat_edges", "flat_regions", "flat_thresholds"]
 
 _BINS = 48
-_MOST = 6  # coefficients
+_MOST = 10  # coefficients
+_LEFT = 16.0  # 4σ
 _PER_COEFFICIENT = 2 * MIN_EFFECTIVE
 _BANDWIDTHS = (0.3, 0.15, 0.08)  # of ad_logp; a fit begins with the widest
 
@@ -36,6 +37,8 @@ class FlatThresholds(NamedTuple):
         Efficiency of the rows that derived them, and its statistical error.
     n_effective : float
         Effective rows that pass.
+    unresolved : float
+        By how much χ² would fall with one more function: 1 by chance, more where the rows do not carry what they show.
     """
 
     thresholds: Float64s
@@ -43,6 +46,7 @@ class FlatThresholds(NamedTuple):
     achieved: float
     error: float
     n_effective: float
+    unresolved: float
 
     @property
     def coefficients(self) -> int:
@@ -104,7 +108,7 @@ def flat_edges(spectator: npt.ArrayLike, weight: npt.ArrayLike) -> Float64s:
 
 
 def _basis(spectator: Float64s, weight: Float64s) -> Float64s:
-    """Return Chebyshev polynomials of the normal score of every row, (n, _MOST).
+    """Return Chebyshev polynomials of the normal score of every row, (n, _MOST + 2).
 
     That is where the row is among all, with tails of a Gaussian; the ends, of `MIN_EFFECTIVE` effective rows, are at ±1.
     """
@@ -115,7 +119,7 @@ def _basis(spectator: Float64s, weight: Float64s) -> Float64s:
     rank = (np.cumsum(mass) - 0.5 * mass) / mass.sum()
     end = float(ndtri(max(1 - MIN_EFFECTIVE / n_effective(np.abs(weight)), 0.6)))
     z = np.clip(ndtri(rank) / end, -1, 1)[inverse]
-    return np.asarray(np.polynomial.chebyshev.chebvander(z, _MOST - 1))
+    return np.asarray(np.polynomial.chebyshev.chebvander(z, _MOST + 1))
 
 
 def flat_thresholds(
@@ -160,7 +164,7 @@ def flat_thresholds(
     inverse = np.linalg.pinv(_hessian(used, v - thresholds[place], w))
     residual = w * ((v >= thresholds[place]) - eps)
     spread = np.linalg.cholesky(_positive((used * np.square(residual)[:, None]).T @ used))
-    return FlatThresholds(thresholds, table @ inverse @ spread, achieved, error, passing)
+    return FlatThresholds(thresholds, table @ inverse @ spread, achieved, error, passing, float(gain.max()))
 
 
 def _positive(matrix: Float64s) -> Float64s:
@@ -257,13 +261,14 @@ def flat_regions(
     about: dict[str, Any] = {}
     for label, eps in named:
         flat = flat_thresholds(*some, eps, edges)
-        if reason := _unfit(flat, some, eps, spectator):
+        if reason := _unfit(flat, some, eps, spectator, edges):
             left_out.append(f"region {label} is not written: {reason}")
             continue
-        # a region lies inside the looser ones, also where their thresholds cross by chance
+        # a region lies inside the looser ones, also where their thresholds cross by chance; and no threshold is out of reach
         floor = np.asarray(written[-1].thresholds) if written else -np.inf
+        reachable = np.minimum(flat.thresholds, some.ad_logp.max())
         region = RegionSpec(
-            name=label, efficiency=eps, thresholds=tuple(np.maximum(flat.thresholds, floor).tolist()),
+            name=label, efficiency=eps, thresholds=tuple(np.maximum(reachable, floor).tolist()),
             error=float(flat.errors.max()), n_effective=flat.n_effective / flat.coefficients, derived_from=origin,
             spectator=spectator, edges=tuple(edges.tolist()),
         )  # fmt: skip
@@ -276,7 +281,7 @@ def flat_regions(
     return written, left_out, about
 
 
-def _unfit(flat: FlatThresholds, rows: Rows, eps: float, spectator: str) -> str:
+def _unfit(flat: FlatThresholds, rows: Rows, eps: float, spectator: str, edges: Float64s) -> str:
     """Say why thresholds make no region of an efficiency; nothing if they do."""
     if eps * n_effective(rows.weight) < 2 * _PER_COEFFICIENT or flat.n_effective < _PER_COEFFICIENT:
         return (
@@ -285,11 +290,17 @@ def _unfit(flat: FlatThresholds, rows: Rows, eps: float, spectator: str) -> str:
         )
     if abs(flat.achieved - eps) > 3 * flat.error:
         return tied(flat.achieved, eps)
-    largest = float(rows.ad_logp.max())
-    if flat.thresholds.max() > largest:
+    if flat.unresolved > _LEFT:
+        return (
+            f"{flat.n_effective:.1f} effective background objects pass, too few for as many coefficients as its threshold in {spectator} "
+            "needs to follow"
+        )
+    largest, place = float(rows.ad_logp.max()), binned(rows.spectator, edges.tolist())
+    beyond = (flat.thresholds > largest)[place]
+    if eps * n_effective(rows.weight[beyond]) > MIN_EFFECTIVE:  # of fewer nothing can be seen
         return (
             f"its threshold in {spectator} would be {flat.thresholds.max():.2f}, beyond the largest ad_logp of the background, "
-            f"{largest:.2f}"
+            f"{largest:.2f}; a calibration on more rows tells them apart, and --domain derives one"
         )
     return ""
 

@@ -100,16 +100,17 @@ class Sculpting:
     def verdict(self) -> str:
         """One sentence."""
         e = self.excess
+        probable = "p < 0.001" if self.global_p_value < 1 / _TOYS else f"p = {self.global_p_value:.2g}"
         figures = (
             f"χ² = {self.chi2:.1f} of {self.degrees_of_freedom} degrees of freedom, p = {self.p_value:.2g}; largest local excess "
             f"{e.significance:.1f}σ at {e.low:g} to {e.high:g}, {100 * e.relative:+.0f} ± {100 * e.relative_error:.0f} %, "
-            f"p = {self.global_p_value:.2g} anywhere"
+            f"{probable} anywhere"
         )
         if not self.sculpts:
             return f"simulated background shows no sculpting of {self.observable} in {self.region}: {figures}"
         if self.global_p_value < _DOUBTFUL:
             return (
-                f"region {self.region} makes a bump of simulated background in {self.observable}, so that one in data there is not "
+                f"region {self.region} makes an excess of simulated background in {self.observable}, so that one in data there is not "
                 f"significant: {figures}"
             )
         return f"region {self.region} changes the shape of {self.observable} of simulated background: {figures}"
