@@ -340,6 +340,29 @@ def test_a_model_of_another_level_is_refused_and_results_are_not_overwritten(tmp
     assert "there are results in it already (acceptance.json)" in capsys.readouterr().err
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize(("feature", "name"), [("dijet", "dijet_resonance"), ("rmm", "rmm_two_body")])
+def test_models_of_events_count_in_their_processor(tmp_path, feature, name):
+    from test_windows import model
+
+    (tmp_path / "m.onnx").write_bytes(model(3, feature=feature))
+    more = ["leading_lepton_pt_min=null" if feature == "rmm" else "delta_eta_max=null"]
+    measured = acceptance(tmp_path / "m.onnx", [str(SIGNAL)], tmp_path / "out", overrides=more, progress=False)
+    assert measured.processor == name
+    tight, loose, inclusive = (measured.regions[region].value for region in ("tight", "loose", "inclusive"))
+    assert 0 <= tight <= loose <= inclusive <= 1
+    last = list(measured.cutflow.values())[-1]
+    assert inclusive == pytest.approx(last["weight"] / measured.sumw)  # all of them have a score
+    assert inclusive > 0.3
+
+
+def test_events_that_were_left_out_before_are_noted(tmp_path):
+    part = tmp_path / "part.root"
+    copy_events(SIGNAL, part, stop=40, runs=True)  # its Runs tree counts 150
+    measured = acceptance(MODEL, [str(part)], tmp_path / "out", overrides=LOOSE, progress=False)
+    assert "40 of 150 generated events are in the file; its acceptance is that of those that are" in measured.notes[0]
+
+
 def test_each_model_has_its_processor():
     card = read_card(MODEL.read_bytes())
     assert default_processor(card) == "semivisible_jets"

@@ -147,7 +147,7 @@ def acceptance(
     card = read_card(_bytes(model), str(model))
     limits = None if search is None else read_limits(search)
     others = None if background is None else load_results(background)
-    events = _checked(signal, tree)
+    events, filtered = _checked(signal, tree)
     name = processor or default_processor(card)
     fileset = {
         SIGNAL: {"files": dict.fromkeys(events, tree), "metadata": {"is_mc": True, "xsec": 1.0, "kind": "signal"}}
@@ -164,7 +164,7 @@ def acceptance(
     entry = results.report["datasets"][SIGNAL]
     return Acceptance(
         str(model), name, events, counted_by, entry["events"], entry["sumw"], regions, entry.get("cutflow", {}),
-        {} if limits is None else limit_of(regions, limits, str(search)), list(report.notes),
+        {} if limits is None else limit_of(regions, limits, str(search)), [*filtered, *report.notes],
     )  # fmt: skip
 
 
@@ -195,8 +195,8 @@ def default_processor(card: ModelCard) -> str:
     )
 
 
-def _checked(signal: Sequence[str], tree: str) -> dict[str, int]:
-    """Return the number of events of each file.
+def _checked(signal: Sequence[str], tree: str) -> tuple[dict[str, int], list[str]]:
+    """Return the number of events of each file, and what to note where events were left out before.
 
     Raises
     ------
@@ -215,7 +215,12 @@ def _checked(signal: Sequence[str], tree: str) -> dict[str, int]:
             )
     if not sum(seen.events for seen in inspected.values()):
         raise BadFile(f"{', '.join(inspected)}: there are no events in it")
-    return {path: seen.events for path, seen in inspected.items()}
+    notes = [
+        f"{path}: {seen.events} of {seen.generated} generated events are in the file; its acceptance is that of those that are"
+        for path, seen in inspected.items()
+        if seen.generated is not None and seen.generated > seen.events
+    ]
+    return {path: seen.events for path, seen in inspected.items()}, notes
 
 
 def counting_observable(results: Results, dataset: str) -> str:
