@@ -299,6 +299,19 @@ def test_background_of_another_selection_or_model_is_refused(whole, tmp_path):
             acceptance(MODEL, [str(SIGNAL)], tmp_path / "a", overrides=LOOSE, background=other)
 
 
+def alternate(columns):
+    columns["genWeight"] = np.where(np.arange(len(columns["genWeight"])) % 2, 1, -1).astype(np.float32)
+
+
+def test_a_second_run_leaves_nothing_of_the_first_in_the_bundle(whole, tmp_path):
+    again = tmp_path / "out"
+    shutil.copytree(whole / "out", again)
+    assert cli.main(["acceptance", str(MODEL), str(SIGNAL), *LOOSE, "-o", str(again), "--force"]) == 0
+    names = {path.name for path in (again / "bundle").iterdir()}
+    assert names == {*check_bundle(again / "bundle")["files"], "manifest.json"}
+    assert "limits.json" not in names
+
+
 def test_wrong_files_are_one_sentence(tmp_path, capsys):
     text, empty, bare, unweighted = (tmp_path / f"{n}.root" for n in ("text", "empty", "bare", "unweighted"))
     text.write_text("these are no events" * 50)
@@ -322,6 +335,12 @@ def test_wrong_files_are_one_sentence(tmp_path, capsys):
         said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
         assert len(said) == 1, path
         assert sentence in said[0]
+    cancelling = copy_events(SIGNAL, tmp_path / "zero.root", stop=10, change=alternate)
+    assert cli.main(["acceptance", str(MODEL), str(cancelling), "-o", str(tmp_path / "zero")]) == 1
+    assert (
+        "error: dataset signal: the weights of all events sum to 0, and nothing can be normalised"
+        in capsys.readouterr().err
+    )
     assert cli.main(["acceptance", str(tmp_path / "m.onnx"), str(SIGNAL), "-o", str(tmp_path / "out")]) == 1
     assert "m.onnx" in capsys.readouterr().err
     assert cli.main(["acceptance", str(MODEL), "met_min=3", "-o", str(tmp_path / "out")]) == 1

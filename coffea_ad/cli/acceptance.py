@@ -21,7 +21,7 @@ def _acceptance(args: argparse.Namespace) -> int:
     from coffea_ad.search.acceptance import acceptance
     from coffea_ad.search.bundle import BUNDLE, CONTENT, write_acceptance
 
-    check_folder(args.output, (CONTENT, BUNDLE, "report.json", "manifest.json"), force=args.force)
+    check_folder(args.output, (CONTENT, BUNDLE, "results", "report.json", "manifest.json"), force=args.force)
     overrides = [word for word in args.files if _OVERRIDE.match(word)]
     measured = acceptance(
         args.model, [word for word in args.files if not _OVERRIDE.match(word)], args.output, processor=args.processor,

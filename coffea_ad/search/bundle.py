@@ -25,6 +25,7 @@ __all__ = ["BUNDLE", "CONTENT", "check_bundle", "content_of", "write_acceptance"
 CONTENT = "acceptance.json"
 BUNDLE = "bundle"
 _MANIFEST = "manifest.json"
+_CROSS_SECTIONS = "cross_sections.yaml"
 
 
 def content_of(measured: Acceptance) -> dict[str, Any]:
@@ -84,8 +85,10 @@ def write_acceptance(
         "acceptance.yaml": _yaml(_acceptance_table(measured)),
     }
     if search is not None:
-        parts |= {LIMITS: files.read(files.join(search, LIMITS)), "cross_sections.yaml": _yaml(_limit_table(measured))}
+        parts |= {LIMITS: files.read(files.join(search, LIMITS)), _CROSS_SECTIONS: _yaml(_limit_table(measured))}
     folder = files.join(output, BUNDLE)
+    for name in {LIMITS, _CROSS_SECTIONS} - set(parts):
+        files.remove(files.join(folder, name))  # of what is overwritten
     for name, part in parts.items():
         files.write(files.join(folder, name), part)
     manifest = {
