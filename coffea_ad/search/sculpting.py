@@ -16,6 +16,7 @@ __all__ = ["LocalExcess", "Sculpting", "compare_shapes", "sculpting"]
 
 MIN_EFFECTIVE = 10.0
 _TOYS = 1000
+_INTERVALS = 1_000_000  # at a time
 _DOUBTFUL = 0.01  # p-values below it are called sculpting
 
 
@@ -289,8 +290,7 @@ def compare_shapes(
     chi2 = _chi2(joined)
     first, stop, best = _largest(pair)
     excess, error, expected = (a[first, stop] for a in pair.intervals())
-    toys = pair.toys(_TOYS, np.random.default_rng(seed))
-    beyond = int(np.sum(_significances(toys, pair).max(axis=(1, 2)) >= best))
+    beyond = _toys_beyond(pair, best, np.random.default_rng(seed))
     scale = float(inside.sum() / outside.sum())
     return Sculpting(
         observable, region, edges, inside, outside * scale, chi2, len(starts), float(gammaincc(0.5 * (len(starts) - 1), 0.5 * chi2)),
@@ -314,6 +314,13 @@ def _significances(pair: _Pair, allowed_by: _Pair) -> Float64s:
     allowed = (width > 0) & (width <= max(n // 2, 1)) & filled
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(allowed & (error > 0), excess / error, -np.inf)
+
+
+def _toys_beyond(pair: _Pair, best: float, rng: np.random.Generator) -> int:
+    """Return how many of the pseudo-experiments have an excess as significant; a few at a time, since each has bins² intervals."""
+    block = max(_INTERVALS // len(pair.total) ** 2, 1)
+    sizes = [min(block, _TOYS - start) for start in range(0, _TOYS, block)]
+    return sum(int(np.sum(_significances(pair.toys(n, rng), pair).max(axis=(1, 2)) >= best)) for n in sizes)
 
 
 def _largest(pair: _Pair) -> tuple[int, int, float]:
