@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from coffea_ad.cli.acceptance import add_acceptance
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
 from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         add_combine,
         add_evaluate,
         add_quantise,
+        add_acceptance,
     ):
         add(verbs)
     for p in verbs.choices.values():
@@ -78,6 +80,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "fileset": "sources",
         "features": "options",
         "skim-from": "files",
+        "acceptance": "files",
         "card": "words",
     }.get(args.verb)
     wrong = [
@@ -108,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = _parse(sys.argv[1:] if argv is None else argv)
     try:
-        if args.verb in ("demo", "simulate", "fileset", "evaluate", "cp"):
+        if args.verb in ("demo", "simulate", "fileset", "evaluate", "cp", "acceptance"):
             refuse_url(args.target if args.verb == "cp" else args.output, args.verb)
         for plugin in args.plugin:
             _load_plugin(plugin)

@@ -62,12 +62,14 @@ def _card(args: argparse.Namespace) -> int:
     for calibration in card.calibrations:
         table.add_row("calibration", f"{calibration.derived_from}; N_eff {calibration.n_effective:.0f}")
     for r in card.regions:
-        where = ", ".join(f"{t:.3f}" for t in r.thresholds)
-        bins = f" in bins of {r.spectator} with edges {', '.join(f'{e:g}' for e in r.edges)}" if r.edges else ""
+        where = listed((f"{t:.3f}" for t in r.thresholds), 8)
+        bins = f" in bins of {r.spectator} with edges {listed((f'{e:g}' for e in r.edges), 8)}" if r.edges else ""
         table.add_row(
             f"region {r.name}",
             f"ad_logp ≥ {where} ± {r.error:.3f}{bins}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}",
         )
+    for label, about in card.provenance.get("flat_in", {"regions": {}})["regions"].items():
+        table.add_row(f"  {label}", about["check"])
     for sentence in card.provenance.get("regions_left_out", ()):
         table.add_row("left out", sentence)
     table.add_row("verdict", verdict_of(card))
@@ -107,6 +109,7 @@ def _attach(args: argparse.Namespace) -> int:
 
 def _regions(args: argparse.Namespace) -> int:
     from coffea_ad.modelfiles.thresholds import new_regions
+    from coffea_ad.scoring.card import read_card
 
     output = args.output or str(Path(args.model).with_name(Path(args.model).stem + "-regions.onnx"))
     check_file(output, suffix=".onnx", force=args.force, read=[args.model])
@@ -114,8 +117,15 @@ def _regions(args: argparse.Namespace) -> int:
         read_model(args.model), args.source, efficiencies=args.efficiency,
         visible_cross_sections=args.visible_cross_section, datasets=args.datasets, lumi=args.lumi, name=args.model,
         domain=[_interval(text) for text in args.domain], bins=args.in_bins and _named_numbers("--in-bins", args.in_bins),
+        flat_in=args.flat_in,
     )  # fmt: skip
     say_left_out(sealed)
+    for label, about in read_card(sealed).provenance.get("flat_in", {"regions": {}})["regions"].items():
+        largest, smallest = max(about["errors"]), min(about["errors"])
+        out.print(
+            f"region {label}: a threshold of {about['coefficients']} coefficients, known to {smallest:.3f} … {largest:.3f}; "
+            f"{about['check']}", soft_wrap=True, markup=False,
+        )  # fmt: skip
     write_model(output, sealed)
     return 0
 
@@ -254,6 +264,11 @@ def add_regions(verbs: Any) -> None:
         "--in-bins",
         metavar="NAME=EDGE,…",
         help="a threshold for each bin of a spectator, by its inner edges: mjj=1500,2500",
+    )
+    p.add_argument(
+        "--flat-in",
+        metavar="NAME",
+        help="thresholds that follow a spectator, so that the efficiency does not depend on it: mjj",
     )
     p.add_argument(
         "--domain", nargs="+", default=(), metavar="NAME=LOW,HIGH",

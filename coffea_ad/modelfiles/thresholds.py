@@ -12,7 +12,8 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from coffea_ad import files
-from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.errors import ConfigError, SkimError, UnknownName
+from coffea_ad.modelfiles.flat import Rows, exact_threshold, flat_regions
 from coffea_ad.results.folder import FORMER, HISTOGRAMS, load_results
 from coffea_ad.results.results import Results
 from coffea_ad.scoring import regions
@@ -116,6 +117,7 @@ def new_regions(
     name: str = "model",
     domain: Sequence[Domain] = (),
     bins: Bins | None = None,
+    flat_in: str | None = None,
 ) -> bytes:
     """Write new thresholds on the same network and the same calibration.
 
@@ -141,6 +143,9 @@ def new_regions(
     bins : (name, inner edges), optional
         A spectator, a column of the skim, in bins of which there are thresholds of their own, so that each bin keeps the
         same fraction of the background.
+    flat_in : str, optional
+        A spectator that the thresholds follow smoothly, in bins that are made from the skim. Of a model whose background is all
+        rows, the test rows are left for the check; `provenance["flat_in"]` says the error of each threshold and what the check gave.
 
     Raises
     ------
@@ -155,23 +160,31 @@ def new_regions(
     """
     scorer = OnnxScorer(data, name=name)
     card = _with_domain(scorer.card, domain, name)
-    if (domain or bins) and _has_histograms(source):
+    if (domain or bins or flat_in) and _has_histograms(source):
         raise ConfigError(
             f"{name}: a domain and thresholds in bins of a spectator are derived from a skim, not from results"
+        )
+    if bins and flat_in:
+        raise ConfigError(
+            f"{name}: give either the bins of {bins[0]}, or the spectator {flat_in} to make bins of, not both"
         )
     if not card.calibrations and files.exists(files.join(source, "report.json")) and _has_histograms(source):
         raise ConfigError(f"{name}: its card has no calibration; derive the regions from a skim")
     if not efficiencies and not visible_cross_sections:
         raise ConfigError("say which regions: --efficiency or --visible-cross-section")
     rates = _Rates(efficiencies, visible_cross_sections)
-    if _has_histograms(source):
-        points, origin = _points_of_results(scorer, source, datasets, rates, name)
+    about: dict[str, Any] = {}
+    if flat_in:
+        card, written, left_out, about = _flat(scorer, card, source, datasets, rates, lumi, flat_in, name)
+    elif _has_histograms(source):
+        written, left_out = _written(*_points_of_results(scorer, source, datasets, rates, name), bins)
     else:
         card, points, origin = _points_of_skim(scorer, card, source, datasets, rates, lumi, bins, name)
-    written, left_out = _written(points, origin, bins)
+        written, left_out = _written(points, origin, bins)
     if not written:
         raise ConfigError("; ".join(left_out))
-    provenance = {**card.provenance, "regions_left_out": left_out}
+    former = {k: v for k, v in card.provenance.items() if k != "flat_in"}
+    provenance = {**former, "regions_left_out": left_out, **({"flat_in": about} if about else {})}
     return write_card(
         data, ModelCard.model_validate({**card.model_dump(), "regions": written, "provenance": provenance}), name
     )
@@ -234,15 +247,9 @@ def _points_of_skim(
 ) -> tuple[ModelCard, _Points, str]:  # fmt: skip
     """Return the card with a calibration, the thresholds on the scored rows of a skim, and what they were derived from."""
     skim = background_rows(card, source, datasets)
-    origin, members, weight = rows_in_words(card, skim), _members(card, skim), skim.event_weight
-    score = _scored(scorer, skim.x, members)
-    try:
-        calibrations = card.calibrations or regions.calibrate_members(card, score, weight, origin, members)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
-    card = card.model_copy(update={"calibrations": calibrations})
+    weight, origin = skim.event_weight, rows_in_words(card, skim)
+    card, values = _calibrated(scorer, card, skim, origin, name)
     named = rates.regions(_in_pb(skim, lumi, name) if rates.visible_cross_sections else 1.0)
-    values = regions.card_logp(card, score, members)
     place = np.zeros(len(values), np.int64) if bins is None else _binned(card, skim, source, bins)
     values = np.where(place < 0, np.nan, values)  # rows without a score are in no region, and in no calibration
     in_bin = {where: np.isfinite(values) & (place == i) for i, where in enumerate(_bin_names(bins))}
@@ -251,6 +258,42 @@ def _points_of_skim(
         for label, eps in named
     ]
     return card, points, origin
+
+
+def _calibrated(
+    scorer: OnnxScorer, card: ModelCard, skim: Skim, origin: str, name: str
+) -> tuple[ModelCard, npt.NDArray[Any]]:
+    """Return the card with a calibration, made of these rows if it has none, and `ad_logp` of the rows."""
+    members = _members(card, skim)
+    score = _scored(scorer, skim.x, members)
+    try:
+        calibrations = card.calibrations or regions.calibrate_members(card, score, skim.event_weight, origin, members)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    card = card.model_copy(update={"calibrations": calibrations})
+    return card, regions.card_logp(card, score, members)
+
+
+def _flat(
+    scorer: OnnxScorer, card: ModelCard, source: str | Path, datasets: Sequence[str], rates: _Rates, lumi: float | None,
+    flat_in: str, name: str,
+) -> tuple[ModelCard, list[RegionSpec], list[str], dict[str, Any]]:  # fmt: skip
+    """Return card, regions and reasons as above, of thresholds that follow a spectator, and what test rows say of them."""
+    every = background_rows(card, source, datasets, splits=("validation", "test"))
+    skim, check = (every.select(mask) for mask in (every.split != "test", every.split == "test"))
+    if not len(skim.event_weight):
+        raise SkimError(f"{source}: {', '.join(sorted(set(every.dataset.tolist())))} has no validation rows")
+    whole = card.folds is not None or "rows" not in card.provenance
+    origin = rows_in_words(card, skim) + (", without test rows" if whole and len(check.event_weight) else "")
+    card, values = _calibrated(scorer, card, skim, origin, name)
+    named = rates.regions(_in_pb(skim, lumi, name) if rates.visible_cross_sections else 1.0)
+    rows = Rows(values, skim.event_weight, spectator(card, skim, flat_in, source))
+    other: npt.NDArray[Any] = np.zeros(0)
+    if len(check.event_weight):
+        other = regions.card_logp(card, _scored(scorer, check.x, _members(card, check)), _members(card, check))
+    others = Rows(other, check.event_weight, spectator(card, check, flat_in, source))
+    written, left_out, about = flat_regions(rows, others, named, flat_in, origin)
+    return card, written, left_out, {"spectator": flat_in, "regions": about}
 
 
 def _written(points: _Points, origin: str, bins: Bins | None = None) -> tuple[list[RegionSpec], list[str]]:
@@ -317,17 +360,8 @@ def _bin_names(bins: Bins | None) -> list[str]:
 def _point(where: str, values: Any, weight: Any, eps: float) -> _Point:
     if not len(values):
         return _Point(where, 0.0, 0.0, 0.0, 0.0, 0.0)
-    return _Point(where, n_effective(weight), *_exact_threshold(values, weight, eps))
+    return _Point(where, n_effective(weight), *exact_threshold(values, weight, eps))
 
 
 def _has_histograms(source: str | Path) -> bool:
     return any(files.exists(files.join(source, name)) for name in (HISTOGRAMS, FORMER[0]))
-
-
-def _exact_threshold(values: Any, weight: Any, eps: float) -> tuple[float, float, float, float]:
-    """Return threshold, its error, effective number and efficiency."""
-    order = np.argsort(-values, kind="stable")
-    reached = np.maximum.accumulate(np.cumsum(weight[order])) / weight.sum()  # weights may be negative
-    threshold = float(values[order][min(int(np.searchsorted(reached, eps)), len(order) - 1)])
-    achieved, error, n_eff = regions.efficiency(values, weight, threshold)
-    return threshold, error / (eps * np.log(10)), n_eff, achieved
