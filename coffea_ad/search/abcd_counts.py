@@ -12,19 +12,22 @@ from coffea_ad.typing import Float64s
 
 __all__ = [
     "MIN_EFFECTIVE",
+    "MIN_EVENTS",
     "Estimate",
     "Homogeneity",
     "Kappa",
     "Plane",
     "Yield",
     "closure_uncertainty",
+    "enough",
     "estimate",
     "homogeneity",
     "kappa",
+    "slices",
 ]
 
-MIN_EFFECTIVE = 10.0
-"""Effective events that every region of a test must hold: below, the error of a logarithm is no good approximation."""
+MIN_EVENTS, MIN_EFFECTIVE = 10.0, 25.0
+"""Events, and effective ones of weighted yields, that every region of a test must hold: with fewer, p-values are not uniform."""
 _HALVINGS = 100
 
 
@@ -268,7 +271,16 @@ class Homogeneity:
     edges: tuple[int, ...]
 
 
-def slices(tagged: Yield, untagged: Yield, least: float = MIN_EFFECTIVE) -> tuple[int, ...]:
+def enough(*yields: Yield) -> float:
+    """Return how many effective events a region of a test must hold: more, where any are weighted.
+
+    >>> enough(Yield.of([3, 4])), enough(Yield.of([3, 4], [9, 16]))
+    (10.0, 25.0)
+    """
+    return MIN_EVENTS if all(np.array_equal(y.value, y.variance) for y in yields) else MIN_EFFECTIVE
+
+
+def slices(tagged: Yield, untagged: Yield) -> tuple[int, ...]:
     """Merge neighbouring bins, from above, until each slice holds enough effective events of both.
 
     Returns
@@ -281,7 +293,7 @@ def slices(tagged: Yield, untagged: Yield, least: float = MIN_EFFECTIVE) -> tupl
     >>> slices(Yield.of([50, 20, 5, 6]), Yield.of([90, 70, 50, 40]))
     (0, 1, 2, 4)
     """
-    n = len(tagged.value)
+    n, least = len(tagged.value), enough(tagged, untagged)
     ends, end = [n], n
     for first in range(n - 1, -1, -1):
         if min(y.bins(first, end).sum().n_effective for y in (tagged, untagged)) >= least:
@@ -292,7 +304,7 @@ def slices(tagged: Yield, untagged: Yield, least: float = MIN_EFFECTIVE) -> tupl
     return tuple(reversed(ends)) if len(ends) > 1 else (0, n)
 
 
-def homogeneity(tagged: Yield, untagged: Yield, least: float = MIN_EFFECTIVE) -> Homogeneity:
+def homogeneity(tagged: Yield, untagged: Yield) -> Homogeneity:
     """Test that the tagged fraction does not depend on the second variable, which is κ = 1 at every cut in it.
 
     In each slice both numbers are Poisson, weighted ones scaled; under the hypothesis their expectations have one ratio r for
@@ -301,15 +313,14 @@ def homogeneity(tagged: Yield, untagged: Yield, least: float = MIN_EFFECTIVE) ->
     Parameters
     ----------
     tagged, untagged : Yield, (bins,)
-    least : float
-        Effective events of both in a slice; neighbouring bins are merged until they are reached.
+        Neighbouring bins are merged, as `slices` does.
 
     Examples
     --------
     >>> round(homogeneity(Yield.of([10, 20, 30]), Yield.of([100, 200, 300])).p, 3)
     1.0
     """
-    edges = slices(tagged, untagged, least)
+    edges, least = slices(tagged, untagged), enough(tagged, untagged)
     pairs = [(tagged.bins(i, j).sum(), untagged.bins(i, j).sum()) for i, j in pairwise(edges)]
     if len(pairs) < 2 or any(y.n_effective < least for pair in pairs for y in pair):
         return Homogeneity(float("nan"), 0, float("nan"), edges)

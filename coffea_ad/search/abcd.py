@@ -1,0 +1,343 @@
+"""The ABCD estimate of a non-resonant background: tagged events above a cut from those below it, and from untagged ones.
+
+tag │ B │ A          A: tagged, above the cut        N_A = N_B N_C / N_D
+untagged │ D │ C          for two variables that are independent
+└───┴───→ second variable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from coffea_ad.errors import ConfigError, NotNormalisable
+from coffea_ad.evaluation.counting import count_significance
+from coffea_ad.results.results import Results
+from coffea_ad.search.abcd_closure import Closure, Correlation, closure_tests
+from coffea_ad.search.abcd_counts import Estimate, Kappa, Plane, Yield, closure_uncertainty, estimate
+from coffea_ad.search.abcd_planes import Pair, Table, hidden_cells, pairs_of, read_data, read_processes, table_of
+from coffea_ad.search.channels import Sample
+from coffea_ad.typing import Bools, Float64s
+from coffea_ad.weights import kind_of
+
+__all__ = ["Abcd", "abcd"]
+
+FEW = 5.0
+"""With fewer effective events in a region its name and number are said."""
+
+
+@dataclass(frozen=True)
+class Abcd:
+    """The estimate of one region above one cut.
+
+    Attributes
+    ----------
+    observable : str
+        The second variable.
+    region, control : str
+        Tagged and untagged.
+    cut : float
+    source : "data" or "background"
+        Whose events B, C and D are.
+    plane : Plane
+        The numbers of events; A is None if it was not looked at.
+    estimate : Estimate
+        N_B N_C / N_D with its statistical interval of 1σ.
+    edges : (n + 1,)
+        Bins of the observable above the cut.
+    binned : Estimate, (n,)
+        The shape of C, scaled by N_B / N_D; the statistical interval of each bin holds that of the scale.
+    shape : Yield, (n,)
+        The content of C.
+    others, others_binned : float, (n,)
+        Expected events in A of the subtracted processes.
+    subtraction : float
+        Error of the estimate and the others together, in events, by the errors of the subtracted processes.
+    kappas : tuple of Kappa
+        Closure tests of simulation and of data where there is no signal.
+    correlations : tuple of Correlation
+    closure : float
+        Relative uncertainty by the closure tests; NaN without any.
+    observed, observed_binned : float or None, (n,) or None
+        Events in A, where it was looked at.
+    notes : tuple of str
+        What a reader must know, in sentences.
+    """
+
+    observable: str
+    region: str
+    control: str
+    cut: float
+    source: str
+    plane: Plane
+    estimate: Estimate
+    edges: Float64s
+    binned: Estimate
+    shape: Yield
+    others: float
+    others_binned: Float64s
+    subtraction: float
+    kappas: tuple[Kappa, ...]
+    correlations: tuple[Correlation, ...]
+    closure: float
+    observed: float | None
+    observed_binned: Float64s | None
+    notes: tuple[str, ...]
+
+    @property
+    def expected(self) -> float:
+        """All events that are expected in A: the estimate and the subtracted processes."""
+        return float(self.estimate.value) + self.others
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Downward and upward uncertainty of `expected`: statistics, closure and subtraction in quadrature."""
+        value = float(self.estimate.value)
+        closure = 0.0 if np.isnan(self.closure) else value * self.closure
+        down, up = value - float(self.estimate.low), float(self.estimate.high) - value
+        return float(np.hypot(np.hypot(down, closure), self.subtraction)), float(
+            np.hypot(np.hypot(up, closure), self.subtraction)
+        )
+
+    @property
+    def significance(self) -> float:
+        """Signed significance of the observed data, with the uncertainty towards them; NaN where A was not looked at."""
+        if self.source != "data" or self.observed is None or not np.isfinite(self.expected):
+            return float("nan")
+        down, up = self.errors
+        return count_significance(self.observed, self.expected, up if self.observed > self.expected else down)
+
+    def sample(self) -> Sample:
+        """Return the estimate as a sample of a channel, bin by bin above the cut.
+
+        The variance is that of C, bin by bin; what all bins have in common, the scale N_B / N_D and the closure, are sources of
+        number.
+
+        Raises
+        ------
+        ConfigError
+            There is no estimate, since D or B is empty.
+        """
+        b, d = self.plane.b, self.plane.d
+        if not (b.value > 0 and d.value > 0):
+            raise ConfigError(f"region {self.region}: there is no estimate, since B or D is empty")
+        transfer = float(b.value / d.value)
+        scale = float(np.sqrt(b.variance / b.value**2 + d.variance / d.value**2))
+        norm = {f"{self.region}_transfer": scale, f"{self.region}_closure": self.closure}
+        factors = {name: (1 / (1 + error), 1 + error) for name, error in norm.items() if error > 0}
+        return Sample(np.asarray(self.binned.value), transfer**2 * self.shape.variance, norm=factors)
+
+    def sentences(self) -> list[str]:
+        """Return what the estimate says, its tests and the notes."""
+        down, up = self.errors
+        value, low, high = (float(v) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
+        above = f"{self.region}, {self.observable} above {self.cut:g}"
+        closure = "not tested" if np.isnan(self.closure) else f"{100 * self.closure:.3g} %"
+        lines = [
+            f"{above}: {self.expected:.4g} −{down:.2g} +{up:.2g} events expected (statistics −{value - low:.2g} +{high - value:.2g}, closure {closure})"
+        ]
+        if self.observed is not None:
+            said = f"observed, {self.significance:+.2f}σ" if self.source == "data" else "in simulation"
+            lines.append(f"{above}: {self.observed:.4g} events {said}")
+        return [*lines, *(c.sentence for c in self.correlations), *self.notes]
+
+
+def abcd(
+    results: Results,
+    observable: str,
+    region: str,
+    cut: float,
+    *,
+    control: str | None = None,
+    subtract: Mapping[str, float] | None = None,
+    validation: Mapping[str, tuple[str, str]] | None = None,
+    era: str | None = None,
+    unblind: bool = False,
+) -> Abcd:
+    """Estimate the events of a region above a cut in a second variable, from data or, where there are none, from simulation.
+
+    Parameters
+    ----------
+    results : Results
+        Of a search: its histograms are over cells, variations and observables.
+    observable : str
+        The second variable: a histogram of one entry per event.
+    region : str
+        The tagged region, such as `loose_2tag`.
+    cut : float
+        At an edge of the observable's axis.
+    control : str, optional
+        The untagged region; by default `{working point}_0tag`, or what is not in the region.
+    subtract : {process: relative error}, optional
+        Simulated processes that are subtracted from data, and added to the estimate, with errors of their cross-sections.
+    validation : {name: (tagged, untagged)}, optional
+        Regions without signal, in which closure is tested; by default the looser working points, without what the region's own
+        tags. {}: none.
+    era : str, optional
+        One only; without, all are added.
+    unblind : bool
+        Look at the data in A.
+
+    Returns
+    -------
+    Abcd
+
+    Raises
+    ------
+    ConfigError
+        The cut is at no edge; regions share events; all tagged data are hidden; a process to subtract is not there.
+    UnknownName
+        There is no such region or process.
+    """
+    kinds = {kind_of(entry["metadata"]) for entry in results.report["datasets"].values()}
+    from_data = "data" in kinds
+    hidden = hidden_cells(results) if from_data else frozenset()
+    results, pair, planes, notes = pairs_of(results, region, control, validation, hidden)
+    simulated = _simulation(results, observable, pair, era, notes, needed=not from_data or bool(subtract))
+    errors = dict(subtract or {})
+    for process in errors:
+        if process not in simulated:
+            raise ConfigError(f"process {process} cannot be subtracted: the background is {', '.join(simulated)}")
+    rest = [t for p, t in simulated.items() if p not in errors]
+    mc = table_of(rest) if rest else None
+    if not from_data:
+        if mc is None:
+            raise ConfigError("all simulated background is subtracted, and there are no data")
+        tests = closure_tests(observable, region, mc.edge(observable, cut), simulation=mc)
+        return _assembled(mc, pair, observable, region, cut, tests, notes, {}, {}, source="background", look=True)
+    data = read_data(results, observable, pair, era)
+    others = {p: simulated[p] for p in errors}
+    tables = {}
+    for plane in planes.values():
+        less = read_processes(results, "background", observable, plane, era) if errors else {}
+        of_plane = {p: less[p] for p in errors if p in less}
+        tables[plane.tagged] = read_data(results, observable, plane, era).minus(*of_plane.values())
+    tests = closure_tests(
+        observable,
+        region,
+        data.edge(observable, cut),
+        simulation=mc,
+        data=data.minus(*others.values()),
+        validation=tables,
+    )
+    return _assembled(data, pair, observable, region, cut, tests, notes, others, errors, source="data", look=unblind)
+
+
+def _assembled(
+    events: Table, pair: Pair, observable: str, region: str, cut: float, tests: Closure, notes: Sequence[str],
+    others: Mapping[str, Table], errors: Mapping[str, float], *, source: str, look: bool,
+) -> Abcd:  # fmt: skip
+    """Put an estimate together from the events of its plane, less other processes, and the tests of closure."""
+    k = events.edge(observable, cut)
+    edges = events.edges[k:]
+    table = events.minus(*others.values())
+    total, bins = table.plane(k, blind=not look), table.plane(k, binned=True, blind=not look)
+    closure = closure_uncertainty(tests.kappas)
+    said = [*notes, *tests.notes]
+    if np.isnan(closure):
+        said.append(f"closure of {region} was not tested: the stated uncertainty is statistical only")
+    said += [*_of_regions(total, pair, observable, cut), *_of_bins(bins, pair, observable, edges)]
+    above = float(table.untagged.value[-1])
+    if above:
+        said.append(
+            f"{above:.4g} events of {pair.untagged} are above the axis of {observable}: in the estimate, and in no bin"
+        )
+    expected = [(_a(t.plane(k)), _a_binned(t.plane(k, binned=True))) for t in others.values()]
+    return Abcd(
+        observable=observable, region=region, control=pair.untagged, cut=float(edges[0]), source=source, plane=total,
+        estimate=estimate(total.b, total.c, total.d), edges=edges, binned=estimate(bins.b, bins.c, bins.d), shape=bins.c,
+        others=sum(number for number, _ in expected),
+        others_binned=np.sum([np.zeros(len(edges) - 1), *(of_bins for _, of_bins in expected)], axis=0),
+        subtraction=_subtraction(events, others, errors, k), kappas=tests.kappas, correlations=tests.correlations,
+        closure=closure, observed=_a(events.plane(k)) if look else None,
+        observed_binned=_a_binned(events.plane(k, binned=True)) if look else None, notes=tuple(said),
+    )  # fmt: skip
+
+
+def _a(plane: Plane) -> float:
+    assert plane.a is not None
+    return float(plane.a.value.sum())
+
+
+def _a_binned(plane: Plane) -> Float64s:
+    assert plane.a is not None
+    return plane.a.value
+
+
+def _simulation(
+    results: Results, observable: str, pair: Pair, era: str | None, notes: list[str], *, needed: bool
+) -> dict[str, Table]:
+    """Return the simulated background; where data suffice, none if it cannot be had, and the reason as a note."""
+    try:
+        return read_processes(results, "background", observable, pair, era)
+    except (ConfigError, NotNormalisable) as error:
+        if needed:
+            raise
+        notes.append(f"closure is not tested in simulation: {error}")
+        return {}
+
+
+def _subtraction(events: Table, others: Mapping[str, Table], errors: Mapping[str, float], k: int) -> float:
+    """Return half of what estimate and subtracted processes together change by, each process at ± its error, in quadrature."""
+    squares = 0.0
+    table = events.minus(*others.values())
+    for process, other in others.items():
+        ends = []
+        for sign in (-1, 1):
+            shift = sign * errors[process]
+            p = table.minus(other.scaled(shift)).plane(k)
+            ends.append(float(estimate(p.b, p.c, p.d).value) + shift * _a(other.plane(k)))
+        squares += (0.5 * (ends[1] - ends[0])) ** 2
+    return float(np.sqrt(squares))
+
+
+def _of_regions(plane: Plane, pair: Pair, observable: str, cut: float) -> list[str]:
+    """Say which of B, C and D hold few events, none, or less than none."""
+    names = {
+        "B": (plane.b, f"{pair.tagged}, {observable} below {cut:g}"),
+        "C": (plane.c, f"{pair.untagged}, {observable} above {cut:g}"),
+        "D": (plane.d, f"{pair.untagged}, {observable} below {cut:g}"),
+    }
+    notes = []
+    for letter, (content, where) in names.items():
+        n, value = float(content.n_effective), float(content.value)
+        effect = (
+            "the estimate has no upper bound"
+            if letter == "D"
+            else "the estimate is 0, and its upper error what it says"
+        )
+        if value < 0:
+            notes.append(
+                f"region {letter} ({where}) holds {value:.3g} events, less than none: taken as 0, and {effect}"
+            )
+        elif n == 0:
+            notes.append(f"region {letter} ({where}) is empty: {effect}")
+        elif n < FEW:
+            notes.append(f"region {letter} ({where}) holds {n:.2g} effective events: the error is far from symmetric")
+    return notes
+
+
+def _of_bins(plane: Plane, pair: Pair, observable: str, edges: Float64s) -> list[str]:
+    """Say which bins of C are empty or negative; a sentence for each kind."""
+    notes = []
+    value = np.asarray(plane.c.value)
+    for what, mask, effect in (
+        ("less than no events", value < 0, "they are taken as empty"),
+        ("no events", value == 0, "the estimate is 0 with an upper error"),
+    ):
+        names = [f"{edges[i]:g} to {edges[j]:g}" for i, j in _runs(mask)]
+        if names and np.any(value > 0):
+            notes.append(f"region C ({pair.untagged}), bins of {observable} {', '.join(names)}: {what}, {effect}")
+    return notes
+
+
+def _runs(mask: Sequence[bool] | Bools) -> list[tuple[int, int]]:
+    """Return begin and end of the runs of true values.
+
+    >>> _runs([True, True, False, True])
+    [(0, 2), (3, 4)]
+    """
+    ends = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
+    return [(int(i), int(j)) for i, j in zip(ends[::2], ends[1::2], strict=True)]

@@ -1,0 +1,156 @@
+"""Closure of an ABCD estimate: whether tag and second variable depend on each other, in simulation and in data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from coffea_ad.search.abcd_counts import Homogeneity, Kappa, Plane, enough, homogeneity, kappa
+from coffea_ad.search.abcd_planes import Table
+from coffea_ad.typing import Float64s
+
+__all__ = ["Closure", "Correlation", "closure_tests"]
+
+CORRELATED = 0.01
+"""p-values below are called a correlation."""
+_PARTS = (0.5, 0.25, 0.125)  # of the untagged events below the cut, above the cut of a plane within them
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Whether a tag and the second variable depend on each other.
+
+    Attributes
+    ----------
+    tagged, observable, where : str
+        Where: in simulation, or in which data.
+    test : Homogeneity
+        Of the tagged fraction along the observable.
+    kappa : Kappa
+        How much it is worth, at the cut.
+    """
+
+    tagged: str
+    observable: str
+    where: str
+    test: Homogeneity
+    kappa: Kappa
+
+    @property
+    def significant(self) -> bool:
+        """Whether the p-value is below `CORRELATED`."""
+        return self.test.p < CORRELATED
+
+    @property
+    def sentence(self) -> str:
+        """What the test says, with κ."""
+        both = f"{self.tagged} and {self.observable}"
+        k = f"κ = {self.kappa.value:.3g} ± {self.kappa.error:.2g}"
+        if not self.test.ndf:
+            known = f", {k}" if np.isfinite(self.kappa.value) else ""
+            return f"{both}: too few events in {self.where} for a test of their correlation{known}"
+        numbers = f"χ² = {self.test.statistic:.1f} for {self.test.ndf} degrees of freedom (p = {self.test.p:.2g}), {k}"
+        if self.significant:
+            return f"{both} are correlated in {self.where}: {numbers}"
+        return f"{both}: no correlation is seen in {self.where}: {numbers}"
+
+
+@dataclass(frozen=True)
+class Closure:
+    """What the tests of closure say.
+
+    Attributes
+    ----------
+    kappas : tuple of Kappa
+    correlations : tuple of Correlation
+    notes : tuple of str
+        Which test could not be made.
+    """
+
+    kappas: tuple[Kappa, ...]
+    correlations: tuple[Correlation, ...]
+    notes: tuple[str, ...]
+
+
+def closure_tests(
+    observable: str,
+    tagged: str,
+    k: int,
+    *,
+    simulation: Table | None = None,
+    data: Table | None = None,
+    validation: Mapping[str, Table] | None = None,
+) -> Closure:
+    """Test closure in simulation, in data below the cut, and in validation regions.
+
+    Parameters
+    ----------
+    observable, tagged : str
+        As sentences name them.
+    k : int
+        Edge of the cut.
+    simulation, data : Table, optional
+        Of the plane of the estimate. Of the data, only what lies below the cut is used: at up to three cuts within it, planes
+        are made of B and D.
+    validation : {tagged: Table}, optional
+        Of regions without signal, with the same cut.
+
+    Returns
+    -------
+    Closure
+    """
+    kappas: list[Kappa] = []
+    correlations: list[Correlation] = []
+    notes: list[str] = []
+    if simulation is not None:
+        value = kappa(simulation.plane(k), "simulation")
+        correlations.append(
+            Correlation(tagged, observable, "simulation", homogeneity(simulation.tagged, simulation.untagged), value)
+        )
+        if np.isfinite(value.value):
+            kappas.append(value)
+        else:
+            notes.append(f"closure of {tagged} is not tested in simulation: a region is empty there")
+    if data is not None:
+        inner = _below(data, observable, k)
+        below = homogeneity(data.tagged.bins(0, k + 1), data.untagged.bins(0, k + 1))
+        where = f"data below {observable} = {data.edges[k]:g}"
+        value = min(inner, key=lambda one: one.error / one.value) if inner else Kappa("", float("nan"), float("nan"))
+        correlations.append(Correlation(tagged, observable, where, below, value))
+        kappas += inner
+        if not inner:
+            least = enough(data.tagged, data.untagged)
+            notes.append(
+                f"closure of {tagged} is not tested in {where}: no plane within them has {least:g} effective events in each region"
+            )
+    for name, table in (validation or {}).items():
+        plane = table.plane(k)
+        value = kappa(plane, name)
+        correlations.append(Correlation(name, observable, "data", homogeneity(table.tagged, table.untagged), value))
+        if _filled(plane):
+            kappas.append(value)
+        else:
+            notes.append(f"closure is not tested in {name}: too few events in a region of its plane")
+    return Closure(tuple(kappas), tuple(correlations), tuple(notes))
+
+
+def _filled(plane: Plane) -> bool:
+    regions = [y for y in (plane.a, plane.b, plane.c, plane.d) if y is not None]
+    return all(float(y.n_effective) >= enough(*regions) for y in regions)
+
+
+def _below(data: Table, observable: str, k: int) -> list[Kappa]:
+    """Return κ of planes within the events below the cut; their cuts are set by the untagged events alone."""
+    content = np.cumsum(data.untagged.value[: k + 1])
+    if content[-1] <= 0:
+        return []
+    part: Float64s = 1 - content[:k] / content[-1]  # of the untagged events, above the edge
+    cuts = sorted({int(np.argmin(np.abs(part[1:] - p))) + 1 for p in _PARTS}) if k > 1 else []
+    planes = {j: data.plane(j, end=k) for j in cuts}
+    return [
+        kappa(plane, f"data, {observable} {data.edges[j]:g} to {data.edges[k]:g}")
+        for j, plane in planes.items()
+        if _filled(plane)
+    ]
