@@ -59,7 +59,7 @@ class Abcd:
         Closure tests of simulation and of data where there is no signal.
     correlations : tuple of Correlation
     closure : float
-        Relative uncertainty by the closure tests; NaN without any.
+        Uncertainty of ln N_A by the closure tests: a factor exp(± closure); NaN without any.
     observed, observed_binned : float or None, (n,) or None
         Events in A, where it was looked at.
     notes : tuple of str
@@ -95,11 +95,18 @@ class Abcd:
     def errors(self) -> tuple[float, float]:
         """Downward and upward uncertainty of `expected`: statistics, closure and subtraction in quadrature."""
         value = float(self.estimate.value)
-        closure = 0.0 if np.isnan(self.closure) else value * self.closure
-        down, up = value - float(self.estimate.low), float(self.estimate.high) - value
-        return float(np.hypot(np.hypot(down, closure), self.subtraction)), float(
-            np.hypot(np.hypot(up, closure), self.subtraction)
+        ends = (value - float(self.estimate.low), float(self.estimate.high) - value)
+        down, up = (
+            float(np.sqrt(statistics**2 + (value * closure) ** 2 + self.subtraction**2))
+            for statistics, closure in zip(ends, self.closure_errors, strict=True)
         )
+        return down, up
+
+    @property
+    def closure_errors(self) -> tuple[float, float]:
+        """Relative downward and upward uncertainty by the closure tests; 0 without any."""
+        size = 0.0 if np.isnan(self.closure) else self.closure
+        return float(-np.expm1(-size)), float(np.expm1(size))
 
     @property
     def significance(self) -> float:
@@ -125,8 +132,8 @@ class Abcd:
             raise ConfigError(f"region {self.region}: there is no estimate, since B or D is empty")
         transfer = float(b.value / d.value)
         scale = float(np.sqrt(b.variance / b.value**2 + d.variance / d.value**2))
-        norm = {f"{self.region}_transfer": scale, f"{self.region}_closure": self.closure}
-        factors = {name: (1 / (1 + error), 1 + error) for name, error in norm.items() if error > 0}
+        norm = {f"{self.region}_transfer": scale, f"{self.region}_closure": self.closure}  # of the logarithm
+        factors = {name: (float(np.exp(-e)), float(np.exp(e))) for name, e in norm.items() if e > 0}
         return Sample(np.asarray(self.binned.value), transfer**2 * self.shape.variance, norm=factors)
 
     def sentences(self) -> list[str]:
@@ -134,7 +141,8 @@ class Abcd:
         down, up = self.errors
         value, low, high = (float(v) for v in (self.estimate.value, self.estimate.low, self.estimate.high))
         above = f"{self.region}, {self.observable} above {self.cut:g}"
-        closure = "not tested" if np.isnan(self.closure) else f"{100 * self.closure:.3g} %"
+        percent = [100 * e for e in self.closure_errors]
+        closure = "not tested" if np.isnan(self.closure) else f"−{percent[0]:.2g} +{percent[1]:.2g} %"
         lines = [
             f"{above}: {self.expected:.4g} −{down:.2g} +{up:.2g} events expected (statistics −{value - low:.2g} +{high - value:.2g}, closure {closure})"
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -236,21 +237,22 @@ def kappa(plane: Plane, name: str = "") -> Kappa:
     return Kappa(name, value, value * float(np.sqrt(sum(float(y.variance / y.value**2) for y in yields))))
 
 
-def closure_uncertainty(kappas: tuple[Kappa, ...] | list[Kappa]) -> float:
-    """Return the relative uncertainty that closure tests leave: NaN without any.
+def closure_uncertainty(kappas: Sequence[Kappa]) -> float:
+    """Return the uncertainty of ln N_A that closure tests leave: NaN without any.
 
-    The largest |ln κ| beyond its own error, √(ln² κ − σ²), and at least the smallest relative error: how well closure was
-    tested at all.
+    Of the test with the smallest error |ln κ|, or that error where it is larger: how well closure was tested at all. Of the
+    others what their errors do not explain, √(ln² κ − σ²), if that is more.
 
     Examples
     --------
     >>> round(closure_uncertainty([Kappa("simulation", 1.2, 0.05), Kappa("loose", 1.0, 0.3)]), 3)
-    0.177
+    0.182
     """
     tested = [k for k in kappas if np.isfinite(k.value) and np.isfinite(k.error) and k.value > 0]
     if not tested:
         return float("nan")
-    return max(*(k.deviation for k in tested), min(k.error / k.value for k in tested))
+    best = min(tested, key=lambda k: k.error / k.value)
+    return max(abs(float(np.log(best.value))), best.error / best.value, *(k.deviation for k in tested))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,122 @@
+"""Does the ABCD estimate close on simulated QCD, tt̄, W and Z? In pseudo-experiments, as simulated and without correlation.
+
+    python benchmarks/abcd.py                        # simulates 38 000 events on the first call, about ten minutes
+    python benchmarks/abcd.py --lumi 1 --seed 2
+
+Presets of the demo; the search `semivisible_jets` without cuts on missing momentum and its direction, since that is the second
+variable here. An experiment draws data as Poisson numbers in each cell and bin, and a simulation of its own with as many
+effective events as the simulated sample has. "Without correlation" the expected numbers of each cell have the spectrum of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import hist
+import numpy as np
+
+from coffea_ad.results import Results, load_results
+from coffea_ad.running import run
+from coffea_ad.search.abcd import abcd
+from coffea_ad.search.abcd_scan import scan_cuts
+from coffea_ad.simulation import simulate
+
+SAMPLES = {"qcd": (20_000, 350.0), "ttbar": (8_000, 250.0), "wjets": (5_000, 250.0), "zjets": (5_000, 250.0)}
+LOOSER = ["met_min=null", "rt_min=null", "dphi_max=null", "triggers=[]", "top_events=0", "jet_scale=0"]
+PLANES = (("loose_1tag", 90.0), ("loose_1tag", 150.0), ("loose_2tag", 60.0), ("medium_1tag", 90.0))
+MODEL = Path(__file__).parents[1] / "tests" / "data" / "wnae.onnx"
+
+
+def searched(folder, model, seed):
+    """Return the results of the search at 1/fb; what is there already is not made again."""
+    if not (folder / "results" / "report.json").exists():
+        fileset = {}
+        for i, (process, (n, pthat)) in enumerate(SAMPLES.items()):
+            path, record_of = folder / f"{process}.root", folder / f"{process}.json"
+            if not record_of.exists():
+                record = simulate(process, n, path, seed=seed + i, parameters={"pthat_min": pthat})
+                record_of.write_text(json.dumps(record))
+            xsec = json.loads(record_of.read_text())["cross_section"]
+            fileset[process] = {
+                "files": {str(path.resolve()): "Events"},
+                "metadata": {"is_mc": True, "xsec": xsec, "year": "2018"},
+            }
+        run(fileset, "semivisible_jets", model=model, executor="iterative", output=folder / "results", lumi=1.0,
+            overrides=LOOSER, force=True)  # fmt: skip
+    return load_results(folder / "results")
+
+
+def toy(total, regions, lumi, rng, truth):
+    """Return results of one pseudo-experiment: data, and a simulation that fluctuates as the simulated sample does."""
+    view = total.view(flow=True)
+    value, variance = np.maximum(view["value"], 0), view["variance"]
+    effective = np.divide(value**2, variance, out=np.zeros_like(value), where=variance > 0)
+    weight = np.divide(variance, value, out=np.zeros_like(value), where=value > 0)
+    if truth == "uncorrelated":
+        spectrum = value.sum(axis=0, keepdims=True) / value.sum()
+        expected = value.sum(axis=2, keepdims=True) * spectrum
+        mean = variance.sum() / value.sum()  # bins of few events have no weight of their own
+        effective, weight = expected / mean, np.full_like(value, mean)
+    else:
+        expected = value
+    counts, simulated = rng.poisson(expected * lumi), rng.poisson(effective) * weight
+    content = {}
+    for name, (v, w) in {
+        "data": (counts, counts),
+        "background": (lumi * simulated, lumi**2 * simulated * weight),
+    }.items():
+        h = hist.Hist(*total.axes, storage=hist.storage.Weight())
+        h.view(flow=True)["value"], h.view(flow=True)["variance"] = v, w
+        content[name] = {"met": h}
+    entry = {"lumi": 1e-3, "sumw": 1.0, "events": 1, "files": {}, "failed": [], "regions": regions}
+    datasets = {name: {**entry, "metadata": {"is_mc": name != "data", "xsec": 1.0}} for name in content}
+    return Results(content, {"datasets": datasets, "lumi": 1e-3, "processor": "toy", "models": []})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/abcd"))
+    parser.add_argument("--model", type=Path, default=MODEL, help="with regions loose and medium")
+    parser.add_argument("--lumi", type=float, default=0.1, help="1/fb, of the pseudo-experiments")
+    parser.add_argument("--experiments", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=11)
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    results = searched(args.output, args.model, args.seed)
+    total = sum(results.histograms[d]["met"] * results.norm(d) for d in results.histograms)
+    assert list(total.axes["variation"]) == ["nominal"]
+    regions = {name: sorted(cells) for name, cells in results.regions.items()}
+    print("simulation at 1/fb, cuts in met:")
+    for region in dict.fromkeys(name for name, _ in PLANES):
+        for p in scan_cuts(results, "met", region, (60, 90, 150)):
+            print(
+                f"  {region:<12} {p.cut:>4g}  N_A = {p.simulated:8.1f}  N_B N_C/N_D = {p.expected:8.1f}  "
+                f"κ = {p.kappa.value:.2f} ± {p.kappa.error:.2f}"
+            )
+    print(f"{args.experiments} pseudo-experiments at {args.lumi:g}/fb, seed {args.seed}:")
+    for truth in ("uncorrelated", "as simulated"):
+        for region, cut in PLANES:
+            rng = np.random.default_rng(args.seed)
+            out, said = [], []
+            for _ in range(args.experiments):
+                e = abcd(toy(total, regions, args.lumi, rng, truth), "met", region, cut, unblind=True)
+                value, low, high = (float(x) for x in (e.estimate.value, e.estimate.low, e.estimate.high))
+                statistical = np.hypot(high - value if e.observed > value else value - low, np.sqrt(value))
+                out.append((e.significance, (e.observed - value) / statistical, e.closure, e.observed, value))
+                said.append(any(c.significant for c in e.correlations))
+            z, pull, closure, observed, value = np.array(out).T
+            n = len(z)
+            within = np.mean(np.abs(z) < 2)
+            print(
+                f"  {truth:<13} {region:<12} {cut:>4g}  observed {observed.mean():7.1f}, estimate {np.nanmean(value):7.1f}, closure "
+                f"{np.nanmean(closure):.2f};  |Z| < 2: {within:.3f} ± {np.sqrt(within * (1 - within) / n):.3f}, < 1: "
+                f"{np.mean(np.abs(z) < 1):.3f};  statistics alone < 2: {np.mean(np.abs(pull) < 2):.3f};  "
+                f"called correlated: {np.mean(said):.3f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
