@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from coffea_ad.results.results import Results
 from coffea_ad.results.sums import sum_of
 from coffea_ad.weights import kind_of
 
-__all__ = ["DATA", "shapes", "write_root"]
+__all__ = ["DATA", "root_file", "shapes", "write_root"]
 
 DATA = "data_obs"
 """The name that combine gives to data."""
@@ -153,9 +153,14 @@ def write_root(results: Results, path: str | Path, **choice: Any) -> tuple[list[
     NotWritten
     """
     histograms, notes = shapes(results, **choice)
+    files.write(path, root_file(histograms))
+    return list(histograms), notes
+
+
+def root_file(histograms: Mapping[str, hist.Hist]) -> bytes:
+    """Return the content of a ROOT file with histograms as TH1, by path; weighted ones keep their sums of squared weights."""
     content = _Memory()
     with uproot.recreate(content) as file:
         for name, histogram in histograms.items():
             file[name] = histogram
-    files.write(path, content.getvalue())
-    return list(histograms), notes
+    return content.getvalue()
