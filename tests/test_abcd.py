@@ -209,6 +209,39 @@ def test_correlated_variables_are_said_to_be():
     assert any("loose_1tag and medium_0tag and met are correlated in data" in s for s in loose.sentences())
 
 
+def test_simulation_corrects_for_a_correlation_that_it_knows():
+    """Data have the correlation of simulation: corrected estimates close, others are too low."""
+    rng, z, plain = np.random.default_rng(16), [], []
+    for _ in range(60):
+        r = results(qcd=simulation(rng, correlation=0.3), data=filled(*events(rng, rng.poisson(3000), correlation=0.3)))
+        e = abcd(r, "met", "loose_2tag", 200, correct=True, unblind=True)
+        z.append(e.significance)
+        without = abcd(r, "met", "loose_2tag", 200, unblind=True)
+        plain.append(without.observed / without.expected)
+    assert np.mean(plain) > 1.2
+    assert np.mean(np.abs(z) < 2) >= 0.95
+    assert abs(np.mean(z)) < 3 / np.sqrt(60)
+    known = next(k for k in without.kappas if k.name == "simulation")
+    assert e.correction == pytest.approx(known.value)
+    assert float(e.estimate.value) == pytest.approx(known.value * float(without.estimate.value))
+    assert e.binned.value == pytest.approx(known.value * without.binned.value)
+    assert e.sample().nominal == pytest.approx(e.binned.value)
+    assert e.closure >= known.error / known.value
+    assert without.closure > e.closure
+
+
+def test_a_correction_that_data_contradict_is_no_closure():
+    """Simulation has a correlation that data do not have: the validation region says so."""
+    rng = np.random.default_rng(17)
+    r = results(qcd=simulation(rng, 40_000, correlation=0.5), data=filled(*events(rng, 40_000)))
+    e = abcd(r, "met", "medium_1tag", 200, correct=True)
+    wrong = next(k for k in e.kappas if k.name.startswith("loose_1tag"))
+    assert wrong.value < 0.8
+    assert e.closure > 0.2
+    with pytest.raises(ConfigError, match="correct=True needs data"):
+        abcd(results(qcd=simulation(rng)), "met", "medium_1tag", 200, correct=True)
+
+
 def test_correlation_is_seen_in_data_below_the_cut():
     rng = np.random.default_rng(4)
     e = abcd(results(data=filled(*events(rng, 30_000, correlation=0.5))), "met", "loose_2tag", 300)

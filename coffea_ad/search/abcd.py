@@ -16,7 +16,7 @@ from coffea_ad.errors import ConfigError, NotNormalisable
 from coffea_ad.evaluation.counting import count_significance
 from coffea_ad.results.results import Results
 from coffea_ad.search.abcd_closure import Closure, Correlation, closure_tests
-from coffea_ad.search.abcd_counts import Estimate, Kappa, Plane, Yield, closure_uncertainty, estimate
+from coffea_ad.search.abcd_counts import Estimate, Kappa, Plane, Yield, closure_uncertainty, estimate, kappa
 from coffea_ad.search.abcd_planes import Pair, Table, hidden_cells, pairs_of, read_data, read_processes, table_of
 from coffea_ad.search.channels import Sample
 from coffea_ad.typing import Bools, Float64s
@@ -26,6 +26,7 @@ __all__ = ["Abcd", "abcd"]
 
 FEW = 5.0
 """With fewer effective events in a region its name and number are said."""
+_NONE = Kappa("", 1.0, 0.0)  # no correction
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Abcd:
         Whose events B, C and D are.
     plane : Plane
         The numbers of events; A is None if it was not looked at.
+    correction : float
+        κ of simulation that the estimate is multiplied with, or 1.
     estimate : Estimate
-        N_B N_C / N_D with its statistical interval of 1σ.
+        N_B N_C / N_D, corrected, with its statistical interval of 1σ.
     edges : (n + 1,)
         Bins of the observable above the cut.
     binned : Estimate, (n,)
@@ -59,7 +62,7 @@ class Abcd:
         Closure tests of simulation and of data where there is no signal.
     correlations : tuple of Correlation
     closure : float
-        Uncertainty of ln N_A by the closure tests: a factor exp(± closure); NaN without any.
+        Uncertainty of ln N_A by the closure tests, and at least that of the correction: a factor exp(± closure); NaN without any.
     observed, observed_binned : float or None, (n,) or None
         Events in A, where it was looked at.
     notes : tuple of str
@@ -72,6 +75,7 @@ class Abcd:
     cut: float
     source: str
     plane: Plane
+    correction: float
     estimate: Estimate
     edges: Float64s
     binned: Estimate
@@ -88,7 +92,7 @@ class Abcd:
 
     @property
     def expected(self) -> float:
-        """All events that are expected in A: the estimate and the subtracted processes."""
+        """All events that are expected in A: the estimate, corrected if asked, and the subtracted processes."""
         return float(self.estimate.value) + self.others
 
     @property
@@ -130,7 +134,7 @@ class Abcd:
         b, d = self.plane.b, self.plane.d
         if not (b.value > 0 and d.value > 0):
             raise ConfigError(f"region {self.region}: there is no estimate, since B or D is empty")
-        transfer = float(b.value / d.value)
+        transfer = self.correction * float(b.value / d.value)
         scale = float(np.sqrt(b.variance / b.value**2 + d.variance / d.value**2))
         norm = {f"{self.region}_transfer": scale, f"{self.region}_closure": self.closure}  # of the logarithm
         factors = {name: (float(np.exp(-e)), float(np.exp(e))) for name, e in norm.items() if e > 0}
@@ -161,6 +165,7 @@ def abcd(
     control: str | None = None,
     subtract: Mapping[str, float] | None = None,
     validation: Mapping[str, tuple[str, str]] | None = None,
+    correct: bool = False,
     era: str | None = None,
     unblind: bool = False,
 ) -> Abcd:
@@ -183,6 +188,9 @@ def abcd(
     validation : {name: (tagged, untagged)}, optional
         Regions without signal, in which closure is tested; by default the looser working points, without what the region's own
         tags. {}: none.
+    correct : bool
+        Multiply the estimate of data by κ of simulation. Its error is then an uncertainty of closure, and tests in data are of κ over that of
+        simulation in the same plane.
     era : str, optional
         One only; without, all are added.
     unblind : bool
@@ -203,46 +211,60 @@ def abcd(
     from_data = "data" in kinds
     hidden = hidden_cells(results) if from_data else frozenset()
     results, pair, planes, notes = pairs_of(results, region, control, validation, hidden)
-    simulated = _simulation(results, observable, pair, era, notes, needed=not from_data or bool(subtract))
+    if correct and not from_data:
+        raise ConfigError("an estimate from simulation is not corrected by itself: correct=True needs data")
     errors = dict(subtract or {})
+    simulated = _simulation(results, observable, pair, era, notes, needed=not from_data or correct or bool(errors))
     for process in errors:
         if process not in simulated:
             raise ConfigError(f"process {process} cannot be subtracted: the background is {', '.join(simulated)}")
-    rest = [t for p, t in simulated.items() if p not in errors]
-    mc = table_of(rest) if rest else None
+    mc = _rest(simulated, errors)
+    if mc is None and (correct or not from_data):
+        raise ConfigError("all simulated background is subtracted, and none is left for the estimate")
     if not from_data:
-        if mc is None:
-            raise ConfigError("all simulated background is subtracted, and there are no data")
+        assert mc is not None
         tests = closure_tests(observable, region, mc.edge(observable, cut), simulation=mc)
         return _assembled(mc, pair, observable, region, cut, tests, notes, {}, {}, source="background", look=True)
     data = read_data(results, observable, pair, era)
-    others = {p: simulated[p] for p in errors}
-    tables = {}
+    tables, references = {}, {}
     for plane in planes.values():
-        less = read_processes(results, "background", observable, plane, era) if errors else {}
-        of_plane = {p: less[p] for p in errors if p in less}
-        tables[plane.tagged] = read_data(results, observable, plane, era).minus(*of_plane.values())
+        of_plane = read_processes(results, "background", observable, plane, era) if errors or correct else {}
+        less = [of_plane[p] for p in errors if p in of_plane]
+        tables[plane.tagged] = read_data(results, observable, plane, era).minus(*less)
+        references[plane.tagged] = _rest(of_plane, errors)
+    others = {p: simulated[p] for p in errors}
+    k = data.edge(observable, cut)
     tests = closure_tests(
-        observable,
-        region,
-        data.edge(observable, cut),
-        simulation=mc,
-        data=data.minus(*others.values()),
-        validation=tables,
-    )
-    return _assembled(data, pair, observable, region, cut, tests, notes, others, errors, source="data", look=unblind)
+        observable, region, k, simulation=mc, data=data.minus(*others.values()), validation=tables,
+        simulated={name: t for name, t in references.items() if t is not None} if correct else None,
+    )  # fmt: skip
+    correction = kappa(mc.plane(k), "simulation") if correct and mc is not None else _NONE
+    if not np.isfinite(correction.value):
+        raise ConfigError(f"{region} cannot be corrected: a region of its plane is empty in simulation")
+    return _assembled(
+        data, pair, observable, region, cut, tests, notes, others, errors, source="data", look=unblind, correction=correction
+    )  # fmt: skip
+
+
+def _rest(simulated: Mapping[str, Table], subtracted: Mapping[str, float]) -> Table | None:
+    """Return the sum of the processes that are not subtracted."""
+    rest = [table for process, table in simulated.items() if process not in subtracted]
+    return table_of(rest) if rest else None
 
 
 def _assembled(
     events: Table, pair: Pair, observable: str, region: str, cut: float, tests: Closure, notes: Sequence[str],
     others: Mapping[str, Table], errors: Mapping[str, float], *, source: str, look: bool,
+    correction: Kappa = _NONE,
 ) -> Abcd:  # fmt: skip
     """Put an estimate together from the events of its plane, less other processes, and the tests of closure."""
     k = events.edge(observable, cut)
     edges = events.edges[k:]
     table = events.minus(*others.values())
     total, bins = table.plane(k, blind=not look), table.plane(k, binned=True, blind=not look)
-    closure = closure_uncertainty(tests.kappas)
+    factor, closure = correction.value, closure_uncertainty(tests.kappas)
+    if correction.error:
+        closure = float(np.fmax(closure, correction.error / factor))
     said = [*notes, *tests.notes]
     if np.isnan(closure):
         said.append(f"closure of {region} was not tested: the stated uncertainty is statistical only")
@@ -255,10 +277,11 @@ def _assembled(
     expected = [(_a(t.plane(k)), _a_binned(t.plane(k, binned=True))) for t in others.values()]
     return Abcd(
         observable=observable, region=region, control=pair.untagged, cut=float(edges[0]), source=source, plane=total,
-        estimate=estimate(total.b, total.c, total.d), edges=edges, binned=estimate(bins.b, bins.c, bins.d), shape=bins.c,
+        correction=factor, estimate=estimate(total.b, total.c, total.d).scaled(factor), edges=edges,
+        binned=estimate(bins.b, bins.c, bins.d).scaled(factor), shape=bins.c,
         others=sum(number for number, _ in expected),
         others_binned=np.sum([np.zeros(len(edges) - 1), *(of_bins for _, of_bins in expected)], axis=0),
-        subtraction=_subtraction(events, others, errors, k), kappas=tests.kappas, correlations=tests.correlations,
+        subtraction=_subtraction(events, others, errors, k, factor), kappas=tests.kappas, correlations=tests.correlations,
         closure=closure, observed=_a(events.plane(k)) if look else None,
         observed_binned=_a_binned(events.plane(k, binned=True)) if look else None, notes=tuple(said),
     )  # fmt: skip
@@ -287,7 +310,9 @@ def _simulation(
         return {}
 
 
-def _subtraction(events: Table, others: Mapping[str, Table], errors: Mapping[str, float], k: int) -> float:
+def _subtraction(
+    events: Table, others: Mapping[str, Table], errors: Mapping[str, float], k: int, factor: float
+) -> float:  # fmt: skip
     """Return half of what estimate and subtracted processes together change by, each process at ± its error, in quadrature."""
     squares = 0.0
     table = events.minus(*others.values())
@@ -296,7 +321,7 @@ def _subtraction(events: Table, others: Mapping[str, Table], errors: Mapping[str
         for sign in (-1, 1):
             shift = sign * errors[process]
             p = table.minus(other.scaled(shift)).plane(k)
-            ends.append(float(estimate(p.b, p.c, p.d).value) + shift * _a(other.plane(k)))
+            ends.append(factor * float(estimate(p.b, p.c, p.d).value) + shift * _a(other.plane(k)))
         squares += (0.5 * (ends[1] - ends[0])) ** 2
     return float(np.sqrt(squares))
 

@@ -82,6 +82,7 @@ def closure_tests(
     simulation: Table | None = None,
     data: Table | None = None,
     validation: Mapping[str, Table] | None = None,
+    simulated: Mapping[str, Table] | None = None,
 ) -> Closure:
     """Test closure in simulation, in data below the cut, and in validation regions.
 
@@ -95,7 +96,10 @@ def closure_tests(
         Of the plane of the estimate. Of the data, only what lies below the cut is used: at up to three cuts within it, planes
         are made of B and D.
     validation : {tagged: Table}, optional
-        Of regions without signal, with the same cut.
+        Data of regions without signal, with the same cut.
+    simulated : {tagged: Table}, optional
+        Simulation of the validation regions: an estimate is corrected by the κ of simulation, and what is tested is κ of data over κ
+        of simulation in each plane.
 
     Returns
     -------
@@ -104,36 +108,53 @@ def closure_tests(
     kappas: list[Kappa] = []
     correlations: list[Correlation] = []
     notes: list[str] = []
+    corrected = simulated is not None
     if simulation is not None:
         value = kappa(simulation.plane(k), "simulation")
-        correlations.append(
-            Correlation(tagged, observable, "simulation", homogeneity(simulation.tagged, simulation.untagged), value)
-        )
+        test = homogeneity(simulation.tagged, simulation.untagged)
+        correlations.append(Correlation(tagged, observable, "simulation", test, value))
         if np.isfinite(value.value):
-            kappas.append(value)
+            kappas.append(Kappa(value.name, 1.0, value.error / value.value) if corrected else value)
         else:
             notes.append(f"closure of {tagged} is not tested in simulation: a region is empty there")
     if data is not None:
-        inner = _below(data, observable, k)
-        below = homogeneity(data.tagged.bins(0, k + 1), data.untagged.bins(0, k + 1))
         where = f"data below {observable} = {data.edges[k]:g}"
-        value = min(inner, key=lambda one: one.error / one.value) if inner else Kappa("", float("nan"), float("nan"))
-        correlations.append(Correlation(tagged, observable, where, below, value))
-        kappas += inner
+        inner = _below(data, observable, k)
+        value = min(inner.values(), key=_relative) if inner else Kappa("", float("nan"), float("nan"))
+        test = homogeneity(data.tagged.bins(0, k + 1), data.untagged.bins(0, k + 1))
+        correlations.append(Correlation(tagged, observable, where, test, value))
         if not inner:
             least = enough(data.tagged, data.untagged)
             notes.append(
                 f"closure of {tagged} is not tested in {where}: no plane within them has {least:g} effective events in each region"
             )
+        for j, one in inner.items():
+            _add(kappas, notes, one, simulation.plane(j, end=k) if corrected and simulation is not None else None)
     for name, table in (validation or {}).items():
         plane = table.plane(k)
         value = kappa(plane, name)
         correlations.append(Correlation(name, observable, "data", homogeneity(table.tagged, table.untagged), value))
         if _filled(plane):
-            kappas.append(value)
+            _add(kappas, notes, value, simulated[name].plane(k) if simulated is not None else None)
         else:
             notes.append(f"closure is not tested in {name}: too few events in a region of its plane")
     return Closure(tuple(kappas), tuple(correlations), tuple(notes))
+
+
+def _relative(one: Kappa) -> float:
+    return one.error / one.value
+
+
+def _add(kappas: list[Kappa], notes: list[str], of_data: Kappa, reference: Plane | None) -> None:
+    """Add κ of data, over that of simulation where there is a reference; one that is empty is named."""
+    if reference is None:
+        kappas.append(of_data)
+        return
+    of_simulation = kappa(reference)
+    if np.isfinite(of_simulation.value):
+        kappas.append(of_data.over(of_simulation))
+    else:
+        notes.append(f"the corrected closure is not tested in {of_data.name}: a region is empty in simulation")
 
 
 def _filled(plane: Plane) -> bool:
@@ -141,16 +162,16 @@ def _filled(plane: Plane) -> bool:
     return all(float(y.n_effective) >= enough(*regions) for y in regions)
 
 
-def _below(data: Table, observable: str, k: int) -> list[Kappa]:
-    """Return κ of planes within the events below the cut; their cuts are set by the untagged events alone."""
+def _below(data: Table, observable: str, k: int) -> dict[int, Kappa]:
+    """Return κ of planes within the events below the cut, by edge; their cuts are set by the untagged events alone."""
     content = np.cumsum(data.untagged.value[: k + 1])
     if content[-1] <= 0:
-        return []
+        return {}
     part: Float64s = 1 - content[:k] / content[-1]  # of the untagged events, above the edge
     cuts = sorted({int(np.argmin(np.abs(part[1:] - p))) + 1 for p in _PARTS}) if k > 1 else []
     planes = {j: data.plane(j, end=k) for j in cuts}
-    return [
-        kappa(plane, f"data, {observable} {data.edges[j]:g} to {data.edges[k]:g}")
+    return {
+        j: kappa(plane, f"data, {observable} {data.edges[j]:g} to {data.edges[k]:g}")
         for j, plane in planes.items()
         if _filled(plane)
-    ]
+    }

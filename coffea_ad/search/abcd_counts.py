@@ -110,6 +110,10 @@ class Estimate:
     low: Float64s
     high: Float64s
 
+    def scaled(self, factor: float) -> Estimate:
+        """Return the estimate times a factor that is known."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor)
+
 
 def _poisson(one: Yield, typical: float) -> tuple[Float64s, Float64s]:
     """Return a yield as a number of events, and what one of them weighs: the scaled Poisson distribution.
@@ -212,6 +216,15 @@ class Kappa:
     def deviation(self) -> float:
         """|ln κ|, what its error does not explain: √(ln² κ − σ²), or 0."""
         return float(np.sqrt(max(np.log(self.value) ** 2 - (self.error / self.value) ** 2, 0.0)))
+
+    def over(self, other: Kappa) -> Kappa:
+        """Return the ratio to an independent κ, under this one's name.
+
+        >>> Kappa("data", 1.5, 0.3).over(Kappa("simulation", 1.5, 0.0)).value
+        1.0
+        """
+        ratio = self.value / other.value
+        return Kappa(self.name, ratio, ratio * float(np.hypot(self.error / self.value, other.error / other.value)))
 
 
 def kappa(plane: Plane, name: str = "") -> Kappa:
