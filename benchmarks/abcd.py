@@ -21,6 +21,7 @@ import numpy as np
 from coffea_ad.results import Results, load_results
 from coffea_ad.running import run
 from coffea_ad.search.abcd import abcd
+from coffea_ad.search.abcd_counts import Yield, estimate
 from coffea_ad.search.abcd_scan import scan_cuts
 from coffea_ad.simulation import simulate
 
@@ -76,6 +77,16 @@ def toy(total, regions, lumi, rng, truth):
     return Results(content, {"datasets": datasets, "lumi": 1e-3, "processor": "toy", "models": []})
 
 
+def coverage(rng, experiments=20_000):
+    """Print how often the statistical interval holds the truth."""
+    for lam in ((4, 5, 10), (10, 12, 40), (100, 80, 400)):
+        e = estimate(*(Yield.of(rng.poisson(x, experiments)) for x in lam))
+        true = lam[0] * lam[1] / lam[2]
+        part = np.mean((e.low <= true) & (true <= e.high))
+        error = np.sqrt(part * (1 - part) / experiments)
+        print(f"  {', '.join(map(str, lam))} events expected in B, C, D: {part:.4f} ± {error:.4f}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("build/abcd"))
@@ -89,6 +100,8 @@ def main():
     total = sum(results.histograms[d]["met"] * results.norm(d) for d in results.histograms)
     assert list(total.axes["variation"]) == ["nominal"]
     regions = {name: sorted(cells) for name, cells in results.regions.items()}
+    print("1σ of statistics holds the truth:")
+    coverage(np.random.default_rng(args.seed))
     print("simulation at 1/fb, cuts in met:")
     for region in dict.fromkeys(name for name, _ in PLANES):
         for p in scan_cuts(results, "met", region, (60, 90, 150)):

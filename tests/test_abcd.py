@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.evaluation.counting import count_significance
 from coffea_ad.histograms import book
 from coffea_ad.results import Results
 from coffea_ad.scoring import regions
@@ -195,6 +196,29 @@ def test_the_numbers_are_those_of_the_regions():
     assert (e.source, e.control) == ("data", "loose_0tag")
 
 
+def test_what_lies_outside_the_axis_counts():
+    cell = np.repeat([2, 2, 0, 0], [20, 30, 40, 60])
+    met = np.repeat([1500.0, -5.0, 1500.0, -5.0], [20, 30, 40, 60])
+    e = abcd(results(data=filled(cell, met)), "met", "loose_2tag", 200, unblind=True)
+    assert [float(y.value) for y in (e.plane.a, e.plane.b, e.plane.c, e.plane.d)] == [20, 30, 40, 60]
+    assert e.observed == 20
+    assert e.observed_binned.sum() == e.binned.value.sum() == 0
+    assert any("40 events of loose_0tag are above the axis of met" in note for note in e.notes)
+
+
+@pytest.mark.parametrize("observed", [2, 60])
+def test_the_significance_takes_the_error_towards_what_was_observed(observed):
+    cell, met = (
+        np.repeat([2, 2, 0, 0], [observed, 12, 20, 12]),
+        np.repeat([500.0, 20.0, 500.0, 20.0], [observed, 12, 20, 12]),
+    )
+    e = abcd(results(data=filled(cell, met)), "met", "loose_2tag", 200, unblind=True)
+    down, up = e.errors
+    assert up > 1.5 * down
+    assert (down, up) == pytest.approx((e.estimate.value - e.estimate.low, e.estimate.high - e.estimate.value))
+    assert e.significance == count_significance(observed, 20.0, up if observed > 20 else down)
+
+
 def test_correlated_variables_are_said_to_be():
     rng = np.random.default_rng(2)
     r = results(qcd=simulation(rng, 20_000, correlation=0.3), data=filled(*events(rng, 8000, correlation=0.3)))
@@ -238,6 +262,11 @@ def test_a_correction_that_data_contradict_is_no_closure():
     wrong = next(k for k in e.kappas if k.name.startswith("loose_1tag"))
     assert wrong.value < 0.8
     assert e.closure > 0.2
+    few = results(qcd=simulation(rng, 1500), data=filled(*events(rng, 40_000)))  # a correction that is hardly known
+    poor = abcd(few, "met", "medium_1tag", 200, correct=True)
+    plane = abcd(results(qcd=few.histograms["qcd"]["met"]), "met", "medium_1tag", 200).plane
+    known = kappa(plane)
+    assert min(k.error / k.value for k in poor.kappas) < known.error / known.value <= poor.closure
     with pytest.raises(ConfigError, match="correct=True needs data"):
         abcd(results(qcd=simulation(rng)), "met", "medium_1tag", 200, correct=True)
 

@@ -93,6 +93,7 @@ def test_shapes_keep_contents_and_sums_of_squared_weights(tmp_path):
                     assert h.axis().edges() == pytest.approx(channel.edges)
         sr = both[0].samples
         assert file["sr/qcd_jesUp"].values() == pytest.approx(1.1 * sr["qcd"].nominal)
+        assert file["sr/qcd_jesUp"].variances() == pytest.approx(1.1**2 * sr["qcd"].variance)
         assert file["sr/qcd_jesDown"].values() == pytest.approx(0.95 * sr["qcd"].nominal)
         assert file["sr/tt_jesUp"].values() == pytest.approx(
             1.03 * sr["tt"].nominal
