@@ -262,13 +262,18 @@ def test_a_correction_that_data_contradict_is_no_closure():
     wrong = next(k for k in e.kappas if k.name.startswith("loose_1tag"))
     assert wrong.value < 0.8
     assert e.closure > 0.2
-    few = results(qcd=simulation(rng, 1500), data=filled(*events(rng, 40_000)))  # a correction that is hardly known
-    poor = abcd(few, "met", "medium_1tag", 200, correct=True)
-    plane = abcd(results(qcd=few.histograms["qcd"]["met"]), "met", "medium_1tag", 200).plane
-    known = kappa(plane)
-    assert min(k.error / k.value for k in poor.kappas) < known.error / known.value <= poor.closure
     with pytest.raises(ConfigError, match="correct=True needs data"):
         abcd(results(qcd=simulation(rng)), "met", "medium_1tag", 200, correct=True)
+
+
+def test_a_correction_is_not_better_than_its_error():
+    """However well closure was tested elsewhere: where simulation is scarce the correction is hardly known."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        mc, data = simulation(rng, 1500), filled(*events(rng, 40_000))
+        e = abcd(results(qcd=mc, data=data), "met", "medium_1tag", 200, correct=True)
+        known = kappa(abcd(results(qcd=mc), "met", "medium_1tag", 200).plane)
+        assert min(k.error / k.value for k in e.kappas) < known.error / known.value <= e.closure
 
 
 def test_correlation_is_seen_in_data_below_the_cut():
