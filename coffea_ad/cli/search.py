@@ -57,18 +57,22 @@ def show(content: dict[str, Any]) -> None:
     """Print what came of a search."""
     of = content["statistic"]
     table = table_of(
-        f"{len(content['spectra'])} spectra of {content['source']}", "spectrum", "events", "from GeV", "fit", "p of fit", "largest excess",
-        "events", "expected", "local", "p in spectrum",
-    )  # fmt: skip
+        f"{len(content['spectra'])} spectra of {content['source']}",
+        "spectrum",
+        "events",
+        "fit",
+        "largest excess",
+        "p in spectrum",
+    )
     for name, s in content["spectra"].items():
-        bump, worth = s["bumps"][of], s["global"][of]
-        where = ("–", "–", "–", "–") if bump is None else (
-            f"{bump['low']:.0f}–{bump['high']:.0f}", f"{bump['events']:g}", f"{bump['expected']:.1f}", f"{bump['local']:.1f}σ",
+        bump, worth, fit = s["bumps"][of], s["global"][of], s["fit"]
+        excess = "none" if bump is None else (
+            f"{bump['local']:.1f}σ, {bump['low']:.0f}–{bump['high']:.0f} GeV: {bump['events']:g} for {bump['expected']:.1f}"
         )  # fmt: skip
+        described = f"{fit['family']} {fit['order']} from {s['edges'][0]:.0f} GeV, p {fit['goodness']['p_value']:.2f}"
         table.add_row(
-            name, f"{sum(s['counts']):.0f}", f"{s['edges'][0]:.0f}", f"{s['fit']['family']} {s['fit']['order']}",
-            f"{s['fit']['goodness']['p_value']:.2f}", *where, "–" if worth is None else f"{worth['p_value']:.2g}",
-        )  # fmt: skip
+            name, f"{sum(s['counts']):.0f}", described, excess, "–" if worth is None else f"{worth['p_value']:.2g}"
+        )
     out.print(table)
     for sentence in content["skipped"].values():
         out.print(f"left out: {sentence}", soft_wrap=True, markup=False)
@@ -84,6 +88,7 @@ def show(content: dict[str, Any]) -> None:
             soft_wrap=True,
             markup=False,
         )
+    _limits(content["limits"])
     if (worth := content["global"][of]) is not None:
         out.print(
             f"5σ global need {worth['local_for_5_sigma']:.1f}σ local ({worth['trials_at_5_sigma']:.0f} trials: {len(content['spectra'])} spectra, "
@@ -91,6 +96,27 @@ def show(content: dict[str, Any]) -> None:
             soft_wrap=True, markup=False,
         )  # fmt: skip
     out.print(content["verdict"], soft_wrap=True, markup=False)
+
+
+def _limits(limits: list[dict[str, Any]]) -> None:
+    """Print the range of the limits of every spectrum, and those of simulated signals."""
+    table = table_of("95 % CLs limits", "spectrum", "signal", "observed", "expected", "unit", "by")
+    for limit in limits:
+        if limit["expected"] and limit["signal"]:
+            pb = limit.get("cross_section")
+            observed, expected = (
+                (pb["observed"], pb["expected"][2]) if pb else (limit["observed"], limit["expected"][2])
+            )
+            table.add_row(
+                limit["spectrum"],
+                limit["signal"],
+                f"{observed:.3g}",
+                f"{expected:.3g}",
+                "pb" if pb else "events",
+                limit["method"],
+            )
+    if table.row_count:
+        out.print(table)
 
 
 def add_search(verbs: Any) -> None:

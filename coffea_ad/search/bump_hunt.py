@@ -64,8 +64,6 @@ class Hunt(NamedTuple):
     signals : Signals
     masks : (H, n) float64 or None
         Bins that count for each signal; None: all.
-    exclude : float
-        Significance from which the largest window is left out, and the function is fitted again.
     """
 
     function: Design
@@ -73,7 +71,6 @@ class Hunt(NamedTuple):
     windows: Windows
     signals: Signals
     masks: Float64s | None = None
-    exclude: float = np.inf
 
 
 class Scanned(NamedTuple):
@@ -82,7 +79,7 @@ class Scanned(NamedTuple):
     Attributes
     ----------
     expected : (T, n) float64
-        By the fit without signal, and without the largest window if that is above `exclude`.
+        By the fit without signal.
     window : (T, W) float64
         Significance of each window, −∞ where there are no more events than expected.
     q0 : (T, H) float64
@@ -110,8 +107,8 @@ def hunt_many(counts: Float64s, hunt: Hunt) -> Scanned:
 
         p = P(≥ n | b) = Γ(n, 0…b)/Γ(n),
 
-    after BumpHunter; where the largest one is above `exclude`, its window is left out of the fit, since what is there would lift the expectation. That of a
-    signal is √q₀ of the likelihood ratio, in which the function is fitted with and without it.
+    after BumpHunter; that of a signal is √q₀ of the likelihood ratio, in which the function is fitted with and without it. A large
+    signal lifts what a function expects in its window, so that of the two the likelihood ratio sees more of it.
 
     Parameters
     ----------
@@ -131,18 +128,8 @@ def hunt_many(counts: Float64s, hunt: Hunt) -> Scanned:
     fits = fit_many(rows, d, hunt.start)
     expected = _expected(d, fits.theta)
     window = window_significances(rows, expected, hunt.windows)
-    best = window.argmax(axis=1)
-    again = np.flatnonzero(window[np.arange(len(rows)), best] >= hunt.exclude)
-    valid = fits.valid.copy()
-    if len(again):
-        bins = np.arange(rows.shape[1])
-        inside = (bins >= hunt.windows.begin[best[again], None]) & (bins < hunt.windows.end[best[again], None])
-        blind = fit_many(rows[again], d, hunt.start, mask=np.where(inside, 0.0, 1.0))
-        expected[again] = _expected(d, blind.theta)
-        window[again] = window_significances(rows[again], expected[again], hunt.windows)
-        valid[again] &= blind.valid
     strength, q0, converged = scan_many(rows, d, fits.theta, hunt.signals.shape, masks=hunt.masks)
-    return Scanned(expected, window, np.sqrt(q0), strength, fits.value, np.asarray(valid & converged.all(axis=1)))
+    return Scanned(expected, window, np.sqrt(q0), strength, fits.value, np.asarray(fits.valid & converged.all(axis=1)))
 
 
 def _expected(function: Design, theta: Float64s) -> Float64s:
@@ -173,7 +160,7 @@ def poisson_tail(n: Float64s, b: Float64s) -> Float64s:
 def significance_of(p: Float64s) -> Float64s:
     """Return the one-sided significance of probabilities, Z = −Φ⁻¹(p).
 
-    >>> significance_of(np.array([0.5, 2.8665e-07])).round(3)
-    array([-0.   ,  5.   ])
+    >>> significance_of(np.array([0.1, 2.8665e-07])).round(3)
+    array([1.282, 5.   ])
     """
     return np.asarray(np.minimum(-ndtri(np.asarray(p)), _LARGEST))

@@ -12,7 +12,7 @@ from coffea_ad.search.families import FAMILIES
 from coffea_ad.search.hunting import HuntSettings, Statistic
 from coffea_ad.search.reading import Source
 
-__all__ = ["FitConfig", "SearchConfig"]
+__all__ = ["FitConfig", "LimitConfig", "SearchConfig"]
 
 Names = tuple[str, ...]
 Width = Annotated[float, Field(ge=0, le=0.5)]
@@ -48,6 +48,16 @@ class FitConfig(Frozen):
         return self
 
 
+class LimitConfig(Frozen):
+    """Upper limits at 95 % CLs."""
+
+    widths: tuple[Width, ...] = Field((0.05,), description="σ/m of Gaussian signals; empty: no limits on these")
+    masses: tuple[float, ...] = Field((), description="GeV (default: at equal ratios, up to the last event)")
+    places: int = Field(8, ge=1, description="so many masses, where none are said")
+    signals: bool = Field(True, description="limits on the simulated signals of the results, too")
+    lumi_error: float = Field(0.0, ge=0, lt=1, description="relative error of the luminosity, for cross-sections")
+
+
 class SearchConfig(Frozen):
     """A search for bumps in the spectra of a results folder."""
 
@@ -64,15 +74,18 @@ class SearchConfig(Frozen):
         0.0, ge=0, le=0.5, description="σ(m)/m: bins are merged to it, and signals are as wide at least"
     )
     fit: FitConfig = FitConfig()
-    statistic: Statistic = Field("windows", description="the one that counts: windows (BumpHunter) or likelihood (√q₀)")
+    statistic: Statistic = Field(
+        "likelihood", description="the one that counts: likelihood (√q₀ of Gaussian signals) or windows (BumpHunter)"
+    )
     widths: tuple[Width, ...] = Field((0.0, 0.03, 0.05, 0.1, 0.15), min_length=1, description="σ/m of Gaussian signals")
     exclude: float = Field(
         3.0,
         gt=0,
-        description="local significance from which the window of the largest excess is left out of the fit, in pseudo-experiments too",
+        description="local significance from which the window of the largest excess does not count when the number of parameters is selected",
     )
     toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
     seed: int = Field(1, ge=0)
+    limits: LimitConfig = LimitConfig()
     explore_fraction: float | None = Field(
         None,
         gt=0,

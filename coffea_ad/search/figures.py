@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,23 @@ from coffea_ad.plotting import canvas
 from coffea_ad.progress import progress
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.hunting import Hunted, Hunts, Statistic
+from coffea_ad.search.limits import Limit
 
-__all__ = ["draw_all", "draw_spectrum", "draw_summary", "draw_toys"]
+__all__ = ["draw_all", "draw_limits", "draw_spectrum", "draw_summary", "draw_toys"]
 
 _FORMATS = ("pdf",)
 
 
-def draw_all(hunts: Hunts, folder: Path, config: SearchConfig, lumi: float | None) -> None:
+def draw_all(
+    hunts: Hunts, folder: Path, config: SearchConfig, lumi: float | None, limits: Sequence[Limit] = ()
+) -> None:
     """Draw every spectrum, the local significances of all, and the distribution of the largest one without signal."""
     folder.mkdir(parents=True, exist_ok=True)
-    with progress("figures", len(hunts.spectra) + 2) as advance:
+    drawable = _by_spectrum(limits)
+    with progress("figures", len(hunts.spectra) + len(drawable) + 2) as advance:
+        for (name, width), several in drawable.items():
+            draw_limits(several, folder / f"limits_{files.as_name(name.replace(' ', '_'))}_{100 * width:g}.png", lumi)
+            advance()
         for name, hunted in hunts.spectra.items():
             draw_spectrum(hunted, folder / f"{files.as_name(name.replace(' ', '_'))}.png", config.statistic, lumi)
             advance()
@@ -93,6 +101,36 @@ def _scan(ax: Any, hunted: Hunted) -> None:
     ax.set_ylabel("significance")
     ax.set_ylim(0, max(3.0, 1.4 * float(z.max())))
     ax.legend(title=None, ncols=5, fontsize=8, loc="upper right")
+
+
+def _by_spectrum(limits: Sequence[Limit]) -> dict[tuple[str, float], list[Limit]]:
+    """Return the limits on Gaussian signals that were set, by spectrum and width; two masses or more make a curve."""
+    out: dict[tuple[str, float], list[Limit]] = {}
+    for limit in limits:
+        if limit.expected and not limit.signal:
+            out.setdefault((limit.spectrum, limit.width), []).append(limit)
+    return {key: several for key, several in out.items() if len(several) > 1}
+
+
+def draw_limits(limits: Sequence[Limit], path: Path, lumi: float | None = None) -> None:
+    """Draw observed and expected limits of one width against the mass, with bands of one and two standard deviations."""
+    unit = 1.0 if lumi is None else 1 / (1000 * lumi)
+    mass = np.array([limit.mass for limit in limits])
+    bands = np.array([limit.expected for limit in limits]).T * unit
+    observed = np.array([np.nan if limit.observed is None else limit.observed for limit in limits]) * unit
+    with canvas(path, formats=_FORMATS) as axes:
+        ax = axes[0, 0]
+        ax.fill_between(mass, bands[0], bands[4], color="#F5BB54", lw=0, label="expected ± 2σ")
+        ax.fill_between(mass, bands[1], bands[3], color="#607641", lw=0, label="expected ± 1σ")
+        ax.plot(mass, bands[2], "k--", label="expected")
+        ax.plot(mass, observed, "ko-", ms=4, label="observed")
+        ax.set(yscale="log")
+        ax.set_xlabel("mass of the signal [GeV]")
+        ax.set_ylabel(
+            "events, 95 % CL" if lumi is None else r"$\sigma \times A \times \epsilon \times B$ [pb], 95 % CL"
+        )
+        ax.set_title(f"{limits[0].spectrum}, width {100 * limits[0].width:g} %", loc="left")
+        ax.legend()
 
 
 def draw_summary(hunts: Hunts, path: Path, statistic: Statistic) -> None:

@@ -40,7 +40,7 @@ class HuntSettings:
     resolution : float
         σ/m, added to each.
     exclude : float
-        Significance from which the largest window is left out of the fit.
+        Local significance from which the window of the largest excess does not count when the number of parameters is selected.
     toys, seed : int
     """
 
@@ -95,6 +95,7 @@ class Prepared:
     scanned : Scanned
         Of the data.
     bumps : {statistic: Bump or None}
+    sqrt_s : float, GeV
     """
 
     observable: str
@@ -103,6 +104,7 @@ class Prepared:
     hunt: Hunt
     scanned: Scanned
     bumps: Mapping[Statistic, Bump | None]
+    sqrt_s: float
 
     @property
     def spectrum(self) -> Spectrum:
@@ -150,6 +152,8 @@ class Hunts:
         Of all spectra together.
     notes : tuple of str
     resumed : int
+    sculpted, unchecked : {name: sentence}
+        Spectra in whose largest excess simulation without signal has one as well, and those of which it is not known.
     """
 
     spectra: dict[str, Hunted]
@@ -160,6 +164,7 @@ class Hunts:
     notes: tuple[str, ...]
     resumed: int = 0
     sculpted: dict[str, str] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict)
 
     def largest_bump(self, statistic: Statistic) -> tuple[str, Bump] | None:
         """Return the spectrum with the largest local significance, and its bump."""
@@ -192,9 +197,11 @@ def prepare(spectra: Spectra, region: str, settings: HuntSettings, sqrt_s: float
         signals = gaussians(edges, settings.widths, highest=highest, resolution=settings.resolution)
     except ConfigError as error:
         raise FitFailed(f"spectrum {spectrum.name}: {error}") from None
-    scan = Hunt(fitted.function, fitted.theta, windows_of(len(expected)), signals, exclude=settings.exclude)
+    scan = Hunt(fitted.function, fitted.theta, windows_of(len(expected)), signals)
     scanned = hunt_many(fitted.spectrum.counts, scan)
-    return Prepared(spectra.observable, region, background, scan, scanned, _bumps(fitted.spectrum, scan, scanned))
+    return Prepared(
+        spectra.observable, region, background, scan, scanned, _bumps(fitted.spectrum, scan, scanned), sqrt_s
+    )
 
 
 def _bumps(spectrum: Spectrum, scan: Hunt, scanned: Scanned) -> dict[Statistic, Bump | None]:
@@ -218,7 +225,7 @@ def _bumps(spectrum: Spectrum, scan: Hunt, scanned: Scanned) -> dict[Statistic, 
     k = int(np.argmax(scanned.q0[0]))
     if scanned.q0[0, k] > 0:
         mass, width = float(scan.signals.mass[k]), float(scan.signals.width[k])
-        near = scan.signals.shape[k] > 0.1 * scan.signals.shape[k].max()
+        near = scan.signals.shape[k] > 0.5 * scan.signals.shape[k].max()  # about ∓ 1.2 standard deviations
         out["likelihood"] = Bump(
             float(scanned.q0[0, k]), float(edges[:-1][near][0]), float(edges[1:][near][-1]), mass, width, float(n[near].sum()),
             float(b[near].sum()), float(scanned.strength[0, k]),

@@ -38,6 +38,9 @@ class SpectraRead(NamedTuple):
         fb⁻¹.
     source : str
         "data", "pseudo-data" or "simulation".
+    part : float
+        Of the luminosity of the results, that pseudo-data were drawn for.
+    results : Results or None
     """
 
     spectra: list[Spectra]
@@ -45,6 +48,8 @@ class SpectraRead(NamedTuple):
     sqrt_s: float | None
     lumi: float | None
     source: Source
+    part: float = 1.0
+    results: Results | None = None
 
 
 def read_spectra(
@@ -179,7 +184,7 @@ def spectra_of_results(
     if not picked:
         raise ConfigError(f"the results have no mass to search in; say which observable: {', '.join(known)}")
     sqrt_s, notes = sqrt_s_of(results)
-    spectra, lumi = list[Spectra](), results.report["lumi"]
+    spectra, lumi, part = list[Spectra](), results.report["lumi"], 1.0
     for observable in picked:
         some = [r for r in known[observable] if (r in regions if regions else not r.endswith("_0tag"))]
         read, said = _cells(results, observable, some, source, era)
@@ -192,7 +197,7 @@ def spectra_of_results(
         spectra, part, said = pseudo_data(spectra, seed)
         lumi = None if lumi is None else lumi * part
         notes += said
-    return SpectraRead(spectra, list(dict.fromkeys(notes)), sqrt_s, lumi, source)
+    return SpectraRead(spectra, list(dict.fromkeys(notes)), sqrt_s, lumi, source, part, results)
 
 
 def pseudo_data(spectra: Sequence[Spectra], seed: int) -> tuple[list[Spectra], float, list[str]]:

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import files
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import CoffeaADError, ConfigError
 from coffea_ad.outputs import clear_figures
 from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.exploring import Confirmed, explore
 from coffea_ad.search.hunting import Bump, Hunted, Hunts, hunt
+from coffea_ad.search.limiting import in_pb, set_limits
+from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
+from coffea_ad.search.sculpting import sculpting
 from coffea_ad.search.trials import Global, Trials
 from coffea_ad.versions import versions
+from coffea_ad.weights import kind_of
 
 __all__ = ["SCHEMA", "described", "search"]
 
@@ -79,19 +83,47 @@ def search(
             read.spectra, config.settings, sqrt_s, config.explore_fraction, config.explore_places, config.statistic,
             folder=folder / "toys", cluster=cluster,
         )  # fmt: skip
-    content = described(hunts, config, read, sqrt_s, path, confirmed)
+    _mark_sculpted(hunts, read, config)
+    limits = set_limits(hunts, config, read.results, read.part, cluster)
+    content = described(hunts, config, read, sqrt_s, path, confirmed, limits)
     files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
     if figures:
         from coffea_ad.search import figures as drawing
 
         for suffix in ("png", "pdf"):
             clear_figures(folder, f"figures/*.{suffix}")
-        drawing.draw_all(hunts, folder / "figures", config, read.lumi)
+        drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
     return content
 
 
+def _mark_sculpted(hunts: Hunts, read: SpectraRead, config: SearchConfig) -> None:
+    """Note where simulation without signal has an excess in a region's shape at the place of a spectrum's largest one."""
+    if read.results is None or "background" not in {
+        kind_of(e["metadata"]) for e in read.results.report["datasets"].values()
+    }:
+        return
+    for name, hunted in hunts.spectra.items():
+        p = hunted.prepared
+        bump = p.bumps[config.statistic]
+        if bump is None or p.region == "inclusive":
+            continue
+        try:
+            shape = sculpting(read.results, p.observable, p.region, era=config.era, seed=config.seed)
+        except CoffeaADError as error:
+            hunts.unchecked[name] = f"{name}: whether the region sculpts it is not known ({error})"
+            continue
+        if shape.sculpts and shape.excess.low < bump.high and shape.excess.high > bump.low:
+            hunts.sculpted[name] = shape.verdict
+
+
 def described(
-    hunts: Hunts, config: SearchConfig, read: SpectraRead, sqrt_s: float, path: str | Path, confirmed: list[Confirmed]
+    hunts: Hunts,
+    config: SearchConfig,
+    read: SpectraRead,
+    sqrt_s: float,
+    path: str | Path,
+    confirmed: list[Confirmed],
+    limits: list[Limit],
 ) -> dict[str, Any]:
     """Return all numbers of a search, in the types of JSON."""
     positions = {
@@ -115,9 +147,11 @@ def described(
         "global": {s: _global(hunts.p_global.get(s), hunts.trials.get(s)) for s in ("windows", "likelihood")},
         "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
         "spectra": {name: _spectrum(hunted, of) for name, hunted in hunts.spectra.items()},
+        "limits": [in_pb(limit, read.lumi) for limit in limits],
+        "sculpted": hunts.sculpted,
         "skipped": hunts.skipped,
         "confirmed": [c._asdict() for c in confirmed],
-        "notes": [*read.notes, *hunts.notes],
+        "notes": [*read.notes, *hunts.notes, *hunts.unchecked.values(), *(limit.said for limit in limits if limit.said)],
         "verdict": verdict(hunts, config),
     }  # fmt: skip
 

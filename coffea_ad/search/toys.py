@@ -236,7 +236,7 @@ def _digest(null: Null, seed: int) -> str:
             *region.hunt.signals,
             region.hunt.masks,
         )
-        out.update(f"{region.name} {region.first} {region.inside} {region.hunt.exclude}".encode())
+        out.update(f"{region.name} {region.first} {region.inside}".encode())
         for array in arrays:
             out.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()

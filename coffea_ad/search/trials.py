@@ -14,6 +14,7 @@ from coffea_ad.typing import Float64s
 
 __all__ = ["Global", "Trials", "fit_trials", "global_p"]
 
+_DOUBTFUL = 0.01  # KS p-value of the fitted tail
 _ENOUGH = 10  # pseudo-experiments above, for a p-value by counting
 
 
@@ -64,7 +65,7 @@ class Trials(NamedTuple):
         """Return the local significance that a global one needs.
 
         >>> round(Trials(10.0, 1.0, np.zeros((2, 2)), 500, 0.5).local_for(5.0), 2)
-        5.75
+        5.89
         """
         wanted = float(ndtr(-z_global))
         return float(brentq(lambda z: np.log(self.p_value(z) / wanted), -3.0, 15.0)) if self.u > 0 else z_global
@@ -169,5 +170,8 @@ def global_p(z: float, largest: Float64s, trials: Trials | None = None) -> Globa
         p = (above + 1) / (toys + 1)
         return Global(p, float(np.sqrt(p * (1 - p) / toys)), "counting", above, toys)
     fitted = fit_trials(largest) if trials is None else trials
+    if not fitted.ks_p > _DOUBTFUL:  # the form is wrong, and what it says of the tail as well: an upper end is known
+        p = (above + 1) / (toys + 1)
+        return Global(p, p / np.sqrt(above + 1), "counting", above, toys)
     p = fitted.p_value(z)
     return Global(p, fitted.p_error(z), "tail", above, toys)

@@ -1,0 +1,141 @@
+"""All limits of a search: Gaussian signals at many masses and the simulated signals of the results, in every spectrum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import hist
+import numpy as np
+
+from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.progress import progress
+from coffea_ad.results.results import Results
+from coffea_ad.running.dispatch import Failure, dispatch
+from coffea_ad.search.config import SearchConfig
+from coffea_ad.search.hunting import Hunts, Prepared
+from coffea_ad.search.limits import Limit, LimitTask, limit_of_task, tasks_of
+from coffea_ad.search.spectra import Spectrum
+from coffea_ad.weights import cross_section, has_cross_section, process_of
+
+__all__ = ["cross_sections_of", "in_pb", "set_limits", "signal_tasks"]
+
+
+def set_limits(
+    hunts: Hunts, config: SearchConfig, results: Results | None, part: float = 1.0, cluster: Any = None
+) -> list[Limit]:
+    """Return all limits, in the order of spectra, signals and masses; those that could not be set say why.
+
+    Parameters
+    ----------
+    hunts : Hunts
+    config : SearchConfig
+    results : Results or None
+        Where simulated signals are looked for.
+    part : float
+        Of the luminosity, that pseudo-data were drawn for.
+    cluster : ClusterConfig, distributed.Client or None
+    """
+    tasks: list[LimitTask] = []
+    for hunted in hunts.spectra.values():
+        p = hunted.prepared
+        f = p.background.fit
+        tasks += tasks_of(
+            p.spectrum, f.family, f.order, p.sqrt_s, widths=config.limits.widths, masses=config.limits.masses,
+            places=config.limits.places, resolution=config.resolution,
+        )  # fmt: skip
+        if results is not None and config.limits.signals:
+            tasks += signal_tasks(results, p, part, config)
+    out: dict[int, Limit] = {}
+    with progress("limits", len(tasks)) as advance:
+        for (i, task), result in dispatch(_limit, [((i, t), "") for i, t in enumerate(tasks)], {"": None}, cluster):
+            said = Limit(
+                task.spectrum.name,
+                task.mass,
+                task.width,
+                task.name,
+                said=f"spectrum {task.spectrum.name}, {task.mass:g} GeV: {result}",
+            )
+            out[i] = said if isinstance(result, Failure) else result
+            advance()
+    return [out[i] for i in range(len(tasks))]
+
+
+def _limit(item: tuple[int, LimitTask], _shared: Any) -> Limit:
+    return limit_of_task(item[1])
+
+
+def signal_tasks(results: Results, prepared: Prepared, part: float, config: SearchConfig) -> list[LimitTask]:
+    """Return the limits on simulated signals: their events at the luminosity, with statistics and variations."""
+    try:
+        signals = results.signals(prepared.observable, prepared.region, era=config.era)
+    except (ConfigError, UnknownName):
+        return []  # there are none
+    out = []
+    f = prepared.background.fit
+    for name, histogram in signals.items():
+        nominal = _in_bins(histogram, "nominal", prepared.spectrum)
+        if not nominal.counts.sum() > 0:
+            continue
+        counts = np.maximum(nominal.counts, 0.0) * part
+        centers = (nominal.edges[:-1] + nominal.edges[1:]) / 2
+        mass = float((counts * centers).sum() / counts.sum())
+        spread = float(np.sqrt((counts * (centers - mass) ** 2).sum() / counts.sum()))
+        statistics = float(np.sqrt(nominal.variance.sum()) / nominal.counts.sum())
+        error = float(np.hypot(statistics, config.limits.lumi_error))
+        shifted = {k: (u * part, d * part) for k, (u, d) in _variations(histogram, prepared.spectrum).items()}
+        out.append(
+            LimitTask(
+                prepared.spectrum,
+                f.family,
+                f.order,
+                prepared.sqrt_s,
+                mass,
+                spread / mass,
+                0.0,
+                counts,
+                error,
+                shifted,
+                name,
+            )
+        )
+    return out
+
+
+def _in_bins(histogram: hist.Hist, variation: str, spectrum: Spectrum) -> Spectrum:
+    of = Spectrum.of_histogram(variation, histogram[{"variation": variation}])
+    return of.between(float(spectrum.edges[0]), float(spectrum.edges[-1])).merged(spectrum.edges)
+
+
+def _variations(histogram: hist.Hist, spectrum: Spectrum) -> dict[str, tuple[Any, Any]]:
+    """Return the events of variations that go up and down, {source: (up, down)}."""
+    names = list(histogram.axes["variation"])
+    out = {}
+    for name in names:
+        source = name.removesuffix("Up")
+        if name.endswith("Up") and f"{source}Down" in names:
+            out[source] = tuple(
+                np.maximum(_in_bins(histogram, source + way, spectrum).counts, 0.0) for way in ("Up", "Down")
+            )
+    return out  # type: ignore[return-value]
+
+
+def cross_sections_of(results: Results) -> Mapping[str, float]:
+    """Return the cross-sections of processes, pb, that their datasets give."""
+    out: dict[str, float] = {}
+    for name, entry in results.report["datasets"].items():
+        if has_cross_section(entry["metadata"]):
+            process = process_of(name, entry["metadata"])
+            out[process] = max(out.get(process, 0.0), cross_section(name, entry["metadata"]))
+    return out
+
+
+def in_pb(limit: Limit, lumi: float | None) -> dict[str, Any]:
+    """Return a limit as of JSON: events, and σ × A × ε × B in pb where the luminosity (fb⁻¹) is known."""
+    out: dict[str, Any] = dict(limit._asdict())
+    if lumi is not None and lumi > 0 and limit.expected:
+        out["cross_section"] = {
+            "observed": None if limit.observed is None else limit.observed / (1000 * lumi),
+            "expected": [e / (1000 * lumi) for e in limit.expected],
+        }
+    return out

@@ -1,0 +1,302 @@
+"""Upper limits at 95 % CLs on signals in a spectrum, by pyhf: in a window, where the background comes from a fit beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import poisson
+
+from coffea_ad.errors import ConfigError, FitFailed
+from coffea_ad.search.channels import Channel, Sample, workspace
+from coffea_ad.search.fits import Fit, fit
+from coffea_ad.search.signals import gaussian
+from coffea_ad.search.spectra import Spectrum
+from coffea_ad.typing import Float64s
+
+__all__ = ["Limit", "LimitTask", "asymptotic_limit", "channel_of", "counting_limit", "limit_of_task", "tasks_of"]
+
+LEVEL = 0.05
+_BANDS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+_PART = 0.05  # of the largest bin, from which a signal has a part in a bin
+_FEW = 10.0  # events in the window, below which asymptotic formulae are no good
+_POINTS = 9
+_DRAWS = 4000  # of the background within its error
+
+
+class Limit(NamedTuple):
+    """Limits on the events of a signal.
+
+    Attributes
+    ----------
+    spectrum : str
+    mass, width : float
+        GeV and σ/m.
+    signal : str
+        Name of a simulated one.
+    low, high : float, GeV
+        The window.
+    events, background, error : float
+        In the window; the background is that of the fit to what lies beside it.
+    observed : float
+        Events of the signal in the whole spectrum, excluded at 95 % CLs.
+    expected : tuple of 5 floats
+        Without a signal: median, ∓ 1 and 2 standard deviations, rising.
+    method : "asymptotic" or "counting"
+    said : str
+        Why there is none.
+    """
+
+    spectrum: str
+    mass: float
+    width: float
+    signal: str = ""
+    low: float = 0.0
+    high: float = 0.0
+    events: float = 0.0
+    background: float = 0.0
+    error: float = 0.0
+    observed: float | None = None
+    expected: tuple[float, ...] = ()
+    method: str = ""
+    said: str = ""
+
+
+class LimitTask(NamedTuple):
+    """One limit: a signal in a spectrum.
+
+    Attributes
+    ----------
+    spectrum : Spectrum
+        In the fitted range.
+    family : str
+    order : int
+    sqrt_s : float, GeV
+    mass, width, resolution : float
+    shape : (n,) float64 or None
+        Events of the signal in place of a Gaussian one, such as a simulated signal's.
+    relative_error : float
+        Of its number of events.
+    variations : {source: (up, down)} of (n,) float64
+        Its events at ±1σ of sources that change its shape.
+    name : str
+        Of a simulated signal.
+    """
+
+    spectrum: Spectrum
+    family: str
+    order: int
+    sqrt_s: float
+    mass: float
+    width: float
+    resolution: float = 0.0
+    shape: Float64s | None = None
+    relative_error: float = 0.0
+    variations: Mapping[str, tuple[Float64s, Float64s]] | None = None
+    name: str = ""
+
+
+def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
+    """Return the limit on a signal; a window for which there is none says why."""
+    s = task.spectrum
+    shape = gaussian(s.edges, task.mass, task.width, task.resolution) if task.shape is None else task.shape
+    empty = Limit(s.name, task.mass, task.width, task.name)
+    if not shape.sum() > 0:
+        return empty._replace(said=f"spectrum {s.name}: a signal of {task.mass:g} GeV is outside of it")
+    window = shape > _PART * shape.max()
+    window[np.flatnonzero(window)[0] : np.flatnonzero(window)[-1] + 1] = True
+    try:
+        beside = fit(s, task.family, task.order, task.sqrt_s, mask=np.where(window, 0.0, 1.0))
+    except FitFailed as problem:
+        return empty._replace(said=f"{problem}; its window of {task.mass:g} GeV was left out")
+    unit = shape / shape.sum()
+    slopes = beside.jacobian[window].sum(axis=0)
+    b = float(beside.background[window].sum())
+    error = float(np.sqrt(max(slopes @ beside.covariance @ slopes, 0.0)))
+    edges = s.edges[:-1][window][0], s.edges[1:][window][-1]
+    told = empty._replace(
+        low=float(edges[0]), high=float(edges[1]), events=float(s.counts[window].sum()), background=b, error=error
+    )
+    if b < _FEW:
+        part = float(unit[window].sum())
+        observed, expected = counting_limit(told.events, b, error)
+        return told._replace(observed=observed / part, expected=tuple(e / part for e in expected), method="counting")
+    try:
+        observed, expected = asymptotic_limit(
+            channel_of(beside, unit, window, task.relative_error, _per_event(task, shape)), b, error
+        )
+    except (ConfigError, FitFailed) as problem:
+        return told._replace(said=f"spectrum {s.name}, {task.mass:g} GeV: {problem}")
+    return told._replace(observed=observed, expected=expected, method="asymptotic")
+
+
+def _per_event(task: LimitTask, shape: Float64s) -> dict[str, tuple[Float64s, Float64s]]:
+    return {source: (up / shape.sum(), down / shape.sum()) for source, (up, down) in (task.variations or {}).items()}
+
+
+def channel_of(
+    beside: Fit, signal: Float64s, window: Float64s, relative_error: float = 0.0,
+    shifted: Mapping[str, tuple[Float64s, Float64s]] | None = None,
+) -> Channel:  # fmt: skip
+    """Return the bins of a window with its background, whose error has one independent source for each parameter of the fit.
+
+    The covariance of the parameters, from what lies outside of the window, is C = Σ_k λ_k u_k u_kᵀ; source k shifts the expected
+    events by ± √λ_k J u_k, J being their derivatives.
+
+    Parameters
+    ----------
+    beside : Fit
+        Of the bins outside.
+    signal : (n,) float64
+        Events of strength 1, in all bins.
+    window : (n,) bool
+    relative_error : float
+        Of the signal's number of events.
+    shifted : {source: (up, down)}, optional
+        The signal at ±1σ of sources that change its shape, in all bins.
+    """
+    b, p = beside.background[window], beside.order
+    values, vectors = np.linalg.eigh(beside.covariance[:p, :p])
+    variations = {}
+    for k in range(p):
+        shift = np.sqrt(max(values[k], 0.0)) * (beside.jacobian[window] @ vectors[:, k])
+        if np.abs(shift).max() > 1e-9 * b.max():
+            variations[f"fit_{k + 1}"] = (np.maximum(b + shift, 1e-6 * b), np.maximum(b - shift, 1e-6 * b))
+    norm = {"signal_yield": (1 - relative_error, 1 + relative_error)} if relative_error > 0 else {}
+    edges = np.append(beside.spectrum.edges[:-1][window], beside.spectrum.edges[1:][window][-1])
+    n = len(b)
+    samples = {
+        "background": Sample(b, np.zeros(n), variations=variations),
+        "signal": Sample(
+            signal[window],
+            np.zeros(n),
+            signal=True,
+            norm=norm,
+            variations={k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()},
+        ),
+    }
+    return Channel("window", edges, beside.spectrum.counts[window], samples, "GeV")
+
+
+def asymptotic_limit(
+    channel: Channel, background: float, error: float, level: float = LEVEL
+) -> tuple[float, tuple[float, ...]]:
+    """Return the observed and the expected upper limits on the strength, by pyhf with minuit.
+
+    CLs(μ) of q̃_μ is computed at a few strengths around what counting would exclude, all expected bands with it, and log CLs is interpolated; where a limit
+    lies outside they are moved.
+
+    Raises
+    ------
+    ConfigError
+        As `workspace` raises.
+    FitFailed
+        pyhf's fits do not converge, or a limit is not bracketed.
+
+    References
+    ----------
+    G. Cowan et al., "Asymptotic formulae for likelihood-based tests of new physics", arXiv:1007.1727. A. Read, "Presentation of search results: the CLs
+    technique", J. Phys. G 28 (2002) 2693.
+    """
+    import pyhf
+
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
+    in_window = float(next(s for s in channel.samples.values() if s.signal).nominal.sum())
+    size = np.sqrt(background + error**2 + max(float(channel.observed.sum()) - background, 0.0))
+    excess = max(float(channel.observed.sum()) - background, 0.0)
+    low, high = 0.4 * size / in_window, (excess + 5.5 * size + 3.0) / in_window
+    spec = workspace([channel])
+    spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [[0.0, 20 * high]]
+    space = pyhf.Workspace(spec)
+    model = space.model()
+    data = space.data(model)
+    strengths, curves = list[float](), list[list[float]]()
+    for _ in range(3):
+        for mu in np.geomspace(low, high, _POINTS):
+            strengths.append(float(mu))
+            curves.append(_cls(pyhf, model, data, float(mu)))
+        table = np.asarray(curves)[np.argsort(strengths)]
+        if (table[0] > level).all() and (table[-1] < level).all():
+            break
+        if (table[0] <= level).any():
+            low, high = low / 8, low
+        else:
+            low, high = high, 4 * high
+    at = np.sort(strengths)
+    limits = [_crossing(at, table[:, k], level) for k in range(6)]
+    if not np.all(np.isfinite(limits)):
+        raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
+    return limits[0], tuple(float(v) for v in limits[1:])
+
+
+def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:
+    try:
+        observed, expected = pyhf.infer.hypotest(mu, data, model, test_stat="qtilde", return_expected_set=True)
+    except (pyhf.exceptions.FailedMinimization, ValueError) as error:
+        raise FitFailed(f"pyhf's fit at strength {mu:.3g} failed ({' '.join(str(error).split())[:80]})") from None
+    return [float(observed), *(float(e) for e in expected)]
+
+
+def _crossing(strengths: Float64s, cls: Float64s, level: float) -> float:
+    """Return where a falling curve crosses a level, by interpolation of its logarithm."""
+    log = np.log(np.maximum(cls, 1e-12))
+    below = np.flatnonzero(log < np.log(level))
+    if not len(below) or below[0] == 0:
+        return float("nan")
+    i = below[0]
+    part = (np.log(level) - log[i - 1]) / (log[i] - log[i - 1])
+    return float(strengths[i - 1] + part * (strengths[i] - strengths[i - 1]))
+
+
+def counting_limit(
+    events: float, background: float, error: float, level: float = LEVEL
+) -> tuple[float, tuple[float, ...]]:
+    """Return the observed and the expected upper limits on a number of signal events, by counting.
+
+        CLs(s) = ⟨P(≤ n | s + b)⟩ / ⟨P(≤ n | b)⟩
+
+    where b is averaged over its error, cut off at 0. This is exact for few events, where asymptotic formulae are not.
+
+    Examples
+    --------
+    >>> observed, expected = counting_limit(0, 1e-6, 0.0)
+    >>> round(observed, 2)
+    3.0
+    """
+    b = np.maximum(background + error * _normal(), 1e-9)
+
+    def limit(n: float) -> float:
+        null = poisson.cdf(n, b).mean()
+        low, high = 0.0, n + 10 * np.sqrt(n + 1) + 10
+        for _ in range(50):
+            s = (low + high) / 2
+            low, high = (s, high) if poisson.cdf(n, b + s).mean() / null > level else (low, s)
+        return float(high)
+
+    usual = np.sort(np.random.default_rng(1).poisson(b))
+    quantiles = [float(usual[int(q * (len(usual) - 1))]) for q in (0.0228, 0.1587, 0.5, 0.8413, 0.9772)]
+    return limit(np.floor(events)), tuple(limit(q) for q in quantiles)
+
+
+def _normal() -> Float64s:
+    from scipy.special import ndtri
+
+    return np.asarray(ndtri((np.arange(_DRAWS) + 0.5) / _DRAWS))
+
+
+def tasks_of(
+    spectrum: Spectrum, family: str, order: int, sqrt_s: float, *, widths: Sequence[float], masses: Sequence[float] = (), places: int = 10,
+    resolution: float = 0.0,
+) -> list[LimitTask]:  # fmt: skip
+    """Return the limits that are asked of a spectrum: Gaussian signals of every width, at equal ratios of masses up to the last event."""
+    out: list[LimitTask] = []
+    edges = spectrum.edges
+    filled = np.flatnonzero(spectrum.counts > 0)
+    top = edges[filled[-1] + 1] if len(filled) else edges[-1]
+    for width in widths:
+        total = float(np.hypot(width, resolution))
+        low, high = edges[0] * (1 + total), max(float(top) * (1 - total / 2), edges[0] * (1 + total))
+        places_of = masses or np.geomspace(low, high, places).tolist()
+        out += [LimitTask(spectrum, family, order, sqrt_s, float(mass), float(width), resolution) for mass in places_of]
+    return out
