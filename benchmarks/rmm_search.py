@@ -1,0 +1,255 @@
+"""What a score of the rapidity-mass matrix is worth: signals that pass at equal background, against cuts without a model.
+
+    python benchmarks/rmm_search.py -o FOLDER                                # simulates 100 000 background events, 20 minutes of one core
+    python benchmarks/rmm_search.py -o FOLDER --events 4000 --signal-events 200 --epochs 2 --seeds 1
+    python benchmarks/rmm_search.py -o FOLDER --files NTUPLES --models AE "Deep SVDD" "flow, dense"
+
+Backgrounds and signals of `coffea-ad simulate` → `skim_events` with the rapidity-mass matrix: a lepton above 60 GeV and a jet, as in
+the search. Backgrounds stand at their cross-sections; a dataset of which fewer than 20 events are selected is left out, and named. A
+seed divides the background anew, 40 % to train, 30 % to choose epochs and rank, 30 % to set thresholds, and starts the networks;
+what is printed are means and standard deviations over seeds. Errors by events are in the JSON, by 50 bootstraps of both sides.
+Files, skims and trainings are made once; another `--epochs` or other files make new ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import rmm_scores
+import torch
+import uproot
+
+from coffea_ad.errors import SkimError
+from coffea_ad.features.spec import FeatureConfig
+from coffea_ad.nanoaod.reading import simulation_record
+from coffea_ad.running import run
+from coffea_ad.skims.reading import load_skim
+
+STEP = 2500  # events a file
+BACKGROUNDS = {  # process, parameters, part of all generated events
+    "wjets": ("wjets", {"pthat_min": 50.0, "bias_power": 2.0}, 0.40),
+    "ttbar": ("ttbar", {"pthat_min": 20.0, "bias_power": 1.0}, 0.25),
+    "zjets": ("zjets", {"pthat_min": 50.0, "bias_power": 2.0}, 0.125),
+    "single_top": ("single_top", {"pthat_min": 20.0, "bias_power": 1.0}, 0.05),
+    "diboson": ("diboson", {"pthat_min": 20.0, "bias_power": 1.0}, 0.075),
+    "gammajets": ("gammajets", {"pthat_min": 100.0, "bias_power": 2.0}, 0.05),
+    "qcd": ("qcd", {"pthat_min": 170.0, "bias_power": 3.0}, 0.05),
+}
+SIGNALS = {"tbhplus": (1, (1, 2, 4)), "wkk": (1, (1, 2, 4)), "zprime": (2, (1, 2, 4)), "ssm_zprime": (2, (1, 2, 4)),
+           "gluino_top": (1, (1, 2)), "gluino": (1, (2,)), "dm_zprime": (1, (2,))}  # fmt: skip
+"""Times the number of events that is asked for, as few decay to leptons; TeV."""
+EFFICIENCIES = (1e-2, 1e-3)
+FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
+SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
+
+
+def plan(events, signal_events):
+    """Return {file name: (process, parameters, seed, events)}, in rounds: a part of the files is a smaller set of all datasets."""
+    asked = {
+        name: (process, parameters, int(part * events)) for name, (process, parameters, part) in BACKGROUNDS.items()
+    }
+    asked |= {
+        f"{name}_{m}tev": (f"{name}_{m}tev", {}, more * signal_events)
+        for name, (more, masses) in SIGNALS.items()
+        for m in masses
+    }
+    files = []
+    for i, (name, (process, parameters, n)) in enumerate(asked.items()):
+        sizes = [min(STEP, n - start) for start in range(0, n, STEP)]
+        files += [
+            (
+                (k + 1) / len(sizes) * (1.0 if name in BACKGROUNDS else 0.5),
+                f"{name}_{k}.root",
+                (process, parameters, 1000 * (i + 1) + k, max(size, 50)),
+            )
+            for k, size in enumerate(sizes)
+        ]
+    return {name: what for _, name, what in sorted(files, key=lambda f: f[0])}
+
+
+def simulated(folder, events, signal_events):
+    """Make what is missing, with one process: 11 ms an event."""
+    from coffea_ad.simulation import simulate
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (process, parameters, seed, n) in plan(events, signal_events).items():
+        if not (folder / name).exists():
+            simulate(process, n, folder / name, seed=seed, parameters=parameters, workers=1)
+    return folder
+
+
+def skimmed(files, folder):
+    """Skim all files of a folder, once, and return the folder of the skim and the names of backgrounds and signals."""
+    fileset, xsecs, signals = {}, {}, set()
+    for path in sorted(files.glob("*.root")):
+        with uproot.open(path) as file:
+            record = simulation_record(file)
+        dataset = path.stem.rsplit("_", 1)[0]
+        fileset.setdefault(dataset, {"files": {}, "metadata": {"is_mc": True, "campaign": "simulation"}})
+        fileset[dataset]["files"][str(path.resolve())] = "Events"
+        xsecs.setdefault(dataset, []).append(1.0 if record["signal"] else record["cross_section"])
+        signals |= {dataset} if record["signal"] else set()
+    if not fileset:
+        raise SystemExit(f"{files}: no ROOT file of `coffea-ad simulate`")
+    for dataset, entry in fileset.items():
+        entry["metadata"] |= {"xsec": float(np.mean(xsecs[dataset])), "is_signal": dataset in signals}
+    key = hashlib.sha256(json.dumps(fileset, sort_keys=True).encode()).hexdigest()[:12]
+    out = folder / "skims" / key
+    if not (out / "manifest.json").exists():
+        overrides = [f"features={json.dumps([FEATURE])}"]
+        run(
+            fileset,
+            "skim_events",
+            overrides=overrides,
+            executor="iterative",
+            chunksize=5000,
+            output=out,
+            progress=False,
+        )
+    return out, [d for d in fileset if d not in signals], sorted(signals)
+
+
+def read(skims, names, least):
+    """Return the datasets of which enough rows are there, and how many are selected of each."""
+    rows = json.loads((skims / "manifest.json").read_text())
+    everything = {}
+    for name in names:
+        try:
+            everything[name] = load_skim(skims, FeatureConfig(**FEATURE), datasets=[name])
+        except SkimError as error:  # a dataset without a selected row
+            print(f"{name}: {error}")
+    selected = {name: len(everything[name].x) if name in everything else 0 for name in names}
+    return {k: v for k, v in everything.items() if selected[k] >= least}, selected, rows
+
+
+def threshold(score, weight, efficiency):
+    """Return the score that this part of the background reaches."""
+    order = np.argsort(-score, kind="stable")
+    part = np.cumsum(weight[order]) / weight.sum()
+    return score[order][min(np.searchsorted(part, efficiency), len(order) - 1)]
+
+
+def accepted(scores, weight, test, seed):
+    """Return {signal: [[acceptance, error by events] at each efficiency]}."""
+    b, w = scores["background"][test], weight[test]
+    rng = np.random.default_rng([seed, 17])
+    drawn = [rng.integers(0, len(b), len(b)) for _ in range(50)]
+    cuts = {e: (threshold(b, w, e), [threshold(b[i], w[i], e) for i in drawn]) for e in EFFICIENCIES}
+    out = {}
+    for name, s in scores.items():
+        if name != "background":
+            values = {}
+            for e, (cut, others) in cuts.items():
+                replicas = [(rng.choice(s, len(s)) >= c).mean() for c in others]
+                values[f"{e:g}"] = [float((s >= cut).mean()), float(np.std(replicas))]
+            out[name] = values
+    return out
+
+
+def measured(background, signals, args, seed):
+    """Train everything with one seed, and return {score: acceptances}."""
+    data = rmm_scores.background_of(
+        background, np.random.default_rng([seed, 3]).choice(list(SPLIT), len(background.x), p=list(SPLIT.values()))
+    )
+    test, calibrating = data.split == "test", data.split == "validation"
+    x = {"background": data.x} | {name: s.x for name, s in signals.items()}
+    spectators = {"background": data.spectators} | {name: s.spectators for name, s in signals.items()}
+    cuts = {name: rmm_scores.trivial(x[name], spectators[name]) for name in x}
+    scores = {f"cut: {c}": {name: cuts[name][c] for name in x} for c in cuts["background"]}
+    occupied = np.average(data.x != 0, axis=0, weights=data.event_weight) > 0.05
+    needed = {rmm_scores.MODELS[m][0] for m in args.models}
+    rows_of = {kind: {name: rmm_scores.inputs(x[name], kind, occupied) for name in x} for kind in needed}
+    for model in args.models:
+        key = hashlib.sha256(
+            repr((args.skims.name, model, seed, args.epochs, sorted(signals), len(data.x))).encode()
+        ).hexdigest()[:12]
+        folder = args.output / "trainings" / key
+        stored = folder / "scores.npz"
+        if not stored.exists():
+            each, seconds = rmm_scores.trained(model, data, rows_of, seed, args.epochs, folder)
+            np.savez(stored, **each)
+            print(f"  {model}, seed {seed}: {seconds:.0f} s of CPU", flush=True)
+        with np.load(stored) as file:
+            scores[model] = {name: file[name] for name in x}
+    for flow in [m for m in args.models if m.startswith("flow")]:
+        for svdd in [m for m in args.models if m.startswith("Deep SVDD")]:
+            scores[f"{flow} + {svdd}"] = rmm_scores.mean_rank(scores[flow], scores[svdd], data, calibrating)
+    for cut in ("H_T", "S_T"):
+        for name in [n for n in scores if not n.startswith("cut") and "|" not in n and "×" not in n]:
+            given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
+            scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
+    lepton = scores["cut: leading lepton pT"]
+    for cut in ("H_T", "S_T"):
+        scores[f"{cut} × (leading lepton pT | {cut})"] = rmm_scores.combinations(
+            lepton, scores[f"cut: {cut}"], data, calibrating
+        )[1]
+    return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
+
+
+def table(every, signals, efficiency, against):
+    """Print acceptances, and at how many signals a score beats a cut by more than two standard deviations."""
+    key = f"{efficiency:g}"
+    values = {n: np.array([[rows[s][key] for s in signals] for rows in seeds]) for n, seeds in every.items()}
+    reference = values[f"cut: {against}"]
+    print(
+        f"\nacceptance at ε_B = {efficiency:g}, mean ± standard deviation over seeds; wins, losses: against {against}, beyond 2σ"
+    )
+    print(" " * 44 + " ".join(f"{s:>16s}" for s in signals) + "   wins losses  mean")
+    lines = []
+    for name, v in values.items():
+        difference = v[:, :, 0] - reference[:, :, 0]
+        seeds = difference.std(axis=0, ddof=1) if len(v) > 1 else 0.0
+        error = np.sqrt(v[:, :, 1].mean(axis=0) ** 2 + seeds**2) + 1e-9
+        z = difference.mean(axis=0) / error
+        spread = v[:, :, 0].std(axis=0, ddof=1) if len(v) > 1 else np.zeros(len(signals))
+        cells = " ".join(f"{m:8.3f} ± {e:5.3f}" for m, e in zip(v[:, :, 0].mean(axis=0), spread, strict=True))
+        lines.append(
+            (v[:, :, 0].mean(), f"{name:44s}{cells}   {(z > 2).sum():4d} {(z < -2).sum():6d} {v[:, :, 0].mean():5.3f}")
+        )
+    for _, line in sorted(lines, key=lambda pair: -pair[0]):
+        print(line)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--files", type=Path, help="folder of ROOT files DATASET_0.root, …; simulated by default")
+    parser.add_argument("--events", type=int, default=100_000, help="generated background events")
+    parser.add_argument("--signal-events", type=int, default=1000, help="generated events of a signal")
+    parser.add_argument("--models", nargs="+", default=list(rmm_scores.MODELS), choices=list(rmm_scores.MODELS))
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--against", default="H_T", help="the cut of the column of wins")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    files = args.files or simulated(args.output / "files", args.events, args.signal_events)
+    args.skims, backgrounds, signals = skimmed(files, args.output)
+    rows, selected, manifest = read(args.skims, backgrounds, 20)
+    for name in backgrounds:
+        w = rows[name].event_weight.sum() if name in rows else 0.0
+        print(f"{name:12s} {selected[name]:6d} selected, {w:8.3g} pb{'' if name in rows else ', left out'}")
+    background = load_skim(args.skims, FeatureConfig(**FEATURE), datasets=list(rows))
+    signal, chosen, _ = read(args.skims, signals, 100)
+    print("signals:", ", ".join(f"{n} {chosen[n]}" for n in signals))
+    every = {}
+    for seed in range(1, args.seeds + 1):
+        for name, values in measured(background, signal, args, seed).items():
+            every.setdefault(name, []).append(values)
+        result = {
+            "selected": selected | chosen, "weight_pb": {n: float(r.event_weight.sum()) for n, r in rows.items()},
+            "settings": {"epochs": args.epochs, "seeds": seed, "files": sorted(manifest)}, "acceptance": every,
+        }  # fmt: skip
+        (args.output / "rmm_search.json").write_text(json.dumps(result, indent=1))
+    for efficiency in EFFICIENCIES:
+        table(every, list(signal), efficiency, args.against)
+
+
+if __name__ == "__main__":
+    main()
