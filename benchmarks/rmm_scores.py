@@ -115,7 +115,7 @@ def _train(epochs, seed, **more):
 
 
 def _ae(d, names, seed, epochs):
-    return nn.AE.rmm(nn.Unchanged(d)), _train(epochs, seed)
+    return nn.AE.rmm(nn.Unchanged(d)), _train(epochs, seed, samples_per_epoch=10_000)
 
 
 def _vae(d, names, seed, epochs):

@@ -178,18 +178,13 @@ def measured(background, signals, args, seed):
             print(f"  {model}, seed {seed}: {seconds:.0f} s of CPU", flush=True)
         with np.load(stored) as file:
             scores[model] = {name: file[name] for name in x}
-    for flow in [m for m in args.models if m.startswith("flow")]:
-        for svdd in [m for m in args.models if m.startswith("Deep SVDD")]:
-            scores[f"{flow} + {svdd}"] = rmm_scores.mean_rank(scores[flow], scores[svdd], data, calibrating)
-    for cut in ("H_T", "S_T"):
-        for name in [n for n in scores if not n.startswith("cut") and "|" not in n and "×" not in n]:
-            given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
-            scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
-    lepton = scores["cut: leading lepton pT"]
-    for cut in ("H_T", "S_T"):
-        scores[f"{cut} × (leading lepton pT | {cut})"] = rmm_scores.combinations(
-            lepton, scores[f"cut: {cut}"], data, calibrating
-        )[1]
+    if {"flow, dense", "Deep SVDD"} <= set(args.models):
+        scores["flow, dense + Deep SVDD"] = rmm_scores.mean_rank(
+            scores["flow, dense"], scores["Deep SVDD"], data, calibrating
+        )
+    for name in [n for n in scores if not n.startswith("cut") or "lepton" in n or "MET" in n]:
+        given, product = rmm_scores.combinations(scores[name], scores["cut: H_T"], data, calibrating)
+        scores |= {f"{name} | H_T": given, f"H_T × ({name} | H_T)": product}
     return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
 
 
@@ -236,7 +231,7 @@ def main():
         w = rows[name].event_weight.sum() if name in rows else 0.0
         print(f"{name:12s} {selected[name]:6d} selected, {w:8.3g} pb{'' if name in rows else ', left out'}")
     background = load_skim(args.skims, FeatureConfig(**FEATURE), datasets=list(rows))
-    signal, chosen, _ = read(args.skims, signals, 100)
+    signal, chosen, _ = read(args.skims, signals, 20)
     print("signals:", ", ".join(f"{n} {chosen[n]}" for n in signals))
     every = {}
     for seed in range(1, args.seeds + 1):

@@ -115,7 +115,7 @@ def _mediator(m_zprime: float, m_dm: float, g_q: float, g_dm: float) -> list[str
 
 
 def dm_zprime(*, m_zprime: float = 2000.0, m_dm: float = 100.0, g_q: float = 0.25, g_dm: float = 1.0) -> list[str]:
-    """Axial-vector mediator of dark matter, seen in its decays to u, d, s, c and b quarks.
+    """Axial-vector mediator of dark matter, seen in its decays to quarks.
 
     Raises
     ------
