@@ -56,44 +56,46 @@ def _energies():
     return np.array([c == "met" or c.startswith(("mt(", "m(")) or c in firsts for c in CELLS])
 
 
-def _dense(x, scale):
-    """Return eleven numbers that hardly any event lacks: jets and b jets are one kind, and electrons and muons."""
+def _dense(x, scale, with_leptons):
+    """Return numbers that hardly any event lacks: jets and b jets are one kind, and electrons and muons; no m_jY is in them."""
     cells, et = matrix(x, OPTIONS), transverse(x)
     jets, leptons = np.r_[1:21], np.r_[21:31]
-    there = et > 0
-    ht, lt = et[:, :20].sum(axis=1), et[:, 20:30].sum(axis=1)
-    n_jets, n_leptons = there[:, :20].sum(axis=1), there[:, 20:30].sum(axis=1)
-    pairs = cells[:, jets][:, :, leptons].sum(axis=(1, 2))  # masses of a jet and a lepton
-    angles = cells[:, leptons][:, :, jets].sum(axis=(1, 2))
+    n_jets, n_leptons = (et[:, :20] > 0).sum(axis=1), (et[:, 20:30] > 0).sum(axis=1)
+
+    def log(values, least=0.0):  # of energies in 30 GeV, or in S_T
+        return np.log(values * (SQRT_S / 30 if scale is None else SQRT_S / scale) + least)
+
+    least = 1.0 if scale is None else 1e-2  # MET below 30 GeV is none
     names = {
-        "met": np.log(1 + cells[:, 0, 0] * SQRT_S / 30),
-        "et(l1)": np.log(et[:, 20:30].max(axis=1)),
-        "et(leptons)": np.log(lt),
-        "et(jet1)": np.log(et[:, :20].max(axis=1)),
-        "et(jets)": np.log(ht),
-        "mt(leptons)": np.log(1 + cells[:, 0, leptons].sum(axis=1) * SQRT_S / 30),
+        "met": log(cells[:, 0, 0], least),
+        "et(jet1)": log(et[:, :20].max(axis=1) / SQRT_S),
+        "et(jets)": log(et[:, :20].sum(axis=1) / SQRT_S),
         "hl(jets)": np.sqrt(cells[:, jets, 0].sum(axis=1) / n_jets),
-        "hl(leptons)": np.sqrt(cells[:, leptons, 0].sum(axis=1) / n_leptons),
-        "m(jets,leptons)": np.log(pairs * SQRT_S / (n_jets * n_leptons)),
-        "h(jets,leptons)": np.sqrt(angles / (n_jets * n_leptons)),
         "n(jets)": n_jets + np.random.default_rng(len(x)).uniform(-0.5, 0.5, len(x)),
     }
-    out = np.column_stack(list(names.values()))
-    if scale is None:
-        return out, list(names)
-    energies = [i for i, name in enumerate(names) if name.startswith(("et(", "m("))]
-    out[:, energies] -= np.log(scale)[:, None]
-    out[:, 0] = np.log(1e-2 + cells[:, 0, 0] * SQRT_S / scale)
-    out[:, 5] = np.log(1e-2 + cells[:, 0, leptons].sum(axis=1) * SQRT_S / scale)
-    return out, list(names)
+    if with_leptons:
+        pairs = n_jets * n_leptons
+        names |= {
+            "et(lepton1)": log(et[:, 20:30].max(axis=1) / SQRT_S),
+            "et(leptons)": log(et[:, 20:30].sum(axis=1) / SQRT_S),
+            "mt(leptons)": log(cells[:, 0, leptons].sum(axis=1), least),
+            "hl(leptons)": np.sqrt(cells[:, leptons, 0].sum(axis=1) / n_leptons),
+            "h(jets,leptons)": np.sqrt(cells[:, leptons][:, :, jets].sum(axis=(1, 2)) / pairs),
+        }
+    else:
+        names |= {
+            "mt(jets)": log(cells[:, 0, jets].sum(axis=1), least),
+            "mt(jet1)": log(cells[:, 0, [1, 11]].max(axis=1), least),
+        }
+    return np.column_stack(list(names.values())), list(names)
 
 
-def inputs(x, kind, occupied):
+def inputs(x, kind, occupied, with_leptons):
     """Return rows and their names for `cells`, `occupied` or `dense`, as they are or `over S_T`: no energy of the event is left."""
     what, over = kind.removesuffix(" over S_T"), kind.endswith(" over S_T")
     scale = trivial(x, {"ht": 0.0, "n_jets": np.zeros(len(x)), "leading_lepton_pt": 0.0})["S_T"] if over else None
     if what == "dense":
-        rows, names = _dense(x, scale)
+        rows, names = _dense(x, scale, with_leptons)
         return rows.astype(np.float32), names
     kept = ~np.isin(CELLS, LEADING)
     if what == "occupied":
@@ -208,15 +210,12 @@ class Tail:
 class GivenHT:
     """A score in units of its spread at the H_T of the event, which hardly follows H_T any more."""
 
-    def __init__(self, score, ht, weight, bins=16):
-        order = np.argsort(ht)
-        part = np.cumsum(weight[order]) / weight.sum()
-        edges = np.interp(np.r_[np.linspace(0, 0.9, bins - 6), 0.95, 0.98, 0.99, 0.995, 0.998, 1.0], part, ht[order])
+    def __init__(self, score, ht, weight):
+        # bins of as many simulated events, which are more often hard ones than real events are
+        edges = np.quantile(ht, np.linspace(0, 1, 1 + int(np.clip(len(ht) // 60, 1, 20))))
         self.centres, self.middle, self.width = [], [], []
         for low, high in itertools.pairwise(edges):
             inside = (ht >= low) & (ht <= high)
-            if inside.sum() < 30:
-                continue
             s, w = score[inside], weight[inside]
             by_score = np.argsort(s)
             cumulative = (np.cumsum(w[by_score]) - 0.5 * w[by_score]) / w.sum()

@@ -42,9 +42,17 @@ BACKGROUNDS = {  # process, parameters, part of all generated events
     "gammajets": ("gammajets", {"pthat_min": 100.0, "bias_power": 2.0}, 0.05),
     "qcd": ("qcd", {"pthat_min": 170.0, "bias_power": 3.0}, 0.05),
 }
-SIGNALS = {"tbhplus": (1, (1, 2, 4)), "wkk": (1, (1, 2, 4)), "zprime": (2, (1, 2, 4)), "ssm_zprime": (2, (1, 2, 4)),
-           "gluino_top": (1, (1, 2)), "gluino": (1, (2,)), "dm_zprime": (1, (2,))}  # fmt: skip
-"""Times the number of events that is asked for, as few decay to leptons; TeV."""
+SIGNALS = {
+    f"{name}_{m}tev": more
+    for name, more in (("tbhplus", 1), ("wkk", 1), ("zprime", 2), ("ssm_zprime", 2))
+    for m in (1, 2, 4)
+}
+SIGNALS |= dict.fromkeys(
+    ("gluino_top_1tev", "gluino_top_2tev", "gluino_2tev", "dm_zprime_2tev", "gluino_1tev", "dm_monojet_1tev"), 1
+)
+"""Times the number of events that is asked for, as few decay to leptons."""
+SELECTIONS = {"lepton": ((), ()), "met": (("leading_lepton_pt_min=0",), (("met", ">", 200),))}
+"""Overrides of `skim_events`, and cuts on its rows: a lepton and a jet as in the search, or missing momentum and a jet."""
 EFFICIENCIES = (1e-2, 1e-3)
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
 SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
@@ -55,11 +63,7 @@ def plan(events, signal_events):
     asked = {
         name: (process, parameters, int(part * events)) for name, (process, parameters, part) in BACKGROUNDS.items()
     }
-    asked |= {
-        f"{name}_{m}tev": (f"{name}_{m}tev", {}, more * signal_events)
-        for name, (more, masses) in SIGNALS.items()
-        for m in masses
-    }
+    asked |= {name: (name, {}, more * signal_events) for name, more in SIGNALS.items()}
     files = []
     for i, (name, (process, parameters, n)) in enumerate(asked.items()):
         sizes = [min(STEP, n - start) for start in range(0, n, STEP)]
@@ -85,7 +89,7 @@ def simulated(folder, events, signal_events):
     return folder
 
 
-def skimmed(files, folder):
+def skimmed(files, folder, overrides):
     """Skim all files of a folder, once, and return the folder of the skim and the names of backgrounds and signals."""
     fileset, xsecs, signals = {}, {}, set()
     for path in sorted(files.glob("*.root")):
@@ -100,10 +104,10 @@ def skimmed(files, folder):
         raise SystemExit(f"{files}: no ROOT file of `coffea-ad simulate`")
     for dataset, entry in fileset.items():
         entry["metadata"] |= {"xsec": float(np.mean(xsecs[dataset])), "is_signal": dataset in signals}
-    key = hashlib.sha256(json.dumps(fileset, sort_keys=True).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([fileset, overrides], sort_keys=True).encode()).hexdigest()[:12]
     out = folder / "skims" / key
     if not (out / "manifest.json").exists():
-        overrides = [f"features={json.dumps([FEATURE])}"]
+        overrides = [f"features={json.dumps([FEATURE])}", *overrides]
         run(
             fileset,
             "skim_events",
@@ -116,13 +120,13 @@ def skimmed(files, folder):
     return out, [d for d in fileset if d not in signals], sorted(signals)
 
 
-def read(skims, names, least):
+def read(skims, names, filters, least):
     """Return the datasets of which enough rows are there, and how many are selected of each."""
     rows = json.loads((skims / "manifest.json").read_text())
     everything = {}
     for name in names:
         try:
-            everything[name] = load_skim(skims, FeatureConfig(**FEATURE), datasets=[name])
+            everything[name] = load_skim(skims, FeatureConfig(**FEATURE), datasets=[name], filters=filters)
         except SkimError as error:  # a dataset without a selected row
             print(f"{name}: {error}")
     selected = {name: len(everything[name].x) if name in everything else 0 for name in names}
@@ -153,7 +157,7 @@ def accepted(scores, weight, test, seed):
     return out
 
 
-def measured(background, signals, args, seed):
+def measured(background, signals, filters, args, seed):
     """Train everything with one seed, and return {score: acceptances}."""
     data = rmm_scores.background_of(
         background, np.random.default_rng([seed, 3]).choice(list(SPLIT), len(background.x), p=list(SPLIT.values()))
@@ -165,10 +169,13 @@ def measured(background, signals, args, seed):
     scores = {f"cut: {c}": {name: cuts[name][c] for name in x} for c in cuts["background"]}
     occupied = np.average(data.x != 0, axis=0, weights=data.event_weight) > 0.05
     needed = {rmm_scores.MODELS[m][0] for m in args.models}
-    rows_of = {kind: {name: rmm_scores.inputs(x[name], kind, occupied) for name in x} for kind in needed}
+    rows_of = {
+        kind: {name: rmm_scores.inputs(x[name], kind, occupied, args.selection == "lepton") for name in x}
+        for kind in needed
+    }
     for model in args.models:
         key = hashlib.sha256(
-            repr((args.skims.name, model, seed, args.epochs, sorted(signals), len(data.x))).encode()
+            repr((args.skims.name, filters, model, seed, args.epochs, sorted(signals), len(data.x))).encode()
         ).hexdigest()[:12]
         folder = args.output / "trainings" / key
         stored = folder / "scores.npz"
@@ -219,29 +226,31 @@ def main():
     parser.add_argument("--events", type=int, default=100_000, help="generated background events")
     parser.add_argument("--signal-events", type=int, default=1000, help="generated events of a signal")
     parser.add_argument("--models", nargs="+", default=list(rmm_scores.MODELS), choices=list(rmm_scores.MODELS))
+    parser.add_argument("--selection", choices=list(SELECTIONS), default="lepton")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--against", default="H_T", help="the cut of the column of wins")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    overrides, filters = SELECTIONS[args.selection]
     files = args.files or simulated(args.output / "files", args.events, args.signal_events)
-    args.skims, backgrounds, signals = skimmed(files, args.output)
-    rows, selected, manifest = read(args.skims, backgrounds, 20)
+    args.skims, backgrounds, signals = skimmed(files, args.output, list(overrides))
+    rows, selected, manifest = read(args.skims, backgrounds, filters, 20)
     for name in backgrounds:
         w = rows[name].event_weight.sum() if name in rows else 0.0
         print(f"{name:12s} {selected[name]:6d} selected, {w:8.3g} pb{'' if name in rows else ', left out'}")
-    background = load_skim(args.skims, FeatureConfig(**FEATURE), datasets=list(rows))
-    signal, chosen, _ = read(args.skims, signals, 20)
+    background = load_skim(args.skims, FeatureConfig(**FEATURE), datasets=list(rows), filters=filters)
+    signal, chosen, _ = read(args.skims, signals, filters, 20)
     print("signals:", ", ".join(f"{n} {chosen[n]}" for n in signals))
     every = {}
     for seed in range(1, args.seeds + 1):
-        for name, values in measured(background, signal, args, seed).items():
+        for name, values in measured(background, signal, filters, args, seed).items():
             every.setdefault(name, []).append(values)
         result = {
             "selected": selected | chosen, "weight_pb": {n: float(r.event_weight.sum()) for n, r in rows.items()},
             "settings": {"epochs": args.epochs, "seeds": seed, "files": sorted(manifest)}, "acceptance": every,
         }  # fmt: skip
-        (args.output / "rmm_search.json").write_text(json.dumps(result, indent=1))
+        (args.output / f"rmm_search_{args.selection}.json").write_text(json.dumps(result, indent=1))
     for efficiency in EFFICIENCIES:
         table(every, list(signal), efficiency, args.against)
 

@@ -105,9 +105,9 @@ def made(name, n=20, resonance=0):
     ],
 )
 def test_a_resonance_has_its_mass_and_decays_as_it_should(name, code, decays):
-    masses, products = made(name, 60, code)
+    masses, products = made(name, 40, code)
     wanted = next(v for k, v in resolve(name)[0].items() if k.startswith("m_"))
-    assert len(masses[code]) == 60
+    assert len(masses[code]) == 40
     assert np.median(masses[code]) == pytest.approx(wanted, rel=0.02)
     for kind in decays:  # each of them somewhere, and a resonance with one of them always
         assert any(kind & p for p in products)
