@@ -56,7 +56,7 @@ def _energies():
     return np.array([c == "met" or c.startswith(("mt(", "m(")) or c in firsts for c in CELLS])
 
 
-def _dense(x, scale, with_leptons):
+def _dense(x, scale, with_leptons, counts):
     """Return numbers that hardly any event lacks: jets and b jets are one kind, and electrons and muons; no m_jY is in them."""
     cells, et = matrix(x, OPTIONS), transverse(x)
     jets, leptons = np.r_[1:21], np.r_[21:31]
@@ -66,36 +66,40 @@ def _dense(x, scale, with_leptons):
         return np.log(values * (SQRT_S / 30 if scale is None else SQRT_S / scale) + least)
 
     least = 1.0 if scale is None else 1e-2  # MET below 30 GeV is none
-    names = {
-        "met": log(cells[:, 0, 0], least),
-        "et(jet1)": log(et[:, :20].max(axis=1) / SQRT_S),
-        "et(jets)": log(et[:, :20].sum(axis=1) / SQRT_S),
-        "hl(jets)": np.sqrt(cells[:, jets, 0].sum(axis=1) / n_jets),
-        "n(jets)": n_jets + np.random.default_rng(len(x)).uniform(-0.5, 0.5, len(x)),
-    }
+    names = {"et(jets)": log(et[:, :20].sum(axis=1) / SQRT_S)}
     if with_leptons:
         pairs = n_jets * n_leptons
         names |= {
             "et(lepton1)": log(et[:, 20:30].max(axis=1) / SQRT_S),
+            "met": log(cells[:, 0, 0], least),
             "et(leptons)": log(et[:, 20:30].sum(axis=1) / SQRT_S),
             "mt(leptons)": log(cells[:, 0, leptons].sum(axis=1), least),
+            "et(jet1)": log(et[:, :20].max(axis=1) / SQRT_S),
             "hl(leptons)": np.sqrt(cells[:, leptons, 0].sum(axis=1) / n_leptons),
             "h(jets,leptons)": np.sqrt(cells[:, leptons][:, :, jets].sum(axis=(1, 2)) / pairs),
         }
     else:
         names |= {
+            "met": log(cells[:, 0, 0], least),
             "mt(jets)": log(cells[:, 0, jets].sum(axis=1), least),
+            "et(jet1)": log(et[:, :20].max(axis=1) / SQRT_S),
             "mt(jet1)": log(cells[:, 0, [1, 11]].max(axis=1), least),
         }
+    counted = {"jets": n_jets}
+    if counts:
+        counted |= {"b": (et[:, 10:20] > 0).sum(axis=1), "leptons": n_leptons, "photons": (et[:, 30:] > 0).sum(axis=1)}
+    rng = np.random.default_rng(len(x))  # whole numbers have no density
+    names |= {"hl(jets)": np.sqrt(cells[:, jets, 0].sum(axis=1) / n_jets)}
+    names |= {f"n({k})": n + rng.uniform(-0.5, 0.5, len(x)) for k, n in counted.items()}
     return np.column_stack(list(names.values())), list(names)
 
 
 def inputs(x, kind, occupied, with_leptons):
-    """Return rows and their names for `cells`, `occupied` or `dense`, as they are or `over S_T`: no energy of the event is left."""
+    """Return rows and names of `cells`, `occupied`, `dense`, `dense and counts`; `over S_T` no scale of the event is left."""
     what, over = kind.removesuffix(" over S_T"), kind.endswith(" over S_T")
     scale = trivial(x, {"ht": 0.0, "n_jets": np.zeros(len(x)), "leading_lepton_pt": 0.0})["S_T"] if over else None
-    if what == "dense":
-        rows, names = _dense(x, scale, with_leptons)
+    if what in ("dense", "dense and counts"):
+        rows, names = _dense(x, scale, with_leptons, what == "dense and counts")
         return rows.astype(np.float32), names
     kept = ~np.isin(CELLS, LEADING)
     if what == "occupied":
@@ -150,6 +154,25 @@ def _flow(d, names, seed, epochs):
     return network, _train(epochs, seed, batch_size=512, clip_gradient=1.0)
 
 
+class OneSided(nn.Flow):
+    """A flow whose score counts energies above what is usual, each given the columns before it: Σ max(u, 0)²."""
+
+    def __init__(self, features, *, energies, **options):
+        super().__init__(features, **options)
+        self.energies, self.density = tuple(energies), None
+
+    def score(self, x):
+        return (self.latent(x)[:, list(self.energies)].clamp_min(0.0) ** 2).sum(dim=1)
+
+
+def _one_sided(d, names, seed, epochs):
+    energies = [i for i, name in enumerate(names) if name.startswith(("et(", "met", "mt("))]
+    network = OneSided(
+        d, energies=energies, kind="nsf", transforms=1, hidden=(64, 64), transform=nn.preprocessing("standard", names)
+    )
+    return network, _train(epochs, seed, batch_size=512, clip_gradient=1.0)
+
+
 def _wnae(d, names, seed, epochs):
     network = nn.WNAE(d, hidden=(32, 32), latent=4, activation="silu", transform=nn.preprocessing("standard", names))
     return network, _train(epochs, seed, samples_per_epoch=8192, average=0.99, clip_gradient=1.0)
@@ -170,6 +193,8 @@ MODELS = {
     "WNAE, dense": ("dense", _wnae),
     "flow, dense": ("dense", _flow),
     "flow, dense over S_T": ("dense over S_T", _flow),
+    "flow, dense and counts": ("dense and counts", _flow),
+    "one-sided flow, dense": ("dense", _one_sided),
 }
 """Inputs and network of every score; the recipe `autoencoder/rmm.yaml` is the first."""
 

@@ -54,6 +54,7 @@ SIGNALS |= dict.fromkeys(
 SELECTIONS = {"lepton": ((), ()), "met": (("leading_lepton_pt_min=0",), (("met", ">", 200),))}
 """Overrides of `skim_events`, and cuts on its rows: a lepton and a jet as in the search, or missing momentum and a jet."""
 EFFICIENCIES = (1e-2, 1e-3)
+REFERENCES = ("H_T", "S_T")
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
 SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
 
@@ -189,32 +190,44 @@ def measured(background, signals, filters, args, seed):
         scores["flow, dense + Deep SVDD"] = rmm_scores.mean_rank(
             scores["flow, dense"], scores["Deep SVDD"], data, calibrating
         )
-    for name in [n for n in scores if not n.startswith("cut") or "lepton" in n or "MET" in n]:
-        given, product = rmm_scores.combinations(scores[name], scores["cut: H_T"], data, calibrating)
-        scores |= {f"{name} | H_T": given, f"H_T × ({name} | H_T)": product}
+    for cut in ("H_T", "S_T"):
+        for name in [n for n in scores if "|" not in n and n not in ("cut: H_T", "cut: S_T")]:
+            given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
+            scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
     return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
 
 
-def table(every, signals, efficiency, against):
-    """Print acceptances, and at how many signals a score beats a cut by more than two standard deviations."""
+def compared(values, reference):
+    """Return at how many signals a score accepts more than a cut, and less, by two standard deviations of events and seeds."""
+    difference = values[:, :, 0] - reference[:, :, 0]
+    seeds = difference.std(axis=0, ddof=1) if len(values) > 1 else 0.0
+    z = difference.mean(axis=0) / np.sqrt(values[:, :, 1].mean(axis=0) ** 2 + seeds**2 + 1e-12)
+    return f"{(z > 2).sum():2d}/{(z < -2).sum():<2d}"
+
+
+def table(every, signals, efficiency):
+    """Print acceptances, best mean first."""
     key = f"{efficiency:g}"
     values = {n: np.array([[rows[s][key] for s in signals] for rows in seeds]) for n, seeds in every.items()}
-    reference = values[f"cut: {against}"]
     print(
-        f"\nacceptance at ε_B = {efficiency:g}, mean ± standard deviation over seeds; wins, losses: against {against}, beyond 2σ"
+        f"\nacceptance at ε_B = {efficiency:g}, mean ± standard deviation over seeds; wins/losses against cuts, beyond 2σ"
     )
-    print(" " * 44 + " ".join(f"{s:>16s}" for s in signals) + "   wins losses  mean")
+    print(
+        f"{'':44s}{'mean':>14s}  "
+        + "  ".join(f"{c:>5s}" for c in REFERENCES)
+        + " "
+        + " ".join(f"{s:>15s}" for s in signals)
+    )
     lines = []
     for name, v in values.items():
-        difference = v[:, :, 0] - reference[:, :, 0]
-        seeds = difference.std(axis=0, ddof=1) if len(v) > 1 else 0.0
-        error = np.sqrt(v[:, :, 1].mean(axis=0) ** 2 + seeds**2) + 1e-9
-        z = difference.mean(axis=0) / error
+        if "|" in name and "×" not in name:  # in the JSON only: alone they are no cut
+            continue
         spread = v[:, :, 0].std(axis=0, ddof=1) if len(v) > 1 else np.zeros(len(signals))
-        cells = " ".join(f"{m:8.3f} ± {e:5.3f}" for m, e in zip(v[:, :, 0].mean(axis=0), spread, strict=True))
-        lines.append(
-            (v[:, :, 0].mean(), f"{name:44s}{cells}   {(z > 2).sum():4d} {(z < -2).sum():6d} {v[:, :, 0].mean():5.3f}")
-        )
+        means = v[:, :, 0].mean(axis=1)
+        whole = f"{means.mean():6.3f} ± {means.std(ddof=1) if len(v) > 1 else 0:5.3f}"
+        cells = " ".join(f"{m:7.3f} ± {e:5.3f}" for m, e in zip(v[:, :, 0].mean(axis=0), spread, strict=True))
+        wins = "  ".join(compared(v, values[f"cut: {c}"]) for c in REFERENCES)
+        lines.append((means.mean(), f"{name:44s}{whole}  {wins}  {cells}"))
     for _, line in sorted(lines, key=lambda pair: -pair[0]):
         print(line)
 
@@ -229,7 +242,6 @@ def main():
     parser.add_argument("--selection", choices=list(SELECTIONS), default="lepton")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--against", default="H_T", help="the cut of the column of wins")
     args = parser.parse_args()
     torch.set_num_threads(1)
     overrides, filters = SELECTIONS[args.selection]
@@ -252,7 +264,7 @@ def main():
         }  # fmt: skip
         (args.output / f"rmm_search_{args.selection}.json").write_text(json.dumps(result, indent=1))
     for efficiency in EFFICIENCIES:
-        table(every, list(signal), efficiency, args.against)
+        table(every, list(signal), efficiency)
 
 
 if __name__ == "__main__":
