@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -54,7 +55,7 @@ SIGNALS |= dict.fromkeys(
 SELECTIONS = {"lepton": ((), ()), "met": (("leading_lepton_pt_min=0",), (("met", ">", 200),))}
 """Overrides of `skim_events`, and cuts on its rows: a lepton and a jet as in the search, or missing momentum and a jet."""
 EFFICIENCIES = (1e-2, 1e-3)
-REFERENCES = ("H_T", "S_T")
+REFERENCES = ("H_T", "S_T", "MET")
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
 SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
 
@@ -175,9 +176,17 @@ def measured(background, signals, filters, args, seed):
         for kind in needed
     }
     for model in args.models:
-        key = hashlib.sha256(
-            repr((args.skims.name, filters, model, seed, args.epochs, sorted(signals), len(data.x))).encode()
-        ).hexdigest()[:12]
+        kind, build = rmm_scores.MODELS[model]
+        what = (
+            args.skims.name,
+            filters,
+            seed,
+            args.epochs,
+            sorted(signals),
+            rows_of[kind]["background"][1],
+            inspect.getsource(build),
+        )
+        key = hashlib.sha256(repr(what).encode() + rows_of[kind]["background"][0].tobytes()).hexdigest()[:12]
         folder = args.output / "trainings" / key
         stored = folder / "scores.npz"
         if not stored.exists():
