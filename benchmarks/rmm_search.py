@@ -5,10 +5,11 @@
     python benchmarks/rmm_search.py -o FOLDER --files NTUPLES --models AE "Deep SVDD" "flow, dense"
 
 Backgrounds and signals of `coffea-ad simulate` → `skim_events` with the rapidity-mass matrix: a lepton above 60 GeV and a jet, as in
-the search. Backgrounds stand at their cross-sections; a dataset of which fewer than 20 events are selected is left out, and named. A
-seed divides the background anew, 40 % to train, 30 % to choose epochs and rank, 30 % to set thresholds, and starts the networks;
-what is printed are means and standard deviations over seeds. Errors by events are in the JSON, by 50 bootstraps of both sides.
-Files, skims and trainings are made once; another `--epochs` or other files make new ones.
+the search, or with `--selection met` missing momentum above 200 GeV and a jet. Backgrounds stand at their cross-sections; one of which
+fewer than 20 events are selected is left out, and a signal of fewer than 50. A seed divides the background anew, 40 % to train, 30 % to
+choose epochs and rank, 30 % to set thresholds, and starts the networks; printed are means and standard deviations over seeds. Errors by
+events are in the JSON, by 50 bootstraps of both sides. Files, skims and trainings are made once: what is there is used again, for the
+same files, rows and settings.
 """
 
 from __future__ import annotations
@@ -261,8 +262,8 @@ def main():
         w = rows[name].event_weight.sum() if name in rows else 0.0
         print(f"{name:12s} {selected[name]:6d} selected, {w:8.3g} pb{'' if name in rows else ', left out'}")
     background = load_skim(args.skims, FeatureConfig(**FEATURE), datasets=list(rows), filters=filters)
-    signal, chosen, _ = read(args.skims, signals, filters, 20)
-    print("signals:", ", ".join(f"{n} {chosen[n]}" for n in signals))
+    signal, chosen, _ = read(args.skims, signals, filters, 50)
+    print("signals:", ", ".join(f"{n} {chosen[n]}{'' if n in signal else ' (left out)'}" for n in signals))
     every = {}
     for seed in range(1, args.seeds + 1):
         for name, values in measured(background, signal, filters, args, seed).items():
