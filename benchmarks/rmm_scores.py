@@ -280,5 +280,12 @@ def mean_rank(first, second, data, calibrating):
     return {k: -np.log10(0.5 * (10.0 ** -ranks[0](first[k]) + 10.0 ** -ranks[1](second[k]))) for k in first}
 
 
+def either(first, second, data, calibrating):
+    """Return the rarer of two, by ranks: a cut on it is two cuts of one efficiency, of which an event passes one or both."""
+    weight = data.event_weight[calibrating]
+    ranks = [Tail(s["background"][calibrating], weight) for s in (first, second)]
+    return {k: np.maximum(ranks[0](first[k]), ranks[1](second[k])) for k in first}
+
+
 def background_of(skim, split):
     return dataclasses.replace(skim, split=split) if isinstance(skim, Skim) else skim

@@ -200,8 +200,11 @@ def measured(background, signals, filters, args, seed):
         scores["flow, dense + Deep SVDD"] = rmm_scores.mean_rank(
             scores["flow, dense"], scores["Deep SVDD"], data, calibrating
         )
+    single = [n for n in scores if n not in ("cut: H_T", "cut: S_T")]
+    for name in single:
+        scores[f"S_T or {name}"] = rmm_scores.either(scores["cut: S_T"], scores[name], data, calibrating)
     for cut in ("H_T", "S_T"):
-        for name in [n for n in scores if "|" not in n and n not in ("cut: H_T", "cut: S_T")]:
+        for name in single:
             given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
             scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
     return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
