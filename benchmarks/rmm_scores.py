@@ -12,7 +12,6 @@ import torch
 from coffea_ad import nn
 from coffea_ad.features.rmm import RMMOptions, cell_names, matrix
 from coffea_ad.features.spec import ColumnSpec, FeatureSpec
-from coffea_ad.skims.skim import Skim
 
 OPTIONS = RMMOptions(drop_masses=False)
 CELLS = cell_names(OPTIONS)
@@ -285,7 +284,3 @@ def either(first, second, data, calibrating):
     weight = data.event_weight[calibrating]
     ranks = [Tail(s["background"][calibrating], weight) for s in (first, second)]
     return {k: np.maximum(ranks[0](first[k]), ranks[1](second[k])) for k in first}
-
-
-def background_of(skim, split):
-    return dataclasses.replace(skim, split=split) if isinstance(skim, Skim) else skim

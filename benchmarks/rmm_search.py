@@ -15,6 +15,7 @@ same files, rows and settings.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import inspect
 import json
@@ -162,9 +163,8 @@ def accepted(scores, weight, test, seed):
 
 def measured(background, signals, filters, args, seed):
     """Train everything with one seed, and return {score: acceptances}."""
-    data = rmm_scores.background_of(
-        background, np.random.default_rng([seed, 3]).choice(list(SPLIT), len(background.x), p=list(SPLIT.values()))
-    )
+    rng = np.random.default_rng([seed, 3])
+    data = dataclasses.replace(background, split=rng.choice(list(SPLIT), len(background.x), p=list(SPLIT.values())))
     test, calibrating = data.split == "test", data.split == "validation"
     x = {"background": data.x} | {name: s.x for name, s in signals.items()}
     spectators = {"background": data.spectators} | {name: s.spectators for name, s in signals.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import SimpleNamespace
 
 import awkward as ak
 import numpy as np
@@ -83,3 +84,15 @@ def test_a_score_given_h_t_forgets_scale_origin_and_h_t(scores):
     assert abs(np.corrcoef(score, ht)[0, 1]) > 0.5
     assert abs(np.corrcoef(given, ht)[0, 1]) < 0.05
     assert np.quantile(given, 0.84) - np.quantile(given, 0.5) == pytest.approx(1, rel=0.1)
+
+
+def test_two_cuts_of_one_efficiency_pass_what_either_passes(scores):
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(2, 30_000))
+    data = SimpleNamespace(event_weight=np.ones(30_000))
+    everything = np.ones(30_000, bool)
+    rank = scores.either({"background": first}, {"background": second}, data, everything)["background"]
+    passed = rank >= 2  # each passes 1 %
+    alone = [scores.Tail(s, data.event_weight)(s) >= 2 for s in (first, second)]
+    assert np.array_equal(passed, alone[0] | alone[1])
+    assert passed.mean() == pytest.approx(0.0199, rel=0.1)
