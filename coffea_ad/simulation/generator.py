@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -45,12 +47,21 @@ def _pythia(settings: list[str], seed: int) -> Any:
     except ImportError as error:
         raise SimulationError("simulation needs Pythia 8: pip install 'coffea-ad[simulate]'") from error
     pythia = pythia8mc.Pythia("", False)
-    for line in [*settings, "Print:quiet = on", "Random:setSeed = on", f"Random:seed = {seed}"]:
-        if not pythia.readString(line):
-            raise SimulationError(f"Pythia refuses the setting {line!r}")
-    if not pythia.init():
-        raise SimulationError("Pythia cannot start: no open channel or contradictory settings")
+    with tempfile.TemporaryDirectory() as folder:
+        lines = [_as_file(line, folder) if line.startswith("BLOCK") else line for line in settings]
+        for line in [*lines, "Print:quiet = on", "Random:setSeed = on", f"Random:seed = {seed}"]:
+            if not pythia.readString(line):
+                raise SimulationError(f"Pythia refuses the setting {line!r}")
+        if not pythia.init():
+            raise SimulationError("Pythia cannot start: no open channel or contradictory settings")
     return pythia
+
+
+def _as_file(spectrum: str, folder: str) -> str:
+    """Write a spectrum of new particles, which Pythia reads from a file only, and return the setting for it."""
+    path = Path(folder) / "spectrum.slha"
+    path.write_text(spectrum + "\n")
+    return f"SLHA:file = {path}"
 
 
 def _records(pythia: Any, n: int) -> Any:

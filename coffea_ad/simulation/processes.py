@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coffea_ad.errors import ConfigError, UnknownName, unknown_text
+from coffea_ad.simulation.jet_signals import resonance, svj, svj_t
+from coffea_ad.simulation.new_particles import dm_monojet, dm_zprime, gluino, ssm_zprime, tbhplus, wkk, zprime
+from coffea_ad.simulation.standard_model import diboson, gammajets, qcd, single_top, ttbar, wjets, zjets
 
 __all__ = ["COMMON", "ECM", "PROCESSES", "Process", "resolve"]
 
@@ -24,10 +27,6 @@ COMMON = (
     "ParticleDecays:limitTau0 = on",
     "ParticleDecays:tau0Max = 10.",
 )
-
-_QUARK_MASS = {1: 0.0048, 2: 0.0022, 3: 0.093, 4: 1.27, 5: 4.18}
-# Constituent-like masses decide which decays are open.
-_THRESHOLD = {1: 0.33, 2: 0.33, 3: 0.5, 4: 1.5, 5: 4.8}
 
 
 @dataclass(frozen=True)
@@ -58,167 +57,18 @@ class Process:
         return {**defaults, **self.presets, "ecm": ECM}
 
 
-def qcd(*, pthat_min: float = 170.0, bias_power: float = 4.0) -> list[str]:
-    """QCD dijets, close to flat in pT-hat: generated as pT-hat^bias_power more often, with weights that undo it."""
-    lines = ["HardQCD:all = on", f"PhaseSpace:pTHatMin = {pthat_min}"]
-    if bias_power > 0:
-        lines += [
-            "PhaseSpace:bias2Selection = on",
-            f"PhaseSpace:bias2SelectionPow = {bias_power}",
-            f"PhaseSpace:bias2SelectionRef = {pthat_min}",
-        ]
-    return lines
-
-
-def ttbar(*, pthat_min: float = 0.0) -> list[str]:
-    """Top pairs, all decays."""
-    return ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", f"PhaseSpace:pTHatMin = {pthat_min}"]
-
-
-def wjets(*, pthat_min: float = 30.0) -> list[str]:
-    """W(→ ℓν) and a parton."""
-    return [
-        "WeakBosonAndParton:qqbar2Wg = on",
-        "WeakBosonAndParton:qg2Wq = on",
-        "24:onMode = off",
-        "24:onIfAny = 11 13 15",
-        f"PhaseSpace:pTHatMin = {pthat_min}",
-    ]
-
-
-def zjets(*, pthat_min: float = 30.0, m_min: float = 50.0) -> list[str]:
-    """Z(→ νν, ℓℓ) and a parton."""
-    return [
-        "WeakBosonAndParton:qqbar2gmZg = on",
-        "WeakBosonAndParton:qg2gmZq = on",
-        "23:onMode = off",
-        "23:onIfAny = 11 12 13 14 15 16",
-        f"23:mMin = {m_min}",
-        f"PhaseSpace:pTHatMin = {pthat_min}",
-    ]
-
-
-def _dark_sector(
-    r_inv: float, m_dark: float, n_colour: int, lambda_dark: float | None, m_quark: float | None
-) -> list[str]:
-    """Dark QCD with two flavours; a fraction r_inv of the dark mesons decays invisibly."""
-    if not 0 <= r_inv <= 1:
-        raise ConfigError(f"r_inv is {r_inv}, but must lie between 0 and 1")
-    if m_dark <= 2 * min(_THRESHOLD.values()):
-        raise ConfigError(f"m_dark is {m_dark} GeV, but dark hadrons must be able to decay to quarks")
-    scale = 3.2 * m_dark**0.8 if lambda_dark is None else lambda_dark
-    quark = m_dark / 2 if m_quark is None else m_quark
-    open_quarks = [q for q, m in _THRESHOLD.items() if 2 * m < m_dark]
-    yukawa = {q: _QUARK_MASS[q] ** 2 for q in open_quarks}
-    lines = [f"49001{code}:m0 = {m_dark}" for code in ("11", "13")] + [
-        f"49002{code}:m0 = {m_dark}" for code in ("11", "13")
-    ]
-    lines += [
-        f"4900101:m0 = {quark}",
-        *(f"{code}:m0 = 0.0" for code in (51, 53)),
-        *(f"{code}:isResonance = false" for code in (51, 53)),
-        f"HiddenValley:Ngauge = {n_colour}",
-        "HiddenValley:nFlav = 2",
-        "HiddenValley:spinFv = 0",
-        "HiddenValley:FSR = on",
-        "HiddenValley:fragment = on",
-        "HiddenValley:alphaOrder = 1",
-        "HiddenValley:setLambda = on",  # without it Pythia 8.31x ignores Lambda
-        f"HiddenValley:Lambda = {scale}",
-        f"HiddenValley:pTminFSR = {1.1 * scale}",
-        "HiddenValley:probVector = 0.75",
-    ]
-    for meson in ("4900111", "4900211"):  # pseudoscalars decay by a mass insertion: mostly to the heaviest quark
-        lines.append(f"{meson}:oneChannel = 1 {r_inv} 0 51 -51")
-        lines += [
-            f"{meson}:addChannel = 1 {(1 - r_inv) * w / sum(yukawa.values())} 91 {q} -{q}" for q, w in yukawa.items()
-        ]
-    for meson in ("4900113", "4900213"):  # vectors decay democratically
-        lines.append(f"{meson}:oneChannel = 1 {r_inv} 0 53 -53")
-        lines += [f"{meson}:addChannel = 1 {(1 - r_inv) / len(open_quarks)} 91 {q} -{q}" for q in open_quarks]
-    return lines
-
-
-def svj(
-    *,
-    m_zprime: float = 2000.0,
-    r_inv: float = 0.3,
-    m_dark: float = 20.0,
-    n_colour: int = 2,
-    lambda_dark: float | None = None,
-    m_quark: float | None = None,
-) -> list[str]:
-    """Semivisible jets from an s-channel Z′ → dark quarks."""
-    return [
-        "HiddenValley:ffbar2Zv = on",
-        f"4900023:m0 = {m_zprime}",
-        f"4900023:mMin = {m_zprime - 1}",
-        f"4900023:mMax = {m_zprime + 1}",
-        "4900023:mWidth = 0.01",
-        "4900023:doForceWidth = on",
-        "4900023:oneChannel = 1 0.982 102 4900101 -4900101",
-        *(f"4900023:addChannel = 1 0.003 102 {q} -{q}" for q in range(1, 7)),
-        *(f"49000{code:02d}:m0 = 5000" for code in (*range(1, 7), *range(11, 17))),
-        *_dark_sector(r_inv, m_dark, n_colour, lambda_dark, m_quark),
-    ]
-
-
-def svj_t(*, m_phi: float = 2000.0, r_inv: float = 0.3, m_dark: float = 20.0) -> list[str]:
-    """Pairs of bifundamental mediators, each to a quark and a dark quark."""
-    flavours = {1: "D", 2: "U", 3: "S", 4: "C", 5: "B"}
-    return [
-        *(f"HiddenValley:{initial}2{f}v{f}vbar = on" for initial in ("gg", "qqbar") for f in flavours.values()),
-        *(
-            line
-            for code in flavours
-            for line in (
-                f"490000{code}:m0 = {m_phi}",
-                f"490000{code}:mMin = {m_phi - 1}",
-                f"490000{code}:mMax = {m_phi + 1}",
-            )
-        ),
-        "4900006:m0 = 50000",
-        "4900023:m0 = 50000",
-        *_dark_sector(r_inv, m_dark, 2, None, None),
-    ]
-
-
-def resonance(
-    *, m_res: float = 3500.0, m_x: float = 500.0, m_y: float = 100.0, prongs: int = 2, width: float = 0.01
-) -> list[str]:
-    """Decay a resonance to X Y, each to two or three quarks; all have this width over their mass, and stay within ±5 of it.
-
-    Pythia's W′ (34), H⁺ (37) and A⁰ (36) lend their codes: its own Z′ decays to fermions only. Three quarks leave X and Y
-    by a junction, so that a baryon number comes out of nothing; it does not matter to jets.
-    """
-    if prongs not in (2, 3):
-        raise ConfigError(f"prongs is {prongs}, but X and Y decay to 2 or 3 quarks")
-    if not 0 < width <= 0.1:
-        raise ConfigError(f"width is {width}, but must be above 0 and at most 0.1 of the mass")
-    open_quarks = [q for q, m in _THRESHOLD.items() if 2 * m < m_y * (1 - 5 * width)]
-    narrow = 1 - 5 * width
-    if m_x * narrow <= _THRESHOLD[3] + _THRESHOLD[4] or m_y * narrow <= 2 * _THRESHOLD[3]:
-        raise ConfigError(f"m_x and m_y are {m_x} and {m_y} GeV, but X and Y must be able to decay to jets")
-    if (m_x + m_y) * (1 + 5 * width) >= m_res * (1 - 5 * width):
-        raise ConfigError(f"m_res is {m_res} GeV, but must be above m_x + m_y = {m_x + m_y} GeV by ten widths")
-    decays = {
-        34: ["37 36"],
-        37: ["2 -1", "4 -3"] if prongs == 2 else ["2 2 1", "4 2 3"],
-        36: [f"{q} -{q}" for q in open_quarks] if prongs == 2 else ["2 1 3"],
+def _at_masses(
+    name: str,
+    title: str,
+    settings: Callable[..., list[str]],
+    mass: str,
+    tev: tuple[int, ...] = (1, 2, 4),
+    **others: Any,
+) -> dict[str, Process]:
+    """Return the entry of a signal, and one for each of these masses."""
+    return {name: Process(title, settings, others, signal=True)} | {
+        f"{name}_{m}tev": Process(f"{title}, {m} TeV", settings, {mass: 1000.0 * m, **others}, signal=True) for m in tev
     }
-    lines = ["NewGaugeBoson:ffbar2Wprime = on"]
-    for code, mass in ((34, m_res), (37, m_x), (36, m_y)):
-        lines += [
-            f"{code}:m0 = {mass}",
-            f"{code}:mWidth = {width * mass}",
-            f"{code}:doForceWidth = on",
-            f"{code}:mMin = {mass * (1 - 5 * width)}",
-            f"{code}:mMax = {mass * (1 + 5 * width)}",
-        ]
-        for i, products in enumerate(decays[code]):
-            word = "oneChannel" if i == 0 else "addChannel"
-            lines.append(f"{code}:{word} = 1 {1 / len(decays[code])} 100 {products}")
-    return lines
 
 
 PROCESSES: dict[str, Process] = {
@@ -227,6 +77,9 @@ PROCESSES: dict[str, Process] = {
     "ttbar_boosted": Process("top pairs, pT-hat > 300 GeV", ttbar, {"pthat_min": 300.0}),
     "wjets": Process("W(→ ℓν) + jet", wjets),
     "zjets": Process("Z(→ νν, ℓℓ) + jet", zjets),
+    "gammajets": Process("prompt photon + jet", gammajets),
+    "diboson": Process("WW, WZ, ZZ, all decays", diboson),
+    "single_top": Process("single top, t- and s-channel, all decays", single_top),
     "svj": Process("semivisible jets, s-channel Z′, CMS-like point", svj, signal=True),
     "svj_aachen": Process(
         "semivisible jets, s-channel Z′, 'Aachen' point: light dark mesons",
@@ -240,6 +93,14 @@ PROCESSES: dict[str, Process] = {
     ),
     "lhco_wprime": Process("resonance → XY, each to two quarks, as in the LHC Olympics", resonance, signal=True),
     "lhco_3prong": Process("resonance → XY, each to three quarks", resonance, {"prongs": 3}, signal=True),
+    **_at_masses("tbhplus", "charged Higgs with a top, H⁺ → t b", tbhplus, "m_hplus"),
+    **_at_masses("wkk", "W′ → W Z, all decays", wkk, "m_wprime"),
+    **_at_masses("zprime", "Z′ → all fermions alike", zprime, "m_zprime"),
+    **_at_masses("ssm_zprime", "sequential Z′, couplings of the Z", ssm_zprime, "m_zprime"),
+    **_at_masses("dm_zprime", "axial-vector mediator of dark matter → quarks", dm_zprime, "m_zprime"),
+    **_at_masses("dm_monojet", "axial-vector mediator → dark matter, and a jet", dm_monojet, "m_zprime"),
+    **_at_masses("gluino", "gluino pairs → q q̄ χ̃⁰ each", gluino, "m_gluino"),
+    **_at_masses("gluino_top", "gluino pairs → t t̄ χ̃⁰ each", gluino, "m_gluino", top_fraction=1.0),
 }
 
 
