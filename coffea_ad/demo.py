@@ -1,4 +1,4 @@
-"""The whole chain on simulated events: samples → skim → models → dask run → regions, table and figures."""
+"""The whole chain on simulated events: samples → skim → models → dask run → regions, table and figures → bump hunt."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ _MODELS = {"ae": ("autoencoder", "autoencoder/svj.yaml"), "wnae": ("wnae", "wnae
            "ae_stored": ("autoencoder", "autoencoder/stored.yaml")}  # fmt: skip
 # Events that neither trained nor calibrated the model; cuts on MET looser than a search's, so that some are left.
 _SEARCH = ["splits=[test]", "met_min=50", "rt_min=0.05", "dphi_max=1.6"]
+# Events without weights stand for data: what falls smoothly in m_JJ, without the cuts that a search for missing momentum has.
+_DIJETS = ("qcd", 4000, {"pthat_min": 500.0, "bias_power": 0.0})
+_BUMP_HUNT = ["met_min=null", "rt_min=null", "dphi_max=null", "mass_resolution=0.04", "mass_min=1000", "unblind=true"]
 _console = Console(markup=False, emoji=False)
 
 
@@ -73,6 +76,25 @@ def _train(folder: Path, skims: Path, seed: int, scale: float) -> None:
             overrides.append(f"train.epochs={max(int(50 * scale), 2)}")
         config = load_config(module.Config, recipes.find_config(config_name), overrides)
         module.train(config, folder / f"{name}.onnx")
+
+
+def _bump_hunt(output: Path, seed: int, scale: float, workers: int) -> dict[str, Any]:
+    """Search the m_JJ spectrum of other dijets, in the place of data, for bumps, and return what came of it."""
+    from coffea_ad.search.config import SearchConfig
+    from coffea_ad.search.search import search
+    from coffea_ad.simulation import simulate
+
+    process, n, parameters = _DIJETS
+    path = output / "samples" / "dijets.root"
+    events = max(int(n * scale), 600)
+    record = simulate(process, events, path, seed=100 * seed + 50, parameters=parameters)
+    fileset = {"dijets": {"files": {str(path.resolve()): "Events"}, "metadata": {"is_mc": False}}}
+    run(
+        fileset, "semivisible_jets", model=output / "models" / "wnae.onnx", config="semivisible_jets.yaml", executor="dask", workers=workers,
+        chunksize=2000, output=output / "dijets", force=True, overrides=_BUMP_HUNT, lumi=events / (1000 * record["cross_section"]),
+    )  # fmt: skip
+    config = SearchConfig(observables=("mjj",), regions=("inclusive",), toys=300, seed=seed)
+    return search(output / "dijets", output / "search", config)
 
 
 def _evaluate(models: Path, skims: Path, figures: Path, seed: int) -> dict[str, Any]:
@@ -208,6 +230,7 @@ def _print(summary: dict[str, Any]) -> None:
     for region, row in summary["yields"].items():
         table.add_row(region, *(f"{row[d]:.4g}" for d in datasets))
     _console.print(table)
+    _console.print(f"dijets in the place of data: {summary['search']['verdict']}", soft_wrap=True)
 
 
 def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -> dict[str, Any]:
@@ -216,7 +239,7 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
     Parameters
     ----------
     output : Path
-        Gets `samples/`, `skims/`, `models/`, `results/`, `figures/` and `summary.json`.
+        Gets `samples/`, `skims/`, `models/`, `results/`, `figures/`, `dijets/`, `search/` and `summary.json`.
     seed : int
         Of simulation and training.
     scale : float
@@ -258,6 +281,9 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
         results = load_results(results_folder)
         summary = {"seed": seed, "scale": scale, **_evaluate(models, skims, figures, seed), "yields": _yields(results)}
         _figures(results, figures)
+    with _step("hunt for bumps in the dijet mass, and set limits", seconds):
+        hunted = _bump_hunt(output, seed, scale, workers)
+    summary["search"] = {"verdict": hunted["verdict"], "global": hunted["global"], "limits": hunted["limits"]}
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
     files.write(output / "summary.json", json.dumps(summary, indent=1).encode())
     _print(summary)

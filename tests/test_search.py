@@ -423,3 +423,49 @@ def test_a_block_of_the_wrong_size_is_drawn_again(tmp_path):
     assert fewer.resumed == 1
     assert len(fewer.largest["windows"]) == 60
     assert throw_all([], 10, 1).blocks == {}
+
+
+def test_a_function_fitted_to_simulation_makes_pseudo_data_where_simulation_is_scarce(tmp_path):
+    results_folder(tmp_path / "results", kind="simulation", weights=50.0)
+    config = SearchConfig(source="smooth", toys=50, widths=(0.05,), fit={"low": 1500}, regions=("inclusive",))
+    content = search(tmp_path / "results", tmp_path / "out", config, figures=False)
+    counts = np.array(content["spectra"]["mjj"]["counts"])
+    assert counts.sum() == pytest.approx(50 * 20_000, rel=0.02)
+    assert counts[:-15] == pytest.approx(falling(10**6)[:-15], rel=0.5)
+    assert content["spectra"]["mjj"]["fit"]["goodness"]["p_value"] > 0.001
+    assert any("drawn from functions fitted to the simulated background" in note for note in content["notes"])
+
+
+def test_a_region_that_simulation_sculpts_is_named(tmp_path):
+    """Data with a bump where simulation without signal has one, too: the verdict says that this is no sign of a signal."""
+    bump = 60 * gaussians(EDGES, (0.05,), highest=3100.0, masses=(3000.0,)).shape[0]
+    datasets, entries = {}, {}
+    for name, is_mc in (("data", False), ("qcd", True)):
+        rng = np.random.default_rng(is_mc)
+        h = hist.Hist(
+            hist.axis.StrCategory(["0", "1"], name="cell"), hist.axis.StrCategory(["nominal"], name="variation"),
+            hist.axis.Variable(EDGES, name="mjj", label="$m_{jj}$ [GeV]"), storage=hist.storage.Weight(),
+        )  # fmt: skip
+        for i, expected in enumerate((falling(20_000), falling(2000) + bump)):
+            n = rng.poisson(expected * (10 if is_mc else 1)) / (10 if is_mc else 1)
+            h.view()[i, 0, :]["value"], h.view()[i, 0, :]["variance"] = n, n / (10 if is_mc else 1)
+        datasets[name] = {"mjj": h}
+        entries[name] = {
+            "metadata": {"is_mc": is_mc, "sqrt_s": SQRT_S, **({"xsec": 1.0} if is_mc else {})}, "events": 20_000, "sumw": 1000.0, "lumi": 1.0,
+            "files": {}, "failed": [], "regions": {"inclusive": ["0", "1"], "loose": ["1"]},
+        }  # fmt: skip
+    report = {
+        "datasets": entries,
+        "lumi": 1.0,
+        "notes": [],
+        "throughput": {},
+        "key": {},
+        "models": [],
+        "processor": "toy",
+    }
+    save_results(datasets, report, tmp_path / "results")
+    config = SearchConfig(toys=50, widths=(0.05,), fit={"low": 1500}, limits={"widths": []})
+    content = search(tmp_path / "results", tmp_path / "out", config, figures=False)
+    assert content["largest"]["spectrum"] == "mjj in loose"
+    assert "mjj in loose" in content["sculpted"]
+    assert "no sign of one" in content["verdict"]

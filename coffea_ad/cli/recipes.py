@@ -21,7 +21,15 @@ def _demo(args: argparse.Namespace) -> int:
 
     from coffea_ad.demo import demo
 
-    for package in ("pythia8mc", "torch", "onnx", "sklearn", "mplhep"):  # of all its steps, before the first
+    for package in (
+        "pythia8mc",
+        "torch",
+        "onnx",
+        "sklearn",
+        "mplhep",
+        "iminuit",
+        "pyhf",
+    ):  # of all its steps, before the first
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(package, name=package)
     check_folder(args.output, ("report.json", "manifest.json", "evaluation.json"), force=args.force)  # of other verbs

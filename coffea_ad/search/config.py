@@ -66,7 +66,8 @@ class SearchConfig(Frozen):
     )
     regions: Names = Field((), description="default: all but those without a tag")
     source: Source | None = Field(
-        None, description="data, pseudo-data or simulation (default: data if there are any, else pseudo-data)"
+        None,
+        description="data; pseudo-data, of simulated events; smooth, of functions fitted to these (default: data if there are any, else pseudo-data)",
     )
     era: str | None = Field(None, description="one only (default: all are added)")
     sqrt_s: float | None = Field(None, gt=0, description="GeV (default: by the metadata)")

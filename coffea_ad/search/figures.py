@@ -66,7 +66,7 @@ def draw_spectrum(hunted: Hunted, path: Path, statistic: Statistic, lumi: float 
         lowest = 0.3 * float((1 / widths).min())
         top.set(yscale="log", ylim=(lowest, 5 * float((spectrum.counts / widths).max())))
         top.set_ylabel("events / GeV")
-        title = spectrum.name + ("" if lumi is None else f", {lumi:g} fb$^{{-1}}$")
+        title = spectrum.name + ("" if lumi is None else f", {lumi:.3g} fb$^{{-1}}$")
         top.set_title(title, loc="left")
         middle.stairs(fitted.pulls, edges, fill=True, color="0.6")
         middle.axhline(0, color="k", lw=0.8)

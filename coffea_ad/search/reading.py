@@ -21,7 +21,7 @@ from coffea_ad.weights import kind_of
 
 __all__ = ["Source", "SpectraRead", "pseudo_data", "read_spectra", "spectra_of_file", "spectra_of_results", "sqrt_s_of"]
 
-Source = Literal["data", "pseudo-data", "simulation"]
+Source = Literal["data", "pseudo-data", "simulation", "smooth"]
 _MASSES = (*TWO_BODY, "mjj", "mt")
 
 
@@ -63,7 +63,7 @@ def read_spectra(
     path : path
     observables, regions : sequence of str
         By default all two-body and dijet masses, and all regions without those of 0 tags.
-    source : "data", "pseudo-data" or "simulation", optional
+    source : "data", "pseudo-data", "simulation" or "smooth" (simulation, too), optional
         By default data, where there are any, else pseudo-data.
     era : str, optional
     resolution : float

@@ -21,6 +21,7 @@ from coffea_ad.search.limiting import in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
 from coffea_ad.search.sculpting import sculpting
+from coffea_ad.search.smoothing import smooth
 from coffea_ad.search.trials import Global, Trials
 from coffea_ad.versions import versions
 from coffea_ad.weights import kind_of
@@ -74,6 +75,9 @@ def search(
         raise ConfigError(f"{path}: its metadata give no centre-of-mass energy; say sqrt_s=13000")
     if read.source == "simulation":
         raise ConfigError("a bump hunt counts events: take source=pseudo-data in place of source=simulation")
+    if read.source == "smooth":
+        drawn, said = smooth(read.spectra, config.settings, sqrt_s)
+        read = read._replace(spectra=drawn, notes=[*read.notes, *said])
     folder.mkdir(parents=True, exist_ok=True)
     confirmed: list[Confirmed] = []
     if config.explore_fraction is None:
