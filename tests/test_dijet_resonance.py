@@ -188,6 +188,18 @@ def test_the_expectation_is_every_scored_event_with_the_part_of_the_template_at_
         assert h[{"cell": prefix + "unscored"}].sum(flow=True).value == 0
 
 
+def test_the_report_holds_the_errors_of_templates_under_the_names_of_regions(search, models):
+    _, results = search
+    for told, model, prefix in zip(results.report["models"], models, PREFIXES, strict=True):
+        regions = OnnxScorer(model).card.regions
+        assert set(told["expectations"]) == {prefix + r.name for r in regions} <= set(results.regions)
+        assert told["inclusive"] == prefix + "inclusive"
+        for r in regions:
+            entry, e = told["expectations"][prefix + r.name], r.expectation
+            assert entry["relative_error"] == pytest.approx(e.uncertainty / e.expected)
+            assert (entry["spectator"], entry["low"], entry["high"]) == ("mjj", e.edges[0], e.edges[-1])
+
+
 def test_a_shift_of_the_jets_moves_the_mass_and_what_is_expected(models, events, tmp_path):
     go(tmp_path, "jet_scale=0.05", model=models)
     results = ad.load_results(tmp_path)

@@ -469,3 +469,58 @@ def test_a_region_that_simulation_sculpts_is_named(tmp_path):
     assert content["largest"]["spectrum"] == "mjj in loose"
     assert "mjj in loose" in content["sculpted"]
     assert "no sign of one" in content["verdict"]
+
+
+def windowed(folder, events, expected, relative_error=0.05):
+    """Results of a model of one window, with the expectation of its template."""
+    s = Spectra("mjj", {"0": spectrum(500), "1": spectrum(10)}, {})
+    histograms = {}
+    for name, total in (("mjj", events), ("mjj_expected", expected)):
+        h = hist.Hist(
+            hist.axis.StrCategory(list(s.cells), name="cell"), hist.axis.StrCategory(["nominal"], name="variation"),
+            hist.axis.Variable([2000.0, 2200.0, 2500.0, 3000.0], name=name), storage=hist.storage.Weight(),
+        )  # fmt: skip
+        h.view()[:, 0, 1]["value"] = h.view()[:, 0, 1]["variance"] = [1000, total]
+        histograms[name] = h
+    entry = {
+        "metadata": {"is_mc": False, "sqrt_s": SQRT_S}, "events": 20_000, "lumi": 1.0, "files": {}, "failed": [],
+        "regions": {"inclusive": ["0", "1"], "loose": ["1"]}, "hidden_cells": [],
+    }  # fmt: skip
+    told = {"loose": {"spectator": "mjj", "low": 2200.0, "high": 2500.0, "relative_error": relative_error}}
+    models = [{"file": "m.onnx", "expectations": told, "inclusive": "inclusive"}]
+    report = {
+        "datasets": {"data": entry},
+        "lumi": 1.0,
+        "notes": [],
+        "throughput": {},
+        "key": {},
+        "models": models,
+        "processor": "dijet_resonance",
+    }
+    save_results({"data": histograms}, report, folder)
+    return folder
+
+
+def test_a_window_is_counted_against_its_template(tmp_path, capsys):
+    from coffea_ad.evaluation.counting import count_significance
+
+    windowed(tmp_path / "results", 140, 80.0)
+    assert main(["search", str(tmp_path / "results"), "-o", str(tmp_path / "s"), "--workers", "1", "--no-figures"]) == 0
+    content = json.loads((tmp_path / "s" / "search.json").read_text())
+    (count,) = content["templates"]
+    assert (count["region"], count["events"], count["expected"], count["error"]) == (
+        "loose",
+        140,
+        80,
+        pytest.approx(4.0),
+    )
+    assert count["significance"] == pytest.approx(count_significance(140, 80, 4))
+    assert (
+        content["spectra"] == content["skipped"] == {}
+    )  # no function is fitted to a spectrum that ends with its window
+    assert "loose, mjj from 2200 to 2500 (140 events, 80.0 ± 4.0 expected)" in capsys.readouterr().out
+
+
+def test_the_p_value_of_several_counts_has_their_number(tmp_path):
+    content = search(windowed(tmp_path / "results", 100, 80.0), tmp_path / "s", figures=False)
+    assert f"p-value {content['templates'][0]['p_value']:.2g} with 1 regions counted" in content["verdict"]

@@ -73,7 +73,9 @@ def show(content: dict[str, Any]) -> None:
         table.add_row(
             name, f"{sum(s['counts']):.0f}", described, excess, "–" if worth is None else f"{worth['p_value']:.2g}"
         )
-    out.print(table)
+    if content["spectra"] or not content["templates"]:
+        out.print(table)
+    _templates(content["templates"])
     for sentence in content["skipped"].values():
         out.print(f"left out: {sentence}", soft_wrap=True, markup=False)
     for note in content["notes"]:
@@ -96,6 +98,19 @@ def show(content: dict[str, Any]) -> None:
             soft_wrap=True, markup=False,
         )  # fmt: skip
     out.print(content["verdict"], soft_wrap=True, markup=False)
+
+
+def _templates(counts: list[dict[str, Any]]) -> None:
+    """Print counts against templates."""
+    if not counts:
+        return
+    table = table_of("counted against templates", "region", "window", "events", "expected", "significance")
+    for c in counts:
+        table.add_row(
+            c["region"], f"{c['spectator']} {c['low']:g}–{c['high']:g}", f"{c['events']:g}", f"{c['expected']:.1f} ± {c['error']:.1f}",
+            f"{c['significance']:+.1f}σ",
+        )  # fmt: skip
+    out.print(table)
 
 
 def _limits(limits: list[dict[str, Any]]) -> None:

@@ -151,7 +151,10 @@ class Job:
             yield self.make(folder)
 
     def described(self) -> list[dict[str, Any]]:
-        """Say which models these were: file, network and calibration, whose digests survive a change of the regions."""
+        """Say which models these were: file, network and calibration, whose digests survive a change of the regions.
+
+        Of regions with an expectation by a template, its relative error too, as a search of the results counts with it.
+        """
         return [
             {
                 "file": file,
@@ -159,9 +162,26 @@ class Job:
                 "digest": t.scorer.digest,
                 "network": network_digest(t.scorer.data),
                 "calibration": t.scorer.card.calibration_digest,
+                **_expectations(t, first=i == 0),
             }
-            for file, t in zip(self.models, self.taggers, strict=True)
+            for i, (file, t) in enumerate(zip(self.models, self.taggers, strict=True))
         ]
+
+
+def _expectations(tagger: Tagger, *, first: bool) -> dict[str, Any]:
+    """Return the relative error of what a template leads one to expect in each region, under the names of the results."""
+    prefix = "" if first else f"{tagger.name}_"
+    out = {
+        prefix + r.name: {
+            "spectator": e.spectator,
+            "low": e.edges[0],
+            "high": e.edges[-1],
+            "relative_error": e.uncertainty / e.expected,
+        }
+        for r in tagger.card.regions
+        if (e := r.expectation) is not None and e.expected > 0
+    }
+    return {"expectations": out, "inclusive": prefix + "inclusive"} if out else {}
 
 
 def _dumped(config: Any) -> dict[str, Any]:

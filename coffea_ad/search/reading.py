@@ -16,6 +16,7 @@ from coffea_ad.results.folder import load_results
 from coffea_ad.results.results import Results
 from coffea_ad.results.sums import sum_of
 from coffea_ad.search.spectra import Spectra, Spectrum, resolution_edges
+from coffea_ad.search.templates import regions_with_templates
 from coffea_ad.selection import TWO_BODY
 from coffea_ad.weights import kind_of
 
@@ -180,18 +181,23 @@ def spectra_of_results(
         for name in names:
             if name not in of:
                 raise UnknownName.of(what, name, of)
+    templates = regions_with_templates(results)
     picked = list(observables) or [name for name in dict.fromkeys(_MASSES) if name in known]
     if not picked:
         raise ConfigError(f"the results have no mass to search in; say which observable: {', '.join(known)}")
     sqrt_s, notes = sqrt_s_of(results)
     spectra, lumi, part = list[Spectra](), results.report["lumi"], 1.0
     for observable in picked:
-        some = [r for r in known[observable] if (r in regions if regions else not r.endswith("_0tag"))]
+        some = [
+            r
+            for r in known[observable]
+            if (r in regions if regions else not r.endswith("_0tag") and r not in templates)
+        ]
         read, said = _cells(results, observable, some, source, era)
         notes += said
         if read is not None:
             spectra.append(_inside(read, interval))
-    if not spectra:
+    if not spectra and not templates:
         raise ConfigError("; ".join(dict.fromkeys(notes)) or "the results have no region to search in")
     if source == "pseudo-data":
         spectra, part, said = pseudo_data(spectra, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
 from coffea_ad.search.sculpting import sculpting
 from coffea_ad.search.smoothing import smooth
+from coffea_ad.search.templates import TemplateCount, count_templates
 from coffea_ad.search.trials import Global, Trials
 from coffea_ad.versions import versions
 from coffea_ad.weights import kind_of
@@ -89,7 +90,11 @@ def search(
         )  # fmt: skip
     _mark_sculpted(hunts, read, config)
     limits = set_limits(hunts, config, read.results, read.part, cluster)
-    content = described(hunts, config, read, sqrt_s, path, confirmed, limits)
+    counts, said = (
+        ([], []) if read.results is None or read.source != "data" else count_templates(read.results, config.era)
+    )
+    read.notes.extend(said)
+    content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
     files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
     if figures:
         from coffea_ad.search import figures as drawing
@@ -128,6 +133,7 @@ def described(
     path: str | Path,
     confirmed: list[Confirmed],
     limits: list[Limit],
+    templates: list[TemplateCount],
 ) -> dict[str, Any]:
     """Return all numbers of a search, in the types of JSON."""
     positions = {
@@ -152,16 +158,31 @@ def described(
         "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
         "spectra": {name: _spectrum(hunted, of) for name, hunted in hunts.spectra.items()},
         "limits": [in_pb(limit, read.lumi) for limit in limits],
+        "templates": [c._asdict() for c in templates],
         "sculpted": hunts.sculpted,
         "skipped": hunts.skipped,
         "confirmed": [c._asdict() for c in confirmed],
         "notes": [*read.notes, *hunts.notes, *hunts.unchecked.values(), *(limit.said for limit in limits if limit.said)],
-        "verdict": verdict(hunts, config),
+        "verdict": verdict(hunts, config, templates),
     }  # fmt: skip
 
 
-def verdict(hunts: Hunts, config: SearchConfig) -> str:
-    """Return what a search has found, in a sentence."""
+def verdict(hunts: Hunts, config: SearchConfig, templates: Sequence[TemplateCount] = ()) -> str:
+    """Return what a search has found, in a sentence, or one for spectra and one for counts against templates."""
+    counted = [_of_templates(templates)] if templates else []
+    return "; ".join(counted if templates and not hunts.spectra else [_of_spectra(hunts, config), *counted])
+
+
+def _of_templates(templates: Sequence[TemplateCount]) -> str:
+    best = max(templates, key=lambda c: c.significance)
+    p = -float(np.expm1(len(templates) * np.log1p(-min(best.p_value, 1 - 1e-16))))
+    return (
+        f"largest excess over templates: {best.region}, {best.spectator} from {best.low:g} to {best.high:g} ({best.events:g} events, {best.expected:.1f} ± "
+        f"{best.error:.1f} expected), {best.significance:.1f}σ, p-value {p:.2g} with {len(templates)} regions counted"
+    )
+
+
+def _of_spectra(hunts: Hunts, config: SearchConfig) -> str:
     top, worth = hunts.largest_bump(config.statistic), hunts.p_global.get(config.statistic)
     if top is None:
         return "no spectrum has an excess anywhere" if hunts.spectra else "no spectrum could be searched"
