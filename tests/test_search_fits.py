@@ -14,6 +14,7 @@ from search_toys import EDGES, SQRT_S, falling, spectrum
 
 from coffea_ad.errors import ConfigError, FitFailed, UnknownName
 from coffea_ad.search.choosing import fit_background, goodness, select_order
+from coffea_ad.search.envelope import envelope, spurious_signals
 from coffea_ad.search.families import FAMILIES, design
 from coffea_ad.search.fits import deviance, fit
 from coffea_ad.search.minimising import first_guess, fit_many, scan_many
@@ -270,3 +271,47 @@ def test_a_signal_without_width_is_in_one_bin():
     assert shape[5] == 1
     with pytest.raises(ConfigError, match="a width of 0.9 of the mass"):
         gaussians(EDGES, (0.9,), highest=5000.0)
+
+
+def test_the_envelope_is_as_wide_as_its_widest_function_allows():
+    s = spectrum(20_000, 6, signal=120.0)
+    shape = gaussian(EDGES, 3000.0, 0.05)
+    one = envelope(s, ["dijet"], SQRT_S, shape)
+    assert one.strength == pytest.approx(one.alone["dijet"][0], abs=0.1 * one.alone["dijet"][1])
+    assert (one.up + one.down) / 2 == pytest.approx(one.alone["dijet"][1], rel=0.1)
+    many = envelope(s, ["dijet", "cube_root", "ua2", "exponential"], SQRT_S, shape)
+    assert set(many.alone) == {"dijet", "cube_root", "ua2", "exponential"}
+    lowest = np.min(list(many.curves.values()), axis=0)
+    assert lowest.min() == 0
+    for name, curve in many.curves.items():
+        inside = many.strengths[curve <= 1]
+        if len(inside):  # what one function allows, the envelope does
+            step = many.strengths[1] - many.strengths[0]
+            assert many.strength - many.down <= inside.min() + step, name
+            assert many.strength + many.up >= inside.max() - step, name
+
+
+def test_the_envelope_contains_the_truth_as_often_as_it_says():
+    """The truth is a function of another family than that of the default."""
+    shape, hits = gaussian(EDGES, 2600.0, 0.05), 0
+    truth = fit(spectrum(20_000, 1), "exponential", 4, SQRT_S).expected + 100 * shape
+    for seed in range(40):
+        s = Spectrum.of_events("m", EDGES, np.random.default_rng([4, seed]).poisson(truth))
+        e = envelope(s, ["dijet", "ua2", "exponential"], SQRT_S, shape)
+        hits += e.strength - e.down <= 100 <= e.strength + e.up
+    assert hits / 40 > 0.68 - 3 * np.sqrt(0.68 * 0.32 / 40)
+
+
+def test_a_right_function_makes_up_no_signal_and_a_wrong_one_does():
+    truth = fit(spectrum(20_000, 1), "dijet", 3, SQRT_S)
+    right = Spectrum.of_events("m", EDGES, truth.expected)
+    for spurious in spurious_signals(right, "dijet", 3, SQRT_S, [2200.0, 3000.0, 4000.0], 0.05):
+        assert abs(spurious.relative) < 0.02
+    m = (EDGES[1:] + EDGES[:-1]) / 2
+    wrong = right.with_counts(truth.expected * (1 + 0.2 * np.exp(-(((m - 3000) / 400) ** 2))))
+    assert spurious_signals(wrong, "dijet", 3, SQRT_S, [3000.0], 0.05)[0].relative > 1
+
+
+def test_an_envelope_without_a_function_says_why():
+    with pytest.raises(FitFailed, match="no function describes it with a signal"):
+        envelope(Spectrum.of_events("m", EDGES, np.zeros(45)), ["dijet"], SQRT_S, gaussian(EDGES, 3000.0, 0.05))

@@ -30,12 +30,17 @@ class FitConfig(Frozen):
         None, gt=0, description="GeV, where the fit begins (default: as low as it describes the spectrum)"
     )
     high: float | None = Field(None, gt=0, description="GeV, where it ends (default: with the axis, or at √s)")
+    envelope: tuple[str, ...] = Field(
+        ("dijet", "cube_root", "ua2", "exponential"),
+        description="families over which the strength of the largest excess is profiled; empty: none",
+    )
     p_min: float = Field(0.05, ge=0, le=1, description="p-value of the fit, for where it begins")
 
     @model_validator(mode="after")
     def _possible(self) -> FitConfig:
-        if self.family not in FAMILIES:
-            raise ConfigError(str(UnknownName.of("family of functions", self.family, FAMILIES)))
+        for name in (self.family, *self.envelope):
+            if name not in FAMILIES:
+                raise ConfigError(str(UnknownName.of("family of functions", name, FAMILIES)))
         low, high = FAMILIES[self.family].orders
         if self.orders is not None and not low <= self.orders[0] <= self.orders[1] <= high:
             raise ConfigError(

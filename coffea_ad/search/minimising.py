@@ -243,6 +243,20 @@ def _scan_kernel(
             strength[t, h], q[t, h], valid[t, h] = s[0], max(2.0 * (null - best), 0.0), ok
 
 
+@exact_kernel
+def _profile_kernel(
+    counts: Float64s, scale: Float64s, mask: Float64s, weight: Float64s, basis: Float64s, signal: Float64s, start: Float64s,
+    strengths: Float64s, value: Float64s, valid: Ints,
+) -> None:  # pragma: no cover  # fmt: skip
+    n, _, p = basis.shape
+    work = _workspace(n, p)
+    theta, s = start.copy(), np.zeros(1)
+    for k in range(len(strengths)):
+        s[0] = strengths[k]
+        value[k], ok = _minimise(counts, scale, mask, weight, basis, signal, theta, s, False, work)
+        valid[k] = ok
+
+
 class Minimised:
     """Fits of many spectra with the same bins.
 
@@ -360,3 +374,40 @@ def scan_many(
         contiguous(function.basis, np.float64), contiguous(signals, np.float64), contiguous(theta, np.float64), strength, q, valid,
     )  # fmt: skip
     return strength, q, valid.astype(bool)
+
+
+def profile(
+    counts: Float64s,
+    function: Design,
+    theta: Float64s,
+    signal: Float64s,
+    strengths: Float64s,
+    *,
+    scale: Float64s | None = None,
+) -> tuple[Float64s, Float64s]:
+    """Return −ln L of one spectrum at strengths of a signal, each with the best parameters of the function.
+
+    Parameters
+    ----------
+    counts : (n,) float64
+    function : Design
+    theta : (p,) float64
+        Parameters to start from.
+    signal : (n,) float64
+        Events of strength 1.
+    strengths : (k,) float64
+        In an order in which neighbours are close.
+    scale : (n,) float64, optional
+
+    Returns
+    -------
+    value, valid : (k,) float64 and bool
+    """
+    value, valid = np.empty(len(strengths)), np.zeros(len(strengths), np.int64)
+    s = np.ones(len(counts)) if scale is None else scale
+    _profile_kernel(
+        contiguous(counts, np.float64), contiguous(s, np.float64), np.ones(len(counts)), contiguous(function.weight, np.float64),
+        contiguous(function.basis, np.float64), contiguous(signal, np.float64), contiguous(theta, np.float64),
+        contiguous(strengths, np.float64), value, valid,
+    )  # fmt: skip
+    return value, valid.astype(bool)

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 
 from coffea_ad import files
-from coffea_ad.errors import CoffeaADError, ConfigError
+from coffea_ad.errors import CoffeaADError, ConfigError, FitFailed
 from coffea_ad.outputs import clear_figures
 from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import SearchConfig
+from coffea_ad.search.envelope import envelope
 from coffea_ad.search.exploring import Confirmed, explore
-from coffea_ad.search.hunting import Bump, Hunted, Hunts, hunt
+from coffea_ad.search.hunting import Bump, Hunted, Hunts, Prepared, hunt
 from coffea_ad.search.limiting import in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
 from coffea_ad.search.sculpting import sculpting
+from coffea_ad.search.signals import gaussian
 from coffea_ad.search.smoothing import smooth
 from coffea_ad.search.templates import TemplateCount, count_templates
 from coffea_ad.search.trials import Global, Trials
@@ -156,7 +158,7 @@ def described(
         },
         "global": {s: _global(hunts.p_global.get(s), hunts.trials.get(s)) for s in ("windows", "likelihood")},
         "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
-        "spectra": {name: _spectrum(hunted, of) for name, hunted in hunts.spectra.items()},
+        "spectra": {name: _spectrum(hunted, config) for name, hunted in hunts.spectra.items()},
         "limits": [in_pb(limit, read.lumi) for limit in limits],
         "templates": [c._asdict() for c in templates],
         "sculpted": hunts.sculpted,
@@ -200,8 +202,8 @@ def _of_spectra(hunts: Hunts, config: SearchConfig) -> str:
     return sentence
 
 
-def _spectrum(hunted: Hunted, statistic: str) -> dict[str, Any]:
-    p = hunted.prepared
+def _spectrum(hunted: Hunted, config: SearchConfig) -> dict[str, Any]:
+    p, statistic = hunted.prepared, config.statistic
     fitted, spectrum, scan = p.background.fit, p.spectrum, p.hunt
     return {
         "observable": p.observable, "region": p.region, "edges": spectrum.edges, "counts": spectrum.counts,
@@ -217,7 +219,24 @@ def _spectrum(hunted: Hunted, statistic: str) -> dict[str, Any]:
         "scan": {
             "mass": scan.signals.mass, "width": scan.signals.width, "significance": p.scanned.q0[0], "strength": p.scanned.strength[0],
         },
+        "envelope": _envelope(p, config),
         "toys_failed": hunted.failed,
+    }  # fmt: skip
+
+
+def _envelope(p: Prepared, config: SearchConfig) -> dict[str, Any] | None:
+    """Return the strength of the largest excess, as a Gaussian signal, whichever function is the right one."""
+    bump = p.bumps["likelihood"]
+    if bump is None or not config.fit.envelope:
+        return None
+    signal = gaussian(p.spectrum.edges, bump.mass, bump.width, config.resolution)
+    try:
+        e = envelope(p.spectrum, config.fit.envelope, p.sqrt_s, signal, exclude=config.exclude)
+    except FitFailed as error:
+        return {"said": str(error)}
+    return {
+        "mass": bump.mass, "width": bump.width, "strength": e.strength, "down": e.down, "up": e.up, "family": e.family,
+        "orders": dict(e.orders), "alone": dict(e.alone), "left_out": dict(e.left_out),
     }  # fmt: skip
 
 
