@@ -51,13 +51,16 @@ class Background:
     goodness : Goodness
     f_tests : {number of parameters: p-value of one more}
     said : tuple of str
-        Sentences on range and order.
+        How the range was selected.
+    doubts : tuple of str
+        That the function does not describe the spectrum.
     """
 
     fit: Fit
     goodness: Goodness
     f_tests: dict[int, float]
-    said: tuple[str, ...]
+    said: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def select_order(
@@ -268,4 +271,4 @@ def fit_background(
     said = (
         f"{spectrum.name}: the fit has a p-value of {p:.2g}; {family} does not describe it from {interval[0]:g} GeV on",
     )
-    return Background(background.fit, background.goodness, background.f_tests, said if p < minimum else ())
+    return Background(background.fit, background.goodness, background.f_tests, (), said if p < minimum else ())

@@ -97,10 +97,15 @@ def envelope(
         raise FitFailed(
             f"spectrum {spectrum.name}: no function describes it with a signal ({'; '.join(left_out.values())})"
         )
-    low = min(f.strength - _REACH * f.strength_error for f in fits.values())
+    low = min(max(f.strength - _REACH * f.strength_error, _lowest(f, signal)) for f in fits.values())
     high = max(f.strength + _REACH * f.strength_error for f in fits.values())
     strengths = np.linspace(low, high, _STEPS)
     curves = {family: _curve(f, signal, strengths) for family, f in fits.items()}
+    for family in [name for name, c in curves.items() if not np.isfinite(c).any()]:
+        left_out[family] = f"spectrum {spectrum.name}: {family} has no likelihood at any strength"
+        del curves[family], fits[family]
+    if not curves:
+        raise FitFailed("; ".join(left_out.values()))
     least = min(float(c.min()) for c in curves.values())
     curves = {family: c - least for family, c in curves.items()}
     lowest = np.min(list(curves.values()), axis=0)
@@ -119,6 +124,12 @@ def envelope(
         curves,
         left_out,
     )
+
+
+def _lowest(fitted: Fit, signal: Float64s) -> float:
+    """Return the strength below which a bin would be negative."""
+    under = signal > 1e-3 * signal.max()
+    return -0.99 * float((fitted.background[under] / signal[under]).min())
 
 
 def _curve(fitted: Fit, signal: Float64s, strengths: Float64s) -> Float64s:

@@ -332,7 +332,7 @@ def _together(hunted: dict[str, Hunted], skipped: dict[str, str], resumed: int, 
     notes += [
         sentence
         for h in hunted.values()
-        for sentence in (*h.prepared.background.said, *h.prepared.background.fit.notes, *h.said)
+        for sentence in (*h.prepared.background.doubts, *h.prepared.background.fit.notes, *h.said)
     ]
     for statistic in ("windows", "likelihood"):
         usable = [h for h in hunted.values() if h.p_global[statistic] is not None and len(h.largest[statistic])]

@@ -255,6 +255,8 @@ def _profile_kernel(
         s[0] = strengths[k]
         value[k], ok = _minimise(counts, scale, mask, weight, basis, signal, theta, s, False, work)
         valid[k] = ok
+        if not ok:
+            theta[:] = start
 
 
 class Minimised:

@@ -211,7 +211,7 @@ def _spectrum(hunted: Hunted, config: SearchConfig) -> dict[str, Any]:
             "family": fitted.family, "order": fitted.order, "parameters": fitted.parameters, "errors": fitted.parameter_errors,
             "correlation": fitted.correlation, "expected": fitted.expected, "expected_error": fitted.error, "pulls": fitted.pulls,
             "deviance": fitted.deviance, "degrees": fitted.degrees, "goodness": p.background.goodness._asdict(),
-            "f_tests": {str(k): v for k, v in p.background.f_tests.items()}, "notes": fitted.notes,
+            "f_tests": {str(k): v for k, v in p.background.f_tests.items()}, "notes": [*fitted.notes, *p.background.said],
         },
         "bumps": {s: None if (b := p.bumps[s]) is None else _bump(b) for s in ("windows", "likelihood")},
         "global": {s: _global(hunted.p_global[s], hunted.trials[s]) for s in ("windows", "likelihood")},
