@@ -77,9 +77,11 @@ def draw_spectrum(hunted: Hunted, path: Path, statistic: Statistic, lumi: float 
             for ax in (top, middle, bottom):
                 ax.axvspan(bump.low, bump.high, color="C1", alpha=0.2, lw=0)
             top.plot([], [], color="C1", alpha=0.4, lw=8, label=_told(hunted, statistic))
+        last = int(np.flatnonzero(spectrum.counts > 0)[-1])
+        right = float(edges[min(last + 1 + len(widths) // 10, len(widths))])  # some of the empty end
         for ax in (top, middle, bottom):
-            ax.set_xlim(edges[0], edges[-1])
-            if edges[-1] / edges[0] > 8:
+            ax.set_xlim(edges[0], right)
+            if right / edges[0] > 8:
                 ax.set_xscale("log")
         bottom.set_xlabel(spectrum.label or "mass [GeV]")
         top.legend()
@@ -147,7 +149,7 @@ def draw_summary(hunts: Hunts, path: Path, statistic: Statistic) -> None:
             for level, style in ((3.0, ":"), (5.0, "--")):
                 ax.axvline(trials.local_for(level), color="C3", ls=style, lw=1.2, label=f"{level:g}σ global")
             ax.legend(loc="lower right")
-        ax.set_xlim(0, max(6.5, 1.1 * max(z, default=0)))
+        ax.set_xlim(0, max(7.0, 1.1 * max(z, default=0)))
         ax.set_xlabel("largest local significance")
         ax.minorticks_off()
 
