@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 from scipy.stats import poisson
 
 from coffea_ad.errors import ConfigError, FitFailed
@@ -21,8 +22,13 @@ LEVEL = 0.05
 _BANDS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _PART = 0.05  # of the largest bin, from which a signal has a part in a bin
 _FEW = 10.0  # events in the window, below which asymptotic formulae are no good
+_REFINED, _CLOSE = 3, 0.1  # more strengths at most, until CLs is as close to the level
+_SAME = 0.01  # of the largest bin: shapes that differ by less are one
 _POINTS = 9
-_DRAWS = 4000  # of the background within its error
+_TRIES = 3  # of strengths: where they are expected, and then below or above
+_DRAWS = 2000  # of the background within its error
+_RARE = 1e-6  # probability of as few events by the background alone, below which ratios of sums are not exact
+_MANY = 500.0  # events, from which counting has the asymptotic form
 
 
 class Limit(NamedTuple):
@@ -46,6 +52,8 @@ class Limit(NamedTuple):
     method : "asymptotic" or "counting"
     said : str
         Why there is none.
+    signal_events : float
+        Of a simulated signal at its cross-section, in the whole spectrum; 0 for a Gaussian one.
     """
 
     spectrum: str
@@ -61,6 +69,7 @@ class Limit(NamedTuple):
     expected: tuple[float, ...] = ()
     method: str = ""
     said: str = ""
+    signal_events: float = 0.0
 
 
 class LimitTask(NamedTuple):
@@ -103,7 +112,14 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     shape = gaussian(s.edges, task.mass, task.width, task.resolution) if task.shape is None else task.shape
     empty = Limit(s.name, task.mass, task.width, task.name)
     if not shape.sum() > 0:
-        return empty._replace(said=f"spectrum {s.name}: a signal of {task.mass:g} GeV is outside of it")
+        what = (
+            f"signal {task.name} has no events in it"
+            if task.name
+            else f"a signal of {task.mass:g} GeV is outside of it"
+        )
+        return empty._replace(said=f"spectrum {s.name}: {what}")
+    if task.name:
+        empty = empty._replace(signal_events=float(shape.sum()))
     window = shape > _PART * shape.max()
     window[np.flatnonzero(window)[0] : np.flatnonzero(window)[-1] + 1] = True
     try:
@@ -120,7 +136,7 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     )
     if b < _FEW:
         part = float(unit[window].sum())
-        observed, expected = counting_limit(told.events, b, error)
+        observed, expected = counting_limit(told.events, b, error, signal_error=_window_error(task, shape, window))
         return told._replace(observed=observed / part, expected=tuple(e / part for e in expected), method="counting")
     try:
         observed, expected = asymptotic_limit(
@@ -129,6 +145,13 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     except (ConfigError, FitFailed) as problem:
         return told._replace(said=f"spectrum {s.name}, {task.mass:g} GeV: {problem}")
     return told._replace(observed=observed, expected=expected, method="asymptotic")
+
+
+def _window_error(task: LimitTask, shape: Float64s, window: Float64s) -> float:
+    """Return the relative error of the signal in a window, all sources in squares: of one number there is no shape."""
+    inside = shape[window].sum()
+    shifts = [max(abs(float(v[window].sum() / inside) - 1) for v in pair) for pair in (task.variations or {}).values()]
+    return float(np.sqrt(task.relative_error**2 + np.square(shifts).sum()))
 
 
 def _per_event(task: LimitTask, shape: Float64s) -> dict[str, tuple[Float64s, Float64s]]:
@@ -163,20 +186,34 @@ def channel_of(
         shift = np.sqrt(max(values[k], 0.0)) * (beside.jacobian[window] @ vectors[:, k])
         if np.abs(shift).max() > 1e-9 * b.max():
             variations[f"fit_{k + 1}"] = (np.maximum(b + shift, 1e-6 * b), np.maximum(b - shift, 1e-6 * b))
-    norm = {"signal_yield": (1 - relative_error, 1 + relative_error)} if relative_error > 0 else {}
+    norm, shapes = _sources(signal[window], {k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()})
+    if relative_error > 0:
+        norm["signal_yield"] = (1 / (1 + relative_error), 1 + relative_error)
     edges = np.append(beside.spectrum.edges[:-1][window], beside.spectrum.edges[1:][window][-1])
     n = len(b)
     samples = {
         "background": Sample(b, np.zeros(n), variations=variations),
-        "signal": Sample(
-            signal[window],
-            np.zeros(n),
-            signal=True,
-            norm=norm,
-            variations={k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()},
-        ),
+        "signal": Sample(signal[window], np.zeros(n), signal=True, norm=norm, variations=shapes),
     }
     return Channel("window", edges, beside.spectrum.counts[window], samples, "GeV")
+
+
+def _sources(
+    nominal: Float64s, shifted: Mapping[str, tuple[Float64s, Float64s]]
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[Float64s, Float64s]]]:
+    """Return the sources that change only the number of events, as factors down and up, and those that change the shape.
+
+    Factors are powers: a signal never becomes 0 by them, where no strength would be excluded any more.
+    """
+    norm, shapes = dict[str, tuple[float, float]](), dict[str, tuple[Float64s, Float64s]]()
+    for source, pair in shifted.items():
+        up, down = (float(v.sum() / nominal.sum()) for v in pair)
+        same = all(np.abs(v - f * nominal).max() < _SAME * nominal.max() for v, f in zip(pair, (up, down), strict=True))
+        if same and up > 0 and down > 0:
+            norm[source] = (down, up)
+        else:
+            shapes[source] = pair
+    return norm, shapes
 
 
 def asymptotic_limit(
@@ -185,7 +222,7 @@ def asymptotic_limit(
     """Return the observed and the expected upper limits on the strength, by pyhf with minuit.
 
     CLs(μ) of q̃_μ is computed at a few strengths around what counting would exclude, all expected bands with it, and log CLs is interpolated; where a limit
-    lies outside they are moved.
+    lies outside there are more.
 
     Raises
     ------
@@ -212,18 +249,24 @@ def asymptotic_limit(
     model = space.model()
     data = space.data(model)
     strengths, curves = list[float](), list[list[float]]()
-    for _ in range(3):
+    for _ in range(_TRIES):
         for mu in np.geomspace(low, high, _POINTS):
             strengths.append(float(mu))
             curves.append(_cls(pyhf, model, data, float(mu)))
         table = np.asarray(curves)[np.argsort(strengths)]
         if (table[0] > level).all() and (table[-1] < level).all():
             break
-        if (table[0] <= level).any():
-            low, high = low / 8, low
-        else:
-            low, high = high, 4 * high
-    at = np.sort(strengths)
+        first, last = min(strengths), max(strengths)
+        low, high = (first / 8, 0.9 * first) if (table[0] <= level).any() else (1.1 * last, 4 * last)
+    for _ in range(_REFINED):  # far from what is expected, the observed curve falls in a step
+        observed = _crossing(np.sort(strengths), np.asarray(curves)[np.argsort(strengths)][:, 0], level)
+        if not np.isfinite(observed) or np.isclose(strengths, observed, rtol=1e-3).any():
+            break
+        strengths.append(observed)
+        curves.append(_cls(pyhf, model, data, observed))
+        if abs(curves[-1][0] / level - 1) < _CLOSE:
+            break
+    at, table = np.sort(strengths), np.asarray(curves)[np.argsort(strengths)]
     limits = [_crossing(at, table[:, k], level) for k in range(6)]
     if not np.all(np.isfinite(limits)):
         raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
@@ -240,23 +283,50 @@ def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:
 
 def _crossing(strengths: Float64s, cls: Float64s, level: float) -> float:
     """Return where a falling curve crosses a level, by interpolation of its logarithm."""
-    log = np.log(np.maximum(cls, 1e-12))
-    below = np.flatnonzero(log < np.log(level))
+    from scipy.interpolate import PchipInterpolator
+
+    log = np.log(np.maximum(cls, 1e-12)) - np.log(level)
+    below = np.flatnonzero(log < 0)
     if not len(below) or below[0] == 0:
         return float("nan")
     i = below[0]
-    part = (np.log(level) - log[i - 1]) / (log[i] - log[i - 1])
-    return float(strengths[i - 1] + part * (strengths[i] - strengths[i - 1]))
+    near = slice(max(i - 2, 0), i + 2)
+    roots = PchipInterpolator(strengths[near], log[near]).roots(extrapolate=False)
+    inside = roots[(roots >= strengths[i - 1]) & (roots <= strengths[i])]
+    return float(inside[0]) if len(inside) else float("nan")
 
 
 def counting_limit(
-    events: float, background: float, error: float, level: float = LEVEL
+    events: float, background: float, error: float, level: float = LEVEL, *, signal_error: float = 0.0
 ) -> tuple[float, tuple[float, ...]]:
     """Return the observed and the expected upper limits on a number of signal events, by counting.
 
-        CLs(s) = ⟨P(≤ n | s + b)⟩ / ⟨P(≤ n | b)⟩
+        CLs(s) = ⟨P(≤ n | s ε + b)⟩ / ⟨P(≤ n | b)⟩
 
-    where b is averaged over its error, cut off at 0. This is exact for few events, where asymptotic formulae are not.
+    where b is averaged over its normal error, cut off at 0, and ε over a log-normal one around 1. This is exact for few events, where asymptotic
+    formulae are not. With a large background, and for numbers far below it, the limit is the asymptotic one of one bin.
+
+    Parameters
+    ----------
+    events, background, error : float
+        Observed, and expected without a signal, with its standard deviation.
+    level : float
+        1 − confidence level.
+    signal_error : float
+        Relative, of what is expected of a signal.
+
+    Returns
+    -------
+    observed : float
+    expected : tuple of 5 floats
+        Median, ∓ 1 and 2 standard deviations, rising.
+
+    Raises
+    ------
+    ConfigError
+        A number is not finite or below 0.
+    FitFailed
+        As for `asymptotic_limit`, with many events.
 
     Examples
     --------
@@ -264,25 +334,70 @@ def counting_limit(
     >>> round(observed, 2)
     3.0
     """
+    numbers = {"events": events, "background": background, "its error": error, "the signal's error": signal_error}
+    for what, value in numbers.items():
+        if not (np.isfinite(value) and value >= 0):
+            raise ConfigError(f"counting: {what} must be a number of 0 or more, not {value:g}")
     b = np.maximum(background + error * _normal(), 1e-9)
+    n = float(np.floor(events))
+    efficiency = np.exp(np.log1p(signal_error) * _normal()[_shuffled()])
+    many = background > _MANY
+    if many or poisson.cdf(n, b).mean() < _RARE:
+        observed = asymptotic_limit(_one_bin(n, max(background, 1e-3), error, signal_error), background, error, level)[
+            0
+        ]
+    else:
+        observed = _counting(n, b, efficiency, level)
+    if many:  # of what is expected before there are data: a fit to data would have its bands move with them
+        return observed, asymptotic_limit(
+            _one_bin(background, background, error, signal_error), background, error, level
+        )[1]
+    quantiles = _usual(b)
+    limits = {k: _counting(k, b, efficiency, level) for k in set(quantiles)}
+    return observed, tuple(limits[k] for k in quantiles)
 
-    def limit(n: float) -> float:
-        null = poisson.cdf(n, b).mean()
-        low, high = 0.0, n + 10 * np.sqrt(n + 1) + 10
-        for _ in range(50):
-            s = (low + high) / 2
-            low, high = (s, high) if poisson.cdf(n, b + s).mean() / null > level else (low, s)
-        return float(high)
 
-    usual = np.sort(np.random.default_rng(1).poisson(b))
-    quantiles = [float(usual[int(q * (len(usual) - 1))]) for q in (0.0228, 0.1587, 0.5, 0.8413, 0.9772)]
-    return limit(np.floor(events)), tuple(limit(q) for q in quantiles)
+def _counting(n: float, b: Float64s, efficiency: Float64s, level: float) -> float:
+    null = poisson.cdf(n, b).mean()
+    low, high = 0.0, (n + 10 * np.sqrt(n + 1) + 10) / float(efficiency.min())
+    while high - low > 1e-4 * high:
+        s = (low + high) / 2
+        low, high = (s, high) if poisson.cdf(n, b + s * efficiency).mean() / null > level else (low, s)
+    return float(high)
+
+
+def _usual(b: Float64s) -> list[float]:
+    """Return the quantiles of the number of events without a signal, at the standard deviations of the bands."""
+    out = []
+    for z in _BANDS:
+        wanted = ndtr(z)
+        low, high = -1, int(b.max() + 10 * np.sqrt(b.max()) + 10)
+        while high - low > 1:
+            k = (low + high) // 2
+            low, high = (low, k) if poisson.cdf(k, b).mean() >= wanted else (k, high)
+        out.append(float(high))
+    return out
+
+
+def _one_bin(events: float, background: float, error: float, signal_error: float) -> Channel:
+    b = np.array([background])
+    up, down = b + error, np.maximum(b - error, 1e-3 * b)
+    norm = {"signal_yield": (1 / (1 + signal_error), 1 + signal_error)} if signal_error > 0 else {}
+    samples = {
+        "background": Sample(b, np.zeros(1), variations={"background": (up, down)} if error > 0 else {}),
+        "signal": Sample(np.ones(1), np.zeros(1), signal=True, norm=norm),
+    }
+    return Channel("region", np.array([0.0, 1.0]), np.array([events]), samples)
 
 
 def _normal() -> Float64s:
-    from scipy.special import ndtri
-
+    """Return the quantiles of a normal distribution at equal parts of it: as draws, without their fluctuation."""
     return np.asarray(ndtri((np.arange(_DRAWS) + 0.5) / _DRAWS))
+
+
+def _shuffled() -> Any:
+    """Return an order in which equal parts of one distribution meet all parts of another: multiples of the golden ratio."""
+    return np.argsort(np.arange(_DRAWS) * 0.6180339887498949 % 1.0)
 
 
 def tasks_of(

@@ -17,7 +17,7 @@ from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.exploring import Confirmed, explore
 from coffea_ad.search.hunting import Bump, Hunted, Hunts, hunt
-from coffea_ad.search.limiting import in_pb, set_limits
+from coffea_ad.search.limiting import cross_sections_of, in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
 from coffea_ad.search.sculpting import sculpting
@@ -131,6 +131,7 @@ def described(
         for n, h in hunts.spectra.items()
     }
     of = config.statistic
+    pb = None if read.results is None else cross_sections_of(read.results)
     return {
         "schema_version": SCHEMA,
         "input": {"path": str(path), "sha256": _digest(read)},
@@ -147,7 +148,7 @@ def described(
         "global": {s: _global(hunts.p_global.get(s), hunts.trials.get(s)) for s in ("windows", "likelihood")},
         "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
         "spectra": {name: _spectrum(hunted, of) for name, hunted in hunts.spectra.items()},
-        "limits": [in_pb(limit, read.lumi) for limit in limits],
+        "limits": [in_pb(limit, read.lumi, pb) for limit in limits],
         "sculpted": hunts.sculpted,
         "skipped": hunts.skipped,
         "confirmed": [c._asdict() for c in confirmed],
