@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import hist
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, poisson
-from search_toys import EDGES, SQRT_S, falling, nested, spectrum
+from search_toys import EDGES, SQRT_S, falling, nested, spectrum, with_signal
 
 from coffea_ad.errors import ConfigError, FitFailed
-from coffea_ad.results import load_results, save_results
 from coffea_ad.search.channels import Channel, Sample
 from coffea_ad.search.config import LimitConfig, SearchConfig
 from coffea_ad.search.fits import fit
@@ -213,7 +211,7 @@ def test_a_background_that_is_0_in_a_bin_is_named():
 
 
 def test_a_limit_that_is_not_bracketed_is_refused(monkeypatch):
-    monkeypatch.setattr("coffea_ad.search.limits._cls", lambda *_: [1.0] * 6)
+    monkeypatch.setattr("coffea_ad.search.asymptotic._cls", lambda *_: [1.0] * 6)
     f = fit(spectrum(20_000, 3), "dijet", 3, SQRT_S)
     channel = channel_of(f, gaussian(EDGES, 3000.0, 0.05), (EDGES[:-1] >= 2600) & (EDGES[1:] <= 3400))
     with pytest.raises(FitFailed, match=r"no strength between .* has CLs = 0\.05"):
@@ -229,47 +227,11 @@ def test_strengths_are_extended_to_where_the_limit_is(monkeypatch, top):
         asked.append(mu)
         return [float(np.exp(-3 * mu / top))] * 6
 
-    monkeypatch.setattr("coffea_ad.search.limits._cls", falls)
+    monkeypatch.setattr("coffea_ad.search.asymptotic._cls", falls)
     f = fit(spectrum(20_000, 3), "dijet", 3, SQRT_S)
     channel = channel_of(f, gaussian(EDGES, 3000.0, 0.05), (EDGES[:-1] >= 2600) & (EDGES[1:] <= 3400))
     assert asymptotic_limit(channel, 700.0, 20.0)[0] == pytest.approx(top * np.log(20) / 3, rel=1e-3)
     assert len(set(asked)) == len(asked)
-
-
-def with_signal(folder, *, xsec=0.05, scale=0.1, data=True):
-    """Results of data (or simulated background) and of a signal at 3 TeV in nested regions, with a variation of it."""
-    s = nested(20_000, 1)
-    shape = gaussian(EDGES, 3000.0, 0.04)
-    shifted = {"nominal": 3000.0, "jesUp": 3000 * (1 + scale), "jesDown": 3000 * (1 - scale)}
-
-    def histogram(contents):
-        h = hist.Hist(
-            hist.axis.StrCategory(list(s.cells), name="cell"), hist.axis.StrCategory(list(contents), name="variation"),
-            hist.axis.Variable(EDGES, name="mjj"), storage=hist.storage.Weight(),
-        )  # fmt: skip
-        for j, cells in enumerate(contents.values()):
-            for i, values in enumerate(cells):
-                h.view()[i, j, :]["value"] = h.view()[i, j, :]["variance"] = values
-        return h
-
-    signal = {
-        name: [part * (shape if name == "nominal" else gaussian(EDGES, m, 0.04)) for part in (100.0, 200.0, 300.0)]
-        for name, m in shifted.items()
-    }
-    regions = {"regions": {r: sorted(c) for r, c in s.regions.items()}}
-    common = {"files": {}, "failed": [], "blinded": False, "hidden_cells": [], "lumi": 10.0, **regions}
-    first = {"is_mc": False, "sqrt_s": SQRT_S} if data else {"is_mc": True, "xsec": 2.0, "sqrt_s": SQRT_S}
-    of_signal = {"is_mc": True, "xsec": xsec, "kind": "signal", "process": "Z'", "sqrt_s": SQRT_S}
-    report = {
-        "datasets": {
-            "events": {**common, "metadata": first, "events": 20_000, "sumw": 20_000.0},
-            "zprime": {**common, "metadata": of_signal, "events": 1000, "sumw": 1000.0},
-        },
-        "lumi": 10.0, "notes": [], "throughput": {}, "key": {}, "models": [], "processor": "toy",
-    }  # fmt: skip
-    contents = {"nominal": [c.counts for c in s.cells.values()]}
-    save_results({"events": {"mjj": histogram(contents)}, "zprime": {"mjj": histogram(signal)}}, report, folder)
-    return load_results(folder)
 
 
 def test_a_signal_is_at_the_luminosity_with_its_statistics_and_variations(tmp_path):

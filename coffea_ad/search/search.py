@@ -16,10 +16,12 @@ from coffea_ad.outputs import clear_figures
 from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.exploring import Confirmed, explore
+from coffea_ad.search.exporting import export
 from coffea_ad.search.hunting import Bump, Hunted, Hunts, hunt
 from coffea_ad.search.limiting import cross_sections_of, in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
+from coffea_ad.search.region_limits import write_visible
 from coffea_ad.search.sculpting import sculpting
 from coffea_ad.search.trials import Global, Trials
 from coffea_ad.versions import versions
@@ -47,7 +49,8 @@ def search(
     path : path
         A results folder, a `.root` file or a `.json` of UHI.
     output : path
-        Folder for `search.json` with all numbers, `figures/`, and `toys/`, from which an interrupted search goes on.
+        Folder for `search.json` with all numbers, `limits.json` with visible cross-sections, `figures/`, `hepdata/`, `workspaces/`, `datacards/`,
+        and `toys/`, from which an interrupted search goes on.
     config : SearchConfig, optional
     cluster : ClusterConfig, distributed.Client or None
         Where pseudo-experiments are made; None: in this process.
@@ -86,7 +89,13 @@ def search(
     _mark_sculpted(hunts, read, config)
     limits = set_limits(hunts, config, read.results, read.part, cluster)
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits)
-    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+    _write(content, folder)  # before exports, which others' libraries make
+    if added := [
+        *write_visible(read, config, folder),
+        *(export(hunts, config, read, limits, folder) if config.exports else ()),
+    ]:
+        content["notes"] += added
+        _write(content, folder)
     if figures:
         from coffea_ad.search import figures as drawing
 
@@ -94,6 +103,10 @@ def search(
             clear_figures(folder, f"figures/*.{suffix}")
         drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
     return content
+
+
+def _write(content: dict[str, Any], folder: Path) -> None:
+    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
 
 
 def _mark_sculpted(hunts: Hunts, read: SpectraRead, config: SearchConfig) -> None:
