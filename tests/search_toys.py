@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hist
 import numpy as np
 
+from coffea_ad.results import load_results, save_results
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectra, Spectrum
 
@@ -34,3 +36,48 @@ def nested(total=20_000, seed=1, *, observable="mjj", parts=(0.89, 0.1, 0.01), s
     names = ["inclusive", "loose", "tight"]
     regions = {names[k]: frozenset(str(i) for i in range(k, len(parts))) for k in range(len(parts))}
     return Spectra(observable, cells, regions)
+
+
+def with_signal(folder, *, xsec=0.05, scale=0.1, data=True, background=False, signal_name="Z'"):
+    """Results of data (or simulated background) and of a signal at 3 TeV in nested regions, with a variation of it."""
+    s = nested(20_000, 1)
+    shape = gaussian(EDGES, 3000.0, 0.04)
+    shifted = {"nominal": 3000.0, "jesUp": 3000 * (1 + scale), "jesDown": 3000 * (1 - scale)}
+
+    def histogram(contents):
+        h = hist.Hist(
+            hist.axis.StrCategory(list(s.cells), name="cell"), hist.axis.StrCategory(list(contents), name="variation"),
+            hist.axis.Variable(EDGES, name="mjj"), storage=hist.storage.Weight(),
+        )  # fmt: skip
+        for j, cells in enumerate(contents.values()):
+            for i, values in enumerate(cells):
+                h.view()[i, j, :]["value"] = h.view()[i, j, :]["variance"] = values
+        return h
+
+    signal = {
+        name: [part * (shape if name == "nominal" else gaussian(EDGES, m, 0.04)) for part in (100.0, 200.0, 300.0)]
+        for name, m in shifted.items()
+    }
+    regions = {"regions": {r: sorted(c) for r, c in s.regions.items()}}
+    common = {"files": {}, "failed": [], "blinded": False, "hidden_cells": [], "lumi": 10.0, **regions}
+    first = {"is_mc": False, "sqrt_s": SQRT_S} if data else {"is_mc": True, "xsec": 2.0, "sqrt_s": SQRT_S}
+    of_signal = {"is_mc": True, "xsec": xsec, "kind": "signal", "process": signal_name, "sqrt_s": SQRT_S}
+    report = {
+        "datasets": {
+            "events": {**common, "metadata": first, "events": 20_000, "sumw": 20_000.0},
+            "zprime": {**common, "metadata": of_signal, "events": 1000, "sumw": 1000.0},
+        },
+        "lumi": 10.0, "notes": [], "throughput": {}, "key": {}, "models": [], "processor": "toy",
+    }  # fmt: skip
+    filled = {"zprime": {"mjj": histogram(signal)}}
+    if background:  # ten times as many events as data, each of the weight 0.1
+        of_background = {"is_mc": True, "xsec": 2.0, "sqrt_s": SQRT_S}
+        report["datasets"]["qcd"] = {**common, "metadata": of_background, "events": 200_000, "sumw": 200_000.0}
+        expected = [10 * falling(20_000 * part) for part in (0.89, 0.1, 0.01)]
+        filled["qcd"] = {"mjj": histogram({"nominal": expected})}
+    contents = {"nominal": [c.counts for c in s.cells.values()]}
+    filled["events"] = {"mjj": histogram(contents)}
+    if not data:
+        del filled["events"], report["datasets"]["events"]
+    save_results(filled, report, folder)
+    return load_results(folder)

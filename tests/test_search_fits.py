@@ -211,6 +211,16 @@ def test_the_range_begins_where_the_turn_on_ends():
     assert "lowest begin" in b.said[0]
 
 
+def test_a_spectrum_that_is_hardly_described_is_taken_and_said_so():
+    """Which a good spectrum is now and then: here one is asked for a p-value that it has nowhere."""
+    s = spectrum(20_000, 3)
+    usual = fit_background(s, "dijet", SQRT_S)
+    asked = fit_background(s, "dijet", SQRT_S, minimum=0.999)
+    assert not usual.doubts
+    assert asked.goodness.p_value >= usual.goodness.p_value > 0.05
+    assert "no range has a p-value above 0.999" in asked.doubts[0]
+
+
 def test_the_p_value_of_a_fit_is_uniform_with_few_events_too():
     truth = falling(300)
     p = []

@@ -21,6 +21,7 @@ __all__ = ["Background", "fit_background", "goodness", "select_order", "select_r
 
 _TOYS = 400  # of the goodness of a fit
 _ALPHA = 0.05
+_HARDLY = 0.01  # p-value of a fit that is taken where none is better
 _BINS_TO_SPARE = 12
 _AGAIN = 4
 
@@ -175,6 +176,8 @@ def select_range(
 ) -> Background:
     """Return the fit of the longest range that the family describes: it begins as low as the goodness of the fit allows.
 
+    Where no range has the asked p-value, the best one above 0.01 is taken, and said.
+
     The lowest begin is where the spectrum starts to fall, its fullest bin by events per GeV.
 
     Parameters
@@ -198,7 +201,7 @@ def select_range(
     first = int(np.argmax(density))
     above = np.cumsum(spectrum.counts[::-1])[::-1]
     order = (orders or (max(3, FAMILIES[family].orders[0]), 0))[0]
-    reason = f"{int(np.count_nonzero(spectrum.counts))} bins have events"
+    reason, best = f"{int(np.count_nonzero(spectrum.counts))} bins have events", None
     for begin in _begins(first, len(density)):
         if above[begin] < above[first] / 2 and begin > first + 3:
             break
@@ -213,7 +216,12 @@ def select_range(
         if background.goodness.p_value > minimum:
             at = f"{part.name}: fitted from {part.edges[0]:g} GeV, the lowest begin with a p-value above {minimum:g} ({background.goodness.p_value:.2f})"
             return Background(background.fit, background.goodness, background.f_tests, (at,))
-        reason = f"the best p-value is {background.goodness.p_value:.2g} from {part.edges[0]:g} GeV"
+        if best is None or background.goodness.p_value > best.goodness.p_value:
+            best = background
+            reason = f"the best p-value is {best.goodness.p_value:.2g} from {part.edges[0]:g} GeV"
+    if best is not None and best.goodness.p_value > _HARDLY:  # of good spectra some are in the tail everywhere
+        doubt = f"{spectrum.name}: no range has a p-value above {minimum:g}; {reason}, and the fit there is taken"
+        return Background(best.fit, best.goodness, best.f_tests, (), (doubt,))
     raise FitFailed(
         f"spectrum {spectrum.name}: {family} describes no range of it that holds half of its falling part ({reason})"
     )

@@ -61,6 +61,9 @@ class LimitConfig(Frozen):
     places: int = Field(8, ge=1, description="so many masses, where none are said")
     signals: bool = Field(True, description="limits on the simulated signals of the results, too")
     lumi_error: float = Field(0.0, ge=0, lt=1, description="relative error of the luminosity, for cross-sections")
+    background_error: float = Field(
+        0.2, ge=0, le=1, description="relative error of the simulated background, for visible cross-sections of regions"
+    )
 
 
 class SearchConfig(Frozen):
@@ -92,6 +95,7 @@ class SearchConfig(Frozen):
     toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
     seed: int = Field(1, ge=0)
     limits: LimitConfig = LimitConfig()
+    exports: bool = Field(True, description="write hepdata/, workspaces/ and datacards/, too")
     explore_fraction: float | None = Field(
         None,
         gt=0,

@@ -75,7 +75,11 @@ def signal_tasks(results: Results, prepared: Prepared, part: float, config: Sear
     f = prepared.background.fit
     for name, histogram in signals.items():
         nominal = _in_bins(histogram, "nominal", prepared.spectrum)
-        if not nominal.counts.sum() > 0:
+        if not nominal.counts.sum() > 0:  # what sets the limit says so
+            none = np.zeros(len(nominal.counts))
+            out.append(
+                LimitTask(prepared.spectrum, f.family, f.order, prepared.sqrt_s, 0.0, 0.0, shape=none, name=name)
+            )
             continue
         counts = np.maximum(nominal.counts, 0.0) * part
         centers = (nominal.edges[:-1] + nominal.edges[1:]) / 2
@@ -130,12 +134,31 @@ def cross_sections_of(results: Results) -> Mapping[str, float]:
     return out
 
 
-def in_pb(limit: Limit, lumi: float | None) -> dict[str, Any]:
-    """Return a limit as of JSON: events, and σ × A × ε × B in pb where the luminosity (fb⁻¹) is known."""
+def in_pb(limit: Limit, lumi: float | None, cross_sections: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Return a limit as of JSON.
+
+    Beside the events there are σ × A × ε × B in pb (`cross_section`) where the luminosity is known, and for a simulated signal the excluded multiple of
+    what its results expect (`strength`), with the cross-section of the signal itself, pb (`signal_cross_section`).
+
+    Parameters
+    ----------
+    limit : Limit
+    lumi : float, fb⁻¹, or None
+    cross_sections : {process: pb}, optional
+        As of `cross_sections_of`.
+    """
     out: dict[str, Any] = dict(limit._asdict())
-    if lumi is not None and lumi > 0 and limit.expected:
-        out["cross_section"] = {
-            "observed": None if limit.observed is None else limit.observed / (1000 * lumi),
-            "expected": [e / (1000 * lumi) for e in limit.expected],
-        }
+    if not limit.expected:
+        return out
+    if lumi is not None and lumi > 0:
+        out["cross_section"] = _times(limit, 1 / (1000 * lumi))
+    if limit.signal_events > 0:
+        out["strength"] = _times(limit, 1 / limit.signal_events)
+        if limit.signal in (cross_sections or {}):
+            out["signal_cross_section"] = _times(limit, (cross_sections or {})[limit.signal] / limit.signal_events)
     return out
+
+
+def _times(limit: Limit, factor: float) -> dict[str, Any]:
+    observed = None if limit.observed is None else limit.observed * factor
+    return {"observed": observed, "expected": [e * factor for e in limit.expected]}

@@ -6,23 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import poisson
 
 from coffea_ad.errors import ConfigError, FitFailed
-from coffea_ad.search.channels import Channel, Sample, workspace
+from coffea_ad.search.asymptotic import asymptotic_limit
+from coffea_ad.search.channels import Channel, Sample
+from coffea_ad.search.counting import counting_limit
 from coffea_ad.search.fits import Fit, fit
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectrum
-from coffea_ad.typing import Float64s
+from coffea_ad.typing import Bools, Float64s
 
-__all__ = ["Limit", "LimitTask", "asymptotic_limit", "channel_of", "counting_limit", "limit_of_task", "tasks_of"]
+__all__ = [
+    "Limit",
+    "LimitTask",
+    "asymptotic_limit",
+    "channel_of",
+    "channel_of_task",
+    "counting_limit",
+    "limit_of_task",
+    "tasks_of",
+]
 
-LEVEL = 0.05
-_BANDS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _PART = 0.05  # of the largest bin, from which a signal has a part in a bin
 _FEW = 10.0  # events in the window, below which asymptotic formulae are no good
-_POINTS = 9
-_DRAWS = 4000  # of the background within its error
+_SAME = 0.01  # of the largest bin: shapes that differ by less are one
 
 
 class Limit(NamedTuple):
@@ -46,6 +53,8 @@ class Limit(NamedTuple):
     method : "asymptotic" or "counting"
     said : str
         Why there is none.
+    signal_events : float
+        Of a simulated signal at its cross-section, in the whole spectrum; 0 for a Gaussian one.
     """
 
     spectrum: str
@@ -61,6 +70,7 @@ class Limit(NamedTuple):
     expected: tuple[float, ...] = ()
     method: str = ""
     said: str = ""
+    signal_events: float = 0.0
 
 
 class LimitTask(NamedTuple):
@@ -103,11 +113,16 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     shape = gaussian(s.edges, task.mass, task.width, task.resolution) if task.shape is None else task.shape
     empty = Limit(s.name, task.mass, task.width, task.name)
     if not shape.sum() > 0:
-        return empty._replace(said=f"spectrum {s.name}: a signal of {task.mass:g} GeV is outside of it")
-    window = shape > _PART * shape.max()
-    window[np.flatnonzero(window)[0] : np.flatnonzero(window)[-1] + 1] = True
+        what = (
+            f"signal {task.name} has no events in it"
+            if task.name
+            else f"a signal of {task.mass:g} GeV is outside of it"
+        )
+        return empty._replace(said=f"spectrum {s.name}: {what}")
+    if task.name:
+        empty = empty._replace(signal_events=float(shape.sum()))
     try:
-        beside = fit(s, task.family, task.order, task.sqrt_s, mask=np.where(window, 0.0, 1.0))
+        window, beside = _beside(task, shape)
     except FitFailed as problem:
         return empty._replace(said=f"{problem}; its window of {task.mass:g} GeV was left out")
     unit = shape / shape.sum()
@@ -120,7 +135,7 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     )
     if b < _FEW:
         part = float(unit[window].sum())
-        observed, expected = counting_limit(told.events, b, error)
+        observed, expected = counting_limit(told.events, b, error, signal_error=_window_error(task, shape, window))
         return told._replace(observed=observed / part, expected=tuple(e / part for e in expected), method="counting")
     try:
         observed, expected = asymptotic_limit(
@@ -131,12 +146,43 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     return told._replace(observed=observed, expected=expected, method="asymptotic")
 
 
+def _beside(task: LimitTask, shape: Float64s) -> tuple[Bools, Fit]:
+    """Return the window of a signal and the fit to what lies beside it."""
+    window = shape > _PART * shape.max()
+    window[np.flatnonzero(window)[0] : np.flatnonzero(window)[-1] + 1] = True
+    mask = np.where(window, 0.0, 1.0)
+    return window, fit(task.spectrum, task.family, task.order, task.sqrt_s, mask=mask)
+
+
+def channel_of_task(task: LimitTask) -> Channel:
+    """Return the window of a simulated signal, as its limit is set in it: strength 1 is what is expected of the signal.
+
+    Raises
+    ------
+    FitFailed
+        The background cannot be fitted.
+    ConfigError
+        The signal has no events.
+    """
+    if task.shape is None or not task.shape.sum() > 0:
+        raise ConfigError(f"spectrum {task.spectrum.name}: signal {task.name} has no events in it")
+    window, beside = _beside(task, task.shape)
+    return channel_of(beside, task.shape, window, task.relative_error, task.variations)
+
+
+def _window_error(task: LimitTask, shape: Float64s, window: Bools) -> float:
+    """Return the relative error of the signal in a window, all sources in squares: of one number there is no shape."""
+    inside = shape[window].sum()
+    shifts = [max(abs(float(v[window].sum() / inside) - 1) for v in pair) for pair in (task.variations or {}).values()]
+    return float(np.sqrt(task.relative_error**2 + np.square(shifts).sum()))
+
+
 def _per_event(task: LimitTask, shape: Float64s) -> dict[str, tuple[Float64s, Float64s]]:
     return {source: (up / shape.sum(), down / shape.sum()) for source, (up, down) in (task.variations or {}).items()}
 
 
 def channel_of(
-    beside: Fit, signal: Float64s, window: Float64s, relative_error: float = 0.0,
+    beside: Fit, signal: Float64s, window: Bools, relative_error: float = 0.0,
     shifted: Mapping[str, tuple[Float64s, Float64s]] | None = None,
 ) -> Channel:  # fmt: skip
     """Return the bins of a window with its background, whose error has one independent source for each parameter of the fit.
@@ -163,126 +209,34 @@ def channel_of(
         shift = np.sqrt(max(values[k], 0.0)) * (beside.jacobian[window] @ vectors[:, k])
         if np.abs(shift).max() > 1e-9 * b.max():
             variations[f"fit_{k + 1}"] = (np.maximum(b + shift, 1e-6 * b), np.maximum(b - shift, 1e-6 * b))
-    norm = {"signal_yield": (1 - relative_error, 1 + relative_error)} if relative_error > 0 else {}
+    norm, shapes = _sources(signal[window], {k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()})
+    if relative_error > 0:
+        norm["signal_yield"] = (1 / (1 + relative_error), 1 + relative_error)
     edges = np.append(beside.spectrum.edges[:-1][window], beside.spectrum.edges[1:][window][-1])
     n = len(b)
     samples = {
         "background": Sample(b, np.zeros(n), variations=variations),
-        "signal": Sample(
-            signal[window],
-            np.zeros(n),
-            signal=True,
-            norm=norm,
-            variations={k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()},
-        ),
+        "signal": Sample(signal[window], np.zeros(n), signal=True, norm=norm, variations=shapes),
     }
     return Channel("window", edges, beside.spectrum.counts[window], samples, "GeV")
 
 
-def asymptotic_limit(
-    channel: Channel, background: float, error: float, level: float = LEVEL
-) -> tuple[float, tuple[float, ...]]:
-    """Return the observed and the expected upper limits on the strength, by pyhf with minuit.
+def _sources(
+    nominal: Float64s, shifted: Mapping[str, tuple[Float64s, Float64s]]
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[Float64s, Float64s]]]:
+    """Return the sources that change only the number of events, as factors down and up, and those that change the shape.
 
-    CLs(μ) of q̃_μ is computed at a few strengths around what counting would exclude, all expected bands with it, and log CLs is interpolated; where a limit
-    lies outside they are moved.
-
-    Raises
-    ------
-    ConfigError
-        As `workspace` raises.
-    FitFailed
-        pyhf's fits do not converge, or a limit is not bracketed.
-
-    References
-    ----------
-    G. Cowan et al., "Asymptotic formulae for likelihood-based tests of new physics", arXiv:1007.1727. A. Read, "Presentation of search results: the CLs
-    technique", J. Phys. G 28 (2002) 2693.
+    Factors are powers: a signal never becomes 0 by them, where no strength would be excluded any more.
     """
-    import pyhf
-
-    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
-    in_window = float(next(s for s in channel.samples.values() if s.signal).nominal.sum())
-    size = np.sqrt(background + error**2 + max(float(channel.observed.sum()) - background, 0.0))
-    excess = max(float(channel.observed.sum()) - background, 0.0)
-    low, high = 0.4 * size / in_window, (excess + 5.5 * size + 3.0) / in_window
-    spec = workspace([channel])
-    spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [[0.0, 20 * high]]
-    space = pyhf.Workspace(spec)
-    model = space.model()
-    data = space.data(model)
-    strengths, curves = list[float](), list[list[float]]()
-    for _ in range(3):
-        for mu in np.geomspace(low, high, _POINTS):
-            strengths.append(float(mu))
-            curves.append(_cls(pyhf, model, data, float(mu)))
-        table = np.asarray(curves)[np.argsort(strengths)]
-        if (table[0] > level).all() and (table[-1] < level).all():
-            break
-        if (table[0] <= level).any():
-            low, high = low / 8, low
+    norm, shapes = dict[str, tuple[float, float]](), dict[str, tuple[Float64s, Float64s]]()
+    for source, pair in shifted.items():
+        up, down = (float(v.sum() / nominal.sum()) for v in pair)
+        same = all(np.abs(v - f * nominal).max() < _SAME * nominal.max() for v, f in zip(pair, (up, down), strict=True))
+        if same and up > 0 and down > 0:
+            norm[source] = (down, up)
         else:
-            low, high = high, 4 * high
-    at = np.sort(strengths)
-    limits = [_crossing(at, table[:, k], level) for k in range(6)]
-    if not np.all(np.isfinite(limits)):
-        raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
-    return limits[0], tuple(float(v) for v in limits[1:])
-
-
-def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:
-    try:
-        observed, expected = pyhf.infer.hypotest(mu, data, model, test_stat="qtilde", return_expected_set=True)
-    except (pyhf.exceptions.FailedMinimization, ValueError) as error:
-        raise FitFailed(f"pyhf's fit at strength {mu:.3g} failed ({' '.join(str(error).split())[:80]})") from None
-    return [float(observed), *(float(e) for e in expected)]
-
-
-def _crossing(strengths: Float64s, cls: Float64s, level: float) -> float:
-    """Return where a falling curve crosses a level, by interpolation of its logarithm."""
-    log = np.log(np.maximum(cls, 1e-12))
-    below = np.flatnonzero(log < np.log(level))
-    if not len(below) or below[0] == 0:
-        return float("nan")
-    i = below[0]
-    part = (np.log(level) - log[i - 1]) / (log[i] - log[i - 1])
-    return float(strengths[i - 1] + part * (strengths[i] - strengths[i - 1]))
-
-
-def counting_limit(
-    events: float, background: float, error: float, level: float = LEVEL
-) -> tuple[float, tuple[float, ...]]:
-    """Return the observed and the expected upper limits on a number of signal events, by counting.
-
-        CLs(s) = ⟨P(≤ n | s + b)⟩ / ⟨P(≤ n | b)⟩
-
-    where b is averaged over its error, cut off at 0. This is exact for few events, where asymptotic formulae are not.
-
-    Examples
-    --------
-    >>> observed, expected = counting_limit(0, 1e-6, 0.0)
-    >>> round(observed, 2)
-    3.0
-    """
-    b = np.maximum(background + error * _normal(), 1e-9)
-
-    def limit(n: float) -> float:
-        null = poisson.cdf(n, b).mean()
-        low, high = 0.0, n + 10 * np.sqrt(n + 1) + 10
-        for _ in range(50):
-            s = (low + high) / 2
-            low, high = (s, high) if poisson.cdf(n, b + s).mean() / null > level else (low, s)
-        return float(high)
-
-    usual = np.sort(np.random.default_rng(1).poisson(b))
-    quantiles = [float(usual[int(q * (len(usual) - 1))]) for q in (0.0228, 0.1587, 0.5, 0.8413, 0.9772)]
-    return limit(np.floor(events)), tuple(limit(q) for q in quantiles)
-
-
-def _normal() -> Float64s:
-    from scipy.special import ndtri
-
-    return np.asarray(ndtri((np.arange(_DRAWS) + 0.5) / _DRAWS))
+            shapes[source] = pair
+    return norm, shapes
 
 
 def tasks_of(

@@ -24,14 +24,9 @@ _Work = tuple[Float64s, Float64s, Float64s, Float64s, Float64s]
 
 @exact
 def _predict(
-    weight: Float64s,
-    basis: Float64s,
-    signal: Float64s,
-    theta: Float64s,
-    strength: float,
-    nu: Float64s,
+    weight: Float64s, basis: Float64s, signal: Float64s, theta: Float64s, strength: float, nu: Float64s,
     slopes: Float64s,
-) -> None:  # pragma: no cover
+) -> None:  # pragma: no cover  # fmt: skip
     n, q, p = basis.shape
     for i in range(n):
         total = 0.0
@@ -105,17 +100,9 @@ def _bend(
 
 @exact
 def _minimise(
-    counts: Float64s,
-    scale: Float64s,
-    mask: Float64s,
-    weight: Float64s,
-    basis: Float64s,
-    signal: Float64s,
-    theta: Float64s,
-    strength: Float64s,
-    free: bool,
-    work: _Work,
-) -> tuple[float, bool]:  # pragma: no cover
+    counts: Float64s, scale: Float64s, mask: Float64s, weight: Float64s, basis: Float64s, signal: Float64s,
+    theta: Float64s, strength: Float64s, free: bool, work: _Work,
+) -> tuple[float, bool]:  # pragma: no cover  # fmt: skip
     """Minimise in place by Fisher's scoring, then Newton's method, with damping; return −ln L, and whether it has converged."""
     nu, slopes, matrix, step, trial = work
     n, _, p = basis.shape
@@ -183,16 +170,9 @@ def _workspace(n: int, p: int) -> _Work:  # pragma: no cover
 
 @exact_kernel
 def _fit_kernel(
-    counts: Float64s,
-    scale: Float64s,
-    mask: Float64s,
-    weight: Float64s,
-    basis: Float64s,
-    start: Float64s,
-    theta: Float64s,
-    value: Float64s,
-    valid: Ints,
-) -> None:  # pragma: no cover
+    counts: Float64s, scale: Float64s, mask: Float64s, weight: Float64s, basis: Float64s, start: Float64s,
+    theta: Float64s, value: Float64s, valid: Ints,
+) -> None:  # pragma: no cover  # fmt: skip
     n, _, p = basis.shape
     work = _workspace(n, p)
     none, strength = np.zeros(n), np.zeros(1)
@@ -204,18 +184,9 @@ def _fit_kernel(
 
 @exact_kernel
 def _scan_kernel(
-    counts: Float64s,
-    scale: Float64s,
-    masks: Float64s,
-    local: Ints,
-    weight: Float64s,
-    basis: Float64s,
-    signals: Float64s,
-    start: Float64s,
-    strength: Float64s,
-    q: Float64s,
-    valid: Ints,
-) -> None:  # pragma: no cover
+    counts: Float64s, scale: Float64s, masks: Float64s, local: Ints, weight: Float64s, basis: Float64s,
+    signals: Float64s, start: Float64s, strength: Float64s, q: Float64s, valid: Ints,
+) -> None:  # pragma: no cover  # fmt: skip
     n, _, p = basis.shape
     work = _workspace(n, p)
     theta, s = np.empty(p), np.zeros(1)

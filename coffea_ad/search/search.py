@@ -17,10 +17,12 @@ from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.envelope import envelope
 from coffea_ad.search.exploring import Confirmed, explore
+from coffea_ad.search.exporting import export
 from coffea_ad.search.hunting import Bump, Hunted, Hunts, Prepared, hunt
-from coffea_ad.search.limiting import in_pb, set_limits
+from coffea_ad.search.limiting import cross_sections_of, in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
+from coffea_ad.search.region_limits import write_visible
 from coffea_ad.search.sculpting import sculpting
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.smoothing import smooth
@@ -51,7 +53,8 @@ def search(
     path : path
         A results folder, a `.root` file or a `.json` of UHI.
     output : path
-        Folder for `search.json` with all numbers, `figures/`, and `toys/`, from which an interrupted search goes on.
+        Folder for `search.json` with all numbers, `limits.json` with visible cross-sections, `figures/`, `hepdata/`, `workspaces/`, `datacards/`,
+        and `toys/`, from which an interrupted search goes on.
     config : SearchConfig, optional
     cluster : ClusterConfig, distributed.Client or None
         Where pseudo-experiments are made; None: in this process.
@@ -97,7 +100,13 @@ def search(
     )
     read.notes.extend(said)
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
-    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+    _write(content, folder)  # before exports, which others' libraries make
+    if added := [
+        *write_visible(read, config, folder),
+        *(export(hunts, config, read, limits, folder) if config.exports else ()),
+    ]:
+        content["notes"] += added
+        _write(content, folder)
     if figures:
         from coffea_ad.search import figures as drawing
 
@@ -105,6 +114,10 @@ def search(
             clear_figures(folder, f"figures/*.{suffix}")
         drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
     return content
+
+
+def _write(content: dict[str, Any], folder: Path) -> None:
+    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
 
 
 def _mark_sculpted(hunts: Hunts, read: SpectraRead, config: SearchConfig) -> None:
@@ -143,6 +156,7 @@ def described(
         for n, h in hunts.spectra.items()
     }
     of = config.statistic
+    pb = None if read.results is None else cross_sections_of(read.results)
     return {
         "schema_version": SCHEMA,
         "input": {"path": str(path), "sha256": _digest(read)},
@@ -159,7 +173,7 @@ def described(
         "global": {s: _global(hunts.p_global.get(s), hunts.trials.get(s)) for s in ("windows", "likelihood")},
         "largest": None if (top := hunts.largest_bump(of)) is None else {"spectrum": top[0], **top[1].__dict__},
         "spectra": {name: _spectrum(hunted, config) for name, hunted in hunts.spectra.items()},
-        "limits": [in_pb(limit, read.lumi) for limit in limits],
+        "limits": [in_pb(limit, read.lumi, pb) for limit in limits],
         "templates": [c._asdict() for c in templates],
         "sculpted": hunts.sculpted,
         "skipped": hunts.skipped,

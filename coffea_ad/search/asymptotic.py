@@ -1,0 +1,98 @@
+"""Upper limits by asymptotic formulae, with pyhf."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from coffea_ad.errors import FitFailed
+from coffea_ad.search.channels import Channel, workspace
+from coffea_ad.typing import Float64s
+
+__all__ = ["LEVEL", "asymptotic_limit"]
+
+LEVEL = 0.05
+_POINTS = 9
+_TRIES = 3  # of strengths: where they are expected, and then below or above
+_REFINED, _CLOSE = 3, 0.1  # more strengths at most, until CLs is as close to the level
+
+
+def asymptotic_limit(
+    channel: Channel, background: float, error: float, level: float = LEVEL
+) -> tuple[float, tuple[float, ...]]:
+    """Return the observed and the expected upper limits on the strength, by pyhf with minuit.
+
+    CLs(μ) of q̃_μ is computed at a few strengths around what counting would exclude, all expected bands with it, and log CLs is interpolated; where a limit
+    lies outside there are more.
+
+    Raises
+    ------
+    ConfigError
+        As `workspace` raises.
+    FitFailed
+        pyhf's fits do not converge, or a limit is not bracketed.
+
+    References
+    ----------
+    G. Cowan et al., "Asymptotic formulae for likelihood-based tests of new physics", arXiv:1007.1727. A. Read, "Presentation of search results: the CLs
+    technique", J. Phys. G 28 (2002) 2693.
+    """
+    import pyhf
+
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
+    in_window = float(next(s for s in channel.samples.values() if s.signal).nominal.sum())
+    size = np.sqrt(background + error**2 + max(float(channel.observed.sum()) - background, 0.0))
+    excess = max(float(channel.observed.sum()) - background, 0.0)
+    low, high = 0.4 * size / in_window, (excess + 5.5 * size + 3.0) / in_window
+    spec = workspace([channel])
+    spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [[0.0, 20 * high]]
+    space = pyhf.Workspace(spec)
+    model = space.model()
+    data = space.data(model)
+    strengths, curves = list[float](), list[list[float]]()
+    for _ in range(_TRIES):
+        for mu in np.geomspace(low, high, _POINTS):
+            strengths.append(float(mu))
+            curves.append(_cls(pyhf, model, data, float(mu)))
+        table = np.asarray(curves)[np.argsort(strengths)]
+        if (table[0] > level).all() and (table[-1] < level).all():
+            break
+        first, last = min(strengths), max(strengths)
+        low, high = (first / 8, 0.9 * first) if (table[0] <= level).any() else (1.1 * last, 4 * last)
+    for _ in range(_REFINED):  # far from what is expected, the observed curve falls in a step
+        observed = _crossing(np.sort(strengths), np.asarray(curves)[np.argsort(strengths)][:, 0], level)
+        if not np.isfinite(observed) or np.isclose(strengths, observed, rtol=1e-3).any():
+            break
+        strengths.append(observed)
+        curves.append(_cls(pyhf, model, data, observed))
+        if abs(curves[-1][0] / level - 1) < _CLOSE:
+            break
+    at, table = np.sort(strengths), np.asarray(curves)[np.argsort(strengths)]
+    limits = [_crossing(at, table[:, k], level) for k in range(6)]
+    if not np.all(np.isfinite(limits)):
+        raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
+    return limits[0], tuple(float(v) for v in limits[1:])
+
+
+def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:
+    try:
+        observed, expected = pyhf.infer.hypotest(mu, data, model, test_stat="qtilde", return_expected_set=True)
+    except (pyhf.exceptions.FailedMinimization, ValueError) as error:
+        raise FitFailed(f"pyhf's fit at strength {mu:.3g} failed ({' '.join(str(error).split())[:80]})") from None
+    return [float(observed), *(float(e) for e in expected)]
+
+
+def _crossing(strengths: Float64s, cls: Float64s, level: float) -> float:
+    """Return where a falling curve crosses a level, by interpolation of its logarithm."""
+    from scipy.interpolate import PchipInterpolator
+
+    log = np.log(np.maximum(cls, 1e-12)) - np.log(level)
+    below = np.flatnonzero(log < 0)
+    if not len(below) or below[0] == 0:
+        return float("nan")
+    i = below[0]
+    near = slice(max(i - 2, 0), i + 2)
+    roots = PchipInterpolator(strengths[near], log[near]).roots(extrapolate=False)
+    inside = roots[(roots >= strengths[i - 1]) & (roots <= strengths[i])]
+    return float(inside[0]) if len(inside) else float("nan")
