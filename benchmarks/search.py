@@ -26,12 +26,12 @@ from scipy.stats import ks_2samp, kstest
 
 from coffea_ad.errors import FitFailed
 from coffea_ad.search import limits
-from coffea_ad.search.choosing import fit_background, select_order
+from coffea_ad.search.choosing import fit_background, goodness, select_order
 from coffea_ad.search.envelope import spurious_signals
 from coffea_ad.search.families import FAMILIES, design
 from coffea_ad.search.fits import fit
 from coffea_ad.search.hunting import HuntSettings, hunt, prepare
-from coffea_ad.search.minimising import scan_many
+from coffea_ad.search.minimising import fit_many, scan_many
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectra, Spectrum
 
@@ -181,7 +181,8 @@ def strength_for(z: float, total: float, shape: np.ndarray) -> float:
     start = fit(Spectrum.of_events("m", EDGES, falling(total)), "dijet", 3, SQRT_S).theta
 
     def more(s: float) -> float:
-        q0 = scan_many((falling(total) + s * shape)[None], d, start[None], shape[None])[1][0, 0]
+        counts = (falling(total) + s * shape)[None]
+        q0 = scan_many(counts, d, fit_many(counts, d, start).theta, shape[None])[1][0, 0]
         return float(np.sqrt(q0)) - z
 
     size = np.sqrt((falling(total) * (shape > 0.05 * shape.max())).sum())
@@ -312,7 +313,7 @@ def coverage(o: argparse.Namespace) -> dict:
 
 
 def spurious(o: argparse.Namespace) -> dict:
-    """Signals that the default family makes up where another family is the truth."""
+    """Signals that the default family makes up where another is the truth that describes the data; order by data of that truth."""
     out: dict = {}
     print(
         f"|S/σ_S| of Asimov data, {o.experiments} truths each, masses {', '.join(f'{m:g}' for m in o.masses)} GeV, seed {o.seed}"
@@ -324,12 +325,17 @@ def spurious(o: argparse.Namespace) -> dict:
     for total in o.sizes:
         for truth in (f for f in FAMILIES if f != "dijet"):
             rows: dict[float, dict[str, list[float]]] = {w: {} for w in o.widths}
-            failed = 0
+            failed = unlike = 0
             for i in range(o.experiments):
                 data = one(total, np.random.default_rng([o.seed, i, int(total)]))
                 try:
-                    expected = select_order(data, truth, SQRT_S)[0].expected
-                    order = select_order(data, "dijet", SQRT_S, exclude=3.0)[0].order
+                    true = select_order(data, truth, SQRT_S)[0]
+                    if goodness(true, toys=200, seed=o.seed).p_value <= 0.05:
+                        unlike += 1  # it does not describe the data, so that it cannot be the truth
+                        continue
+                    expected = true.expected
+                    again = one(0.0, np.random.default_rng([o.seed, i, int(total), 1]), expected)
+                    order = select_order(again, "dijet", SQRT_S, exclude=3.0)[0].order
                     template = Spectrum.of_events(truth, EDGES, expected)
                     for w in o.widths:
                         for k in (3, 4, 5):
@@ -343,7 +349,7 @@ def spurious(o: argparse.Namespace) -> dict:
                     failed += 1
                     print(error, file=sys.stderr)
             for w, row in rows.items():
-                out[f"{total:g} {truth} {w:g}"] = {"failed": failed, **row}
+                out[f"{total:g} {truth} {w:g}"] = {"failed": failed, "unlike": unlike, **row}
                 if "selected" in row:
                     print(f"{total:8g} {truth:>12s} {w:5g} {len(row['selected']):4d} {max(row['selected']):15.3f} {np.median(row['selected']):7.3f} "
                           + " ".join(f"{max(row[str(k)]):8.3f}" for k in (3, 4, 5)), flush=True)  # fmt: skip
