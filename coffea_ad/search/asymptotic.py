@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,10 @@ def asymptotic_limit(
     low, high = 0.4 * size / in_window, (excess + 5.5 * size + 3.0) / in_window
     spec = workspace([channel])
     spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [[0.0, 20 * high]]
-    space = pyhf.Workspace(spec)
-    model = space.model()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "jsonschema.RefResolver", DeprecationWarning)  # of pyhf's checks
+        space = pyhf.Workspace(spec)
+        model = space.model()
     data = space.data(model)
     strengths, curves = list[float](), list[list[float]]()
     for _ in range(_TRIES):
