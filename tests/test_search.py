@@ -414,6 +414,12 @@ def test_what_is_no_result_is_refused(tmp_path):
             read_spectra(tmp_path / name)
     with pytest.raises(BadFile, match="not a results folder"):
         read_spectra(tmp_path)
+    entry = {"metadata": {"is_mc": False}, "files": {}, "failed": []}
+    save_results(
+        {}, {"datasets": {"d": entry}, "lumi": None, "notes": [], "throughput": {}, "key": {}}, tmp_path / "skim"
+    )
+    with pytest.raises(ConfigError, match="no histogram of one observable over regions"):
+        read_spectra(tmp_path / "skim")
 
 
 def test_a_block_of_the_wrong_size_is_drawn_again(tmp_path):

@@ -174,6 +174,8 @@ def spectra_of_results(
     if wanted_kind not in kinds:
         raise ConfigError(f"the results hold no {wanted_kind}, and {source} are asked for")
     known = _known(results)
+    if not known:
+        raise ConfigError("the results hold no histogram of one observable over regions: there is nothing to search in")
     for what, names, of in (
         ("observable", observables, list(known)),
         ("region", regions, list(dict.fromkeys(r for listed in known.values() for r in listed))),
