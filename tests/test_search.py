@@ -82,6 +82,23 @@ def test_a_bump_is_where_it_was_put():
     assert p.bumps["likelihood"].strength == pytest.approx(250, abs=100)
 
 
+def test_sliding_windows_see_a_bump_on_a_spectrum_that_no_function_describes():
+    m = (EDGES[1:] + EDGES[:-1]) / 2
+    bent = falling(200_000) * np.where(m < 2600, 1.0, 0.5)  # a step, such as of a trigger
+    shape = gaussians(EDGES, (0.03,), highest=4100.0, masses=(4000.0,)).shape[0]
+    s = Spectra.single(Spectrum.of_events("mjj", EDGES, np.random.default_rng(1).poisson(bent + 120 * shape)))
+    wide = replace(FEW, widths=(0.03,), orders=(3, 3), exclude=np.inf)
+    whole, slid = (prepare(s, "inclusive", replace(wide, sliding=k), SQRT_S) for k in (None, 5.0))
+    near = np.argmin(abs(slid.hunt.signals.mass - 4000))
+    assert slid.hunt.masks[near].sum() < len(m) / 2
+    assert slid.scanned.q0[0, near] > 3
+    far = abs(slid.hunt.signals.mass - 4000) > 1000
+    step = abs(slid.hunt.signals.mass - 2600) < 600
+    assert slid.scanned.q0[0, far & ~step].max() < whole.scanned.q0[0, far & ~step].max()
+    again = hunt_many(s.region("inclusive").counts, slid.hunt)
+    assert np.array_equal(again.q0, slid.scanned.q0)
+
+
 def test_parameters_are_not_spent_on_a_signal():
     """Without leaving the excess out, a function with all its parameters would describe it as background."""
     s = nested(20_000, 1, signal=40.0)

@@ -92,6 +92,11 @@ class SearchConfig(Frozen):
         gt=0,
         description="local significance from which the window of the largest excess does not count when the number of parameters is selected",
     )
+    sliding: float | None = Field(
+        None,
+        gt=0,
+        description="fit each signal in so many of its widths on both sides only (default: in the whole range)",
+    )
     toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
     seed: int = Field(1, ge=0)
     limits: LimitConfig = LimitConfig()
@@ -110,5 +115,5 @@ class SearchConfig(Frozen):
         interval = None if self.fit.low is None else (self.fit.low, self.fit.high or float("inf"))
         return HuntSettings(
             family=self.fit.family, orders=self.fit.orders, interval=interval, minimum=self.fit.p_min, widths=self.widths,
-            resolution=self.resolution, exclude=self.exclude, toys=self.toys, seed=self.seed,
+            resolution=self.resolution, exclude=self.exclude, sliding=self.sliding, toys=self.toys, seed=self.seed,
         )  # fmt: skip

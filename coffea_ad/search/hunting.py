@@ -12,7 +12,8 @@ import numpy as np
 from coffea_ad.errors import ConfigError, FitFailed
 from coffea_ad.search.bump_hunt import Hunt, Scanned, hunt_many, windows_of
 from coffea_ad.search.choosing import Background, fit_background
-from coffea_ad.search.signals import gaussians
+from coffea_ad.search.fits import Fit
+from coffea_ad.search.signals import Signals, gaussians
 from coffea_ad.search.spectra import Spectra, Spectrum
 from coffea_ad.search.toys import Block, Null, Region, nested, throw_all
 from coffea_ad.search.trials import Global, Trials, fit_trials, global_p
@@ -21,6 +22,7 @@ from coffea_ad.typing import Float64s
 __all__ = ["Bump", "HuntSettings", "Hunted", "Hunts", "Prepared", "hunt", "prepare"]
 
 Statistic = Literal["windows", "likelihood"]
+_MORE_BINS = 6  # than parameters, in a sliding window
 _MOST_FAILED = 0.01  # of pseudo-experiments whose fits do not converge
 
 
@@ -41,6 +43,8 @@ class HuntSettings:
         σ/m, added to each.
     exclude : float
         Local significance from which the window of the largest excess does not count when the number of parameters is selected.
+    sliding : float or None
+        Each signal is fitted in so many of its widths on both sides only; None: in the whole range.
     toys, seed : int
     """
 
@@ -51,6 +55,7 @@ class HuntSettings:
     widths: tuple[float, ...] = (0.0, 0.03, 0.05, 0.1, 0.15)
     resolution: float = 0.0
     exclude: float = 3.0
+    sliding: float | None = None
     toys: int = 1000
     seed: int = 1
 
@@ -197,11 +202,26 @@ def prepare(spectra: Spectra, region: str, settings: HuntSettings, sqrt_s: float
         signals = gaussians(edges, settings.widths, highest=highest, resolution=settings.resolution)
     except ConfigError as error:
         raise FitFailed(f"spectrum {spectrum.name}: {error}") from None
-    scan = Hunt(fitted.function, fitted.theta, windows_of(len(expected)), signals)
+    scan = Hunt(fitted.function, fitted.theta, windows_of(len(expected)), signals, _sliding(fitted, signals, settings))
     scanned = hunt_many(fitted.spectrum.counts, scan)
     return Prepared(
         spectra.observable, region, background, scan, scanned, _bumps(fitted.spectrum, scan, scanned), sqrt_s
     )
+
+
+def _sliding(fitted: Fit, signals: Signals, settings: HuntSettings) -> Float64s | None:
+    """Return which bins count for each signal, if not all: those around it, and so many that the function can be fitted."""
+    if settings.sliding is None:
+        return None
+    edges, n = fitted.spectrum.edges, len(fitted.spectrum.counts)
+    centers = (edges[:-1] + edges[1:]) / 2
+    fewest = min(fitted.order + _MORE_BINS, n)
+    out = np.zeros((len(signals.mass), n))
+    for k, (mass, width) in enumerate(zip(signals.mass, signals.width, strict=True)):
+        reach = settings.sliding * mass * float(np.hypot(width, settings.resolution))
+        near = np.abs(centers - mass)
+        out[k, (near <= reach) | (near <= np.sort(near)[fewest - 1])] = 1.0
+    return out
 
 
 def _bumps(spectrum: Spectrum, scan: Hunt, scanned: Scanned) -> dict[Statistic, Bump | None]:
