@@ -547,3 +547,29 @@ def test_a_window_is_counted_against_its_template(tmp_path, capsys):
 def test_the_p_value_of_several_counts_has_their_number(tmp_path):
     content = search(windowed(tmp_path / "results", 100, 80.0), tmp_path / "s", figures=False)
     assert f"p-value {content['templates'][0]['p_value']:.2g} with 1 regions counted" in content["verdict"]
+
+
+def test_an_abcd_estimate_is_a_part_of_a_search(tmp_path, capsys):
+    results_folder(tmp_path / "results")
+    words = [
+        "search",
+        str(tmp_path / "results"),
+        "-o",
+        str(tmp_path / "s"),
+        "toys=0",
+        "limits.widths=[]",
+        "--workers",
+        "1",
+        "--no-figures",
+    ]
+    asked = "abcd=[{observable: mjj, region: loose, cut: 2000}, {observable: mjj, region: nowhere, cut: 2000}]"
+    assert main([*words, "widths=[0.05]", asked]) == 0
+    one, none = json.loads((tmp_path / "s" / "search.json").read_text())["abcd"]
+    s = nested(20_000, 1)
+    loose, rest = s.region("loose").counts, s.region("inclusive").counts - s.region("loose").counts
+    above = EDGES[:-1] >= 2000
+    assert one["expected"] == pytest.approx(loose[~above].sum() * rest[above].sum() / rest[~above].sum())
+    assert one["observed"] is None  # nobody has asked to look
+    assert "events expected" in one["sentences"][0]
+    assert "no estimate" in none["sentences"][0]
+    assert "loose, mjj above 2000" in capsys.readouterr().out

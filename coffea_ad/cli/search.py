@@ -16,6 +16,7 @@ _EXAMPLES = """\
 examples:
   coffea-ad search results/ -o search/
   coffea-ad search results/ -o search/ observables=[mjj] toys=5000 fit.family=ua2 --workers 8
+  coffea-ad search results/ -o search/ 'abcd=[{observable: met, region: loose_2tag, cut: 240}]'
   coffea-ad search spectra.root -o search/ sqrt_s=13000
 """
 
@@ -91,6 +92,9 @@ def show(content: dict[str, Any]) -> None:
             markup=False,
         )
     _limits(content["limits"])
+    for estimate in content["abcd"]:
+        for sentence in estimate["sentences"]:
+            out.print(sentence, soft_wrap=True, markup=False)
     if (worth := content["global"][of]) is not None:
         out.print(
             f"5σ global need {worth['local_for_5_sigma']:.1f}σ local ({worth['trials_at_5_sigma']:.0f} trials: {len(content['spectra'])} spectra, "

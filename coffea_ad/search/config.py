@@ -12,7 +12,7 @@ from coffea_ad.search.families import FAMILIES
 from coffea_ad.search.hunting import HuntSettings, Statistic
 from coffea_ad.search.reading import Source
 
-__all__ = ["FitConfig", "LimitConfig", "SearchConfig"]
+__all__ = ["AbcdConfig", "FitConfig", "LimitConfig", "SearchConfig"]
 
 Names = tuple[str, ...]
 Width = Annotated[float, Field(ge=0, le=0.5)]
@@ -66,6 +66,22 @@ class LimitConfig(Frozen):
     )
 
 
+class AbcdConfig(Frozen):
+    """An estimate by two variables: a tag, and a cut in another one."""
+
+    observable: str = Field(description="the second variable, with one entry for each event")
+    region: str = Field(description="the tagged region, such as loose_2tag")
+    cut: float = Field(description="an edge of the observable's axis")
+    control: str | None = Field(
+        None, description="the untagged region (default: that of 0 tags, or all events outside)"
+    )
+    subtract: dict[str, float] = Field(
+        {}, description="simulated processes that do not follow it, with their relative errors"
+    )
+    correct: bool = Field(False, description="multiply by the closure of simulation")
+    unblind: bool = Field(False, description="look at the data in the region above the cut")
+
+
 class SearchConfig(Frozen):
     """A search for bumps in the spectra of a results folder."""
 
@@ -100,6 +116,7 @@ class SearchConfig(Frozen):
     toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
     seed: int = Field(1, ge=0)
     limits: LimitConfig = LimitConfig()
+    abcd: tuple[AbcdConfig, ...] = Field((), description="regions without a bump: list of {observable, region, cut}")
     exports: bool = Field(True, description="write hepdata/, workspaces/ and datacards/, too")
     explore_fraction: float | None = Field(
         None,

@@ -13,8 +13,9 @@ import numpy as np
 from coffea_ad import files
 from coffea_ad.errors import CoffeaADError, ConfigError, FitFailed
 from coffea_ad.outputs import clear_figures
+from coffea_ad.search.abcd import abcd
 from coffea_ad.search.bump_hunt import significance_of
-from coffea_ad.search.config import SearchConfig
+from coffea_ad.search.config import AbcdConfig, SearchConfig
 from coffea_ad.search.envelope import envelope
 from coffea_ad.search.exploring import Confirmed, explore
 from coffea_ad.search.exporting import export
@@ -100,6 +101,7 @@ def search(
     )
     read.notes.extend(said)
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
+    content["abcd"] = [_abcd(read, asked, config.era) for asked in config.abcd]
     _write(content, folder)  # before exports, which others' libraries make
     if added := [
         *write_visible(read, config, folder),
@@ -114,6 +116,25 @@ def search(
             clear_figures(folder, f"figures/*.{suffix}")
         drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
     return content
+
+
+def _abcd(read: SpectraRead, asked: AbcdConfig, era: str | None) -> dict[str, Any]:
+    """Return an ABCD estimate, or why there is none."""
+    out = {"observable": asked.observable, "region": asked.region, "cut": asked.cut}
+    if read.results is None:
+        return {**out, "sentences": [f"{asked.region}, {asked.observable}: an ABCD estimate needs a results folder"]}
+    try:
+        e = abcd(
+            read.results, asked.observable, asked.region, asked.cut, control=asked.control, subtract=asked.subtract or None,
+            correct=asked.correct, era=era, unblind=asked.unblind,
+        )  # fmt: skip
+    except CoffeaADError as error:
+        return {**out, "sentences": [f"{asked.region}, {asked.observable} above {asked.cut:g}: no estimate ({error})"]}
+    return {
+        **out, "control": e.control, "source": e.source, "expected": e.expected, "errors": e.errors, "observed": e.observed,
+        "significance": e.significance, "closure": e.closure, "correction": e.correction, "edges": e.edges, "binned": e.binned.value,
+        "sentences": e.sentences(),
+    }  # fmt: skip
 
 
 def _write(content: dict[str, Any], folder: Path) -> None:
