@@ -26,6 +26,7 @@ from scipy.stats import ks_2samp, kstest
 
 from coffea_ad.errors import FitFailed
 from coffea_ad.search import limits
+from coffea_ad.search.asymptotic import LEVEL, cls_at
 from coffea_ad.search.choosing import fit_background, goodness, select_order
 from coffea_ad.search.envelope import spurious_signals
 from coffea_ad.search.families import FAMILIES, design
@@ -239,20 +240,10 @@ def injected(o: argparse.Namespace) -> dict:
 
 def _only_at(strength: float):
     """Return in place of `asymptotic_limit` one that asks CLs at the true strength alone: above 0.05 the limit is above it."""
-    import pyhf
 
-    def asked(channel, background, error, level=limits.LEVEL):
-        pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
-        spec = limits.workspace([channel])
-        in_window = float(next(s for s in channel.samples.values() if s.signal).nominal.sum())
-        excess = max(float(channel.observed.sum()) - background, 0.0)
-        size = np.sqrt(background + error**2 + excess)
-        high = (excess + 5.5 * size + 3.0) / in_window
-        spec["measurements"][0]["config"]["parameters"][0]["bounds"] = [[0.0, 20 * high]]
-        space = pyhf.Workspace(spec)
-        model = space.model()
-        cls = limits._cls(pyhf, model, space.data(model), strength)[0]
-        return (2 * strength if cls > level else strength / 2), ()
+    def asked(channel, background, error, level=LEVEL):
+        above = cls_at(channel, background, error, strength)[0] > level
+        return (2 * strength if above else strength / 2), ()
 
     return asked
 

@@ -270,7 +270,7 @@ def test_the_excluded_cross_section_does_not_depend_on_what_was_assumed(tmp_path
     told = []
     for xsec in (0.05, 0.5):
         results = with_signal(tmp_path / str(xsec), xsec=xsec)
-        limits = set_limits(hunts, config, results)
+        limits, _ = set_limits(hunts, config, results)
         assert [(m.spectrum, m.signal) for m in limits] == [
             (f"mjj in {r}", "Z'") for r in ("inclusive", "loose", "tight")
         ]
@@ -290,7 +290,7 @@ def test_one_limit_that_fails_leaves_the_others(tmp_path):
     results = with_signal(tmp_path)
     view = results.histograms["zprime"]["mjj"].view()
     view["value"][2] *= -0.1  # the total of the tight region is negative
-    limits = set_limits(hunts, config, results)
+    limits, _ = set_limits(hunts, config, results)
     assert len(limits) == 9
     said = [m.said for m in limits if m.said]
     assert [m.observed is None for m in limits] == [bool(m.said) for m in limits]

@@ -345,6 +345,19 @@ def test_hidden_data_are_not_searched(tmp_path):
     read = read_spectra(tmp_path / "results")
     assert "tight" not in read.spectra[0].regions
     assert any("region tight is hidden" in note for note in read.notes)
+    assert "region loose is searched without its hidden cells, 2" in read.notes
+
+
+def test_the_rest_of_the_events_is_asked_nothing_else_in_two_stages(tmp_path):
+    """Limits of a part of the events at the whole luminosity would be wrong, and other counts would look at all of them."""
+    results_folder(tmp_path / "results")
+    asked = {"observable": "mjj", "region": "loose", "cut": 2000, "unblind": True}
+    config = SearchConfig(explore_fraction=0.3, toys=20, widths=(0.05,), fit={"low": 1500}, abcd=(asked,))
+    content = search(tmp_path / "results", tmp_path / "out", config, figures=False)
+    assert content["limits"] == content["templates"] == content["abcd"] == []
+    assert not (tmp_path / "out" / "limits.json").exists()
+    assert any("left out" in note for note in content["notes"])
+    assert content["confirmed"]
 
 
 def test_pseudo_data_are_drawn_from_simulation_and_say_so(tmp_path):
@@ -494,7 +507,7 @@ def test_a_region_that_simulation_sculpts_is_named(tmp_path):
     assert "no sign of one" in content["verdict"]
 
 
-def windowed(folder, events, expected, relative_error=0.05):
+def windowed(folder, events, expected, relative_error=0.05, hidden=()):
     """Results of a model of one window, with the expectation of its template."""
     s = Spectra("mjj", {"0": spectrum(500), "1": spectrum(10)}, {})
     histograms = {}
@@ -507,7 +520,7 @@ def windowed(folder, events, expected, relative_error=0.05):
         histograms[name] = h
     entry = {
         "metadata": {"is_mc": False, "sqrt_s": SQRT_S}, "events": 20_000, "lumi": 1.0, "files": {}, "failed": [],
-        "regions": {"inclusive": ["0", "1"], "loose": ["1"]}, "hidden_cells": [],
+        "regions": {"inclusive": ["0", "1"], "loose": ["1"]}, "hidden_cells": list(hidden),
     }  # fmt: skip
     told = {"loose": {"spectator": "mjj", "low": 2200.0, "high": 2500.0, "relative_error": relative_error}}
     models = [{"file": "m.onnx", "expectations": told, "inclusive": "inclusive"}]
@@ -542,6 +555,13 @@ def test_a_window_is_counted_against_its_template(tmp_path, capsys):
         content["spectra"] == content["skipped"] == {}
     )  # no function is fitted to a spectrum that ends with its window
     assert "loose, mjj from 2200 to 2500 (140 events, 80.0 ± 4.0 expected)" in capsys.readouterr().out
+
+
+def test_a_window_with_hidden_events_is_not_counted(tmp_path):
+    """Its expectation is of all events, and what is shown would be too few."""
+    content = search(windowed(tmp_path / "results", 140, 80.0, hidden=["1"]), tmp_path / "s", figures=False)
+    assert content["templates"] == []
+    assert any("region loose: some of its events are hidden" in note for note in content["notes"])
 
 
 def test_the_p_value_of_several_counts_has_their_number(tmp_path):

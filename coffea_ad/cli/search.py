@@ -122,7 +122,7 @@ def _limits(limits: list[dict[str, Any]]) -> None:
     table = table_of("95 % CLs limits", "spectrum", "signal", "observed", "expected", "unit", "by")
     for limit in limits:
         if limit["expected"] and limit["signal"]:
-            pb = limit.get("cross_section")
+            pb = limit.get("signal_cross_section") or limit.get("cross_section")
             observed, expected = (
                 (pb["observed"], pb["expected"][2]) if pb else (limit["observed"], limit["expected"][2])
             )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import hist
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coffea_ad import files
@@ -20,7 +21,7 @@ from coffea_ad.outputs import clear_figures
 from coffea_ad.results import histogram_files
 from coffea_ad.results.results import Results
 
-__all__ = ["FORMER", "HISTOGRAMS", "SCHEMA", "load_results", "save_results"]
+__all__ = ["FORMER", "HISTOGRAMS", "SCHEMA", "finite", "load_results", "save_results"]
 
 
 SCHEMA = 2
@@ -53,7 +54,7 @@ def save_results(
     """
     lists, said = encoded(event_lists or {})
     named = {dataset: dict(of_dataset) for dataset, of_dataset in (event_lists or {}).items()}
-    results = Results(histograms, _finite({"schema_version": SCHEMA, **report, "event_lists": said}), named)
+    results = Results(histograms, finite({"schema_version": SCHEMA, **report, "event_lists": said}), named)
     packed = b""
     if any(histograms.values()):
         packed = histogram_files.to_bytes(histograms)
@@ -89,12 +90,14 @@ def _write(results: Results, folder: str | Path, told: bytes, packed: bytes, lis
         files.write(files.join(folder, "sections", name), content)
 
 
-def _finite(value: Any) -> Any:
-    """Put null where a number is none: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+def finite(value: Any) -> Any:
+    """Put null where a number is none, and lists in the place of arrays: JSON has neither NaN nor arrays."""
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return finite(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from coffea_ad.errors import FitFailed
 from coffea_ad.search.channels import Channel, workspace
 from coffea_ad.typing import Float64s
 
-__all__ = ["LEVEL", "asymptotic_limit"]
+__all__ = ["LEVEL", "asymptotic_limit", "cls_at"]
 
 LEVEL = 0.05
 _POINTS = 9
@@ -39,6 +40,46 @@ def asymptotic_limit(
     G. Cowan et al., "Asymptotic formulae for likelihood-based tests of new physics", arXiv:1007.1727. A. Read, "Presentation of search results: the CLs
     technique", J. Phys. G 28 (2002) 2693.
     """
+    asked, low, high = _question(channel, background, error)
+    strengths, curves = list[float](), list[list[float]]()
+    for _ in range(_TRIES):
+        for mu in np.geomspace(low, high, _POINTS):
+            strengths.append(float(mu))
+            curves.append(asked(float(mu)))
+        table = np.asarray(curves)[np.argsort(strengths)]
+        if (table[0] > level).all() and (table[-1] < level).all():
+            break
+        first, last = min(strengths), max(strengths)
+        low, high = (first / 8, 0.9 * first) if (table[0] <= level).any() else (1.1 * last, 4 * last)
+    for _ in range(_REFINED):  # far from what is expected, the observed curve falls in a step
+        observed = _crossing(np.sort(strengths), np.asarray(curves)[np.argsort(strengths)][:, 0], level)
+        if not np.isfinite(observed) or np.isclose(strengths, observed, rtol=1e-3).any():
+            break
+        strengths.append(observed)
+        curves.append(asked(observed))
+        if abs(curves[-1][0] / level - 1) < _CLOSE:
+            break
+    at, table = np.sort(strengths), np.asarray(curves)[np.argsort(strengths)]
+    limits = [_crossing(at, table[:, k], level) for k in range(6)]
+    if not np.all(np.isfinite(limits)):
+        raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
+    return limits[0], tuple(float(v) for v in limits[1:])
+
+
+def cls_at(channel: Channel, background: float, error: float, strength: float) -> list[float]:
+    """Return CLs of a strength: the observed one, and those without a signal, from −2 to +2 standard deviations of the observation.
+
+    Parameters
+    ----------
+    channel, background, error
+        As for `asymptotic_limit`.
+    strength : float
+    """
+    return _question(channel, background, error)[0](strength)
+
+
+def _question(channel: Channel, background: float, error: float) -> tuple[Callable[[float], list[float]], float, float]:
+    """Return CLs as a function of the strength, and the ends of where a limit is expected."""
     import pyhf
 
     pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
@@ -53,29 +94,7 @@ def asymptotic_limit(
         space = pyhf.Workspace(spec)
         model = space.model()
     data = space.data(model)
-    strengths, curves = list[float](), list[list[float]]()
-    for _ in range(_TRIES):
-        for mu in np.geomspace(low, high, _POINTS):
-            strengths.append(float(mu))
-            curves.append(_cls(pyhf, model, data, float(mu)))
-        table = np.asarray(curves)[np.argsort(strengths)]
-        if (table[0] > level).all() and (table[-1] < level).all():
-            break
-        first, last = min(strengths), max(strengths)
-        low, high = (first / 8, 0.9 * first) if (table[0] <= level).any() else (1.1 * last, 4 * last)
-    for _ in range(_REFINED):  # far from what is expected, the observed curve falls in a step
-        observed = _crossing(np.sort(strengths), np.asarray(curves)[np.argsort(strengths)][:, 0], level)
-        if not np.isfinite(observed) or np.isclose(strengths, observed, rtol=1e-3).any():
-            break
-        strengths.append(observed)
-        curves.append(_cls(pyhf, model, data, observed))
-        if abs(curves[-1][0] / level - 1) < _CLOSE:
-            break
-    at, table = np.sort(strengths), np.asarray(curves)[np.argsort(strengths)]
-    limits = [_crossing(at, table[:, k], level) for k in range(6)]
-    if not np.all(np.isfinite(limits)):
-        raise FitFailed(f"no strength between {at[0]:.3g} and {at[-1]:.3g} has CLs = {level:g}")
-    return limits[0], tuple(float(v) for v in limits[1:])
+    return lambda mu: _cls(pyhf, model, data, mu), low, high
 
 
 def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:

@@ -126,16 +126,10 @@ def hunt_many(counts: Float64s, hunt: Hunt) -> Scanned:
     """
     rows, d = np.atleast_2d(counts), hunt.function
     fits = fit_many(rows, d, hunt.start)
-    expected = _expected(d, fits.theta)
+    expected = d.expected(fits.theta)
     window = window_significances(rows, expected, hunt.windows)
     strength, q0, converged = scan_many(rows, d, fits.theta, hunt.signals.shape, masks=hunt.masks)
     return Scanned(expected, window, np.sqrt(q0), strength, fits.value, np.asarray(fits.valid & converged.all(axis=1)))
-
-
-def _expected(function: Design, theta: Float64s) -> Float64s:
-    with np.errstate(over="ignore"):
-        exponents = np.minimum(np.einsum("iqp,tp->tiq", function.basis, theta), 600.0)
-        return np.asarray((function.weight * np.exp(exponents)).sum(axis=2))
 
 
 def window_significances(counts: Float64s, expected: Float64s, windows: Windows) -> Float64s:

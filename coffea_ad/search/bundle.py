@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import yaml
 
 from coffea_ad import files, recipes
 from coffea_ad.errors import BadFile
-from coffea_ad.results.folder import load_results
+from coffea_ad.results.folder import finite, load_results
 from coffea_ad.scoring.card import read_card
 from coffea_ad.search.acceptance import Acceptance
 from coffea_ad.search.visible import LIMITS
@@ -38,20 +37,11 @@ def content_of(measured: Acceptance) -> dict[str, Any]:
         }
         for name, region in measured.regions.items()
     }
-    content: dict[str, Any] = _finite({
+    content: dict[str, Any] = finite({
         "schema_version": 1, **{k: v for k, v in asdict(measured).items() if k not in ("regions", "limits")}, "regions": regions,
         "limits": {name: asdict(limit) for name, limit in measured.limits.items()}, "best_region": measured.best_region,
     })  # fmt: skip
     return content
-
-
-def _finite(value: Any) -> Any:
-    """Put null where a number is none: JSON has neither NaN nor infinity."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_acceptance(
@@ -127,11 +117,11 @@ def check_bundle(folder: str | Path) -> dict[str, Any]:
 
 
 def _json(content: Any) -> bytes:
-    return json.dumps(_finite(content), indent=1, default=str, allow_nan=False).encode() + b"\n"
+    return json.dumps(finite(content), indent=1, default=str, allow_nan=False).encode() + b"\n"
 
 
 def _yaml(content: Any) -> bytes:
-    return str(yaml.safe_dump(_finite(content), sort_keys=False, allow_unicode=True)).encode()
+    return str(yaml.safe_dump(finite(content), sort_keys=False, allow_unicode=True)).encode()
 
 
 def _acceptance_table(measured: Acceptance) -> dict[str, Any]:

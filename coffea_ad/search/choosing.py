@@ -153,15 +153,10 @@ def goodness(fitted: Fit, *, toys: int = _TOYS, seed: int = 1) -> Goodness:
     expected, scale, mask = fitted.expected, fitted.spectrum.scale, fitted.mask
     counts = np.random.default_rng([seed, 7]).poisson(expected / scale, (toys, len(expected))) * scale
     again = fit_many(counts, fitted.function, fitted.theta, scale=scale, mask=mask)
-    nu = np.stack([_of(fitted, theta) for theta in again.theta])
+    nu = fitted.function.expected(again.theta)
     each = deviance(counts, nu, scale, mask)[again.valid]
     p = (1 + int((each >= fitted.deviance - 1e-9).sum())) / (len(each) + 1)
     return Goodness(p, float(np.sqrt(p * (1 - p) / max(len(each), 1))), len(each), int((~again.valid).sum()))
-
-
-def _of(fitted: Fit, theta: Float64s) -> Float64s:
-    d = fitted.function
-    return np.asarray((d.weight * np.exp(np.minimum(d.basis @ theta, 600.0))).sum(axis=1))
 
 
 def select_range(

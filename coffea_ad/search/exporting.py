@@ -57,6 +57,8 @@ def export(
     }
     names: set[str] = set()
     for spectrum, hunted in hunts.spectra.items():
+        if not any(spectrum == name for name, _ in strengths):
+            continue
         for task in signal_tasks(read.results, hunted.prepared, read.part, config):
             highest = strengths.get((spectrum, task.name))
             if highest is None:  # there is no limit, and a note says why

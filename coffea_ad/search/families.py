@@ -14,6 +14,7 @@ from coffea_ad.typing import Float64s
 
 __all__ = ["FAMILIES", "Design", "Family", "design"]
 
+_LARGEST = 600.0  # exponent
 _NODES = 3  # of the Gauss–Legendre rule in each bin
 Terms = Callable[[Float64s], list[Float64s]]
 
@@ -88,6 +89,12 @@ class Design(NamedTuple):
     def order(self) -> int:
         """The number of parameters."""
         return int(self.basis.shape[2])
+
+    def expected(self, theta: Float64s) -> Float64s:
+        """Return ν, (n,) of one set of parameters (p,), or (T, n) of T of them."""
+        with np.errstate(over="ignore"):
+            nodes = np.exp(np.minimum(np.einsum("iqp,...p->...iq", self.basis, theta), _LARGEST))
+        return np.asarray((self.weight * nodes).sum(axis=-1))
 
 
 def design(family: str, order: int, edges: Float64s, sqrt_s: float) -> Design:

@@ -65,7 +65,7 @@ class Fit:
     @property
     def background(self) -> Float64s:
         """(n,) Expected events of the function alone, in all bins."""
-        return _expected(self.function, self.theta)
+        return self.function.expected(self.theta)
 
     @property
     def expected(self) -> Float64s:
@@ -237,7 +237,7 @@ def _minuit(
 
     def objective(*values: float) -> float:
         nu = np.maximum(
-            _expected(function, np.asarray(values[:p])) + (values[p] if signal is not None else 0.0) * shape, _LEAST
+            function.expected(np.asarray(values[:p])) + (values[p] if signal is not None else 0.0) * shape, _LEAST
         )
         return float(
             (seen * (nu - n + xlogy(n, n / nu)) / scale).sum()
@@ -245,7 +245,7 @@ def _minuit(
 
     def gradient(*values: float) -> Float64s:
         theta = np.asarray(values[:p])
-        nu = _expected(function, theta) + (values[p] if signal is not None else 0.0) * shape
+        nu = function.expected(theta) + (values[p] if signal is not None else 0.0) * shape
         residual = seen * (1.0 - n / np.maximum(nu, _LEAST)) / scale
         out = residual @ _slopes(function, theta)
         return np.asarray(out if signal is None else np.append(out, residual @ shape))
@@ -257,7 +257,7 @@ def _minuit(
         minuit.errors[f"θ{k}"] = 0.1
     lowest = -np.inf
     if signal is not None:
-        b = _expected(function, warm)
+        b = function.expected(warm)
         under = (shape > 1e-3 * shape.max()) & (seen > 0)
         lowest = -0.999 * float((b[under] / shape[under]).min())  # no bin may become negative
         minuit.limits["s"] = (lowest, None)
@@ -301,11 +301,6 @@ def _reason(minuit: Any) -> str:
     if fmin.is_above_max_edm:
         return f"distance to the minimum {fmin.edm:.2g}"
     return "no covariance of its parameters"
-
-
-def _expected(function: Design, theta: Float64s) -> Float64s:
-    with np.errstate(over="ignore"):
-        return np.asarray((function.weight * np.exp(np.minimum(function.basis @ theta, 600.0))).sum(axis=1))
 
 
 def _slopes(function: Design, theta: Float64s) -> Float64s:

@@ -8,7 +8,7 @@ from typing import Any
 import hist
 import numpy as np
 
-from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.errors import CoffeaADError
 from coffea_ad.progress import progress
 from coffea_ad.results.results import Results
 from coffea_ad.running.dispatch import Failure, dispatch
@@ -16,15 +16,17 @@ from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.hunting import Hunts, Prepared
 from coffea_ad.search.limits import Limit, LimitTask, limit_of_task, tasks_of
 from coffea_ad.search.spectra import Spectrum
-from coffea_ad.weights import cross_section, has_cross_section, process_of
+from coffea_ad.weights import cross_section, has_cross_section, kind_of, process_of
 
 __all__ = ["cross_sections_of", "in_pb", "set_limits", "signal_tasks"]
 
 
 def set_limits(
     hunts: Hunts, config: SearchConfig, results: Results | None, part: float = 1.0, cluster: Any = None
-) -> list[Limit]:
+) -> tuple[list[Limit], list[str]]:
     """Return all limits, in the order of spectra, signals and masses; those that could not be set say why.
+
+    With them come sentences on spectra whose simulated signals cannot be read.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ def set_limits(
         Of the luminosity, that pseudo-data were drawn for.
     cluster : ClusterConfig, distributed.Client or None
     """
-    tasks: list[LimitTask] = []
+    tasks, notes = list[LimitTask](), list[str]()
     for hunted in hunts.spectra.values():
         p = hunted.prepared
         f = p.background.fit
@@ -45,7 +47,10 @@ def set_limits(
             places=config.limits.places, resolution=config.resolution,
         )  # fmt: skip
         if results is not None and config.limits.signals:
-            tasks += signal_tasks(results, p, part, config)
+            try:
+                tasks += signal_tasks(results, p, part, config)
+            except CoffeaADError as error:
+                notes.append(f"{p.spectrum.name}: no limits on simulated signals ({error})")
     out: dict[int, Limit] = {}
     with progress("limits", len(tasks)) as advance:
         for (i, task), result in dispatch(_limit, [((i, t), "") for i, t in enumerate(tasks)], {"": None}, cluster):
@@ -58,7 +63,7 @@ def set_limits(
             )
             out[i] = said if isinstance(result, Failure) else result
             advance()
-    return [out[i] for i in range(len(tasks))]
+    return [out[i] for i in range(len(tasks))], notes
 
 
 def _limit(item: tuple[int, LimitTask], _shared: Any) -> Limit:
@@ -67,10 +72,9 @@ def _limit(item: tuple[int, LimitTask], _shared: Any) -> Limit:
 
 def signal_tasks(results: Results, prepared: Prepared, part: float, config: SearchConfig) -> list[LimitTask]:
     """Return the limits on simulated signals: their events at the luminosity, with statistics and variations."""
-    try:
-        signals = results.signals(prepared.observable, prepared.region, era=config.era)
-    except (ConfigError, UnknownName):
-        return []  # there are none
+    if "signal" not in {kind_of(e["metadata"]) for e in results.report["datasets"].values()}:
+        return []
+    signals = results.signals(prepared.observable, prepared.region, era=config.era)
     out = []
     f = prepared.background.fit
     for name, histogram in signals.items():

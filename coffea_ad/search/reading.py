@@ -15,6 +15,7 @@ from coffea_ad.errors import BadFile, ConfigError, UnknownName
 from coffea_ad.results.folder import load_results
 from coffea_ad.results.results import Results
 from coffea_ad.results.sums import sum_of
+from coffea_ad.search.abcd_planes import hidden_cells
 from coffea_ad.search.spectra import Spectra, Spectrum, resolution_edges
 from coffea_ad.search.templates import regions_with_templates
 from coffea_ad.selection import TWO_BODY
@@ -287,7 +288,12 @@ def _cells(
             if "hidden" not in str(error):
                 raise
             notes.append(f"{error}; it is not searched")
-    hidden = {c for e in results.report["datasets"].values() if source == "data" for c in e.get("hidden_cells", ())}
+    hidden = hidden_cells(results) if source == "data" else frozenset()
+    notes += [
+        f"region {region} is searched without its hidden cells, {', '.join(sorted(cells & hidden))}"
+        for region, cells in usable.items()
+        if cells & hidden
+    ]
     usable = {region: cells - hidden for region, cells in usable.items() if cells - hidden}
     cells = sorted(set().union(*usable.values())) if usable else []
     if not cells:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from coffea_ad import files
 from coffea_ad.errors import CoffeaADError, ConfigError, FitFailed
 from coffea_ad.outputs import clear_figures
+from coffea_ad.results.folder import finite
 from coffea_ad.search.abcd import abcd
 from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import AbcdConfig, SearchConfig
@@ -95,18 +96,29 @@ def search(
             folder=folder / "toys", cluster=cluster,
         )  # fmt: skip
     _mark_sculpted(hunts, read, config)
-    limits = set_limits(hunts, config, read.results, read.part, cluster)
-    counts, said = (
-        ([], []) if read.results is None or read.source != "data" else count_templates(read.results, config.era)
-    )
-    read.notes.extend(said)
+    limits, counts, estimates = list[Limit](), list[TemplateCount](), list[dict[str, Any]]()
+    if (
+        config.explore_fraction is not None
+    ):  # all of this would count events that are not to be looked at, or only a part of them
+        read.notes.append(
+            "two stages: limits, counts against templates and ABCD estimates are those of a search of all events, and left out"
+        )
+    else:
+        limits, said = set_limits(hunts, config, read.results, read.part, cluster)
+        read.notes.extend(said)
+        if read.results is not None and read.source == "data":
+            counts, said = count_templates(read.results, config.era)
+            read.notes.extend(said)
+        estimates = [_abcd(read, asked, config.era) for asked in config.abcd]
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
-    content["abcd"] = [_abcd(read, asked, config.era) for asked in config.abcd]
+    content["abcd"] = estimates
     _write(content, folder)  # before exports, which others' libraries make
-    if added := [
-        *write_visible(read, config, folder),
-        *(export(hunts, config, read, limits, folder) if config.exports else ()),
-    ]:
+    if config.explore_fraction is None and (
+        added := [
+            *write_visible(read, config, folder),
+            *(export(hunts, config, read, limits, folder) if config.exports else ()),
+        ]
+    ):
         content["notes"] += added
         _write(content, folder)
     if figures:
@@ -138,7 +150,7 @@ def _abcd(read: SpectraRead, asked: AbcdConfig, era: str | None) -> dict[str, An
 
 
 def _write(content: dict[str, Any], folder: Path) -> None:
-    files.write(folder / "search.json", json.dumps(_finite(content), indent=1, allow_nan=False).encode())
+    files.write(folder / "search.json", json.dumps(finite(content), indent=1, allow_nan=False).encode())
 
 
 def _mark_sculpted(hunts: Hunts, read: SpectraRead, config: SearchConfig) -> None:
@@ -298,15 +310,3 @@ def _digest(read: SpectraRead) -> str:
             for array in (spectrum.edges, spectrum.counts, spectrum.variance):
                 out.update(np.ascontiguousarray(array).tobytes())
     return out.hexdigest()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return _finite(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, np.generic):
-        return _finite(value.item())
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -10,6 +10,7 @@ import numpy as np
 from coffea_ad.errors import CoffeaADError
 from coffea_ad.evaluation.counting import count_significance, p_value_of
 from coffea_ad.results.results import Results
+from coffea_ad.search.abcd_planes import hidden_cells
 
 __all__ = ["TemplateCount", "count_templates", "regions_with_templates"]
 
@@ -63,10 +64,15 @@ def count_templates(results: Results, era: str | None = None) -> tuple[list[Temp
     notes : list of str
         Regions that are hidden, or that cannot be counted, with the reason.
     """
-    out, notes = list[TemplateCount](), list[str]()
+    out, notes, hidden = list[TemplateCount](), list[str](), hidden_cells(results)
     for model in results.report.get("models", ()):
         for region, told in (model.get("expectations") or {}).items():
             spectator = str(told["spectator"])
+            if results.regions.get(region, frozenset()) & hidden:
+                notes.append(
+                    f"region {region}: some of its events are hidden, and it is not counted against its template"
+                )
+                continue
             try:
                 events, expected = (_total(results, what, region, era) for what in (spectator, f"{spectator}_expected"))
             except CoffeaADError as error:
