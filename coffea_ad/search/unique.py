@@ -76,6 +76,8 @@ def unique_part(
     >>> unique_part(np.array([0, 6, 2, 2, 0.0]), 3.0, np.arange(4.0), np.array([0, 1, 4, 1, 0.0]), np.array([0, 1, 4, 5, 0.0]))
     (1.5, 3.0, 7.0)
     """
+    if target <= 0:  # nothing is to be kept
+        return float(edges[-1]), 0.0, 0.0
     above = np.maximum.accumulate(np.cumsum(background[::-1]))[::-1]  # weights may be negative
     place = int(np.flatnonzero(above >= target * (1 - 1e-12))[-1]) if above[0] >= target * (1 - 1e-12) else -1
     if place < 0:  # all that has the observable at all is less
