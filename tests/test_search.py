@@ -16,12 +16,13 @@ from search_toys import EDGES, SQRT_S, falling, nested, spectrum
 from coffea_ad.cli import main
 from coffea_ad.errors import BadFile, ConfigError, FitFailed, UnknownName
 from coffea_ad.results import save_results
-from coffea_ad.search.bump_hunt import Hunt, hunt_many, poisson_tail, significance_of, windows_of
+from coffea_ad.search.bump_hunt import Hunt, hunt_many
+from coffea_ad.search.choosing import orders_of
 from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.exploring import explore, halves
-from coffea_ad.search.families import design
 from coffea_ad.search.fits import fit
 from coffea_ad.search.hunting import HuntSettings, hunt, prepare
+from coffea_ad.search.ordering import Orders
 from coffea_ad.search.reading import pseudo_data, read_spectra
 from coffea_ad.search.search import search
 from coffea_ad.search.signals import gaussians
@@ -29,6 +30,7 @@ from coffea_ad.search.spectra import Spectra, Spectrum
 from coffea_ad.search.toys import Block, throw_all
 from coffea_ad.search.toys import nested as nesting
 from coffea_ad.search.trials import fit_trials, global_p
+from coffea_ad.search.windows import poisson_tail, significance_of, windows_of
 
 FEW = HuntSettings(interval=(1500.0, 6000.0), widths=(0.05,), toys=100)
 
@@ -53,7 +55,8 @@ def test_a_fixed_background_gives_the_statistic_of_pybumphunter():
     s = spectrum(20_000, 3, signal=150.0)
     f = fit(s, "dijet", 3, SQRT_S)
     scan = hunt_many(
-        s.counts, Hunt(f.function, f.theta, windows_of(len(s.counts)), gaussians(EDGES, (0.05,), highest=5000.0))
+        s.counts,
+        Hunt(Orders((f.function,), (f.theta,)), windows_of(len(s.counts)), gaussians(EDGES, (0.05,), highest=5000.0)),
     )
     best = int(np.argmax(scan.window[0]))
     bh = pyBumpHunter.BumpHunter1D(
@@ -122,11 +125,9 @@ def test_a_tail_of_another_form_is_not_extrapolated():
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_pseudo_experiments_does_not_matter(seed):
     rng = np.random.default_rng(seed)
-    d = design("dijet", 3, EDGES, SQRT_S)
     counts = rng.poisson(falling(2000), (4, len(EDGES) - 1)).astype(float)
     scan = Hunt(
-        d,
-        fit(Spectrum.of_events("m", EDGES, falling(2000)), "dijet", 3, SQRT_S).theta,
+        orders_of(Spectrum.of_events("m", EDGES, falling(2000)), "dijet", SQRT_S, exclude=2.0),
         windows_of(45),
         gaussians(EDGES, (0.05,), highest=5000.0),
     )

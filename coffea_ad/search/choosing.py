@@ -7,23 +7,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 from coffea_ad.errors import FitFailed
-from coffea_ad.search.bump_hunt import window_significances, windows_of
-from coffea_ad.search.families import FAMILIES
-from coffea_ad.search.fits import Fit, deviance, fit
-from coffea_ad.search.minimising import fit_many
+from coffea_ad.search.families import FAMILIES, design
+from coffea_ad.search.fits import BINS_TO_SPARE, Fit, deviance, fit, require_fittable
+from coffea_ad.search.minimising import first_guess, fit_many
+from coffea_ad.search.ordering import ALPHA, Orders, select_orders
 from coffea_ad.search.spectra import Spectrum
 from coffea_ad.typing import Float64s
 
-__all__ = ["Background", "fit_background", "goodness", "select_order", "select_range"]
+__all__ = ["Background", "fit_background", "goodness", "orders_of", "select_order", "select_range"]
 
 _TOYS = 400  # of the goodness of a fit
-_ALPHA = 0.05
 _HARDLY = 0.01  # p-value of a fit that is taken where none is better
-_BINS_TO_SPARE = 12
-_AGAIN = 4
 
 
 class Goodness(NamedTuple):
@@ -66,13 +62,9 @@ class Background:
 
 def select_order(
     spectrum: Spectrum, family: str, sqrt_s: float, *, orders: tuple[int, int] | None = None, mask: Float64s | None = None,
-    alpha: float = _ALPHA, exclude: float = np.inf,
+    alpha: float = ALPHA, exclude: float = np.inf,
 ) -> tuple[Fit, dict[int, float]]:  # fmt: skip
-    """Add parameters until one more does not improve a fit.
-
-        F = (χ²_n − χ²_{n+1}) / (χ²_{n+1} / ndf_{n+1}),  with one and ndf_{n+1} degrees of freedom
-
-    and n parameters are enough where the p-value of F is above α.
+    """Add parameters until one more does not improve a fit, by `ordering.select_orders`.
 
     Parameters
     ----------
@@ -96,49 +88,39 @@ def select_order(
     ------
     FitFailed
         Not even the lowest order can be fitted.
-
-    References
-    ----------
-    R. Fisher, "On the interpretation of χ² from contingency tables", J. R. Stat. Soc. 85 (1922) 87.
     """
-    low, high = orders or (max(3, FAMILIES[family].orders[0]), FAMILIES[family].orders[1])
-    tests: dict[int, float] = {}
-    for order in range(low, high + 1):
-        seen = mask
-        best = fit(spectrum, family, order, sqrt_s, mask=seen)
-        for _ in range(_AGAIN if mask is None else 0):  # a fit to a large excess may first misplace it
-            without = _without_excess(best, exclude)
-            if without is None or (seen is not None and np.array_equal(without, seen)):
-                break
-            seen = without
-            best = fit(spectrum, family, order, sqrt_s, mask=seen)
-        if order == high:
-            break
+    low, _ = _orders(family, orders)
+    require_fittable(spectrum, low, mask)
+    several = orders_of(spectrum, family, sqrt_s, orders=orders, alpha=alpha, exclude=exclude)
+    selected = select_orders(spectrum.counts, several, scale=spectrum.scale, mask=mask)
+    seen = None if (selected.mask == 1).all() else selected.mask[0]
+    tests = {low + k: float(p) for k, p in enumerate(selected.tests[0]) if np.isfinite(p)}
+    for order in range(low + int(selected.place[0]), low, -1):
         try:
-            other = fit(spectrum, family, order + 1, sqrt_s, mask=seen)
-        except FitFailed:
-            break  # more parameters than the spectrum can tell
-        better = max(best.deviance - other.deviance, 0.0)
-        rest = max(other.degrees, 1)
-        tests[order] = float(f_distribution.sf(better / max(other.deviance / rest, 1e-12), 1, rest))
-        if tests[order] > alpha:
-            break
-    return best, tests
+            return fit(spectrum, family, order, sqrt_s, mask=seen), tests
+        except FitFailed:  # more parameters than the spectrum can tell
+            continue
+    return fit(spectrum, family, low, sqrt_s, mask=seen), tests
 
 
-def _without_excess(fitted: Fit, exclude: float) -> Float64s | None:
-    """Return the bins without the window of a large excess, which parameters must not be spent on; None if there is none."""
-    counts, scale = fitted.spectrum.counts, fitted.spectrum.scale
-    if not np.isfinite(exclude) or len(counts) < _BINS_TO_SPARE:
-        return None
-    windows = windows_of(len(counts), widest=len(counts) // 4)
-    z = window_significances((counts / scale)[None], (fitted.expected / scale)[None], windows)[0]
-    best = int(z.argmax())
-    if z[best] < exclude:
-        return None
-    out = np.ones(len(counts))
-    out[windows.begin[best] : windows.end[best]] = 0.0
-    return out
+def orders_of(
+    spectrum: Spectrum, family: str, sqrt_s: float, *, orders: tuple[int, int] | None = None, alpha: float = ALPHA, exclude: float = np.inf,
+) -> Orders:  # fmt: skip
+    """Return the functions of a family that a spectrum has bins enough for, with parameters to start from.
+
+    Parameters
+    ----------
+    spectrum, family, sqrt_s, orders, alpha, exclude
+        As for `select_order`.
+    """
+    low, high = _orders(family, orders)
+    most = max(min(high, len(spectrum.counts) - BINS_TO_SPARE), low)
+    functions = tuple(design(family, order, spectrum.edges, sqrt_s) for order in range(low, most + 1))
+    return Orders(functions, tuple(first_guess(spectrum.counts, f) for f in functions), alpha, exclude)
+
+
+def _orders(family: str, orders: tuple[int, int] | None) -> tuple[int, int]:
+    return orders or (max(3, FAMILIES[family].orders[0]), FAMILIES[family].orders[1])
 
 
 def goodness(fitted: Fit, *, toys: int = _TOYS, seed: int = 1) -> Goodness:
@@ -165,7 +147,7 @@ def select_range(
     sqrt_s: float,
     *,
     orders: tuple[int, int] | None = None,
-    minimum: float = _ALPHA,
+    minimum: float = ALPHA,
     exclude: float = np.inf,
     seed: int = 1,
 ) -> Background:
@@ -240,7 +222,7 @@ def _described(
 
 def fit_background(
     spectrum: Spectrum, family: str, sqrt_s: float, *, orders: tuple[int, int] | None = None,
-    interval: tuple[float, float] | None = None, minimum: float = _ALPHA, exclude: float = np.inf, seed: int = 1,
+    interval: tuple[float, float] | None = None, minimum: float = ALPHA, exclude: float = np.inf, seed: int = 1,
 ) -> Background:  # fmt: skip
     """Fit the background of a spectrum: in the range that is asked for, or in the longest that is described.
 

@@ -13,11 +13,12 @@ from coffea_ad.errors import FitFailed
 from coffea_ad.search.families import FAMILIES, Design, design
 from coffea_ad.search.minimising import first_guess, fit_many
 from coffea_ad.search.spectra import Spectrum
-from coffea_ad.typing import Float64s
+from coffea_ad.typing import Bools, Float64s
 
-__all__ = ["Fit", "deviance", "fit", "require_fittable"]
+__all__ = ["BINS_TO_SPARE", "Fit", "deviance", "fit", "fittable", "require_fittable"]
 
-_BINS_PER_PARAMETER = 2
+BINS_TO_SPARE = 2
+"""Bins that a fit has more than parameters, at least."""
 _EVENTS_PER_PARAMETER = 5
 _AGAIN = 4
 _LEAST = 1e-9  # expected events of a bin
@@ -170,10 +171,23 @@ def require_fittable(spectrum: Spectrum, order: int, mask: Float64s | None = Non
     effective = float((n[seen] / spectrum.scale[seen]).sum())
     if effective < _EVENTS_PER_PARAMETER * order:
         raise FitFailed(f"spectrum {name}: {effective:.3g} events are too few for {order} parameters")
-    if seen.sum() < order + _BINS_PER_PARAMETER:
+    if seen.sum() < order + BINS_TO_SPARE:
         raise FitFailed(f"spectrum {name}: {int(seen.sum())} bins are too few for {order} parameters")
     if (filled := int((n[seen] > 0).sum())) < order:
         raise FitFailed(f"spectrum {name}: {filled} bins have events, too few for {order} parameters")
+
+
+def fittable(counts: Float64s, scale: Float64s, mask: Float64s, order: int) -> Bools:
+    """Return which of many spectra (T, n) `require_fittable` lets pass.
+
+    >>> one = np.ones((1, 5))
+    >>> fittable(np.full((1, 5), 4.0), one[0], one, 3), fittable(np.full((1, 5), 4.0), one[0], one, 4)
+    (array([ True]), array([False]))
+    """
+    seen = mask > 0
+    events = (counts * seen / scale).sum(axis=1) >= _EVENTS_PER_PARAMETER * order
+    bins = seen.sum(axis=1) >= order + BINS_TO_SPARE
+    return np.asarray(events & bins & (((counts > 0) & seen).sum(axis=1) >= order) & ~((counts < 0) & seen).any(axis=1))
 
 
 def fit(

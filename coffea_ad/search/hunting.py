@@ -10,13 +10,16 @@ from typing import Any, Literal
 import numpy as np
 
 from coffea_ad.errors import ConfigError, FitFailed
-from coffea_ad.search.bump_hunt import Hunt, Scanned, hunt_many, windows_of
-from coffea_ad.search.choosing import Background, fit_background
+from coffea_ad.search.bump_hunt import Hunt, Scanned, hunt_many
+from coffea_ad.search.choosing import Background, fit_background, orders_of
 from coffea_ad.search.fits import Fit
+from coffea_ad.search.minimising import fit_many
+from coffea_ad.search.ordering import Orders
 from coffea_ad.search.signals import Signals, gaussians
 from coffea_ad.search.spectra import Spectra, Spectrum
 from coffea_ad.search.toys import Block, Null, Region, nested, throw_all
 from coffea_ad.search.trials import Global, Trials, fit_trials, global_p
+from coffea_ad.search.windows import windows_of
 from coffea_ad.typing import Float64s
 
 __all__ = ["Bump", "HuntSettings", "Hunted", "Hunts", "Prepared", "hunt", "prepare"]
@@ -202,11 +205,23 @@ def prepare(spectra: Spectra, region: str, settings: HuntSettings, sqrt_s: float
         signals = gaussians(edges, settings.widths, highest=highest, resolution=settings.resolution)
     except ConfigError as error:
         raise FitFailed(f"spectrum {spectrum.name}: {error}") from None
-    scan = Hunt(fitted.function, fitted.theta, windows_of(len(expected)), signals, _sliding(fitted, signals, settings))
+    scan = Hunt(
+        _ordered(fitted, settings, sqrt_s), windows_of(len(expected)), signals, _sliding(fitted, signals, settings)
+    )
     scanned = hunt_many(fitted.spectrum.counts, scan)
     return Prepared(
         spectra.observable, region, background, scan, scanned, _bumps(fitted.spectrum, scan, scanned), sqrt_s
     )
+
+
+def _ordered(fitted: Fit, settings: HuntSettings, sqrt_s: float) -> Orders:
+    """Return the functions among which data and pseudo-experiments select, with fits of the data to start from."""
+    orders = orders_of(fitted.spectrum, fitted.family, sqrt_s, orders=settings.orders, exclude=settings.exclude)
+    starts = [
+        fitted.theta if f.order == fitted.order else fit_many(fitted.spectrum.counts, f, s, mask=fitted.mask).theta[0]
+        for f, s in zip(orders.functions, orders.starts, strict=True)
+    ]
+    return orders._replace(starts=tuple(starts))
 
 
 def _sliding(fitted: Fit, signals: Signals, settings: HuntSettings) -> Float64s | None:

@@ -15,7 +15,6 @@ from coffea_ad.errors import CoffeaADError, ConfigError, FitFailed
 from coffea_ad.outputs import clear_figures
 from coffea_ad.results.folder import finite
 from coffea_ad.search.abcd import abcd
-from coffea_ad.search.bump_hunt import significance_of
 from coffea_ad.search.config import AbcdConfig, SearchConfig
 from coffea_ad.search.envelope import envelope
 from coffea_ad.search.exploring import Confirmed, explore
@@ -30,6 +29,7 @@ from coffea_ad.search.signals import gaussian
 from coffea_ad.search.smoothing import smooth
 from coffea_ad.search.templates import TemplateCount, count_templates
 from coffea_ad.search.trials import Global, Trials
+from coffea_ad.search.windows import significance_of
 from coffea_ad.versions import versions
 from coffea_ad.weights import kind_of
 

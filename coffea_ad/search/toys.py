@@ -226,17 +226,18 @@ def _throw(item: tuple[int, int, int, str], null: Null) -> Block:
 
 def _digest(null: Null, seed: int) -> str:
     """Return SHA-256 of all that a block depends on."""
-    out = hashlib.sha256(f"{null.observable} {null.bins} {seed} 1".encode())
+    out = hashlib.sha256(f"{null.observable} {null.bins} {seed} 2".encode())
     for region in null.regions:
         arrays = (
             region.expected,
-            *region.hunt.function,
-            region.hunt.start,
+            *(array for function in region.hunt.orders.functions for array in function),
+            *region.hunt.orders.starts,
             *region.hunt.windows,
             *region.hunt.signals,
             region.hunt.masks,
         )
-        out.update(f"{region.name} {region.first} {region.inside}".encode())
+        settings = region.hunt.orders.alpha, region.hunt.orders.exclude
+        out.update(f"{region.name} {region.first} {region.inside} {settings}".encode())
         for array in arrays:
             out.update(b"none" if array is None else np.ascontiguousarray(array).tobytes())
     return out.hexdigest()
