@@ -28,13 +28,13 @@ from coffea_ad.errors import FitFailed
 from coffea_ad.search import limits
 from coffea_ad.search.asymptotic import LEVEL, cls_at
 from coffea_ad.search.choosing import fit_background, goodness, select_order
-from coffea_ad.search.envelope import spurious_signals
 from coffea_ad.search.families import FAMILIES, design
 from coffea_ad.search.fits import fit
 from coffea_ad.search.hunting import HuntSettings, hunt, prepare
 from coffea_ad.search.minimising import fit_many, scan_many
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectra, Spectrum
+from coffea_ad.search.spurious import spurious_signals
 
 SQRT_S = 13000.0
 EDGES = np.arange(1500.0, 6001.0, 100.0)

@@ -38,8 +38,11 @@ def nested(total=20_000, seed=1, *, observable="mjj", parts=(0.89, 0.1, 0.01), s
     return Spectra(observable, cells, regions)
 
 
-def with_signal(folder, *, xsec=0.05, scale=0.1, data=True, background=False, signal_name="Z'"):
-    """Results of data (or simulated background) and of a signal at 3 TeV in nested regions, with a variation of it."""
+def with_signal(folder, *, xsec=0.05, scale=0.1, data=True, background=False, signal_name="Z'", wave=0.0):
+    """Results of data (or simulated background) and of a signal at 3 TeV in nested regions, with a variation of it.
+
+    In the background, `wave` is a relative excess at 3 TeV.
+    """
     s = nested(20_000, 1)
     shape = gaussian(EDGES, 3000.0, 0.04)
     shifted = {"nominal": 3000.0, "jesUp": 3000 * (1 + scale), "jesDown": 3000 * (1 - scale)}
@@ -73,7 +76,8 @@ def with_signal(folder, *, xsec=0.05, scale=0.1, data=True, background=False, si
     if background:  # ten times as many events as data, each of the weight 0.1
         of_background = {"is_mc": True, "xsec": 2.0, "sqrt_s": SQRT_S}
         report["datasets"]["qcd"] = {**common, "metadata": of_background, "events": 200_000, "sumw": 200_000.0}
-        expected = [10 * falling(20_000 * part) for part in (0.89, 0.1, 0.01)]
+        more = 1 + wave * np.exp(-((((EDGES[1:] + EDGES[:-1]) / 2 - 3000.0) / 300.0) ** 2))
+        expected = [10 * more * falling(20_000 * part) for part in (0.89, 0.1, 0.01)]
         filled["qcd"] = {"mjj": histogram({"nominal": expected})}
     contents = {"nominal": [c.counts for c in s.cells.values()]}
     filled["events"] = {"mjj": histogram(contents)}

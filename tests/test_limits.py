@@ -12,7 +12,8 @@ from scipy.stats import norm, poisson
 from search_toys import EDGES, SQRT_S, falling, nested, spectrum, with_signal
 
 from coffea_ad.errors import ConfigError, FitFailed
-from coffea_ad.search.channels import Channel, Sample
+from coffea_ad.search.asymptotic import cls_at
+from coffea_ad.search.channels import Channel, Sample, workspace
 from coffea_ad.search.config import LimitConfig, SearchConfig
 from coffea_ad.search.fits import fit
 from coffea_ad.search.hunting import HuntSettings, hunt, prepare
@@ -218,12 +219,25 @@ def test_a_limit_that_is_not_bracketed_is_refused(monkeypatch):
         asymptotic_limit(channel, 700.0, 20.0)
 
 
+@pytest.mark.parametrize("strength", [1.0, 4.0, 9.0])
+def test_fits_that_are_made_once_give_the_cls_of_pyhf(strength):
+    import pyhf
+
+    f = fit(spectrum(20_000, 3), "dijet", 3, SQRT_S)
+    channel = channel_of(f, 10 * gaussian(EDGES, 3000.0, 0.05), (EDGES[:-1] >= 2600) & (EDGES[1:] <= 3400))
+    cls = cls_at(channel, 700.0, 20.0, strength)
+    model = pyhf.Workspace(workspace([channel])).model()
+    data = [*channel.observed, *model.config.auxdata]
+    observed, expected = pyhf.infer.hypotest(strength, data, model, test_stat="qtilde", return_expected_set=True)
+    assert cls == pytest.approx([float(observed), *(float(e) for e in expected)], rel=2e-3)
+
+
 @pytest.mark.parametrize("top", [0.5, 2000.0])
 def test_strengths_are_extended_to_where_the_limit_is(monkeypatch, top):
     """Below and above what counting would exclude; each point is computed once."""
     asked = []
 
-    def falls(_pyhf, _model, _data, mu):
+    def falls(_fits, mu):
         asked.append(mu)
         return [float(np.exp(-3 * mu / top))] * 6
 

@@ -14,7 +14,7 @@ from search_toys import EDGES, SQRT_S, falling, spectrum
 
 from coffea_ad.errors import ConfigError, FitFailed, UnknownName
 from coffea_ad.search.choosing import fit_background, goodness, select_order
-from coffea_ad.search.envelope import envelope, spurious_signals
+from coffea_ad.search.envelope import envelope
 from coffea_ad.search.families import FAMILIES, design
 from coffea_ad.search.fits import deviance, fit
 from coffea_ad.search.minimising import first_guess, fit_many, scan_many
@@ -310,16 +310,6 @@ def test_the_envelope_contains_the_truth_as_often_as_it_says():
         e = envelope(s, ["dijet", "ua2", "exponential"], SQRT_S, shape)
         hits += e.strength - e.down <= 100 <= e.strength + e.up
     assert hits / 40 > 0.68 - 3 * np.sqrt(0.68 * 0.32 / 40)
-
-
-def test_a_right_function_makes_up_no_signal_and_a_wrong_one_does():
-    truth = fit(spectrum(20_000, 1), "dijet", 3, SQRT_S)
-    right = Spectrum.of_events("m", EDGES, truth.expected)
-    for spurious in spurious_signals(right, "dijet", 3, SQRT_S, [2200.0, 3000.0, 4000.0], 0.05):
-        assert abs(spurious.relative) < 0.02
-    m = (EDGES[1:] + EDGES[:-1]) / 2
-    wrong = right.with_counts(truth.expected * (1 + 0.2 * np.exp(-(((m - 3000) / 400) ** 2))))
-    assert spurious_signals(wrong, "dijet", 3, SQRT_S, [3000.0], 0.05)[0].relative > 1
 
 
 def test_an_envelope_without_a_function_says_why():

@@ -93,16 +93,63 @@ def _question(channel: Channel, background: float, error: float) -> tuple[Callab
         warnings.filterwarnings("ignore", "jsonschema.RefResolver", DeprecationWarning)  # of pyhf's checks
         space = pyhf.Workspace(spec)
         model = space.model()
-    data = space.data(model)
-    return lambda mu: _cls(pyhf, model, data, mu), low, high
-
-
-def _cls(pyhf: Any, model: Any, data: Any, mu: float) -> list[float]:
     try:
-        observed, expected = pyhf.infer.hypotest(mu, data, model, test_stat="qtilde", return_expected_set=True)
+        fits = _Fits(model, space.data(model))
+    except (pyhf.exceptions.FailedMinimization, ValueError) as problem:
+        raise FitFailed(f"pyhf's fit failed ({' '.join(str(problem).split())[:80]})") from None
+    return lambda mu: _cls(fits, mu), low, high
+
+
+class _Fits:
+    """The fits that CLs of several strengths need: those that do not depend on the strength are made once.
+
+    Parameters
+    ----------
+    model : pyhf.Model
+    data : list of float
+    """
+
+    def __init__(self, model: Any, data: Any) -> None:
+        import pyhf
+
+        self._mle, self._model, self._data = pyhf.infer.mle, model, data
+        self._best, self._least = self._fit(data)
+        without, _ = self._mle.fixed_poi_fit(0.0, data, model, return_fitted_val=True)
+        self._asimov = model.expected_data(without)
+        _, self._least_asimov = self._fit(self._asimov)
+        self._last: dict[str, list[float]] = {}
+
+    def _fit(self, data: Any) -> tuple[Any, float]:
+        at, least = self._mle.fit(data, self._model, return_fitted_val=True)
+        return at, float(least)
+
+    def roots(self, mu: float) -> tuple[float, float]:
+        """Return √q̃_μ of the observation, and of what is expected without a signal."""
+        best = float(self._best[self._model.config.poi_index])
+        q = self._rise("observed", mu, self._data, self._least) if best <= mu else 0.0
+        return float(np.sqrt(q)), float(np.sqrt(self._rise("asimov", mu, self._asimov, self._least_asimov)))
+
+    def _rise(self, which: str, mu: float, data: Any, least: float) -> float:
+        at, value = self._mle.fixed_poi_fit(
+            mu, data, self._model, init_pars=self._last.get(which), return_fitted_val=True
+        )
+        self._last[which] = [float(v) for v in at]  # the next strength is not far
+        return max(float(value) - least, 0.0)
+
+
+def _cls(fits: _Fits, mu: float) -> list[float]:
+    """Return CLs by the asymptotic distributions of q̃_μ, the observed one and those of −2 to +2 standard deviations."""
+    import pyhf
+
+    try:
+        root, expected = fits.roots(mu)
     except (pyhf.exceptions.FailedMinimization, ValueError) as error:
         raise FitFailed(f"pyhf's fit at strength {mu:.3g} failed ({' '.join(str(error).split())[:80]})") from None
-    return [float(observed), *(float(e) for e in expected)]
+    if not expected > 0:
+        return [1.0] * 6
+    statistic = root - expected if root <= expected else (root**2 - expected**2) / (2 * expected)
+    signal, background = (pyhf.infer.calculators.AsymptoticTestStatDistribution(shift) for shift in (-expected, 0.0))
+    return [float(signal.pvalue(t) / background.pvalue(t)) for t in (statistic, 2.0, 1.0, 0.0, -1.0, -2.0)]
 
 
 def _crossing(strengths: Float64s, cls: Float64s, level: float) -> float:

@@ -60,6 +60,9 @@ class LimitConfig(Frozen):
     masses: tuple[float, ...] = Field((), description="GeV (default: at equal ratios, up to the last event)")
     places: int = Field(8, ge=1, description="so many masses, where none are said")
     signals: bool = Field(True, description="limits on the simulated signals of the results, too")
+    spurious: bool = Field(
+        False, description="an error on the events of the signal as large as what the function makes up in simulation"
+    )
     lumi_error: float = Field(0.0, ge=0, lt=1, description="relative error of the luminosity, for cross-sections")
     background_error: float = Field(
         0.2, ge=0, le=1, description="relative error of the simulated background, for visible cross-sections of regions"
@@ -112,6 +115,10 @@ class SearchConfig(Frozen):
         None,
         gt=0,
         description="fit each signal in so many of its widths on both sides only (default: in the whole range)",
+    )
+    spurious: bool = Field(
+        True,
+        description="fit signals to the simulated background, where the results have any: what is seen there, the function makes up",
     )
     toys: int = Field(1000, ge=0, description="pseudo-experiments; 0: no global p-value")
     seed: int = Field(1, ge=0)

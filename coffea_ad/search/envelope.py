@@ -1,4 +1,4 @@
-"""The choice of the function as an uncertainty: discrete profiling over families, and signals that a wrong function makes up."""
+"""The choice of the function as an uncertainty: discrete profiling over families."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from coffea_ad.errors import FitFailed
 from coffea_ad.search.choosing import select_order
 from coffea_ad.search.fits import Fit, fit
 from coffea_ad.search.minimising import profile
-from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectrum
 from coffea_ad.typing import Float64s
 
-__all__ = ["Envelope", "Spurious", "envelope", "spurious_signals"]
+__all__ = ["Envelope", "envelope"]
 
 _STEPS = 61
 _REACH = 4.0  # standard deviations on both sides
@@ -156,58 +155,3 @@ def _interval(x: Float64s, curve: Float64s) -> tuple[float, float, float]:
         return float(x[one] + part * (x[other] - x[one]))
 
     return center, crossing(left, left - 1), crossing(right, right + 1)
-
-
-class Spurious(NamedTuple):
-    """A signal that is fitted where there is none.
-
-    Attributes
-    ----------
-    mass : float, GeV
-    strength, error : float
-        Events, and the error that data of this size have.
-    """
-
-    mass: float
-    strength: float
-    error: float
-
-    @property
-    def relative(self) -> float:
-        """In units of the error."""
-        return self.strength / self.error
-
-
-def spurious_signals(
-    template: Spectrum,
-    family: str,
-    order: int,
-    sqrt_s: float,
-    masses: Sequence[float],
-    width: float,
-    *,
-    resolution: float = 0.0,
-) -> list[Spurious]:
-    """Fit a function and a signal to a template of background, as to data of the same size without fluctuations.
-
-    Parameters
-    ----------
-    template : Spectrum
-        Expected events, such as of simulation; its own statistics must be much better than those of data, or they are what is seen.
-    family, order, sqrt_s
-        As for `fits.fit`.
-    masses : sequence of float, GeV
-    width, resolution : float
-        σ/m.
-
-    Raises
-    ------
-    FitFailed
-        Of a mass, with its spectrum.
-    """
-    smooth = Spectrum.of_events(template.name, template.edges, template.counts, template.label)
-    out = []
-    for mass in masses:
-        f = fit(smooth, family, order, sqrt_s, signal=gaussian(template.edges, mass, width, resolution))
-        out.append(Spurious(float(mass), f.strength, f.strength_error))
-    return out

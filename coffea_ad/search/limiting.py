@@ -16,13 +16,19 @@ from coffea_ad.search.config import SearchConfig
 from coffea_ad.search.hunting import Hunts, Prepared
 from coffea_ad.search.limits import Limit, LimitTask, limit_of_task, tasks_of
 from coffea_ad.search.spectra import Spectrum
+from coffea_ad.search.spurious import Templates, spurious_signal
 from coffea_ad.weights import cross_section, has_cross_section, kind_of, process_of
 
-__all__ = ["cross_sections_of", "in_pb", "set_limits", "signal_tasks"]
+__all__ = ["cross_sections_of", "in_pb", "set_limits", "signal_tasks", "with_spurious"]
 
 
 def set_limits(
-    hunts: Hunts, config: SearchConfig, results: Results | None, part: float = 1.0, cluster: Any = None
+    hunts: Hunts,
+    config: SearchConfig,
+    results: Results | None,
+    part: float = 1.0,
+    cluster: Any = None,
+    templates: Templates | None = None,
 ) -> tuple[list[Limit], list[str]]:
     """Return all limits, in the order of spectra, signals and masses; those that could not be set say why.
 
@@ -37,20 +43,28 @@ def set_limits(
     part : float
         Of the luminosity, that pseudo-data were drawn for.
     cluster : ClusterConfig, distributed.Client or None
+    templates : Templates, optional
+        Simulated background, in which signals are made up that count as an error.
     """
     tasks, notes = list[LimitTask](), list[str]()
     for hunted in hunts.spectra.values():
         p = hunted.prepared
         f = p.background.fit
-        tasks += tasks_of(
+        of_spectrum = tasks_of(
             p.spectrum, f.family, f.order, p.sqrt_s, widths=config.limits.widths, masses=config.limits.masses,
             places=config.limits.places, resolution=config.resolution,
         )  # fmt: skip
         if results is not None and config.limits.signals:
             try:
-                tasks += signal_tasks(results, p, part, config)
+                of_spectrum += signal_tasks(results, p, part, config)
             except CoffeaADError as error:
                 notes.append(f"{p.spectrum.name}: no limits on simulated signals ({error})")
+        if templates is not None:
+            try:
+                of_spectrum = with_spurious(of_spectrum, templates.of(p))
+            except CoffeaADError as error:
+                notes.append(f"{p.spectrum.name}: limits are without an error by spurious signals ({error})")
+        tasks += of_spectrum
     out: dict[int, Limit] = {}
     with progress("limits", len(tasks)) as advance:
         for (i, task), result in dispatch(_limit, [((i, t), "") for i, t in enumerate(tasks)], {"": None}, cluster):
@@ -64,6 +78,25 @@ def set_limits(
             out[i] = said if isinstance(result, Failure) else result
             advance()
     return [out[i] for i in range(len(tasks))], notes
+
+
+def with_spurious(tasks: list[LimitTask], template: Spectrum) -> list[LimitTask]:
+    """Return limits with what their function makes up of their signals in simulated background.
+
+    Raises
+    ------
+    FitFailed
+        The simulated spectrum cannot be fitted.
+    """
+    out = []
+    for task in tasks:
+        total = float(task.signal.sum())
+        if not total > 0:
+            out.append(task)
+            continue
+        s = spurious_signal(template, task.family, task.order, task.sqrt_s, task.signal / total)
+        out.append(task._replace(spurious=abs(s.strength)))
+    return out
 
 
 def _limit(item: tuple[int, LimitTask], _shared: Any) -> Limit:

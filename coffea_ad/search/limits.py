@@ -92,6 +92,8 @@ class LimitTask(NamedTuple):
         Its events at ±1σ of sources that change its shape.
     name : str
         Of a simulated signal.
+    spurious : float
+        Events of the signal that the function makes up: one more error of the background.
     """
 
     spectrum: Spectrum
@@ -105,12 +107,20 @@ class LimitTask(NamedTuple):
     relative_error: float = 0.0
     variations: Mapping[str, tuple[Float64s, Float64s]] | None = None
     name: str = ""
+    spurious: float = 0.0
+
+    @property
+    def signal(self) -> Float64s:
+        """(n,) Events of the signal in all bins: one in all for a Gaussian one."""
+        return (
+            gaussian(self.spectrum.edges, self.mass, self.width, self.resolution) if self.shape is None else self.shape
+        )
 
 
 def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     """Return the limit on a signal; a window for which there is none says why."""
     s = task.spectrum
-    shape = gaussian(s.edges, task.mass, task.width, task.resolution) if task.shape is None else task.shape
+    shape = task.signal
     empty = Limit(s.name, task.mass, task.width, task.name)
     if not shape.sum() > 0:
         what = (
@@ -128,18 +138,22 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     unit = shape / shape.sum()
     slopes = beside.jacobian[window].sum(axis=0)
     b = float(beside.background[window].sum())
-    error = float(np.sqrt(max(slopes @ beside.covariance @ slopes, 0.0)))
+    inside = float(unit[window].sum())
+    error = float(np.sqrt(max(slopes @ beside.covariance @ slopes, 0.0) + (task.spurious * inside) ** 2))
     edges = s.edges[:-1][window][0], s.edges[1:][window][-1]
     told = empty._replace(
         low=float(edges[0]), high=float(edges[1]), events=float(s.counts[window].sum()), background=b, error=error
     )
     if b < _FEW:
-        part = float(unit[window].sum())
         observed, expected = counting_limit(told.events, b, error, signal_error=_window_error(task, shape, window))
-        return told._replace(observed=observed / part, expected=tuple(e / part for e in expected), method="counting")
+        return told._replace(
+            observed=observed / inside, expected=tuple(e / inside for e in expected), method="counting"
+        )
     try:
         observed, expected = asymptotic_limit(
-            channel_of(beside, unit, window, task.relative_error, _per_event(task, shape)), b, error
+            channel_of(beside, unit, window, task.relative_error, _per_event(task, shape), task.spurious * unit),
+            b,
+            error,
         )
     except (ConfigError, FitFailed) as problem:
         return told._replace(said=f"spectrum {s.name}, {task.mass:g} GeV: {problem}")
@@ -167,7 +181,8 @@ def channel_of_task(task: LimitTask) -> Channel:
     if task.shape is None or not task.shape.sum() > 0:
         raise ConfigError(f"spectrum {task.spectrum.name}: signal {task.name} has no events in it")
     window, beside = _beside(task, task.shape)
-    return channel_of(beside, task.shape, window, task.relative_error, task.variations)
+    made_up = task.spurious * task.shape / task.shape.sum()
+    return channel_of(beside, task.shape, window, task.relative_error, task.variations, made_up)
 
 
 def _window_error(task: LimitTask, shape: Float64s, window: Bools) -> float:
@@ -183,7 +198,7 @@ def _per_event(task: LimitTask, shape: Float64s) -> dict[str, tuple[Float64s, Fl
 
 def channel_of(
     beside: Fit, signal: Float64s, window: Bools, relative_error: float = 0.0,
-    shifted: Mapping[str, tuple[Float64s, Float64s]] | None = None,
+    shifted: Mapping[str, tuple[Float64s, Float64s]] | None = None, spurious: Float64s | None = None,
 ) -> Channel:  # fmt: skip
     """Return the bins of a window with its background, whose error has one independent source for each parameter of the fit.
 
@@ -201,6 +216,8 @@ def channel_of(
         Of the signal's number of events.
     shifted : {source: (up, down)}, optional
         The signal at ±1σ of sources that change its shape, in all bins.
+    spurious : (n,) float64, optional
+        Events of a signal that the function makes up, in all bins: the background at +1σ has them more.
     """
     b, p = beside.background[window], beside.order
     values, vectors = np.linalg.eigh(beside.covariance[:p, :p])
@@ -209,6 +226,8 @@ def channel_of(
         shift = np.sqrt(max(values[k], 0.0)) * (beside.jacobian[window] @ vectors[:, k])
         if np.abs(shift).max() > 1e-9 * b.max():
             variations[f"fit_{k + 1}"] = (np.maximum(b + shift, 1e-6 * b), np.maximum(b - shift, 1e-6 * b))
+    if spurious is not None and (extra := np.abs(spurious[window])).max() > 0:
+        variations["spurious_signal"] = (b + extra, np.maximum(b - extra, 1e-6 * b))
     norm, shapes = _sources(signal[window], {k: (u[window], d[window]) for k, (u, d) in (shifted or {}).items()})
     if relative_error > 0:
         norm["signal_yield"] = (1 / (1 + relative_error), 1 + relative_error)

@@ -21,7 +21,16 @@ from coffea_ad.search.templates import regions_with_templates
 from coffea_ad.selection import TWO_BODY
 from coffea_ad.weights import kind_of
 
-__all__ = ["Source", "SpectraRead", "pseudo_data", "read_spectra", "spectra_of_file", "spectra_of_results", "sqrt_s_of"]
+__all__ = [
+    "Source",
+    "SpectraRead",
+    "cells_of",
+    "pseudo_data",
+    "read_spectra",
+    "spectra_of_file",
+    "spectra_of_results",
+    "sqrt_s_of",
+]
 
 Source = Literal["data", "pseudo-data", "simulation", "smooth"]
 _MASSES = (*TWO_BODY, "mjj", "mt")
@@ -298,6 +307,25 @@ def _cells(
     cells = sorted(set().union(*usable.values())) if usable else []
     if not cells:
         return None, notes
+    out = cells_of(results, observable, cells, source, era)
+    if hidden:
+        _require_all_shown(results, Spectra(observable, out, usable), era)
+    return Spectra(observable, out, usable), notes
+
+
+def cells_of(
+    results: Results, observable: str, cells: Sequence[str], source: Source, era: str | None = None
+) -> dict[str, Spectrum]:
+    """Return the spectra of exclusive cells: of data, or of all simulated background at the luminosity.
+
+    Parameters
+    ----------
+    results : Results
+    observable : str
+    cells : sequence of str
+    source : "data", or another for simulation
+    era : str, optional
+    """
     alone = results.with_regions({f"cell.{c}": {c} for c in cells})
     out = {}
     for cell in cells:
@@ -308,9 +336,7 @@ def _cells(
             continue
         parts = [h[{"variation": "nominal"}] for h in alone.background(observable, f"cell.{cell}", era=era).values()]
         out[cell] = Spectrum.of_histogram(observable, sum_of(parts))
-    if hidden:
-        _require_all_shown(results, Spectra(observable, out, usable), era)
-    return Spectra(observable, out, usable), notes
+    return out
 
 
 def _require_all_shown(results: Results, spectra: Spectra, era: str | None) -> None:

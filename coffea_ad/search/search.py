@@ -27,6 +27,8 @@ from coffea_ad.search.region_limits import write_visible
 from coffea_ad.search.sculpting import sculpting
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.smoothing import smooth
+from coffea_ad.search.spurious import Templates, in_spectra
+from coffea_ad.search.spurious import described as described_signals
 from coffea_ad.search.templates import TemplateCount, count_templates
 from coffea_ad.search.trials import Global, Trials
 from coffea_ad.search.windows import significance_of
@@ -86,6 +88,9 @@ def search(
     if read.source == "smooth":
         drawn, said = smooth(read.spectra, config.settings, sqrt_s)
         read = read._replace(spectra=drawn, notes=[*read.notes, *said])
+    templates = Templates(read, config.era) if _simulated(read) else None
+    if config.limits.spurious and templates is None:
+        raise ConfigError("limits.spurious: spurious signals are measured in simulated background, and there is none")
     folder.mkdir(parents=True, exist_ok=True)
     confirmed: list[Confirmed] = []
     if config.explore_fraction is None:
@@ -96,6 +101,8 @@ def search(
             folder=folder / "toys", cluster=cluster,
         )  # fmt: skip
     _mark_sculpted(hunts, read, config)
+    spurious, said = _spurious(hunts, templates, config)
+    read.notes.extend(said)
     limits, counts, estimates = list[Limit](), list[TemplateCount](), list[dict[str, Any]]()
     if (
         config.explore_fraction is not None
@@ -104,7 +111,9 @@ def search(
             "two stages: limits, counts against templates and ABCD estimates are those of a search of all events, and left out"
         )
     else:
-        limits, said = set_limits(hunts, config, read.results, read.part, cluster)
+        limits, said = set_limits(
+            hunts, config, read.results, read.part, cluster, templates if config.limits.spurious else None
+        )
         read.notes.extend(said)
         if read.results is not None and read.source == "data":
             counts, said = count_templates(read.results, config.era)
@@ -112,6 +121,8 @@ def search(
         estimates = [_abcd(read, asked, config.era) for asked in config.abcd]
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
     content["abcd"] = estimates
+    for name, signals in spurious.items():
+        content["spectra"][name]["spurious"] = signals
     _write(content, folder)  # before exports, which others' libraries make
     if config.explore_fraction is None and (
         added := [
@@ -128,6 +139,24 @@ def search(
             clear_figures(folder, f"figures/*.{suffix}")
         drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
     return content
+
+
+def _simulated(read: SpectraRead) -> bool:
+    """Return whether there is simulated background."""
+    return read.results is not None and "background" in {
+        kind_of(e["metadata"]) for e in read.results.report["datasets"].values()
+    }
+
+
+def _spurious(
+    hunts: Hunts, templates: Templates | None, config: SearchConfig
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Return the signals that the functions make up in simulation, and what is to be said of them."""
+    if templates is None or not config.spurious or config.explore_fraction is not None:
+        return {}, []
+    of = config.limits
+    signals, said = in_spectra(hunts, templates, of.widths, of.masses, of.places, config.resolution)
+    return {name: described_signals(several) for name, several in signals.items()}, said
 
 
 def _abcd(read: SpectraRead, asked: AbcdConfig, era: str | None) -> dict[str, Any]:
@@ -155,9 +184,7 @@ def _write(content: dict[str, Any], folder: Path) -> None:
 
 def _mark_sculpted(hunts: Hunts, read: SpectraRead, config: SearchConfig) -> None:
     """Note where simulation without signal has an excess in a region's shape at the place of a spectrum's largest one."""
-    if read.results is None or "background" not in {
-        kind_of(e["metadata"]) for e in read.results.report["datasets"].values()
-    }:
+    if read.results is None or not _simulated(read):
         return
     for name, hunted in hunts.spectra.items():
         p = hunted.prepared
