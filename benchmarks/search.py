@@ -6,6 +6,7 @@
     python benchmarks/search.py coverage --toys 200
     python benchmarks/search.py injected --experiments 200
     python benchmarks/search.py spurious
+    python benchmarks/search.py spurious --simulated 6000000
     python benchmarks/search.py speed --toys 1000 --workers 2
 
 Spectra are (1 − x)⁸/x⁵ integrated over bins of 100 GeV from 1.5 to 6 TeV, x = m/13 TeV, with Poisson fluctuations. Every command
@@ -27,7 +28,7 @@ from scipy.stats import ks_2samp, kstest
 from coffea_ad.errors import FitFailed
 from coffea_ad.search import limits
 from coffea_ad.search.asymptotic import LEVEL, cls_at
-from coffea_ad.search.choosing import fit_background, goodness, select_order
+from coffea_ad.search.choosing import goodness, select_order
 from coffea_ad.search.families import FAMILIES, design
 from coffea_ad.search.fits import fit
 from coffea_ad.search.hunting import HuntSettings, hunt, prepare
@@ -271,9 +272,7 @@ def coverage(o: argparse.Namespace) -> dict:
                         total, np.random.default_rng([o.seed, i, int(total), int(mass), int(z)]), true * shape
                     )
                     try:
-                        order = (
-                            o.order or fit_background(spectrum, "dijet", SQRT_S, interval=WHOLE, exclude=3.0).fit.order
-                        )
+                        order = o.order or select_order(spectrum, "dijet", SQRT_S, exclude=3.0)[0].order
                         told = limits.limit_of_task(limits.LimitTask(spectrum, "dijet", order, SQRT_S, mass, o.width))
                     except FitFailed:
                         none += 1
@@ -305,6 +304,8 @@ def coverage(o: argparse.Namespace) -> dict:
 
 def spurious(o: argparse.Namespace) -> dict:
     """Signals that the default family makes up where another is the truth that describes the data; order by data of that truth."""
+    if o.simulated:
+        return simulated(o)
     out: dict = {}
     print(
         f"|S/σ_S| of Asimov data, {o.experiments} truths each, masses {', '.join(f'{m:g}' for m in o.masses)} GeV, seed {o.seed}"
@@ -344,6 +345,58 @@ def spurious(o: argparse.Namespace) -> dict:
                 if "selected" in row:
                     print(f"{total:8g} {truth:>12s} {w:5g} {len(row['selected']):4d} {max(row['selected']):15.3f} {np.median(row['selected']):7.3f} "
                           + " ".join(f"{max(row[str(k)]):8.3f}" for k in (3, 4, 5)), flush=True)  # fmt: skip
+    return out
+
+
+def dijets(n: int, seed: int, resolution: float = 0.04) -> Spectrum:
+    """Return the dijet spectrum of Pythia's hard processes: |Δη| < 1.3, |η| < 2.5, smeared masses, weights that undo a bias to hard ones."""
+    import pythia8mc
+
+    pythia = pythia8mc.Pythia("", False)
+    for line in (
+        "Beams:eCM = 13000", "HardQCD:all = on", "PhaseSpace:mHatMin = 1200", "PhaseSpace:pTHatMin = 500", "PhaseSpace:bias2Selection = on",
+        "PhaseSpace:bias2SelectionPow = 5", "PhaseSpace:bias2SelectionRef = 1000", "PartonLevel:all = off", "HadronLevel:all = off",
+        "Print:quiet = on", "Random:setSeed = on", f"Random:seed = {seed}",
+    ):  # fmt: skip
+        pythia.readString(line)
+    pythia.init()
+    rng = np.random.default_rng(seed)
+    counts, variance = np.zeros(len(EDGES) - 1), np.zeros(len(EDGES) - 1)
+    for start in range(0, n, 50_000):
+        info = pythia.nextBatch(min(50_000, n - start), "skip").info
+        t, u, x1, x2, m = (np.asarray(info[k]) for k in ("tHat", "uHat", "x1", "x2", "mHat"))
+        apart, boost = np.abs(np.log(u / t)), np.abs(np.log(x1 / x2)) / 2
+        near = (apart < 1.3) & (boost + apart / 2 < 2.5)
+        w, m = np.asarray(info.weights[:, 0])[near], m[near] * rng.normal(1.0, resolution, near.sum())
+        counts += np.histogram(m, EDGES, weights=w)[0]
+        variance += np.histogram(m, EDGES, weights=w**2)[0]
+    return Spectrum("dijets", EDGES, counts, variance)
+
+
+def simulated(o: argparse.Namespace) -> dict:
+    """Signals that the default family makes up on simulated dijets, with the order that data of this size select."""
+    whole, out = dijets(o.simulated, o.seed), {}
+    print(
+        f"S/σ_S of {o.simulated} simulated dijets, {o.experiments} experiments to select the order, seed {o.seed}; ± by the statistics of simulation"
+    )
+    print(f"{'events':>8s} {'width':>5s} {'order':>5s} {'selected':>8s} " + " ".join(f"{m:>15g}" for m in o.masses))
+    for total in o.sizes:
+        f = total / whole.counts.sum()
+        template = Spectrum("dijets", EDGES, whole.counts * f, whole.variance * f**2)
+        orders = [
+            select_order(
+                Spectrum.of_events("m", EDGES, np.random.default_rng([o.seed, i, int(total)]).poisson(template.counts)),
+                "dijet", SQRT_S, exclude=3.0,
+            )[0].order
+            for i in range(o.experiments)
+        ]  # fmt: skip
+        for w in o.widths:
+            for order in (3, 4, 5):
+                made = spurious_signals(template, "dijet", order, SQRT_S, o.masses, w)
+                row = [(s.relative, s.template_error / s.error) for s in made]
+                out[f"{total:g} {w:g} {order}"] = {"selected": orders.count(order) / len(orders), "relative": row}
+                cells = " ".join(f"{r:+7.2f} ± {e:5.2f}" for r, e in row)
+                print(f"{total:8g} {w:5g} {order:5d} {orders.count(order) / len(orders):8.2f} {cells}", flush=True)
     return out
 
 
@@ -410,6 +463,9 @@ def main() -> None:
         if function in (injected, coverage):
             sub.add_argument("--width", type=float, default=0.05)
     commands.choices["spurious"].add_argument("--widths", **several, default=[0.05, 0.1])
+    commands.choices["spurious"].add_argument(
+        "--simulated", type=int, default=0, help="the truth is that of so many simulated dijets, not another family"
+    )
     commands.choices["speed"].add_argument("--workers", type=int, default=1)
     commands.choices["coverage"].add_argument("--order", type=int, default=0, help="0: selected on the data")
     commands.choices["coverage"].add_argument(

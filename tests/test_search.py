@@ -220,7 +220,11 @@ def test_a_spectrum_that_cannot_be_fitted_does_not_end_the_others():
 
 def test_without_pseudo_experiments_there_is_no_global_p_value(tmp_path):
     results_folder(tmp_path / "results")
-    content = search(tmp_path / "results", tmp_path / "out", SearchConfig(toys=0, widths=(0.05,), fit={"low": 1500}))
+    content = search(
+        tmp_path / "results",
+        tmp_path / "out",
+        SearchConfig(toys=0, widths=(0.05,), fit={"low": 1500}, regions=("tight",), limits={"places": 1}),
+    )
     assert content["global"] == {"windows": None, "likelihood": None}
     assert "its global significance is not known" in content["verdict"]
     assert (tmp_path / "out" / "figures" / "summary.png").is_file()
@@ -317,6 +321,7 @@ def test_a_search_of_a_results_folder_says_what_it_has_found(tmp_path, capsys):
         str(tmp_path / "search"),
         "toys=100",
         "widths=[0.05]",
+        "limits.places=1",
         "fit.low=1500",
         "--workers",
         "1",
@@ -337,7 +342,7 @@ def test_a_search_of_a_results_folder_says_what_it_has_found(tmp_path, capsys):
             assert (tmp_path / "search" / "figures" / f"{name}.{suffix}").stat().st_size > 1000
     assert main(words) == 1
     assert "--force" in capsys.readouterr().err
-    assert main([*words, "--force"]) == 0  # the pseudo-experiments are taken from the folder
+    assert main([*words, "--force", "--no-figures"]) == 0  # the pseudo-experiments are taken from the folder
     assert json.loads((tmp_path / "search" / "search.json").read_text()) == content
 
 
@@ -405,7 +410,10 @@ def test_histograms_of_elsewhere_are_read(tmp_path):
     with pytest.raises(ConfigError, match="no centre-of-mass energy; say sqrt_s=13000"):
         search(tmp_path / "spectra.root", tmp_path / "out")
     content = search(
-        tmp_path / "spectra.root", tmp_path / "out", SearchConfig(sqrt_s=SQRT_S, toys=50, widths=(0.05,)), figures=False
+        tmp_path / "spectra.root",
+        tmp_path / "out",
+        SearchConfig(sqrt_s=SQRT_S, toys=50, widths=(0.05,), limits={"places": 1}),
+        figures=False,
     )
     assert set(content["spectra"]) == {"folder/mass"}
     with pytest.raises(UnknownName, match="folder/mass"):
@@ -464,7 +472,9 @@ def test_a_block_of_the_wrong_size_is_drawn_again(tmp_path):
 
 def test_a_function_fitted_to_simulation_makes_pseudo_data_where_simulation_is_scarce(tmp_path):
     results_folder(tmp_path / "results", kind="simulation", weights=50.0)
-    config = SearchConfig(source="smooth", toys=50, widths=(0.05,), fit={"low": 1500}, regions=("inclusive",))
+    config = SearchConfig(
+        source="smooth", toys=50, widths=(0.05,), fit={"low": 1500}, regions=("inclusive",), limits={"places": 1}
+    )
     content = search(tmp_path / "results", tmp_path / "out", config, figures=False)
     counts = np.array(content["spectra"]["mjj"]["counts"])
     assert counts.sum() == pytest.approx(50 * 20_000, rel=0.02)

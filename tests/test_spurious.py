@@ -49,7 +49,7 @@ def test_the_error_by_the_statistics_of_simulation_is_the_spread_of_simulations(
 
 def searched(folder, wave, **more):
     with_signal(folder / "results", background=True, wave=wave)
-    config = SearchConfig.model_validate({**FEW, "limits": {"places": 3, "signals": False}, **more})
+    config = SearchConfig.model_validate({**FEW, "limits": {"places": 2, "signals": False}, **more})
     return search(folder / "results", folder / "search", config, figures=False)
 
 
