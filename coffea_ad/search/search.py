@@ -189,7 +189,7 @@ def described(
         for n, h in hunts.spectra.items()
     }
     of = config.statistic
-    pb = None if read.results is None else cross_sections_of(read.results)
+    pb = None if read.results is None else cross_sections_of(read.results, config.era)
     return {
         "schema_version": SCHEMA,
         "input": {"path": str(path), "sha256": _digest(read)},
