@@ -50,31 +50,33 @@ def searched(folder, model, seed):
     return load_results(folder / "results")
 
 
-def toy(total, regions, lumi, rng, truth):
-    """Return results of one pseudo-experiment: data, and a simulation that fluctuates as the simulated sample does."""
-    view = total.view(flow=True)
-    value, variance = np.maximum(view["value"], 0), view["variance"]
-    effective = np.divide(value**2, variance, out=np.zeros_like(value), where=variance > 0)
-    weight = np.divide(variance, value, out=np.zeros_like(value), where=value > 0)
-    if truth == "uncorrelated":
-        spectrum = value.sum(axis=0, keepdims=True) / value.sum()
-        expected = value.sum(axis=2, keepdims=True) * spectrum
-        mean = variance.sum() / value.sum()  # bins of few events have no weight of their own
-        effective, weight = expected / mean, np.full_like(value, mean)
-    else:
-        expected = value
-    counts, simulated = rng.poisson(expected * lumi), rng.poisson(effective) * weight
+def toy(of_processes, regions, lumi, rng, truth):
+    """Return results of one pseudo-experiment: data, and a simulation that fluctuates as the simulated samples do."""
+    axes = next(iter(of_processes.values())).axes
+    views = {name: h.view(flow=True) for name, h in of_processes.items()}
+    expected = {name: np.maximum(view["value"], 0) for name, view in views.items()}
+    total = sum(expected.values())
     content = {}
-    for name, (v, w) in {
-        "data": (counts, counts),
-        "background": (lumi * simulated, lumi**2 * simulated * weight),
-    }.items():
-        h = hist.Hist(*total.axes, storage=hist.storage.Weight())
-        h.view(flow=True)["value"], h.view(flow=True)["variance"] = v, w
-        content[name] = {"met": h}
+    if truth == "uncorrelated":  # each cell has the spectrum and the processes of all
+        independent = total.sum(axis=0, keepdims=True) * total.sum(axis=2, keepdims=True) / total.sum()
+        expected = {name: independent * value.sum() / total.sum() for name, value in expected.items()}
+        total = independent
+    for name, value in expected.items():
+        events, variance = np.maximum(views[name]["value"], 0), views[name]["variance"]
+        mean = variance.sum() / events.sum()  # of bins without events, and where processes are mixed
+        own = truth != "uncorrelated"
+        weight = np.divide(variance, events, out=np.full_like(events, mean), where=(events > 0) & own)
+        simulated = rng.poisson(value / weight) * weight
+        content[name] = (lumi * simulated, lumi**2 * simulated * weight)
+    counts = rng.poisson(total * lumi)
+    histograms = {}
+    for name, (value, variance) in {"data": (counts, counts), **content}.items():
+        h = hist.Hist(*axes, storage=hist.storage.Weight())
+        h.view(flow=True)["value"], h.view(flow=True)["variance"] = value, variance
+        histograms[name] = {"met": h}
     entry = {"lumi": 1e-3, "sumw": 1.0, "events": 1, "files": {}, "failed": [], "regions": regions}
-    datasets = {name: {**entry, "metadata": {"is_mc": name != "data", "xsec": 1.0}} for name in content}
-    return Results(content, {"datasets": datasets, "lumi": 1e-3, "processor": "toy", "models": []})
+    datasets = {name: {**entry, "metadata": {"is_mc": name != "data", "xsec": 1.0}} for name in histograms}
+    return Results(histograms, {"datasets": datasets, "lumi": 1e-3, "processor": "toy", "models": []})
 
 
 def coverage(rng, experiments=20_000):
@@ -97,8 +99,8 @@ def main():
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     results = searched(args.output, args.model, args.seed)
-    total = sum(results.histograms[d]["met"] * results.norm(d) for d in results.histograms)
-    assert list(total.axes["variation"]) == ["nominal"]
+    of_processes = {d: results.histograms[d]["met"] * results.norm(d) for d in results.histograms}
+    assert all(list(h.axes["variation"]) == ["nominal"] for h in of_processes.values())
     regions = {name: sorted(cells) for name, cells in results.regions.items()}
     print("1σ of statistics holds the truth:")
     coverage(np.random.default_rng(args.seed))
@@ -115,10 +117,13 @@ def main():
             rng = np.random.default_rng(args.seed)
             out, said = [], []
             for _ in range(args.experiments):
-                e = abcd(toy(total, regions, args.lumi, rng, truth), "met", region, cut, correct=correct, unblind=True)
+                e = abcd(
+                    toy(of_processes, regions, args.lumi, rng, truth), "met", region, cut, correct=correct, unblind=True
+                )
                 value, low, high = (float(x) for x in (e.estimate.value, e.estimate.low, e.estimate.high))
                 statistical = np.hypot(high - value if e.observed > value else value - low, np.sqrt(value))
-                out.append((e.significance, (e.observed - value) / statistical, e.closure, e.observed, value))
+                closure = np.log1p(e.closure_errors[1])
+                out.append((e.significance, (e.observed - value) / statistical, closure, e.observed, value))
                 said.append(any(c.significant for c in e.correlations))
             z, pull, closure, observed, value = np.array(out).T
             n = len(z)

@@ -85,3 +85,33 @@ def with_signal(folder, *, xsec=0.05, scale=0.1, data=True, background=False, si
         del filled["events"], report["datasets"]["events"]
     save_results(filled, report, folder)
     return load_results(folder)
+
+
+def windowed(folder, events, expected, relative_error=0.05, hidden=()):
+    """Results of a model of one window, with the expectation of its template."""
+    s = Spectra("mjj", {"0": spectrum(500), "1": spectrum(10)}, {})
+    histograms = {}
+    for name, total in (("mjj", events), ("mjj_expected", expected)):
+        h = hist.Hist(
+            hist.axis.StrCategory(list(s.cells), name="cell"), hist.axis.StrCategory(["nominal"], name="variation"),
+            hist.axis.Variable([2000.0, 2200.0, 2500.0, 3000.0], name=name), storage=hist.storage.Weight(),
+        )  # fmt: skip
+        h.view()[:, 0, 1]["value"] = h.view()[:, 0, 1]["variance"] = [1000, total]
+        histograms[name] = h
+    entry = {
+        "metadata": {"is_mc": False, "sqrt_s": SQRT_S}, "events": 20_000, "lumi": 1.0, "files": {}, "failed": [],
+        "regions": {"inclusive": ["0", "1"], "loose": ["1"]}, "hidden_cells": list(hidden),
+    }  # fmt: skip
+    told = {"loose": {"spectator": "mjj", "low": 2200.0, "high": 2500.0, "relative_error": relative_error}}
+    models = [{"file": "m.onnx", "expectations": told, "inclusive": "inclusive"}]
+    report = {
+        "datasets": {"data": entry},
+        "lumi": 1.0,
+        "notes": [],
+        "throughput": {},
+        "key": {},
+        "models": models,
+        "processor": "dijet_resonance",
+    }
+    save_results({"data": histograms}, report, folder)
+    return folder

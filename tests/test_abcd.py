@@ -5,7 +5,7 @@ from __future__ import annotations
 import hist
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coffea_ad.errors import ConfigError, UnknownName
@@ -15,7 +15,17 @@ from coffea_ad.results import Results
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.specs import RegionSpec
 from coffea_ad.search.abcd import abcd
-from coffea_ad.search.abcd_counts import Kappa, Plane, Yield, closure_uncertainty, estimate, homogeneity, kappa
+from coffea_ad.search.abcd_counts import (
+    Kappa,
+    Plane,
+    Yield,
+    closure_uncertainty,
+    estimate,
+    homogeneity,
+    kappa,
+    twice_log_likelihood,
+)
+from coffea_ad.search.abcd_likelihood import Ratio, interval, plane_ratio, significance
 from coffea_ad.search.abcd_scan import scan_cuts
 from coffea_ad.search.channels import Channel, Sample, workspace
 
@@ -92,6 +102,7 @@ def test_one_sigma_covers_about_68_percent(lam, least):
 
 
 @given(st.tuples(*[st.integers(1, 500)] * 3), st.floats(0.1, 50))
+@settings(deadline=None)
 def test_scaling_all_numbers_scales_the_estimate(numbers, factor):
     one = estimate(*(Yield.of(n) for n in numbers))
     scaled = estimate(*(Yield.of(factor * n, factor**2 * n) for n in numbers))
@@ -138,11 +149,29 @@ def test_kappa_has_the_error_of_four_numbers():
 
 
 def test_the_closure_uncertainty_is_that_of_the_best_test_and_what_others_cannot_explain():
-    assert closure_uncertainty([Kappa("", 1.5, 0.1)]) == pytest.approx(np.log(1.5))
-    assert closure_uncertainty([Kappa("", 1.02, 0.1), Kappa("", 1.1, 0.3)]) == pytest.approx(0.1 / 1.02)
+    assert closure_uncertainty([Kappa("", 1.5, 0.15)]) == pytest.approx(np.hypot(np.log(1.5), 0.1))
+    best = np.hypot(np.log(1.02), 0.1 / 1.02)
+    assert closure_uncertainty([Kappa("", 1.02, 0.1), Kappa("", 1.1, 0.3)]) == pytest.approx(best)
     worse = Kappa("", 0.5, 0.1)
     assert closure_uncertainty([Kappa("", 1.02, 0.1), worse]) == pytest.approx(np.sqrt(np.log(2) ** 2 - 0.2**2))
     assert np.isnan(closure_uncertainty([Kappa("", np.nan, np.nan)]))
+
+
+def test_where_variables_are_correlated_a_test_elsewhere_does_not_replace_that_of_the_plane():
+    of_plane, elsewhere = Kappa("simulation", 1.2, 0.36, direct=True), Kappa("below", 1.0, 0.01)
+    tests = [of_plane, elsewhere]
+    assert closure_uncertainty(tests) == pytest.approx(0.01)
+    assert closure_uncertainty(tests, correlated=True) == pytest.approx(np.hypot(np.log(1.2), 0.3))
+    assert closure_uncertainty([elsewhere], correlated=True) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 2.1, 3.0, 5.0])
+def test_twice_the_closure_uncertainty_covers_a_non_closure_of_any_size(size):
+    """κ is measured within its error, 0.1: 2 × the larger of |ln κ| and σ would cover 84 % where ln κ is 2.1 σ."""
+    rng, error = np.random.default_rng(18), 0.1
+    measured = np.exp(size * error + error * rng.standard_normal(4000))
+    covered = [size * error <= 2 * closure_uncertainty([Kappa("", k, k * error)]) for k in measured]
+    assert np.mean(covered) >= 0.954
 
 
 @pytest.mark.parametrize("weights", ["one", "exponential", "negative"])
@@ -160,6 +189,58 @@ def test_p_values_of_the_correlation_are_uniform_without_one(weights):
     assert not np.isnan(p).any()
     assert np.mean(p) == pytest.approx(0.5, abs=3.5 * np.sqrt(1 / 12 / 400))
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=3.5 * np.sqrt(0.05 * 0.95 / 400))
+
+
+# the likelihood
+
+
+@pytest.mark.parametrize("numbers", [(3, 40), (0, 40)])
+@pytest.mark.parametrize("slope", [-20.0, -2.0, 0.5, 5.0])
+def test_a_sum_of_processes_has_the_likelihood_of_its_best_division(numbers, slope):
+    """Events of weights 200 and 4: against all divisions of the sum between them."""
+    n, weight = np.array(numbers, float), np.array([200.0, 4.0])
+    log, fallen = Ratio(np.array([1.0]), n[None], weight[None]).at(slope)
+    first = np.linspace(0, np.exp(log) / 200, 200_001)[:-1]
+    assert fallen == pytest.approx(
+        np.min(
+            sum(twice_log_likelihood(m, x) for m, x in zip(n, (first, (np.exp(log) - 200 * first) / 4), strict=True))
+        ),
+        rel=1e-4,
+    )
+
+
+def test_a_process_that_simulation_has_no_event_of_in_a_region_can_still_be_there():
+    """In A no event of weight 200, which the process has elsewhere: its error upwards holds one of them."""
+    light = Plane(*(Yield.of(4.0 * n, 16.0 * n) for n in (40, 400, 400, 4000)))
+    heavy = Plane(*(Yield.of(200.0 * n, 40_000.0 * n) for n in (0, 60, 60, 600)))
+    letters = {"a": 1.0, "d": 1.0, "b": -1.0, "c": -1.0}
+    both, alone = (interval(plane_ratio(planes, letters), z=2.0) for planes in ([light, heavy], [light]))
+    assert np.exp(both[1]) > (160 + 200) / 160 > np.exp(alone[1])
+    assert both[1] > 1.5 * both[0]
+
+
+def test_heavy_events_of_a_process_may_be_missing_where_only_light_ones_are_seen():
+    """A has 15 events of weight 4, and elsewhere most of the process has weights of 200."""
+    letters = {"a": 1.0, "d": 1.0, "b": -1.0, "c": -1.0}
+    rest = [Yield.of(200.0 * n, 40_000.0 * n) for n in (60, 60, 600)]
+    seen, even = (
+        interval(plane_ratio([Plane(a, *rest)], letters), z=2.0)
+        for a in (Yield.of(60.0, 240.0), Yield.of(3000.0, 600_000.0))
+    )
+    assert np.exp(seen[1]) > (60 + 200) / 60
+    assert seen[1] > 2 * seen[0]
+    assert even[1] == pytest.approx(even[0], rel=0.1)  # 15 events of weight 200: nothing is missing
+
+
+@given(st.tuples(*[st.integers(1, 300)] * 4))
+@settings(deadline=None, max_examples=30)
+def test_what_is_expected_has_no_significance_and_more_has_more(numbers):
+    *plane, more = numbers
+    ratio = plane_ratio([Plane(None, *(Yield.of(n) for n in plane))], {"b": 1.0, "c": 1.0, "d": -1.0})
+    b, c, d = plane
+    assert significance(b * c / d, [ratio], closure=0.2) == pytest.approx(0, abs=1e-5)
+    assert 0 < significance(b * c / d + more, [ratio], closure=0.2) < significance(b * c / d + more, [ratio])
+    assert significance(b * c / d + more, [ratio]) <= count_significance(b * c / d + more, b * c / d) + 1e-6
 
 
 # from results
@@ -207,7 +288,7 @@ def test_what_lies_outside_the_axis_counts():
 
 
 @pytest.mark.parametrize("observed", [2, 60])
-def test_the_significance_takes_the_error_towards_what_was_observed(observed):
+def test_the_significance_is_the_likelihood_ratio_of_four_numbers(observed):
     cell, met = (
         np.repeat([2, 2, 0, 0], [observed, 12, 20, 12]),
         np.repeat([500.0, 20.0, 500.0, 20.0], [observed, 12, 20, 12]),
@@ -216,7 +297,15 @@ def test_the_significance_takes_the_error_towards_what_was_observed(observed):
     down, up = e.errors
     assert up > 1.5 * down
     assert (down, up) == pytest.approx((e.estimate.value - e.estimate.low, e.estimate.high - e.estimate.value))
-    assert e.significance == count_significance(observed, 20.0, up if observed > 20 else down)
+    free = sum(2 * (n * np.log(n)) - 2 * n for n in (observed, 12, 20, 12))
+    total = observed + 12 + 20 + 12  # independent: every number is row × column / total
+    tied = sum(
+        2 * n * np.log(row * column / total) - 2 * row * column / total
+        for n, row, column in (
+            (observed, observed + 12, observed + 20), (12, observed + 12, 24), (20, 32, observed + 20), (12, 32, 24)
+        )
+    )  # fmt: skip
+    assert e.significance == pytest.approx(np.sign(observed - 20) * np.sqrt(free - tied), rel=1e-6)
 
 
 def test_correlated_variables_are_said_to_be():
@@ -250,8 +339,10 @@ def test_simulation_corrects_for_a_correlation_that_it_knows():
     assert float(e.estimate.value) == pytest.approx(known.value * float(without.estimate.value))
     assert e.binned.value == pytest.approx(known.value * without.binned.value)
     assert e.sample().nominal == pytest.approx(e.binned.value)
-    assert e.closure >= known.error / known.value
-    assert without.closure > e.closure
+    down, up = e.correction_errors
+    assert 0.5 * (down + up) == pytest.approx(known.error / known.value, rel=0.05)
+    assert all(x > y - 1e-9 for x, y in zip(e.closure_errors, (1 - np.exp(-down), np.exp(up) - 1), strict=True))
+    assert without.closure_errors > e.closure_errors
 
 
 def test_a_correction_that_data_contradict_is_no_closure():
@@ -273,7 +364,12 @@ def test_a_correction_is_not_better_than_its_error():
         mc, data = simulation(rng, 1500), filled(*events(rng, 40_000))
         e = abcd(results(qcd=mc, data=data), "met", "medium_1tag", 200, correct=True)
         known = kappa(abcd(results(qcd=mc), "met", "medium_1tag", 200).plane)
-        assert min(k.error / k.value for k in e.kappas) < known.error / known.value <= e.closure
+        relative = known.error / known.value
+        assert min(k.error / k.value for k in e.kappas) < relative
+        assert np.log1p(e.closure_errors[1]) > 0.9 * relative
+        assert e.sample().norm["medium_1tag_closure"] == pytest.approx(
+            (1 - e.closure_errors[0], 1 + e.closure_errors[1])
+        )
 
 
 def test_correlation_is_seen_in_data_below_the_cut():
@@ -282,6 +378,7 @@ def test_correlation_is_seen_in_data_below_the_cut():
     assert any("correlated in data below met = 300" in s for s in e.sentences())
     assert all(k.name.startswith("data") for k in e.kappas)
     assert e.closure > 0.1
+    assert any("closure of loose_2tag was tested in other planes only, and where variables" in n for n in e.notes)
 
 
 def test_a_is_not_looked_at_unless_asked():
@@ -410,7 +507,8 @@ def test_a_scan_of_cuts_needs_no_data():
     assert [p.cut for p in table] == [100, 400, 500]
     assert [p.signals["signal"] for p in table] == pytest.approx([50, 50, 0])
     assert table[1].expected == pytest.approx(float(single.estimate.value))
-    assert table[1].kappa == single.kappas[0]
+    assert table[1].kappa.value == single.kappas[0].value
+    assert table[1].kappa.error == pytest.approx(single.kappas[0].error, rel=0.01)  # Gaussian, and of the likelihood
     assert table[1].simulated == pytest.approx(single.observed)
     assert table[0].error / table[0].expected < table[1].error / table[1].expected
     assert len(scan_cuts(results(qcd=mc), "met", "loose_2tag")) == len(EDGES) - 2

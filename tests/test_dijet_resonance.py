@@ -197,6 +197,7 @@ def test_the_report_holds_the_errors_of_templates_under_the_names_of_regions(sea
         for r in regions:
             entry, e = told["expectations"][prefix + r.name], r.expectation
             assert entry["relative_error"] == pytest.approx(e.uncertainty / e.expected)
+            assert entry["efficiency"] == r.efficiency
             assert (entry["spectator"], entry["low"], entry["high"]) == ("mjj", e.edges[0], e.edges[-1])
 
 

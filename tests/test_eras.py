@@ -321,6 +321,21 @@ def test_a_run_over_two_eras_is_added_and_exported(fileset, tmp_path, capsys):
         assert sentence in " ".join(capsys.readouterr().err.split())
 
 
+def test_runs_of_two_eras_that_are_merged_keep_their_luminosities(fileset, tmp_path):
+    """Each run has its `--lumi`; in the folder of both simulation is at its own era's, and the sum is that of both."""
+    for era, lumi in (("2022", 2.0), ("2022EE", 3.0)):
+        of_era = {d: e for d, e in fileset.items() if e["metadata"]["era"] == era}
+        go(of_era, tmp_path / era, lumi=lumi)
+    assert cli.main(["merge", *(str(tmp_path / e) for e in ("2022", "2022EE")), "-o", str(tmp_path / "both")]) == 0
+    both, apart = load_results(tmp_path / "both"), [load_results(tmp_path / e) for e in ("2022", "2022EE")]
+    assert (both.luminosity(), both.luminosity("2022"), both.luminosity("2022EE")) == (5.0, 2.0, 3.0)
+    total, *each = (r.background("mt")["qcd"][{"variation": "nominal"}] for r in (both, *apart))
+    np.testing.assert_allclose(total.values(flow=True), sum(h.values(flow=True) for h in each))
+    assert [h.sum(flow=True).value for h in each] == pytest.approx(
+        [2 / 5 * total.sum(flow=True).value, 3 / 5 * total.sum(flow=True).value]
+    )
+
+
 def test_metadata_give_the_luminosity_of_a_dataset(fileset, tmp_path):
     stated = {d: {**e, "metadata": {**e["metadata"], "lumi": 4.0}} for d, e in fileset.items()}
     assert {e["lumi"] for e in go(stated, tmp_path / "r").datasets.values()} == {4.0}

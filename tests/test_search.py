@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, norm, poisson
-from search_toys import EDGES, SQRT_S, falling, nested, spectrum
+from search_toys import EDGES, SQRT_S, falling, nested, spectrum, windowed
 
 from coffea_ad.cli import main
 from coffea_ad.errors import BadFile, ConfigError, FitFailed, UnknownName
@@ -516,36 +516,6 @@ def test_a_region_that_simulation_sculpts_is_named(tmp_path):
     assert content["largest"]["spectrum"] == "mjj in loose"
     assert "mjj in loose" in content["sculpted"]
     assert "no sign of one" in content["verdict"]
-
-
-def windowed(folder, events, expected, relative_error=0.05, hidden=()):
-    """Results of a model of one window, with the expectation of its template."""
-    s = Spectra("mjj", {"0": spectrum(500), "1": spectrum(10)}, {})
-    histograms = {}
-    for name, total in (("mjj", events), ("mjj_expected", expected)):
-        h = hist.Hist(
-            hist.axis.StrCategory(list(s.cells), name="cell"), hist.axis.StrCategory(["nominal"], name="variation"),
-            hist.axis.Variable([2000.0, 2200.0, 2500.0, 3000.0], name=name), storage=hist.storage.Weight(),
-        )  # fmt: skip
-        h.view()[:, 0, 1]["value"] = h.view()[:, 0, 1]["variance"] = [1000, total]
-        histograms[name] = h
-    entry = {
-        "metadata": {"is_mc": False, "sqrt_s": SQRT_S}, "events": 20_000, "lumi": 1.0, "files": {}, "failed": [],
-        "regions": {"inclusive": ["0", "1"], "loose": ["1"]}, "hidden_cells": list(hidden),
-    }  # fmt: skip
-    told = {"loose": {"spectator": "mjj", "low": 2200.0, "high": 2500.0, "relative_error": relative_error}}
-    models = [{"file": "m.onnx", "expectations": told, "inclusive": "inclusive"}]
-    report = {
-        "datasets": {"data": entry},
-        "lumi": 1.0,
-        "notes": [],
-        "throughput": {},
-        "key": {},
-        "models": models,
-        "processor": "dijet_resonance",
-    }
-    save_results({"data": histograms}, report, folder)
-    return folder
 
 
 def test_a_window_is_counted_against_its_template(tmp_path, capsys):

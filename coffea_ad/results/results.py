@@ -15,7 +15,7 @@ from coffea_ad import files
 from coffea_ad.errors import ConfigError, NotNormalisable, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.table import table_of
-from coffea_ad.results.sums import add_data, add_processes
+from coffea_ad.results.sums import add_data, add_processes, luminosity_of
 from coffea_ad.scoring.regions import Definitions, add_cells
 from coffea_ad.weights import is_simulation, normalisation
 
@@ -257,6 +257,10 @@ class Results:
     def signals(self, observable: str, region: str = "inclusive", *, era: str | None = None) -> dict[str, hist.Hist]:
         """Return the simulated signals by process, as `background` does."""
         return add_processes(self, "signal", observable, region, era)
+
+    def luminosity(self, era: str | None = None) -> float | None:
+        """Return the luminosity, fb⁻¹: the sum over eras, or that of one; None if it is not known."""
+        return luminosity_of(self, era)
 
     def events(self, dataset: str, name: str | None = None) -> ak.Array:
         """Return the most anomalous events of a dataset, best first: a record with file, entry, ids, scores and observables.

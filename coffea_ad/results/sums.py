@@ -9,9 +9,10 @@ import hist
 import numpy as np
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.luminosity.sections import number_of_sections, union
 from coffea_ad.weights import era_of, kind_of, process_of
 
-__all__ = ["add_data", "add_processes", "add_variations", "check_eras", "sum_of"]
+__all__ = ["add_data", "add_processes", "add_variations", "check_eras", "luminosity_of", "sum_of"]
 
 _SAME = 1e-6  # luminosities, relative
 
@@ -186,3 +187,40 @@ def check_eras(results: Filled, era: str | None = None) -> None:
         if known and max(known.values()) > min(known.values()) * (1 + _SAME):
             low, high = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
             raise ConfigError(f"{label}: {low} is at {known[low]:g} fb⁻¹ and {high} at {known[high]:g} fb⁻¹")
+
+
+def luminosity_of(results: Filled, era: str | None = None) -> float | None:
+    """Return the luminosity of the results, fb⁻¹: the sum over their eras, or that of one.
+
+    It is what simulation is at, or, without any, what data have; a part that trained the model is not in it.
+
+    Returns
+    -------
+    float or None
+        None if that of an era is not known.
+    """
+    everything, by_era = results.report["lumi"], dict[str, list[dict[str, Any]]]()
+    for entry in results.report["datasets"].values():
+        by_era.setdefault(era_of(entry["metadata"]), []).append(entry)
+    total = 0.0
+    for entries in (of for name, of in by_era.items() if era in (None, name)):
+        simulated = [e for e in entries if kind_of(e["metadata"]) != "data"]
+        value = _one_luminosity(simulated or entries, everything)
+        if value is None:
+            return None if len(by_era) > 1 else everything
+        total += value
+    return total or None
+
+
+def _one_luminosity(entries: Sequence[Mapping[str, Any]], everything: float | None) -> float | None:
+    """Return the luminosity of datasets of one era: what all were given, or what was recorded in their sections together."""
+    known = [e.get("lumi", everything) for e in entries]
+    if any(value is None for value in known):
+        return None
+    if all(e.get("luminosity", {}).get("recorded") is None for e in entries):
+        return float(max(known))  # `check_eras` sees to it that they are the same
+    sections = [e.get("sections") or {} for e in entries]
+    together, each = number_of_sections(union(sections)), [number_of_sections(s) for s in sections]
+    if together == sum(each):
+        return float(sum(known))
+    return float(max(known)) if together == max(each) else None

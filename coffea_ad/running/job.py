@@ -169,11 +169,12 @@ class Job:
 
 
 def _expectations(tagger: Tagger, *, first: bool) -> dict[str, Any]:
-    """Return the relative error of what a template leads one to expect in each region, under the names of the results."""
+    """Return of each region, under its name of the results, the efficiency and the relative error of what a template leads one to expect."""
     prefix = "" if first else f"{tagger.name}_"
     out = {
         prefix + r.name: {
             "spectator": e.spectator,
+            "efficiency": r.efficiency,
             "low": e.edges[0],
             "high": e.edges[-1],
             "relative_error": e.uncertainty / e.expected,

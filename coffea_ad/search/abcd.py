@@ -13,20 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from coffea_ad.errors import ConfigError, NotNormalisable
-from coffea_ad.evaluation.counting import count_significance
 from coffea_ad.results.results import Results
 from coffea_ad.search.abcd_closure import Closure, Correlation, closure_tests
 from coffea_ad.search.abcd_counts import Estimate, Kappa, Plane, Yield, closure_uncertainty, estimate, kappa
+from coffea_ad.search.abcd_likelihood import Ratio, interval, plane_ratio, significance
+from coffea_ad.search.abcd_notes import notes_of_bins, notes_of_regions
 from coffea_ad.search.abcd_planes import Pair, Table, hidden_cells, pairs_of, read_data, read_processes, table_of
 from coffea_ad.search.channels import Sample
-from coffea_ad.typing import Bools, Float64s
+from coffea_ad.typing import Float64s
 from coffea_ad.weights import kind_of
 
 __all__ = ["Abcd", "abcd"]
 
-FEW = 5.0
-"""With fewer effective events in a region its name and number are said."""
-_NONE = Kappa("", 1.0, 0.0)  # no correction
+_TAGGED = {"b": 1.0, "c": 1.0, "d": -1.0}
+_KAPPA = {"a": 1.0, "d": 1.0, "b": -1.0, "c": -1.0}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Abcd:
         The numbers of events; A is None if it was not looked at.
     correction : float
         κ of simulation that the estimate is multiplied with, or 1.
+    simulated : Ratio or None
+        The numbers of simulation that it is made of.
     estimate : Estimate
         N_B N_C / N_D, corrected, with its statistical interval of 1σ.
     edges : (n + 1,)
@@ -62,7 +64,8 @@ class Abcd:
         Closure tests of simulation and of data where there is no signal.
     correlations : tuple of Correlation
     closure : float
-        Uncertainty of ln N_A by the closure tests, and at least that of the correction: a factor exp(± closure); NaN without any.
+        Uncertainty of ln N_A by the closure tests: a factor exp(± closure); NaN without any. Beside a correction, which has its
+        error, what data do not have in common with simulation.
     observed, observed_binned : float or None, (n,) or None
         Events in A, where it was looked at.
     notes : tuple of str
@@ -76,6 +79,7 @@ class Abcd:
     source: str
     plane: Plane
     correction: float
+    simulated: Ratio | None
     estimate: Estimate
     edges: Float64s
     binned: Estimate
@@ -107,18 +111,33 @@ class Abcd:
         return down, up
 
     @property
+    def correction_errors(self) -> tuple[float, float]:
+        """Downward and upward uncertainty of ln κ of the correction, by the profile likelihood; 0 without one."""
+        return (0.0, 0.0) if self.simulated is None else interval(self.simulated)
+
+    @property
     def closure_errors(self) -> tuple[float, float]:
-        """Relative downward and upward uncertainty by the closure tests; 0 without any."""
+        """Relative downward and upward uncertainty by the closure tests and of the correction; 0 without any."""
+        down, up = self._closure_logs
+        return float(-np.expm1(-down)), float(np.expm1(up))
+
+    @property
+    def _closure_logs(self) -> tuple[float, float]:
         size = 0.0 if np.isnan(self.closure) else self.closure
-        return float(-np.expm1(-size)), float(np.expm1(size))
+        down, up = (float(np.hypot(size, error)) for error in self.correction_errors)
+        return down, up
 
     @property
     def significance(self) -> float:
-        """Signed significance of the observed data, with the uncertainty towards them; NaN where A was not looked at."""
+        """Signed significance of the observed data by the likelihood ratio of all numbers; NaN where A was not looked at.
+
+        The numbers of events are Poisson, those of a correction process by process; the closure is a factor whose logarithm is normal.
+        """
         if self.source != "data" or self.observed is None or not np.isfinite(self.expected):
             return float("nan")
-        down, up = self.errors
-        return count_significance(self.observed, self.expected, up if self.observed > self.expected else down)
+        ratios = [plane_ratio([self.plane], _TAGGED), *([] if self.simulated is None else [self.simulated])]
+        size = 0.0 if np.isnan(self.closure) else self.closure
+        return significance(self.observed, ratios, closure=size, others=self.others, subtraction=self.subtraction)
 
     def sample(self) -> Sample:
         """Return the estimate as a sample of a channel, bin by bin above the cut.
@@ -136,8 +155,8 @@ class Abcd:
             raise ConfigError(f"region {self.region}: there is no estimate, since B or D is empty")
         transfer = self.correction * float(b.value / d.value)
         scale = float(np.sqrt(b.variance / b.value**2 + d.variance / d.value**2))
-        norm = {f"{self.region}_transfer": scale, f"{self.region}_closure": self.closure}  # of the logarithm
-        factors = {name: (float(np.exp(-e)), float(np.exp(e))) for name, e in norm.items() if e > 0}
+        logs = {f"{self.region}_transfer": (scale, scale), f"{self.region}_closure": self._closure_logs}
+        factors = {name: (float(np.exp(-down)), float(np.exp(up))) for name, (down, up) in logs.items() if up > 0}
         return Sample(np.asarray(self.binned.value), transfer**2 * self.shape.variance, norm=factors)
 
     def sentences(self) -> list[str]:
@@ -221,9 +240,10 @@ def abcd(
     mc = _rest(simulated, errors)
     if mc is None and (correct or not from_data):
         raise ConfigError("all simulated background is subtracted, and none is left for the estimate")
+    ratio, spread = _kappa_of(simulated, errors, observable, cut)
     if not from_data:
         assert mc is not None
-        tests = closure_tests(observable, region, mc.edge(observable, cut), simulation=mc)
+        tests = closure_tests(observable, region, mc.edge(observable, cut), simulation=mc, spread=spread)
         return _assembled(mc, pair, observable, region, cut, tests, notes, {}, {}, source="background", look=True)
     data = read_data(results, observable, pair, era)
     tables, references = {}, {}
@@ -236,14 +256,26 @@ def abcd(
     k = data.edge(observable, cut)
     tests = closure_tests(
         observable, region, k, simulation=mc, data=data.minus(*others.values()), validation=tables,
-        simulated={name: t for name, t in references.items() if t is not None} if correct else None,
+        simulated={name: t for name, t in references.items() if t is not None} if correct else None, spread=spread,
     )  # fmt: skip
-    correction = kappa(mc.plane(k), "simulation") if correct and mc is not None else _NONE
-    if not np.isfinite(correction.value):
+    if correct and ratio is None:
         raise ConfigError(f"{region} cannot be corrected: a region of its plane is empty in simulation")
     return _assembled(
-        data, pair, observable, region, cut, tests, notes, others, errors, source="data", look=unblind, correction=correction
+        data, pair, observable, region, cut, tests, notes, others, errors, source="data", look=unblind,
+        correction=kappa(mc.plane(k)).value if correct and mc is not None else 1.0, simulated=ratio if correct else None,
     )  # fmt: skip
+
+
+def _kappa_of(
+    simulated: Mapping[str, Table], subtracted: Mapping[str, float], observable: str, cut: float
+) -> tuple[Ratio | None, float | None]:
+    """Return κ of simulation, process by process, and the standard deviation of its logarithm; None if a region is empty."""
+    rest = [table for process, table in simulated.items() if process not in subtracted]
+    planes = [table.plane(table.edge(observable, cut)) for table in rest]
+    if not planes or not np.isfinite(kappa(table_of(rest).plane(rest[0].edge(observable, cut))).value):
+        return None, None
+    ratio = plane_ratio(planes, _KAPPA)
+    return ratio, float(np.sqrt(np.mean(np.square(interval(ratio)))))
 
 
 def _rest(simulated: Mapping[str, Table], subtracted: Mapping[str, float]) -> Table | None:
@@ -255,20 +287,25 @@ def _rest(simulated: Mapping[str, Table], subtracted: Mapping[str, float]) -> Ta
 def _assembled(
     events: Table, pair: Pair, observable: str, region: str, cut: float, tests: Closure, notes: Sequence[str],
     others: Mapping[str, Table], errors: Mapping[str, float], *, source: str, look: bool,
-    correction: Kappa = _NONE,
+    correction: float = 1.0, simulated: Ratio | None = None,
 ) -> Abcd:  # fmt: skip
     """Put an estimate together from the events of its plane, less other processes, and the tests of closure."""
     k = events.edge(observable, cut)
     edges = events.edges[k:]
     table = events.minus(*others.values())
     total, bins = table.plane(k, blind=not look), table.plane(k, binned=True, blind=not look)
-    factor, closure = correction.value, closure_uncertainty(tests.kappas)
-    if correction.error:
-        closure = float(np.fmax(closure, correction.error / factor))
+    correlated = any(c.significant for c in tests.correlations)
+    closure = closure_uncertainty(tests.kappas, correlated=correlated)
+    if simulated is not None:  # which has its error
+        closure = max((k.deviation for k in tests.kappas if not k.direct), default=0.0)
     said = [*notes, *tests.notes]
+    if correlated and tests.kappas and not any(k.direct for k in tests.kappas):
+        said.append(
+            f"closure of {region} was tested in other planes only, and where variables are correlated these say little of it"
+        )
     if np.isnan(closure):
         said.append(f"closure of {region} was not tested: the stated uncertainty is statistical only")
-    said += [*_of_regions(total, pair, observable, cut), *_of_bins(bins, pair, observable, edges)]
+    said += [*notes_of_regions(total, pair, observable, cut), *notes_of_bins(bins, pair, observable, edges)]
     above = float(table.untagged.value[-1])
     if above:
         said.append(
@@ -277,11 +314,11 @@ def _assembled(
     expected = [(_a(t.plane(k)), _a_binned(t.plane(k, binned=True))) for t in others.values()]
     return Abcd(
         observable=observable, region=region, control=pair.untagged, cut=float(edges[0]), source=source, plane=total,
-        correction=factor, estimate=estimate(total.b, total.c, total.d).scaled(factor), edges=edges,
-        binned=estimate(bins.b, bins.c, bins.d).scaled(factor), shape=bins.c,
+        correction=correction, simulated=simulated, estimate=estimate(total.b, total.c, total.d).scaled(correction), edges=edges,
+        binned=estimate(bins.b, bins.c, bins.d).scaled(correction), shape=bins.c,
         others=sum(number for number, _ in expected),
         others_binned=np.sum([np.zeros(len(edges) - 1), *(of_bins for _, of_bins in expected)], axis=0),
-        subtraction=_subtraction(events, others, errors, k, factor), kappas=tests.kappas, correlations=tests.correlations,
+        subtraction=_subtraction(events, others, errors, k, correction), kappas=tests.kappas, correlations=tests.correlations,
         closure=closure, observed=_a(events.plane(k)) if look else None,
         observed_binned=_a_binned(events.plane(k, binned=True)) if look else None, notes=tuple(said),
     )  # fmt: skip
@@ -324,53 +361,3 @@ def _subtraction(
             ends.append(factor * float(estimate(p.b, p.c, p.d).value) + shift * _a(other.plane(k)))
         squares += (0.5 * (ends[1] - ends[0])) ** 2
     return float(np.sqrt(squares))
-
-
-def _of_regions(plane: Plane, pair: Pair, observable: str, cut: float) -> list[str]:
-    """Say which of B, C and D hold few events, none, or less than none."""
-    names = {
-        "B": (plane.b, f"{pair.tagged}, {observable} below {cut:g}"),
-        "C": (plane.c, f"{pair.untagged}, {observable} above {cut:g}"),
-        "D": (plane.d, f"{pair.untagged}, {observable} below {cut:g}"),
-    }
-    notes = []
-    for letter, (content, where) in names.items():
-        n, value = float(content.n_effective), float(content.value)
-        effect = (
-            "the estimate has no upper bound"
-            if letter == "D"
-            else "the estimate is 0, and its upper error what it says"
-        )
-        if value < 0:
-            notes.append(
-                f"region {letter} ({where}) holds {value:.3g} events, less than none: taken as 0, and {effect}"
-            )
-        elif n == 0:
-            notes.append(f"region {letter} ({where}) is empty: {effect}")
-        elif n < FEW:
-            notes.append(f"region {letter} ({where}) holds {n:.2g} effective events: the error is far from symmetric")
-    return notes
-
-
-def _of_bins(plane: Plane, pair: Pair, observable: str, edges: Float64s) -> list[str]:
-    """Say which bins of C are empty or negative; a sentence for each kind."""
-    notes = []
-    value = np.asarray(plane.c.value)
-    for what, mask, effect in (
-        ("less than no events", value < 0, "they are taken as empty"),
-        ("no events", value == 0, "the estimate is 0 with an upper error"),
-    ):
-        names = [f"{edges[i]:g} to {edges[j]:g}" for i, j in _runs(mask)]
-        if names and np.any(value > 0):
-            notes.append(f"region C ({pair.untagged}), bins of {observable} {', '.join(names)}: {what}, {effect}")
-    return notes
-
-
-def _runs(mask: Sequence[bool] | Bools) -> list[tuple[int, int]]:
-    """Return begin and end of the runs of true values.
-
-    >>> _runs([True, True, False, True])
-    [(0, 2), (3, 4)]
-    """
-    ends = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
-    return [(int(i), int(j)) for i, j in zip(ends[::2], ends[1::2], strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -83,6 +83,7 @@ def closure_tests(
     data: Table | None = None,
     validation: Mapping[str, Table] | None = None,
     simulated: Mapping[str, Table] | None = None,
+    spread: float | None = None,
 ) -> Closure:
     """Test closure in simulation, in data below the cut, and in validation regions.
 
@@ -100,6 +101,8 @@ def closure_tests(
     simulated : {tagged: Table}, optional
         Simulation of the validation regions: an estimate is corrected by the κ of simulation, and what is tested is κ of data over κ
         of simulation in each plane.
+    spread : float, optional
+        Standard deviation of ln κ of simulation, where its processes say more than their sum.
 
     Returns
     -------
@@ -110,11 +113,13 @@ def closure_tests(
     notes: list[str] = []
     corrected = simulated is not None
     if simulation is not None:
-        value = kappa(simulation.plane(k), "simulation")
+        value = kappa(simulation.plane(k), "simulation", direct=True)
+        if spread is not None:
+            value = replace(value, error=value.value * spread)
         test = homogeneity(simulation.tagged, simulation.untagged)
         correlations.append(Correlation(tagged, observable, "simulation", test, value))
         if np.isfinite(value.value):
-            kappas.append(Kappa(value.name, 1.0, value.error / value.value) if corrected else value)
+            kappas.append(replace(value, value=1.0, error=value.error / value.value) if corrected else value)
         else:
             notes.append(f"closure of {tagged} is not tested in simulation: a region is empty there")
     if data is not None:

@@ -24,7 +24,10 @@ __all__ = [
     "estimate",
     "homogeneity",
     "kappa",
+    "mean_weight",
+    "scaled_poisson",
     "slices",
+    "twice_log_likelihood",
 ]
 
 MIN_EVENTS, MIN_EFFECTIVE = 10.0, 25.0
@@ -115,7 +118,7 @@ class Estimate:
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
-def _poisson(one: Yield, typical: float) -> tuple[Float64s, Float64s]:
+def scaled_poisson(one: Yield, typical: float) -> tuple[Float64s, Float64s]:
     """Return a yield as a number of events, and what one of them weighs: the scaled Poisson distribution.
 
     A bin without any event is 0 events of the typical weight; one that negative weights make negative is 0 events that weigh as
@@ -129,7 +132,7 @@ def _poisson(one: Yield, typical: float) -> tuple[Float64s, Float64s]:
     return np.where(exact, 1e15, n), np.where(exact, one.value / 1e15, weight)
 
 
-def _mean_weight(of: Yield, among: tuple[Yield, ...]) -> float:
+def mean_weight(of: Yield, among: Sequence[Yield]) -> float:
     """Return Σw²/Σw of a region, or of all where it is empty."""
     for group in ((of,), among):
         value = sum(float(y.value.sum()) for y in group)
@@ -139,7 +142,7 @@ def _mean_weight(of: Yield, among: tuple[Yield, ...]) -> float:
     return 1.0
 
 
-def _twice_log_likelihood(n: Float64s, expected: Float64s) -> Float64s:
+def twice_log_likelihood(n: Float64s, expected: Float64s) -> Float64s:
     """2 (ν − n − n ln(ν/n)), and 2ν for n = 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.where(n > 0, n * np.log(expected / np.where(n > 0, n, 1.0)), 0.0)
@@ -168,7 +171,7 @@ def estimate(b: Yield, c: Yield, d: Yield, *, z: float = 1.0) -> Estimate:
     >>> estimate(Yield.of(20), Yield.of(30), Yield.of(60)).value
     array(10.)
     """
-    regions = [_poisson(y, _mean_weight(y, (b, c, d))) for y in (b, c, d)]
+    regions = [scaled_poisson(y, mean_weight(y, (b, c, d))) for y in (b, c, d)]
     (n_b, w_b), (n_c, w_c), (n_d, w_d) = ([*np.broadcast_arrays(n, w)] for n, w in regions)
     n_b, n_c, n_d, w_b, w_c, w_d = np.broadcast_arrays(n_b, n_c, n_d, w_b, w_c, w_d)
     scale = w_b * w_c / w_d
@@ -178,7 +181,7 @@ def estimate(b: Yield, c: Yield, d: Yield, *, z: float = 1.0) -> Estimate:
             return np.asarray(scale * (n_b + t) * (n_c + t) / (n_d - t))
 
     def fallen(t: Float64s) -> Float64s:
-        terms = [_twice_log_likelihood(n, n + s * t) for n, s in ((n_b, 1.0), (n_c, 1.0), (n_d, -1.0))]
+        terms = [twice_log_likelihood(n, n + s * t) for n, s in ((n_b, 1.0), (n_c, 1.0), (n_d, -1.0))]
         return np.asarray(sum(terms))
 
     def crossing(end: Float64s) -> Float64s:
@@ -206,11 +209,14 @@ class Kappa:
         Of the plane.
     value, error : float
         Its statistical error; NaN where a region is empty.
+    direct : bool
+        Of the plane of the estimate itself, in simulation; others are of planes below its cut or of looser regions.
     """
 
     name: str
     value: float
     error: float
+    direct: bool = False
 
     @property
     def deviation(self) -> float:
@@ -227,7 +233,7 @@ class Kappa:
         return Kappa(self.name, ratio, ratio * float(np.hypot(self.error / self.value, other.error / other.value)))
 
 
-def kappa(plane: Plane, name: str = "") -> Kappa:
+def kappa(plane: Plane, name: str = "", *, direct: bool = False) -> Kappa:
     """Return κ of a plane with its error: that of the logarithm, √Σ σ²/N² over the four regions.
 
     Raises
@@ -238,34 +244,43 @@ def kappa(plane: Plane, name: str = "") -> Kappa:
     Examples
     --------
     >>> kappa(Plane(*(Yield.of(n) for n in (100, 100, 100, 100))))
-    Kappa(name='', value=1.0, error=0.2)
+    Kappa(name='', value=1.0, error=0.2, direct=False)
     """
     if plane.a is None:
         raise ValueError("κ needs region A")
     yields = [y.sum() for y in (plane.a, plane.b, plane.c, plane.d)]
     if not all(y.value > 0 for y in yields):
-        return Kappa(name, float("nan"), float("nan"))
+        return Kappa(name, float("nan"), float("nan"), direct)
     a, b, c, d = (float(y.value) for y in yields)
     value = a * d / (b * c)
-    return Kappa(name, value, value * float(np.sqrt(sum(float(y.variance / y.value**2) for y in yields))))
+    return Kappa(name, value, value * float(np.sqrt(sum(float(y.variance / y.value**2) for y in yields))), direct)
 
 
-def closure_uncertainty(kappas: Sequence[Kappa]) -> float:
+def closure_uncertainty(kappas: Sequence[Kappa], *, correlated: bool = False) -> float:
     """Return the uncertainty of ln N_A that closure tests leave: NaN without any.
 
-    Of the test with the smallest error |ln κ|, or that error where it is larger: how well closure was tested at all. Of the
-    others what their errors do not explain, √(ln² κ − σ²), if that is more.
+    A non-closure that is known to ± σ counts as √(ln² κ + σ²): its mean square. It is that of the test with the smallest error, as long as
+    the variables are independent wherever they are looked at; where they are not, a test elsewhere says nothing of this plane, and it
+    is that of the test in the plane itself. Of the others what their errors do not explain, √(ln² κ − σ²), if that is more.
+
+    Parameters
+    ----------
+    kappas : sequence of Kappa
+    correlated : bool
+        Whether a correlation is seen anywhere.
 
     Examples
     --------
-    >>> round(closure_uncertainty([Kappa("simulation", 1.2, 0.05), Kappa("loose", 1.0, 0.3)]), 3)
-    0.182
+    >>> tests = [Kappa("simulation", 1.0, 0.3, direct=True), Kappa("loose", 1.0, 0.05)]
+    >>> closure_uncertainty(tests), closure_uncertainty(tests, correlated=True)
+    (0.05, 0.3)
     """
     tested = [k for k in kappas if np.isfinite(k.value) and np.isfinite(k.error) and k.value > 0]
     if not tested:
         return float("nan")
-    best = min(tested, key=lambda k: k.error / k.value)
-    return max(abs(float(np.log(best.value))), best.error / best.value, *(k.deviation for k in tested))
+    in_plane = [k for k in tested if k.direct and correlated]
+    best = min(in_plane or tested, key=lambda k: k.error / k.value)
+    return max(float(np.hypot(np.log(best.value), best.error / best.value)), *(k.deviation for k in tested))
 
 
 @dataclass(frozen=True)
@@ -341,13 +356,14 @@ def homogeneity(tagged: Yield, untagged: Yield) -> Homogeneity:
         return Homogeneity(float("nan"), 0, float("nan"), edges)
     from scipy.special import gammaincc
 
-    n_t, w_t, n_u, w_u = (np.array(part) for part in zip(*((*_poisson(t, 1.0), *_poisson(u, 1.0)) for t, u in pairs)))  # noqa: B905
+    rows = [(*scaled_poisson(t, 1.0), *scaled_poisson(u, 1.0)) for t, u in pairs]
+    n_t, w_t, n_u, w_u = (np.array(part) for part in zip(*rows, strict=True))
     low, high = (float(np.log(f(w_t * n_t / (w_u * n_u)))) for f in (np.min, np.max))
     for _ in range(_HALVINGS):
         r = np.exp(0.5 * (low + high))
         slope = float(np.sum(n_t - (n_t + n_u) * (r / w_t) / (r / w_t + 1 / w_u)))
         low, high = (np.log(r), high) if slope > 0 else (low, np.log(r))
     u = (n_t + n_u) / (r / w_t + 1 / w_u)
-    statistic = float(np.sum(_twice_log_likelihood(n_t, u * r / w_t) + _twice_log_likelihood(n_u, u / w_u)))
+    statistic = float(np.sum(twice_log_likelihood(n_t, u * r / w_t) + twice_log_likelihood(n_u, u / w_u)))
     statistic = max(statistic, 0.0)
     return Homogeneity(statistic, len(pairs) - 1, float(gammaincc((len(pairs) - 1) / 2, statistic / 2)), edges)

@@ -93,7 +93,7 @@ def scan_cuts(
         of_signal = {p: t.plane(k).a for p, t in signals.items()}
         out.append(
             CutPoint(
-                float(table.edges[k]), expected, float(error), float(plane.a.value), kappa(plane, "simulation"),
+                float(table.edges[k]), expected, float(error), float(plane.a.value), kappa(plane, "simulation", direct=True),
                 {p: float(a.value) for p, a in of_signal.items() if a is not None},
             )
         )  # fmt: skip

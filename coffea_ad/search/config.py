@@ -67,6 +67,10 @@ class LimitConfig(Frozen):
     background_error: float = Field(
         0.2, ge=0, le=1, description="relative error of the simulated background, for visible cross-sections of regions"
     )
+    injected: str | None = Field(
+        None,
+        description="file injected.json of the recipe resonant: limits in its windows, with the efficiency at the strength that is tested",
+    )
 
 
 class AbcdConfig(Frozen):

@@ -17,7 +17,7 @@ from coffea_ad.search.hunting import Hunts, Prepared
 from coffea_ad.search.limits import Limit, LimitTask, limit_of_task, tasks_of
 from coffea_ad.search.spectra import Spectrum
 from coffea_ad.search.spurious import Templates, spurious_signal
-from coffea_ad.weights import cross_section, has_cross_section, kind_of, process_of
+from coffea_ad.weights import cross_section, era_of, has_cross_section, kind_of, process_of
 
 __all__ = ["cross_sections_of", "in_pb", "set_limits", "signal_tasks", "with_spurious"]
 
@@ -161,14 +161,16 @@ def _variations(histogram: hist.Hist, spectrum: Spectrum) -> dict[str, tuple[Any
     return out  # type: ignore[return-value]
 
 
-def cross_sections_of(results: Results) -> Mapping[str, float]:
-    """Return the cross-sections of processes, pb, that their datasets give."""
-    out: dict[str, float] = {}
+def cross_sections_of(results: Results, era: str | None = None) -> Mapping[str, float]:
+    """Return the cross-sections of processes, pb, that their datasets give; at the largest √s, where there are several."""
+    known: dict[str, tuple[float, float]] = {}
     for name, entry in results.report["datasets"].items():
-        if has_cross_section(entry["metadata"]):
-            process = process_of(name, entry["metadata"])
-            out[process] = max(out.get(process, 0.0), cross_section(name, entry["metadata"]))
-    return out
+        metadata = entry["metadata"]
+        if has_cross_section(metadata) and era in (None, era_of(metadata)):
+            process = process_of(name, metadata)
+            one = (float(metadata.get("sqrt_s") or 0.0), cross_section(name, metadata))
+            known[process] = max(known.get(process, (0.0, 0.0)), one)
+    return {process: pb for process, (_, pb) in known.items()}
 
 
 def in_pb(limit: Limit, lumi: float | None, cross_sections: Mapping[str, float] | None = None) -> dict[str, Any]:

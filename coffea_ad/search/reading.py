@@ -19,7 +19,7 @@ from coffea_ad.search.abcd_planes import hidden_cells
 from coffea_ad.search.spectra import Spectra, Spectrum, resolution_edges
 from coffea_ad.search.templates import regions_with_templates
 from coffea_ad.selection import TWO_BODY
-from coffea_ad.weights import kind_of
+from coffea_ad.weights import era_of, kind_of, process_of
 
 __all__ = [
     "Source",
@@ -157,17 +157,39 @@ def _json_histograms(path: str | Path) -> dict[str, hist.Hist]:
         raise BadFile(f"{path}: it holds no histogram in UHI's JSON ({' '.join(str(error).split())[:100]})") from None
 
 
-def sqrt_s_of(results: Results) -> tuple[float | None, list[str]]:
+def sqrt_s_of(results: Results, era: str | None = None) -> tuple[float | None, list[str]]:
     """Return the centre-of-mass energy of the datasets, GeV, the largest if there are several, and what is to be said of that."""
     energies = {
         float(e["metadata"]["sqrt_s"])
         for e in results.report["datasets"].values()
-        if e["metadata"].get("sqrt_s") is not None
+        if e["metadata"].get("sqrt_s") is not None and era in (None, era_of(e["metadata"]))
     }
     if len(energies) > 1:
         listed = ", ".join(f"{e:g}" for e in sorted(energies))
         return max(energies), [f"datasets of √s = {listed} GeV are added: functions of x = m/√s take the largest"]
     return (energies.pop() if energies else None), []
+
+
+def _of_eras(results: Results, era: str | None, lumi: float | None) -> list[str]:
+    """Say which luminosities of eras are added, and which signals are not in all of them."""
+    eras: dict[str, set[str]] = {}
+    for name, entry in results.report["datasets"].items():
+        kind = kind_of(entry["metadata"])
+        process = process_of(name, entry["metadata"]) if kind == "signal" else ""
+        eras.setdefault(era_of(entry["metadata"]), set()).add(process)
+    if era is not None or len(eras) < 2:
+        return []
+    if lumi is None:
+        return [f"limits are in events only: the luminosities of the eras {', '.join(sorted(eras))} are not all known"]
+    each = ", ".join(f"{results.luminosity(e):.4g} ({e or 'no era'})" for e in sorted(eras))
+    notes = [f"{lumi:.4g} fb⁻¹ are the sum of {each}"]
+    for process in sorted(set().union(*eras.values()) - {""}):
+        lacking = sorted(e or "no era" for e, processes in eras.items() if process not in processes)
+        if lacking:
+            notes.append(
+                f"signal {process} was not simulated for {', '.join(lacking)}: its limits count it as none there"
+            )
+    return notes
 
 
 def spectra_of_results(
@@ -197,8 +219,9 @@ def spectra_of_results(
     picked = list(observables) or [name for name in dict.fromkeys(_MASSES) if name in known]
     if not picked:
         raise ConfigError(f"the results have no mass to search in; say which observable: {', '.join(known)}")
-    sqrt_s, notes = sqrt_s_of(results)
-    spectra, lumi, part = list[Spectra](), results.report["lumi"], 1.0
+    sqrt_s, notes = sqrt_s_of(results, era)
+    spectra, lumi, part = list[Spectra](), results.luminosity(era), 1.0
+    notes += _of_eras(results, era, lumi)
     for observable in picked:
         some = [
             r

@@ -56,7 +56,7 @@ def visible_limits(read: SpectraRead, config: SearchConfig) -> tuple[dict[str, d
     simulated = [name for name, e in of.items() if kind_of(e["metadata"]) == "background"]
     if not simulated:
         return {}, []
-    lumi = _lumi(results, simulated, config)
+    lumi = results.luminosity(config.era)
     if not lumi:
         return {}, ["visible cross-sections need the luminosity; run with --lumi"]
     observable, notes = _counted_by(results, simulated, read)
@@ -71,13 +71,6 @@ def visible_limits(read: SpectraRead, config: SearchConfig) -> tuple[dict[str, d
             f"visible cross-sections take {config.limits.background_error:.0%} of the simulated background as its error beside statistics"
         )
     return out, notes
-
-
-def _lumi(results: Results, simulated: list[str], config: SearchConfig) -> float | None:
-    everything: float | None = results.report["lumi"]
-    if config.era is None:
-        return everything
-    return max((results.report["datasets"][n].get("lumi") or everything or 0.0 for n in simulated), default=None)
 
 
 def _counted_by(results: Results, simulated: list[str], read: SpectraRead) -> tuple[str, list[str]]:

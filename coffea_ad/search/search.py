@@ -20,6 +20,7 @@ from coffea_ad.search.envelope import envelope
 from coffea_ad.search.exploring import Confirmed, explore
 from coffea_ad.search.exporting import export
 from coffea_ad.search.hunting import Bump, Hunted, Hunts, Prepared, hunt
+from coffea_ad.search.injected import StrengthLimit, strength_limits
 from coffea_ad.search.limiting import cross_sections_of, in_pb, set_limits
 from coffea_ad.search.limits import Limit
 from coffea_ad.search.reading import SpectraRead, read_spectra
@@ -104,6 +105,7 @@ def search(
     spurious, said = _spurious(hunts, templates, config)
     read.notes.extend(said)
     limits, counts, estimates = list[Limit](), list[TemplateCount](), list[dict[str, Any]]()
+    strengths = list[StrengthLimit]()
     if (
         config.explore_fraction is not None
     ):  # all of this would count events that are not to be looked at, or only a part of them
@@ -118,11 +120,15 @@ def search(
         if read.results is not None and read.source == "data":
             counts, said = count_templates(read.results, config.era)
             read.notes.extend(said)
+            if config.limits.injected is not None:
+                strengths, said = strength_limits(read.results, counts, config.limits.injected, read.lumi)
+                read.notes.extend(said)
         estimates = [_abcd(read, asked, config.era) for asked in config.abcd]
     content = described(hunts, config, read, sqrt_s, path, confirmed, limits, counts)
     content["abcd"] = estimates
     for name, signals in spurious.items():
         content["spectra"][name]["spurious"] = signals
+    content["strengths"] = [s._asdict() for s in strengths]
     _write(content, folder)  # before exports, which others' libraries make
     if config.explore_fraction is None and (
         added := [
@@ -216,7 +222,7 @@ def described(
         for n, h in hunts.spectra.items()
     }
     of = config.statistic
-    pb = None if read.results is None else cross_sections_of(read.results)
+    pb = None if read.results is None else cross_sections_of(read.results, config.era)
     return {
         "schema_version": SCHEMA,
         "input": {"path": str(path), "sha256": _digest(read)},
