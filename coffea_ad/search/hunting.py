@@ -12,6 +12,7 @@ import numpy as np
 from coffea_ad.errors import ConfigError, FitFailed
 from coffea_ad.search.bump_hunt import Hunt, Scanned, hunt_many
 from coffea_ad.search.choosing import Background, fit_background, orders_of
+from coffea_ad.search.families import FAMILIES
 from coffea_ad.search.fits import Fit
 from coffea_ad.search.minimising import fit_many
 from coffea_ad.search.ordering import Orders
@@ -215,8 +216,13 @@ def prepare(spectra: Spectra, region: str, settings: HuntSettings, sqrt_s: float
 
 
 def _ordered(fitted: Fit, settings: HuntSettings, sqrt_s: float) -> Orders:
-    """Return the functions among which data and pseudo-experiments select, with fits of the data to start from."""
-    orders = orders_of(fitted.spectrum, fitted.family, sqrt_s, orders=settings.orders, exclude=settings.exclude)
+    """Return the functions among which data and pseudo-experiments select, with fits of the data to start from.
+
+    Those of fewer parameters than the data ask for are left out: pseudo-experiments have their further parameters as they were fitted, too large on
+    average, and where one of them would not ask for these, what is not described would look like a signal.
+    """
+    high = (settings.orders or FAMILIES[fitted.family].orders)[1]
+    orders = orders_of(fitted.spectrum, fitted.family, sqrt_s, orders=(fitted.order, high), exclude=settings.exclude)
     starts = [
         fitted.theta if f.order == fitted.order else fit_many(fitted.spectrum.counts, f, s, mask=fitted.mask).theta[0]
         for f, s in zip(orders.functions, orders.starts, strict=True)
