@@ -45,6 +45,8 @@ BACKGROUNDS = {  # process, parameters, part of all generated events
     "gammajets": ("gammajets", {"pthat_min": 100.0, "bias_power": 2.0}, 0.05),
     "qcd": ("qcd", {"pthat_min": 170.0, "bias_power": 3.0}, 0.05),
 }
+FILTERED = {"wjets": 0.58, "ttbar": 0.22, "zjets": 0.12, "single_top": 0.03, "diboson": 0.05}
+"""The same with a filter of hard leptons, which processes without W, Z or top do not have: part of all generated events."""
 SIGNALS = {
     f"{name}_{m}tev": more
     for name, more in (("tbhplus", 1), ("wkk", 1), ("zprime", 2), ("ssm_zprime", 2))
@@ -62,11 +64,16 @@ FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
 SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
 
 
-def plan(events, signal_events):
+def plan(events, signal_events, lepton_pt_min=0.0):
     """Return {file name: (process, parameters, seed, events)}, in rounds: a part of the files is a smaller set of all datasets."""
     asked = {
         name: (process, parameters, int(part * events)) for name, (process, parameters, part) in BACKGROUNDS.items()
     }
+    if lepton_pt_min > 0:
+        asked = {
+            name: (asked[name][0], {**asked[name][1], "lepton_pt_min": lepton_pt_min}, int(part * events))
+            for name, part in FILTERED.items()
+        }
     asked |= {name: (name, {}, more * signal_events) for name, more in SIGNALS.items()}
     files = []
     for i, (name, (process, parameters, n)) in enumerate(asked.items()):
@@ -75,19 +82,19 @@ def plan(events, signal_events):
             (
                 (k + 1) / len(sizes) * (1.0 if name in BACKGROUNDS else 0.5),
                 f"{name}_{k}.root",
-                (process, parameters, 1000 * (i + 1) + k, max(size, 50)),
+                (process, parameters, (1000 if lepton_pt_min == 0 else 100_000) * (i + 1) + k, max(size, 50)),
             )
             for k, size in enumerate(sizes)
         ]
     return {name: what for _, name, what in sorted(files, key=lambda f: f[0])}
 
 
-def simulated(folder, events, signal_events):
+def simulated(folder, events, signal_events, lepton_pt_min=0.0):
     """Make what is missing, with one process: 11 ms an event."""
     from coffea_ad.simulation import simulate
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (process, parameters, seed, n) in plan(events, signal_events).items():
+    for name, (process, parameters, seed, n) in plan(events, signal_events, lepton_pt_min).items():
         if not (folder / name).exists():
             simulate(process, n, folder / name, seed=seed, parameters=parameters, workers=1)
     return folder
