@@ -3,11 +3,13 @@
     python benchmarks/rmm_search.py -o FOLDER                                # simulates 100 000 background events, 20 minutes of one core
     python benchmarks/rmm_search.py -o FOLDER --events 4000 --signal-events 200 --epochs 2 --seeds 1
     python benchmarks/rmm_search.py -o FOLDER --files NTUPLES --models AE "Deep SVDD" "flow, dense"
+    python benchmarks/rmm_search.py -o FOLDER --events 600000 --lepton-pt-min 40 --split 70 15 15      # filtered: 45 instead of 12 % are selected
+    python benchmarks/rmm_search.py -o FOLDER --models AE --limits AE "cut: H_T" --figure score.png
 
 Backgrounds and signals of `coffea-ad simulate` → `skim_events` with the rapidity-mass matrix: a lepton above 60 GeV and a jet, as in
 the search, or with `--selection met` missing momentum above 200 GeV and a jet. Backgrounds stand at their cross-sections; one of which
 fewer than 20 events are selected is left out, and a signal of fewer than 50. A seed divides the background anew, 40 % to train, 30 % to
-choose epochs and rank, 30 % to set thresholds, and starts the networks; printed are means and standard deviations over seeds. Errors by
+choose epochs and rank, 30 % to set thresholds, or as `--split` says, and starts the networks; printed are means and standard deviations over seeds. Errors by
 events are in the JSON, by 50 bootstraps of both sides. Files, skims and trainings are made once: what is there is used again, for the
 same files, rows and settings.
 """
@@ -25,6 +27,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import rmm_limits
 import rmm_scores
 import torch
 import uproot
@@ -61,7 +64,9 @@ SELECTIONS = {"lepton": ((), ()), "met": (("leading_lepton_pt_min=0",), (("met",
 EFFICIENCIES = (1e-2, 1e-3)
 REFERENCES = ("H_T", "S_T", "MET")
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
-SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
+PARTS, SPLIT = ("train", "validation", "test"), (40, 30, 30)
+SHOWN = ("tbhplus", "zprime", "ssm_zprime")
+"""Signals in the figure of a score."""
 
 
 def plan(events, signal_events, lepton_pt_min=0.0):
@@ -168,10 +173,11 @@ def accepted(scores, weight, test, seed):
     return out
 
 
-def measured(background, signals, filters, args, seed):
-    """Train everything with one seed, and return {score: acceptances}."""
+def scored(background, signals, filters, args, seed):
+    """Train everything with one seed, and return {score: {dataset: values}}, the rows, and which of them set thresholds."""
     rng = np.random.default_rng([seed, 3])
-    data = dataclasses.replace(background, split=rng.choice(list(SPLIT), len(background.x), p=list(SPLIT.values())))
+    parts = np.array(args.split) / sum(args.split)
+    data = dataclasses.replace(background, split=rng.choice(PARTS, len(background.x), p=parts))
     test, calibrating = data.split == "test", data.split == "validation"
     x = {"background": data.x} | {name: s.x for name, s in signals.items()}
     spectators = {"background": data.spectators} | {name: s.spectators for name, s in signals.items()}
@@ -193,6 +199,7 @@ def measured(background, signals, filters, args, seed):
             sorted(signals),
             rows_of[kind]["background"][1],
             inspect.getsource(build),
+            *([] if tuple(args.split) == SPLIT else [args.split]),
         )
         key = hashlib.sha256(repr(what).encode() + rows_of[kind]["background"][0].tobytes()).hexdigest()[:12]
         folder = args.output / "trainings" / key
@@ -214,7 +221,7 @@ def measured(background, signals, filters, args, seed):
         for name in single:
             given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
             scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
-    return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
+    return scores, data, test
 
 
 def compared(values, reference):
@@ -252,6 +259,25 @@ def table(every, signals, efficiency):
         print(line)
 
 
+def figure(model, scores, data, test, path):
+    """Draw a score with the cuts of its regions, and signals over it."""
+    from coffea_ad import plotting
+
+    weight = data.event_weight[test]
+    cuts = {
+        f"{pb:g} pb": threshold(scores["background"][test], weight, pb / weight.sum() * test.mean())
+        for pb in rmm_limits.VISIBLE
+    }
+    lines, styles = {}, {}
+    for name, line in zip(SHOWN, ("-", "--", ":"), strict=True):
+        for tev, color in ((1, "tab:blue"), (2, "tab:orange"), (4, "tab:green")):
+            if f"{name}_{tev}tev" in scores:
+                label = f"{name}, {tev} TeV"
+                lines[label], styles[label] = scores[f"{name}_{tev}tev"], (color, line)
+    xlabel = "ln MAE" if model == "AE" else model
+    plotting.score_distribution((scores["background"][test], weight), lines, cuts, path, xlabel=xlabel, styles=styles)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -262,10 +288,16 @@ def main():
     parser.add_argument("--selection", choices=list(SELECTIONS), default="lepton")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--split", type=float, nargs=3, default=SPLIT, metavar="PART", help="train, validation, test")
+    parser.add_argument("--lepton-pt-min", type=float, default=0.0, help="GeV, filter of simulated backgrounds")
+    parser.add_argument(
+        "--limits", nargs="+", metavar="SCORE", help="expected limits in regions of these, such as AE or 'cut: H_T'"
+    )
+    parser.add_argument("--figure", type=Path, help="of the score of the first model")
     args = parser.parse_args()
     torch.set_num_threads(1)
     overrides, filters = SELECTIONS[args.selection]
-    files = args.files or simulated(args.output / "files", args.events, args.signal_events)
+    files = args.files or simulated(args.output / "files", args.events, args.signal_events, args.lepton_pt_min)
     args.skims, backgrounds, signals = skimmed(files, args.output, list(overrides))
     rows, selected, manifest = read(args.skims, backgrounds, filters, 20)
     for name in backgrounds:
@@ -275,16 +307,25 @@ def main():
     signal, chosen, _ = read(args.skims, signals, filters, 50)
     print("signals:", ", ".join(f"{n} {chosen[n]}{'' if n in signal else ' (left out)'}" for n in signals))
     every = {}
+    limits = []
     for seed in range(1, args.seeds + 1):
-        for name, values in measured(background, signal, filters, args, seed).items():
-            every.setdefault(name, []).append(values)
+        scores, data, test = scored(background, signal, filters, args, seed)
+        for name, of in scores.items():
+            every.setdefault(name, []).append(accepted(of, data.event_weight, test, seed))
+        if args.limits:
+            limits.append(rmm_limits.of_regions(scores, test, data, signal, args.limits, threshold))
+        if args.figure and seed == 1:
+            figure(args.models[0], scores[args.models[0]], data, test, args.figure)
         result = {
             "selected": selected | chosen, "weight_pb": {n: float(r.event_weight.sum()) for n, r in rows.items()},
-            "settings": {"epochs": args.epochs, "seeds": seed, "files": sorted(manifest)}, "acceptance": every,
+            "settings": {"epochs": args.epochs, "seeds": seed, "split": args.split, "files": sorted(manifest)}, "acceptance": every,
+            "limits": limits,
         }  # fmt: skip
         (args.output / f"rmm_search_{args.selection}.json").write_text(json.dumps(result, indent=1))
     for efficiency in EFFICIENCIES:
         table(every, list(signal), efficiency)
+    if limits:
+        rmm_limits.table(limits, list(signal))
 
 
 if __name__ == "__main__":

@@ -147,7 +147,8 @@ def score_distribution(
     """
     score, weight = background
     everything = np.concatenate([score, *signals.values()])
-    edges = np.linspace(*np.quantile(everything, (1e-4, 1 - 1e-4)), 61)
+    low, high = np.quantile(everything, (1e-4, 1 - 1e-4))
+    edges = np.linspace(low, high, 61)
     with canvas(path, size=(7.6, 4.8)) as axes:
         ax = axes[0, 0]
         content, _ = np.histogram(score, edges, weights=weight / weight.sum())
