@@ -124,6 +124,7 @@ def chain(args, files, signals):
         "-o",
         out / "search",
         f"toys={args.toys}",
+        "limits.places=4",
         f"seed={args.seeds[0]}",
         "--workers",
         2,
@@ -214,7 +215,7 @@ def main():
     parser.add_argument("--inject", type=int, default=300, help="generated events of the signal among the data")
     parser.add_argument("--fraction", type=float, default=0.1, help="of all events that train")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--toys", type=int, default=300)
+    parser.add_argument("--toys", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--hidden", type=int, nargs="+", help="signal events among the training rows")
     args = parser.parse_args()

@@ -1,6 +1,6 @@
 """Expected limits of `rmm_search.py --limits`: a signal in the most sensitive of its nine mass spectra, in regions of scores and of cuts.
 
-A region keeps the background of a visible cross-section. In each spectrum the window is the shortest interval that holds two thirds of the
+A region keeps the background of a visible cross-section, by all rows that did not train. In each spectrum the window is the shortest interval that holds two thirds of the
 selected signal; spectra of which the signal has fewer than `LEAST` events do not count. The background of a window is its sum of weights plus one
 standard deviation of the simulation (1.15 events of mean weight where there are none), and is taken to be known as well as by a fit to as many events beside
 it. Counting at `LUMI` gives the limit at 95 % CLs that is expected without a signal, over the part of all generated signal events in the window.
@@ -78,7 +78,7 @@ def of_regions(scores, test, data, signals, names, threshold):
     ----------
     scores : {score: {dataset: (n,)}}
     test : (n,) bool
-        Background rows that count; they stand for all.
+        Background rows that count, none of which trained; they stand for all.
     data : Skim
     signals : {name: Skim}
     names : of scores

@@ -65,7 +65,7 @@ EFFICIENCIES = (1e-2, 1e-3)
 REFERENCES = ("H_T", "S_T", "MET")
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
 PARTS, SPLIT = ("train", "validation", "test"), (40, 30, 30)
-SHOWN = ("tbhplus", "zprime", "ssm_zprime")
+SHOWN = ("tbhplus", "zprime")
 """Signals in the figure of a score."""
 
 
@@ -269,7 +269,7 @@ def figure(model, scores, data, test, path):
         for pb in rmm_limits.VISIBLE
     }
     lines, styles = {}, {}
-    for name, line in zip(SHOWN, ("-", "--", ":"), strict=True):
+    for name, line in zip(SHOWN, ("-", "--"), strict=True):
         for tev, color in ((1, "tab:blue"), (2, "tab:orange"), (4, "tab:green")):
             if f"{name}_{tev}tev" in scores:
                 label = f"{name}, {tev} TeV"
@@ -313,9 +313,9 @@ def main():
         for name, of in scores.items():
             every.setdefault(name, []).append(accepted(of, data.event_weight, test, seed))
         if args.limits:
-            limits.append(rmm_limits.of_regions(scores, test, data, signal, args.limits, threshold))
+            limits.append(rmm_limits.of_regions(scores, data.split != "train", data, signal, args.limits, threshold))
         if args.figure and seed == 1:
-            figure(args.models[0], scores[args.models[0]], data, test, args.figure)
+            figure(args.models[0], scores[args.models[0]], data, data.split != "train", args.figure)
         result = {
             "selected": selected | chosen, "weight_pb": {n: float(r.event_weight.sum()) for n, r in rows.items()},
             "settings": {"epochs": args.epochs, "seeds": seed, "split": args.split, "files": sorted(manifest)}, "acceptance": every,

@@ -148,7 +148,7 @@ def score_distribution(
     score, weight = background
     everything = np.concatenate([score, *signals.values()])
     low, high = np.quantile(everything, (1e-4, 1 - 1e-4))
-    edges = np.linspace(low, high, 61)
+    edges = np.linspace(low, high, 31)
     with canvas(path, size=(7.6, 4.8)) as axes:
         ax = axes[0, 0]
         content, _ = np.histogram(score, edges, weights=weight / weight.sum())
