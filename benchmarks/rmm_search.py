@@ -3,11 +3,13 @@
     python benchmarks/rmm_search.py -o FOLDER                                # simulates 100 000 background events, 20 minutes of one core
     python benchmarks/rmm_search.py -o FOLDER --events 4000 --signal-events 200 --epochs 2 --seeds 1
     python benchmarks/rmm_search.py -o FOLDER --files NTUPLES --models AE "Deep SVDD" "flow, dense"
+    python benchmarks/rmm_search.py -o FOLDER --events 600000 --lepton-pt-min 40 --split 70 15 15      # filtered: 45 instead of 12 % are selected
+    python benchmarks/rmm_search.py -o FOLDER --models AE --limits AE "cut: H_T" --figure score.png
 
 Backgrounds and signals of `coffea-ad simulate` → `skim_events` with the rapidity-mass matrix: a lepton above 60 GeV and a jet, as in
 the search, or with `--selection met` missing momentum above 200 GeV and a jet. Backgrounds stand at their cross-sections; one of which
 fewer than 20 events are selected is left out, and a signal of fewer than 50. A seed divides the background anew, 40 % to train, 30 % to
-choose epochs and rank, 30 % to set thresholds, and starts the networks; printed are means and standard deviations over seeds. Errors by
+choose epochs and rank, 30 % to set thresholds, or as `--split` says, and starts the networks; printed are means and standard deviations over seeds. Errors by
 events are in the JSON, by 50 bootstraps of both sides. Files, skims and trainings are made once: what is there is used again, for the
 same files, rows and settings.
 """
@@ -25,6 +27,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import rmm_limits
 import rmm_scores
 import torch
 import uproot
@@ -45,6 +48,8 @@ BACKGROUNDS = {  # process, parameters, part of all generated events
     "gammajets": ("gammajets", {"pthat_min": 100.0, "bias_power": 2.0}, 0.05),
     "qcd": ("qcd", {"pthat_min": 170.0, "bias_power": 3.0}, 0.05),
 }
+FILTERED = {"wjets": 0.58, "ttbar": 0.22, "zjets": 0.12, "single_top": 0.03, "diboson": 0.05}
+"""The same with a filter of hard leptons, which processes without W, Z or top do not have: part of all generated events."""
 SIGNALS = {
     f"{name}_{m}tev": more
     for name, more in (("tbhplus", 1), ("wkk", 1), ("zprime", 2), ("ssm_zprime", 2))
@@ -59,14 +64,21 @@ SELECTIONS = {"lepton": ((), ()), "met": (("leading_lepton_pt_min=0",), (("met",
 EFFICIENCIES = (1e-2, 1e-3)
 REFERENCES = ("H_T", "S_T", "MET")
 FEATURE = {"name": "rmm", "options": {"drop_masses": False}}
-SPLIT = {"train": 0.4, "validation": 0.3, "test": 0.3}
+PARTS, SPLIT = ("train", "validation", "test"), (40, 30, 30)
+SHOWN = ("tbhplus", "zprime")
+"""Signals in the figure of a score."""
 
 
-def plan(events, signal_events):
+def plan(events, signal_events, lepton_pt_min=0.0):
     """Return {file name: (process, parameters, seed, events)}, in rounds: a part of the files is a smaller set of all datasets."""
     asked = {
         name: (process, parameters, int(part * events)) for name, (process, parameters, part) in BACKGROUNDS.items()
     }
+    if lepton_pt_min > 0:
+        asked = {
+            name: (asked[name][0], {**asked[name][1], "lepton_pt_min": lepton_pt_min}, int(part * events))
+            for name, part in FILTERED.items()
+        }
     asked |= {name: (name, {}, more * signal_events) for name, more in SIGNALS.items()}
     files = []
     for i, (name, (process, parameters, n)) in enumerate(asked.items()):
@@ -75,19 +87,19 @@ def plan(events, signal_events):
             (
                 (k + 1) / len(sizes) * (1.0 if name in BACKGROUNDS else 0.5),
                 f"{name}_{k}.root",
-                (process, parameters, 1000 * (i + 1) + k, max(size, 50)),
+                (process, parameters, (1000 if lepton_pt_min == 0 else 100_000) * (i + 1) + k, max(size, 50)),
             )
             for k, size in enumerate(sizes)
         ]
     return {name: what for _, name, what in sorted(files, key=lambda f: f[0])}
 
 
-def simulated(folder, events, signal_events):
+def simulated(folder, events, signal_events, lepton_pt_min=0.0):
     """Make what is missing, with one process: 11 ms an event."""
     from coffea_ad.simulation import simulate
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name, (process, parameters, seed, n) in plan(events, signal_events).items():
+    for name, (process, parameters, seed, n) in plan(events, signal_events, lepton_pt_min).items():
         if not (folder / name).exists():
             simulate(process, n, folder / name, seed=seed, parameters=parameters, workers=1)
     return folder
@@ -161,10 +173,11 @@ def accepted(scores, weight, test, seed):
     return out
 
 
-def measured(background, signals, filters, args, seed):
-    """Train everything with one seed, and return {score: acceptances}."""
+def scored(background, signals, filters, args, seed):
+    """Train everything with one seed, and return {score: {dataset: values}}, the rows, and which of them set thresholds."""
     rng = np.random.default_rng([seed, 3])
-    data = dataclasses.replace(background, split=rng.choice(list(SPLIT), len(background.x), p=list(SPLIT.values())))
+    parts = np.array(args.split) / sum(args.split)
+    data = dataclasses.replace(background, split=rng.choice(PARTS, len(background.x), p=parts))
     test, calibrating = data.split == "test", data.split == "validation"
     x = {"background": data.x} | {name: s.x for name, s in signals.items()}
     spectators = {"background": data.spectators} | {name: s.spectators for name, s in signals.items()}
@@ -186,6 +199,7 @@ def measured(background, signals, filters, args, seed):
             sorted(signals),
             rows_of[kind]["background"][1],
             inspect.getsource(build),
+            *([] if tuple(args.split) == SPLIT else [args.split]),
         )
         key = hashlib.sha256(repr(what).encode() + rows_of[kind]["background"][0].tobytes()).hexdigest()[:12]
         folder = args.output / "trainings" / key
@@ -207,7 +221,7 @@ def measured(background, signals, filters, args, seed):
         for name in single:
             given, product = rmm_scores.combinations(scores[name], scores[f"cut: {cut}"], data, calibrating)
             scores |= {f"{name} | {cut}": given, f"{cut} × ({name} | {cut})": product}
-    return {name: accepted(s, data.event_weight, test, seed) for name, s in scores.items()}
+    return scores, data, test
 
 
 def compared(values, reference):
@@ -245,6 +259,25 @@ def table(every, signals, efficiency):
         print(line)
 
 
+def figure(model, scores, data, test, path):
+    """Draw a score with the cuts of its regions, and signals over it."""
+    from coffea_ad import plotting
+
+    weight = data.event_weight[test]
+    cuts = {
+        f"{pb:g} pb": threshold(scores["background"][test], weight, pb / weight.sum() * test.mean())
+        for pb in rmm_limits.VISIBLE
+    }
+    lines, styles = {}, {}
+    for name, line in zip(SHOWN, ("-", "--"), strict=True):
+        for tev, color in ((1, "tab:blue"), (2, "tab:orange"), (4, "tab:green")):
+            if f"{name}_{tev}tev" in scores:
+                label = f"{name}, {tev} TeV"
+                lines[label], styles[label] = scores[f"{name}_{tev}tev"], (color, line)
+    xlabel = "ln MAE" if model == "AE" else model
+    plotting.score_distribution((scores["background"][test], weight), lines, cuts, path, xlabel=xlabel, styles=styles)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -255,10 +288,16 @@ def main():
     parser.add_argument("--selection", choices=list(SELECTIONS), default="lepton")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--split", type=float, nargs=3, default=SPLIT, metavar="PART", help="train, validation, test")
+    parser.add_argument("--lepton-pt-min", type=float, default=0.0, help="GeV, filter of simulated backgrounds")
+    parser.add_argument(
+        "--limits", nargs="+", metavar="SCORE", help="expected limits in regions of these, such as AE or 'cut: H_T'"
+    )
+    parser.add_argument("--figure", type=Path, help="of the score of the first model")
     args = parser.parse_args()
     torch.set_num_threads(1)
     overrides, filters = SELECTIONS[args.selection]
-    files = args.files or simulated(args.output / "files", args.events, args.signal_events)
+    files = args.files or simulated(args.output / "files", args.events, args.signal_events, args.lepton_pt_min)
     args.skims, backgrounds, signals = skimmed(files, args.output, list(overrides))
     rows, selected, manifest = read(args.skims, backgrounds, filters, 20)
     for name in backgrounds:
@@ -268,16 +307,25 @@ def main():
     signal, chosen, _ = read(args.skims, signals, filters, 50)
     print("signals:", ", ".join(f"{n} {chosen[n]}{'' if n in signal else ' (left out)'}" for n in signals))
     every = {}
+    limits = []
     for seed in range(1, args.seeds + 1):
-        for name, values in measured(background, signal, filters, args, seed).items():
-            every.setdefault(name, []).append(values)
+        scores, data, test = scored(background, signal, filters, args, seed)
+        for name, of in scores.items():
+            every.setdefault(name, []).append(accepted(of, data.event_weight, test, seed))
+        if args.limits:
+            limits.append(rmm_limits.of_regions(scores, data.split != "train", data, signal, args.limits, threshold))
+        if args.figure and seed == 1:
+            figure(args.models[0], scores[args.models[0]], data, data.split != "train", args.figure)
         result = {
             "selected": selected | chosen, "weight_pb": {n: float(r.event_weight.sum()) for n, r in rows.items()},
-            "settings": {"epochs": args.epochs, "seeds": seed, "files": sorted(manifest)}, "acceptance": every,
+            "settings": {"epochs": args.epochs, "seeds": seed, "split": args.split, "files": sorted(manifest)}, "acceptance": every,
+            "limits": limits,
         }  # fmt: skip
         (args.output / f"rmm_search_{args.selection}.json").write_text(json.dumps(result, indent=1))
     for efficiency in EFFICIENCIES:
         table(every, list(signal), efficiency)
+    if limits:
+        rmm_limits.table(limits, list(signal))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,11 @@ __all__ = [
     "drawable",
     "roc",
     "score_and_mass",
+    "score_distribution",
     "sculpted_spectra",
     "significance_improvement",
     "stack",
+    "thresholds_of",
 ]
 
 
@@ -107,6 +109,62 @@ def _by_process(spectra: Mapping[str, Any], datasets: Mapping[str, Any]) -> dict
     return {process: sum_of(several) for process, several in groups.items()}
 
 
+def thresholds_of(results: Results, observable: str) -> dict[str, float]:
+    """Return the thresholds of a model's regions, {region: threshold}, if the observable is its `ad_logp`.
+
+    Those that follow a spectator are no single number, and are left out.
+    """
+    return {
+        region["region"]: float(region["thresholds"][0])
+        for region in results.report.get("regions", {}).values()
+        if observable in (f"{region.get('tagger')}_logp", f"{region.get('tagger')}_logp_min")
+        and len(region.get("thresholds") or ()) == 1
+    }
+
+
+def _draw_thresholds(ax: Any, thresholds: Mapping[str, float], *, top: float) -> None:
+    """Draw where regions begin, and their names, up to a part of the height."""
+    for name, threshold in sorted(thresholds.items(), key=lambda pair: pair[1]):
+        ax.axvline(threshold, ymax=top, color="crimson", linewidth=1.2)
+        place = ax.get_xaxis_transform()
+        ax.text(threshold, top, f" {name}", color="crimson", fontsize=10, rotation=90, va="top", transform=place)
+
+
+def score_distribution(
+    background: tuple[npt.NDArray[Any], npt.NDArray[Any]], signals: Mapping[str, npt.NDArray[Any]], thresholds: Mapping[str, float],
+    path: str | Path, *, xlabel: str, styles: Mapping[str, tuple[Any, Any]] | None = None,
+) -> None:  # fmt: skip
+    """Draw the distribution of a score for the background, signals over it, and where the regions begin; all have area 1.
+
+    Parameters
+    ----------
+    background : (score, weight), (n,) each
+    signals : {label: score}
+    thresholds : {region: threshold on the score}
+    path : path
+    xlabel : str
+    styles : {label: (color, linestyle)}, optional
+    """
+    score, weight = background
+    everything = np.concatenate([score, *signals.values()])
+    low, high = np.quantile(everything, (1e-4, 1 - 1e-4))
+    edges = np.linspace(low, high, 31)
+    with canvas(path, size=(7.6, 4.8)) as axes:
+        ax = axes[0, 0]
+        content, _ = np.histogram(score, edges, weights=weight / weight.sum())
+        ax.stairs(content, edges, fill=True, alpha=0.35, color="grey", label="background")
+        for label, values in signals.items():
+            color, line = (styles or {}).get(label, (None, "-"))
+            share, _ = np.histogram(values, edges, weights=np.full(len(values), 1 / len(values)))
+            ax.stairs(share, edges, label=label, linewidth=1.5, color=color, linestyle=line)
+        filled = content[content > 0]
+        ax.set(yscale="log", xlim=(edges[0], edges[-1]), ylim=(max(filled.min() * 0.5, 1e-6), 3.0))
+        _draw_thresholds(ax, thresholds, top=0.95)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel("fraction of events per bin")
+        ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
 def stack(
     results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] | None = None
 ) -> None:
@@ -166,6 +224,7 @@ def stack(
         ax.set(xlim=(edges[0], edges[-1]))
         if top > 0:
             ax.set(yscale="log", ylim=(top * 1e-5, top * 30))
+        _draw_thresholds(ax, thresholds_of(results, observable), top=0.6)
         ax.set_xlabel(next(iter(spectra.values())).axes[0].label)
         ax.set_ylabel("events per bin")
         missing = [d for d in left_out if d in results.in_regions]

@@ -183,6 +183,16 @@ def test_windows_at_the_edge_and_outside():
     assert wide.said.endswith("its window of 3000 GeV was left out")
 
 
+def test_a_signal_as_wide_as_the_spectrum_has_no_limit_where_nothing_beside_it_tells_the_background():
+    s = spectrum(100_000, 3)
+    wide = limit_of_task(LimitTask(s, "dijet", 3, SQRT_S, 2400.0, 0.4, name="Z'", shape=gaussian(EDGES, 2400.0, 0.4)))
+    assert wide.error > 0.5 * wide.background
+    assert (wide.observed, wide.expected) == (None, ())
+    assert wide.said.startswith("spectrum mjj: what lies beside the window of signal Z', 1500 to ")
+    narrower = limit_of_task(LimitTask(s, "dijet", 3, SQRT_S, 2400.0, 0.15))
+    assert narrower.observed > 0
+
+
 def test_spectra_that_have_no_limit_say_so():
     """Public reports: bins without events, negative totals, large yields."""
     empty = Spectrum.of_events("mbb", EDGES, np.zeros(45))

@@ -28,6 +28,47 @@ def search(scores, request):
     return importlib.import_module("rmm_search")
 
 
+@pytest.fixture(scope="module")
+def limits(scores):
+    return importlib.import_module("rmm_limits")
+
+
+def test_a_window_is_the_shortest_interval_with_the_asked_part_of_a_signal(limits):
+    rng = np.random.default_rng(6)
+    m, w = np.exp(rng.normal(7.0, 0.1, 4000)), rng.uniform(0.5, 1.5, 4000)
+    low, high = limits.window(m, w)
+    inside = w[(m >= low) & (m <= high)].sum() / w.sum()
+    assert inside == pytest.approx(2 / 3, abs=1e-3)
+    assert np.log([low, high]) == pytest.approx([7.0 - 0.0967, 7.0 + 0.0967], abs=0.02)  # 0.967 standard deviations
+    assert limits.window(3 * m, w) == pytest.approx((3 * low, 3 * high))
+
+
+def test_excluded_events_do_not_jump_where_counting_becomes_gaussian(limits):
+    below, above = (limits.excluded(b, np.sqrt(b)) for b in (499.0, 501.0))
+    assert above == pytest.approx(1.96 * np.sqrt(2 * 501))
+    assert below == pytest.approx(above, rel=0.05)
+    assert limits.excluded(1e-6, 0.0) == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_cut_that_keeps_the_signal_and_a_quarter_of_the_background_halves_a_limit(scores, limits):
+    rng = np.random.default_rng(7)
+    n_b, n_s = 40_000, 300
+    of_b, of_s = np.zeros((n_b, 9)), np.zeros((n_s, 9))
+    of_b[:, 0], of_s[:, 0] = rng.uniform(500, 3000, n_b), rng.normal(2000, 60, n_s)
+    of_s[:5, 3] = 2000.0  # too few events to count
+    background, signal = (of_b, np.full(n_b, 1e-2)), (of_s, np.full(n_s, 1e-3))
+    everything, quarter = np.ones(n_b, bool), np.arange(n_b) % 4 == 0
+    whole, where = limits.expected_limit(background, signal, everything, np.ones(n_s, bool))
+    assert where == scores.LEADING[0]
+    cut, _ = limits.expected_limit(background, signal, quarter, np.ones(n_s, bool))
+    assert cut == pytest.approx(whole / 2, rel=0.1)
+    lost, _ = limits.expected_limit(background, signal, everything, np.arange(n_s) % 2 == 0)
+    assert lost == pytest.approx(2 * whole, rel=0.25)
+    assert np.isnan(
+        limits.expected_limit(background, (np.zeros((n_s, 9)), signal[1]), everything, np.ones(n_s, bool))[0]
+    )
+
+
 def test_transverse_energies_come_back_from_the_matrix(scores):
     events = open_events(DATA / "ttbar_v15.root")
     options = {"drop_masses": False, "sqrt_s": 13000.0}

@@ -68,6 +68,20 @@ def test_settings_that_would_mean_something_else_are_refused():
             resolve("lhco_wprime", parameters)
 
 
+def test_only_processes_that_can_have_a_hard_lepton_can_be_filtered_by_it():
+    for name in ("ttbar", "ttbar_boosted", "wjets", "zjets", "diboson", "single_top"):
+        usual = resolve(name)[1]
+        assert not any("LeptonFilter" in line for line in usual), name
+        assert resolve(name, {"lepton_pt_min": 45})[1] == [*usual, "LeptonFilter:pTMin = 45.0"]
+        with pytest.raises(ConfigError, match=f"{name}: lepton_pt_min is -1, but must not be negative"):
+            resolve(name, {"lepton_pt_min": -1})
+        with pytest.raises(ConfigError, match="lepton_pt_min is 'high', but must be a number"):
+            resolve(name, {"lepton_pt_min": "high"})
+    for name in ("qcd", "gammajets", "lhco_qcd"):
+        with pytest.raises(ConfigError, match=f"{name}: unknown parameter 'lepton_pt_min'"):
+            resolve(name, {"lepton_pt_min": 45})
+
+
 def test_dijets_of_the_olympics_are_the_hard_part_of_all():
     parameters, settings = resolve("lhco_qcd")
     assert parameters == {"pthat_min": 900.0, "bias_power": 4.0, "ecm": 13000.0}
@@ -254,6 +268,61 @@ def test_a_resonance_of_three_masses_shows_all_of_them(tmp_path, process):
     if process == "lhco_3prong":
         tau2, tau3 = (ak.to_numpy(ak.flatten(events.FatJet[f"tau{n}"][:, :2])) for n in (2, 3))
         assert np.median(tau3 / tau2) < 0.7
+
+
+def hard_lepton_cross_section(path, pt_min):
+    """Return the cross-section of events with an isolated lepton above pt_min, and its statistical error, pb."""
+    events, record = open_events(path), json.loads(str(uproot.open(path)["simulation"]))
+    leptons = [c[c["miniPFRelIso_all"] < 0.1]["pt"] for c in (events.Electron, events.Muon)]
+    passes = ak.to_numpy(ak.any(ak.concatenate(leptons, axis=1) > pt_min, axis=1))
+    weight = ak.to_numpy(events.genWeight).astype(np.float64) * record["cross_section"] / record["sumw"]
+    # for a fixed number of events the error of what passes is that of a fraction
+    part = weight[passes].sum() / weight.sum()
+    return weight[passes].sum(), np.sqrt(((weight * (passes - part)) ** 2).sum())
+
+
+@pytest.mark.simulate
+def test_a_filtered_sample_has_the_selected_cross_section_of_all_events_in_fewer_of_them(tmp_path):
+    from coffea_ad.simulation import simulate
+
+    values, records = {}, {}
+    for pt_min, n in ((0.0, 400), (40.0, 200)):
+        parameters = {"pthat_min": 60.0, "bias_power": 1.0, "lepton_pt_min": pt_min}
+        path = tmp_path / f"{pt_min:g}.root"
+        records[pt_min] = simulate("wjets", n, path, seed=3, parameters=parameters, workers=1)
+        values[pt_min] = hard_lepton_cross_section(path, 60.0)
+    assert records[40.0]["parameters"]["lepton_pt_min"] == 40.0
+    assert "LeptonFilter:pTMin = 40.0" in records[40.0]["settings"]
+    assert records[40.0]["cross_section"] < 0.75 * records[0.0]["cross_section"]
+    (usual, error), (filtered, other) = values[0.0], values[40.0]
+    assert max(error / usual, other / filtered) < 0.15
+    assert abs(filtered - usual) < 3 * np.hypot(error, other)
+
+
+@pytest.mark.simulate
+def test_the_filtered_cross_section_does_not_follow_how_often_hard_events_are_made():
+    from coffea_ad.simulation.generator import _pythia, _records
+
+    sigma, by_number = [], []
+    for power in (0.0, 2.0):
+        settings = resolve("wjets", {"pthat_min": 50.0, "bias_power": power, "lepton_pt_min": 60.0})[1]
+        pythia, lepton_filter = _pythia([*settings, "PartonLevel:all = off"], 9)
+        assert sum(len(batch) for batch in _records(pythia, lepton_filter, 6000)) == 6000
+        sigma.append(lepton_filter.cross_section())
+        by_number.append(pythia.infoPython().sigmaGen() * 1e9)
+    assert sigma[1] == pytest.approx(sigma[0], rel=0.05)  # each has an error of 1 to 2 %
+    assert by_number[1] > 1.2 * by_number[0]  # what Pythia says
+
+
+@pytest.mark.simulate
+def test_a_filter_that_nothing_passes_ends_in_a_sentence(monkeypatch):
+    from coffea_ad.simulation import filters
+    from coffea_ad.simulation.generator import _pythia, _records
+
+    monkeypatch.setattr(filters, "_TRIES", 300)
+    pythia, lepton_filter = _pythia(resolve("ttbar", {"lepton_pt_min": 6000})[1], 9)
+    with pytest.raises(SimulationError, match="of 300 hard processes none has a lepton above lepton_pt_min = 6000 GeV"):
+        next(_records(pythia, lepton_filter, 10))
 
 
 @pytest.mark.simulate

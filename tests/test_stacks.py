@@ -117,3 +117,51 @@ def test_a_merged_folder_shows_the_luminosities_and_models_of_all_runs(tmp_path,
     monkeypatch.setattr("mplhep.histplot", lambda *_, **__: None)
     plotting.stack(both, "m", "inclusive", tmp_path / "x.png")
     assert titles[1] == "inclusive, 10, 20 fb$^{-1}$"
+
+
+def test_a_score_is_drawn_with_the_thresholds_of_its_own_model(monkeypatch, tmp_path):
+    from coffea_ad.plotting import stack, thresholds_of
+
+    monkeypatch.setattr("matplotlib.axes.Axes.axvline", lambda _ax, x, **_: lines.append(x))
+    lines: list[float] = []
+    of_events = results(qcd="background")
+    of_events.histograms["qcd"]["ad_logp"] = histogram(10)
+    point = {"cells": [], "tagger": "ad", "thresholds": [2.0]}
+    of_events.report["regions"] = {
+        "inclusive": {"cells": [], "tagger": "ad"},
+        "loose": point | {"region": "loose", "thresholds": [1.0]},
+        "medium_1tag": point | {"region": "medium"},
+        "medium_2tag": point | {"region": "medium"},
+        "flat": point | {"region": "flat", "thresholds": [1.2, 1.4, 1.9]},
+        "ad2_loose": point | {"region": "loose", "tagger": "ad2", "thresholds": [0.7]},
+    }
+    assert thresholds_of(of_events, "ad_logp") == {"loose": 1.0, "medium": 2.0}
+    assert thresholds_of(of_events, "ad2_logp") == {"loose": 0.7}
+    assert thresholds_of(of_events, "m") == {}
+    stack(of_events, "ad_logp", "inclusive", tmp_path / "x.png")
+    assert lines == [1.0, 2.0]
+    stack(of_events, "m", "inclusive", tmp_path / "x.png")
+    assert lines == [1.0, 2.0]
+
+
+def test_distributions_of_a_score_have_the_same_area_and_show_where_regions_begin(monkeypatch, tmp_path):
+    from coffea_ad.plotting import score_distribution
+
+    rng, drawn, lines = np.random.default_rng(1), {}, []
+    monkeypatch.setattr("matplotlib.axes.Axes.axvline", lambda _ax, x, **_: lines.append(x))
+    from matplotlib.axes import Axes
+
+    stairs = Axes.stairs
+    monkeypatch.setattr(
+        Axes,
+        "stairs",
+        lambda ax, values, edges, **look: drawn.update({look["label"]: values}) or stairs(ax, values, edges, **look),
+    )
+    background = rng.normal(-9, 1, 5000), rng.uniform(0, 2, 5000)
+    signals = {"1 TeV": rng.normal(-8, 1, 50), "4 TeV": rng.normal(-7, 1, 400)}
+    score_distribution(background, signals, {"loose": -7.5, "tight": -6.5}, tmp_path / "x.png", xlabel="ln MAE")
+    assert list(drawn) == ["background", "1 TeV", "4 TeV"]
+    for values in drawn.values():
+        assert values.sum() == pytest.approx(1, abs=5e-3)
+    assert lines == [-7.5, -6.5]
+    assert (tmp_path / "x.png").stat().st_size > 0

@@ -29,6 +29,7 @@ __all__ = [
 
 _PART = 0.05  # of the largest bin, from which a signal has a part in a bin
 _FEW = 10.0  # events in the window, below which asymptotic formulae are no good
+_UNKNOWN = 0.5  # relative error of the background, from which what lies beside a window says too little about it
 _SAME = 0.01  # of the largest bin: shapes that differ by less are one
 
 
@@ -148,6 +149,12 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
         observed, expected = counting_limit(told.events, b, error, signal_error=_window_error(task, shape, window))
         return told._replace(
             observed=observed / inside, expected=tuple(e / inside for e in expected), method="counting"
+        )
+    if error > _UNKNOWN * b:
+        what = f"signal {task.name}" if task.name else f"a signal of {task.mass:g} GeV"
+        return told._replace(
+            said=f"spectrum {s.name}: what lies beside the window of {what}, {edges[0]:g} to {edges[1]:g} GeV, says of the background there "
+            f"only that it is {b:.3g} ± {error:.3g} events"
         )
     try:
         observed, expected = asymptotic_limit(

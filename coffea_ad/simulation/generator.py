@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from coffea_ad.errors import SimulationError
 from coffea_ad.simulation.detector import Particles, candidates, missing_momentum
+from coffea_ad.simulation.filters import LeptonFilter
 from coffea_ad.simulation.objects import Table, fat_jets, gen_particles, jets, leptons, photons, taus, triggers
 from coffea_ad.typing import Float64s
 
@@ -41,20 +42,22 @@ def _quiet() -> None:
     os.dup2(null, 1)
 
 
-def _pythia(settings: list[str], seed: int) -> Any:
+def _pythia(settings: list[str], seed: int) -> tuple[Any, LeptonFilter]:
     try:
         import pythia8mc
     except ImportError as error:
         raise SimulationError("simulation needs Pythia 8: pip install 'coffea-ad[simulate]'") from error
     pythia = pythia8mc.Pythia("", False)
+    lepton_filter = LeptonFilter(pythia)
     with tempfile.TemporaryDirectory() as folder:
         lines = [_as_file(line, folder) if line.startswith("BLOCK") else line for line in settings]
         for line in [*lines, "Print:quiet = on", "Random:setSeed = on", f"Random:seed = {seed}"]:
             if not pythia.readString(line):
                 raise SimulationError(f"Pythia refuses the setting {line!r}")
+        lepton_filter.start()
         if not pythia.init():
             raise SimulationError("Pythia cannot start: no open channel or contradictory settings")
-    return pythia
+    return pythia, lepton_filter
 
 
 def _as_file(spectrum: str, folder: str) -> str:
@@ -64,11 +67,12 @@ def _as_file(spectrum: str, folder: str) -> str:
     return f"SLHA:file = {path}"
 
 
-def _records(pythia: Any, n: int) -> Any:
+def _records(pythia: Any, lepton_filter: LeptonFilter, n: int) -> Any:
     """Yield batches of the event record until n events are made."""
     n_made = 0
     while n_made < n:
         batch = pythia.nextBatch(min(_BATCH, n - n_made), "skip")
+        lepton_filter.check()
         if len(batch) == 0:
             raise SimulationError("Pythia makes no events with these settings")
         n_made += len(batch)
@@ -163,16 +167,16 @@ def generate(settings: list[str], seed: int, block: int, n_events: int) -> Block
     Raises
     ------
     SimulationError
-        Pythia refuses a setting or makes no events.
+        Pythia refuses a setting or makes no events, or none that passes the filter.
     """
     _quiet()
     sequence = np.random.SeedSequence([seed, block])
-    pythia = _pythia(settings, 1 + int(sequence.generate_state(1)[0]) % 900_000_000)
+    pythia, lepton_filter = _pythia(settings, 1 + int(sequence.generate_state(1)[0]) % 900_000_000)
     rng = np.random.default_rng(sequence.spawn(1)[0])
     collections: dict[str, list[Table]] = {}
     events: dict[str, list[npt.NDArray[Any]]] = {}
     done = 0
-    for batch in _records(pythia, n_events):
+    for batch in _records(pythia, lepton_filter, n_events):
         tables, columns = _reconstruct(batch.prt, rng)
         columns["genWeight"] = ak.to_numpy(batch.info.weights[:, 0])
         for name, table in tables.items():
@@ -183,7 +187,7 @@ def generate(settings: list[str], seed: int, block: int, n_events: int) -> Block
         done += len(batch)
     return Block(
         done,
-        pythia.infoPython().sigmaGen() * 1e9,
+        lepton_filter.cross_section(),
         {name: {k: np.concatenate([t[k] for t in parts]) for k in parts[0]} for name, parts in collections.items()},
         {name: np.concatenate(parts) for name, parts in events.items()},
     )

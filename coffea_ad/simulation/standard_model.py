@@ -21,17 +21,27 @@ def _pthat(minimum: float, bias_power: float) -> list[str]:
     return lines
 
 
+def _with_lepton(minimum: float) -> list[str]:
+    """Return the setting of the filter of hard processes, `simulation.filters`; 0 is none."""
+    return [f"LeptonFilter:pTMin = {minimum}"] if minimum > 0 else []
+
+
 def qcd(*, pthat_min: float = 170.0, bias_power: float = 4.0) -> list[str]:
     """QCD dijets, close to flat in pT-hat: generated as pT-hat^bias_power more often, with weights that undo it."""
     return ["HardQCD:all = on", *_pthat(pthat_min, bias_power)]
 
 
-def ttbar(*, pthat_min: float = 0.0, bias_power: float = 0.0) -> list[str]:
+def ttbar(*, pthat_min: float = 0.0, bias_power: float = 0.0, lepton_pt_min: float = 0.0) -> list[str]:
     """Top pairs, all decays."""
-    return ["Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *_pthat(pthat_min, bias_power)]
+    return [
+        "Top:gg2ttbar = on",
+        "Top:qqbar2ttbar = on",
+        *_pthat(pthat_min, bias_power),
+        *_with_lepton(lepton_pt_min),
+    ]
 
 
-def wjets(*, pthat_min: float = 30.0, bias_power: float = 0.0) -> list[str]:
+def wjets(*, pthat_min: float = 30.0, bias_power: float = 0.0, lepton_pt_min: float = 0.0) -> list[str]:
     """W(→ ℓν) and a parton."""
     return [
         "WeakBosonAndParton:qqbar2Wg = on",
@@ -39,10 +49,13 @@ def wjets(*, pthat_min: float = 30.0, bias_power: float = 0.0) -> list[str]:
         "24:onMode = off",
         "24:onIfAny = 11 13 15",
         *_pthat(pthat_min, bias_power),
+        *_with_lepton(lepton_pt_min),
     ]
 
 
-def zjets(*, pthat_min: float = 30.0, m_min: float = 50.0, bias_power: float = 0.0) -> list[str]:
+def zjets(
+    *, pthat_min: float = 30.0, m_min: float = 50.0, bias_power: float = 0.0, lepton_pt_min: float = 0.0
+) -> list[str]:
     """Z(→ νν, ℓℓ) and a parton."""
     return [
         "WeakBosonAndParton:qqbar2gmZg = on",
@@ -51,6 +64,7 @@ def zjets(*, pthat_min: float = 30.0, m_min: float = 50.0, bias_power: float = 0
         "23:onIfAny = 11 12 13 14 15 16",
         f"23:mMin = {m_min}",
         *_pthat(pthat_min, bias_power),
+        *_with_lepton(lepton_pt_min),
     ]
 
 
@@ -72,16 +86,24 @@ def gammajets(*, pthat_min: float = 50.0, bias_power: float = 0.0) -> list[str]:
     ]
 
 
-def diboson(*, pthat_min: float = 0.0, m_min: float = 50.0, bias_power: float = 0.0) -> list[str]:
+def diboson(
+    *, pthat_min: float = 0.0, m_min: float = 50.0, bias_power: float = 0.0, lepton_pt_min: float = 0.0
+) -> list[str]:
     """WW, WZ and ZZ, all decays; a Z, or what it mixes with, weighs at least m_min."""
     return [
         "WeakDoubleBoson:all = on",
         "WeakZ0:gmZmode = 0",
         f"23:mMin = {m_min}",
         *_pthat(pthat_min, bias_power),
+        *_with_lepton(lepton_pt_min),
     ]
 
 
-def single_top(*, pthat_min: float = 0.0, bias_power: float = 0.0) -> list[str]:
+def single_top(*, pthat_min: float = 0.0, bias_power: float = 0.0, lepton_pt_min: float = 0.0) -> list[str]:
     """Single top quark by exchange of a W, in the t- and the s-channel; Pythia has no tW."""
-    return ["Top:qq2tq(t:W) = on", "Top:ffbar2tqbar(s:W) = on", *_pthat(pthat_min, bias_power)]
+    return [
+        "Top:qq2tq(t:W) = on",
+        "Top:ffbar2tqbar(s:W) = on",
+        *_pthat(pthat_min, bias_power),
+        *_with_lepton(lepton_pt_min),
+    ]
