@@ -3,7 +3,7 @@
     python benchmarks/rmm_search.py -o FOLDER                                # simulates 100 000 background events, 20 minutes of one core
     python benchmarks/rmm_search.py -o FOLDER --events 4000 --signal-events 200 --epochs 2 --seeds 1
     python benchmarks/rmm_search.py -o FOLDER --files NTUPLES --models AE "Deep SVDD" "flow, dense"
-    python benchmarks/rmm_search.py -o FOLDER --events 600000 --lepton-pt-min 40 --split 70 15 15      # filtered: 45 instead of 12 % are selected
+    python benchmarks/rmm_search.py -o FOLDER --events 600000 --lepton-pt-min 40 --split 70 15 15      # filtered: 40 instead of 15 % are selected
     python benchmarks/rmm_search.py -o FOLDER --models AE --limits AE "cut: H_T" --figure score.png
 
 Backgrounds and signals of `coffea-ad simulate` → `skim_events` with the rapidity-mass matrix: a lepton above 60 GeV and a jet, as in
