@@ -32,7 +32,7 @@ class LeptonFilter:
         self._hooks: Any = None  # Pythia holds the C++ half only
         self._pt_min = 0.0
         self._rejected_in_a_row = 0
-        self._n = [0, 0]  # rejected, kept
+        self._n = [0, 0]  # rejected, passed
         self._sumw = [0.0, 0.0]
         pythia.settings.addParm(_SETTING, 0.0, True, False, 0.0, 0.0)
 
@@ -70,11 +70,11 @@ class LeptonFilter:
     def _keeps(self, process: Any) -> bool:
         if self._rejected_in_a_row >= _TRIES:  # an exception would have to cross C++: `check` tells
             return True
-        kept = self._has_lepton(process)
-        self._n[kept] += 1
-        self._sumw[kept] += self._pythia.infoPython().weight()
-        self._rejected_in_a_row = 0 if kept else self._rejected_in_a_row + 1
-        return kept
+        passes = self._has_lepton(process)
+        self._n[passes] += 1
+        self._sumw[passes] += self._pythia.infoPython().weight()
+        self._rejected_in_a_row = 0 if passes else self._rejected_in_a_row + 1
+        return passes
 
     def check(self) -> None:
         """Say so if nothing passes.
@@ -97,5 +97,5 @@ class LeptonFilter:
         sigma = float(self._pythia.infoPython().sigmaGen()) * 1e9
         if self._hooks is None:
             return sigma
-        by_number, by_weight = (kept / (rejected + kept) for rejected, kept in (self._n, self._sumw))
+        by_number, by_weight = (passed / (rejected + passed) for rejected, passed in (self._n, self._sumw))
         return sigma * by_weight / by_number
