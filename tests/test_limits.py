@@ -189,7 +189,7 @@ def test_a_signal_as_wide_as_the_spectrum_has_no_limit_where_nothing_beside_it_t
     assert wide.error > 0.5 * wide.background
     assert (wide.observed, wide.expected) == (None, ())
     assert wide.said.startswith("spectrum mjj: what lies beside the window of signal Z', 1500 to ")
-    narrower = limit_of_task(LimitTask(s, "dijet", 3, SQRT_S, 2400.0, 0.15))
+    narrower = limit_of_task(LimitTask(s, "dijet", 3, SQRT_S, 2400.0, 0.03))
     assert narrower.observed > 0
 
 
