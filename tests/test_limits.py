@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import norm, poisson
 from search_toys import EDGES, SQRT_S, falling, nested, spectrum, with_signal
 
 from coffea_ad.errors import ConfigError, FitFailed
+from coffea_ad.search import limits
 from coffea_ad.search.asymptotic import cls_at
 from coffea_ad.search.channels import Channel, Sample, workspace
 from coffea_ad.search.config import LimitConfig, SearchConfig
@@ -191,6 +193,32 @@ def test_a_signal_as_wide_as_the_spectrum_has_no_limit_where_nothing_beside_it_t
     assert wide.said.startswith("spectrum mjj: what lies beside the window of signal Z', 1500 to ")
     narrower = limit_of_task(LimitTask(s, "dijet", 3, SQRT_S, 2400.0, 0.1))
     assert narrower.observed > 0
+
+
+def test_an_extrapolation_that_went_astray_sets_no_limit(monkeypatch):
+    """Such as of many parameters, fitted to few filled bins beside a wide window: it expects nothing there, with a small error."""
+    beside = limits._beside
+
+    def astray(task, shape):
+        window, f = beside(task, shape)
+        away = np.log(1e-6) / f.function.basis[0, 0, 0]
+        return window, replace(f, theta=f.theta + away * np.eye(f.order)[0], covariance=1e-3 * f.covariance)
+
+    task = LimitTask(spectrum(20_000, 3), "dijet", 3, SQRT_S, 3000.0, 0.1)
+    assert limit_of_task(task).observed > 0
+    monkeypatch.setattr(limits, "_beside", astray)
+    limit = limit_of_task(task)
+    assert (limit.observed, limit.expected) == (None, ())
+    assert "of the background there only that it is" in limit.said
+    assert "where the function that is fitted to all bins has" in limit.said
+
+
+def test_a_fit_of_pyhf_that_fails_says_it_in_one_sentence(caplog, monkeypatch):
+    monkeypatch.setattr("coffea_ad.search.asymptotic._CALLS", 3)
+    limit = limit_of_task(LimitTask(spectrum(20_000, 3), "dijet", 3, SQRT_S, 3000.0, 0.1))
+    assert limit.observed is None
+    assert limit.said.startswith("spectrum mjj, 3000 GeV: pyhf's fit failed (")
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
 
 
 def test_spectra_that_have_no_limit_say_so():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ __all__ = ["LEVEL", "asymptotic_limit", "cls_at"]
 
 LEVEL = 0.05
 _POINTS = 9
+_CALLS = 5000  # of −ln L in a fit, which needs some hundred
 _TRIES = 3  # of strengths: where they are expected, and then below or above
 _REFINED, _CLOSE = 3, 0.1  # more strengths at most, until CLs is as close to the level
 
@@ -82,7 +85,7 @@ def _question(channel: Channel, background: float, error: float) -> tuple[Callab
     """Return CLs as a function of the strength, and the ends of where a limit is expected."""
     import pyhf
 
-    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01), precision="64b")
+    pyhf.set_backend("numpy", pyhf.optimize.minuit_optimizer(tolerance=0.01, maxiter=_CALLS), precision="64b")
     in_window = float(next(s for s in channel.samples.values() if s.signal).nominal.sum())
     size = np.sqrt(background + error**2 + max(float(channel.observed.sum()) - background, 0.0))
     excess = max(float(channel.observed.sum()) - background, 0.0)
@@ -94,10 +97,22 @@ def _question(channel: Channel, background: float, error: float) -> tuple[Callab
         space = pyhf.Workspace(spec)
         model = space.model()
     try:
-        fits = _Fits(model, space.data(model))
+        with _unlogged():
+            fits = _Fits(model, space.data(model))
     except (pyhf.exceptions.FailedMinimization, ValueError) as problem:
         raise FitFailed(f"pyhf's fit failed ({' '.join(str(problem).split())[:80]})") from None
     return lambda mu: _cls(fits, mu), low, high
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keep pyhf from printing the fit and a traceback where one fails: the sentence of the limit says it."""
+    log = logging.getLogger("pyhf.optimize.mixins")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 class _Fits:
@@ -142,7 +157,8 @@ def _cls(fits: _Fits, mu: float) -> list[float]:
     import pyhf
 
     try:
-        root, expected = fits.roots(mu)
+        with _unlogged():
+            root, expected = fits.roots(mu)
     except (pyhf.exceptions.FailedMinimization, ValueError) as error:
         raise FitFailed(f"pyhf's fit at strength {mu:.3g} failed ({' '.join(str(error).split())[:80]})") from None
     if not expected > 0:

@@ -12,6 +12,7 @@ from coffea_ad.search.asymptotic import asymptotic_limit
 from coffea_ad.search.channels import Channel, Sample
 from coffea_ad.search.counting import counting_limit
 from coffea_ad.search.fits import Fit, fit
+from coffea_ad.search.minimising import first_guess, fit_many
 from coffea_ad.search.signals import gaussian
 from coffea_ad.search.spectra import Spectrum
 from coffea_ad.typing import Bools, Float64s
@@ -29,6 +30,7 @@ __all__ = [
 
 _PART = 0.05  # of the largest bin, from which a signal has a part in a bin
 _FEW = 10.0  # events in the window, below which asymptotic formulae are no good
+_UNLIKE = 10.0  # times more events by a fit to all bins, which a signal does not make
 _UNKNOWN = 0.5  # relative error of the background, from which what lies beside a window says too little about it
 _SAME = 0.01  # of the largest bin: shapes that differ by less are one
 
@@ -145,17 +147,18 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     told = empty._replace(
         low=float(edges[0]), high=float(edges[1]), events=float(s.counts[window].sum()), background=b, error=error
     )
+    everything = _everywhere(beside)[window].sum()
+    if everything > max(_UNLIKE * (b + 3 * error), _UNLIKE):  # an extrapolation that went astray, and does not know it
+        return told._replace(
+            said=f"{_beside_of(task, told)} {b:.3g} ± {error:.3g} events, where the function that is fitted to all bins has {everything:.3g}"
+        )
     if b < _FEW:
         observed, expected = counting_limit(told.events, b, error, signal_error=_window_error(task, shape, window))
         return told._replace(
             observed=observed / inside, expected=tuple(e / inside for e in expected), method="counting"
         )
     if error > _UNKNOWN * b:
-        what = f"signal {task.name}" if task.name else f"a signal of {task.mass:g} GeV"
-        return told._replace(
-            said=f"spectrum {s.name}: what lies beside the window of {what}, {edges[0]:g} to {edges[1]:g} GeV, says of the background there "
-            f"only that it is {b:.3g} ± {error:.3g} events"
-        )
+        return told._replace(said=f"{_beside_of(task, told)} {b:.3g} ± {error:.3g} events")
     try:
         observed, expected = asymptotic_limit(
             channel_of(beside, unit, window, task.relative_error, _per_event(task, shape), task.spurious * unit),
@@ -165,6 +168,20 @@ def limit_of_task(task: LimitTask, _shared: Any = None) -> Limit:
     except (ConfigError, FitFailed) as problem:
         return told._replace(said=f"spectrum {s.name}, {task.mass:g} GeV: {problem}")
     return told._replace(observed=observed, expected=expected, method="asymptotic")
+
+
+def _beside_of(task: LimitTask, told: Limit) -> str:
+    what = f"signal {task.name}" if task.name else f"a signal of {task.mass:g} GeV"
+    return (
+        f"spectrum {told.spectrum}: what lies beside the window of {what}, {told.low:g} to {told.high:g} GeV, says of the background there "
+        "only that it is"
+    )
+
+
+def _everywhere(beside: Fit) -> Float64s:
+    """Return what the same function expects when it is fitted to all bins."""
+    s, function = beside.spectrum, beside.function
+    return function.expected(fit_many(s.counts, function, first_guess(s.counts, function), scale=s.scale).theta[0])
 
 
 def _beside(task: LimitTask, shape: Float64s) -> tuple[Bools, Fit]:
