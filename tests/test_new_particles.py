@@ -82,7 +82,7 @@ def made(name, n=20, resonance=0):
     """Return {code: masses} of the hard particles of all events, and by event the codes of what the resonance decays to."""
     from coffea_ad.simulation.generator import _pythia
 
-    pythia = _pythia(resolve(name)[1], 5)
+    pythia, _ = _pythia(resolve(name)[1], 5)
     record = pythia.nextBatch(n, "skip").prt
     assert len(record) == n
     code, status = abs(record.id), abs(record.status)
@@ -161,7 +161,7 @@ def test_a_bias_towards_hard_events_leaves_the_cross_section_and_the_weighted_sp
     seen = {}
     for power in (0.0, 2.0):
         settings = resolve(name, {"pthat_min": pthat, "bias_power": power})[1]
-        pythia = _pythia([*settings, "PartonLevel:all = off"], 7)
+        pythia, _ = _pythia([*settings, "PartonLevel:all = off"], 7)
         info = pythia.nextBatch(1500, "skip").info
         weight, pt = ak.to_numpy(info.weights[:, 0]), np.sqrt(ak.to_numpy(info.pT2Hat))
         seen[power] = (pythia.infoPython().sigmaGen(), np.average(pt, weights=weight), (pt > 2 * pthat).mean())

@@ -261,7 +261,8 @@ def test_data_need_their_luminosity(tmp_path, capsys):
 @pytest.mark.dask
 def test_an_interrupted_run_says_so_in_one_line(tmp_path):
     (tmp_path / "f.json").write_text(json.dumps({"svj": entry()}))
-    code = "import sys; from coffea_ad.cli import main; sys.exit(main(sys.argv[1:]))"
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # what runs in the background ignores it
+    code = f"{heard}; import sys; from coffea_ad.cli import main; sys.exit(main(sys.argv[1:]))"
     words = ["run", str(HERE / "counting_processor.py"), f"folder={tmp_path}", "pause=1", "--fileset", str(tmp_path / "f.json"),
              "-e", "dask", "-c", "5", "--no-preflight", "-o", str(tmp_path / "r")]  # fmt: skip
     client = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
