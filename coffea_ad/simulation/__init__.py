@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ def _changed(name: str, values: Mapping[str, Any]) -> str:
     usual = PROCESSES[name].parameters
     changed = ", ".join(f"{key}={value:g}" for key, value in values.items() if value != usual[key])
     return f" with {changed}" if changed else ""
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Any]:
+    """Yield worker processes, which the next sample takes over if it comes within seconds: to start them takes as long as many events."""
+    from loky import get_reusable_executor
+
+    pool = get_reusable_executor(max_workers=workers, timeout=10)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
 
 
 def simulate(
@@ -83,13 +97,11 @@ def simulate(
         pythia_version = importlib.metadata.version("pythia8mc")
     except importlib.metadata.PackageNotFoundError as error:
         raise SimulationError("simulation needs Pythia 8: pip install 'coffea-ad[simulate]'") from error
-    from loky import ProcessPoolExecutor
-
     sizes = [min(BLOCK, n_events - start) for start in range(0, n_events, BLOCK)]
     with files.replacing(output) as file:
         writer = NanoAODWriter(file, layout, seed, values["ecm"])
         with (
-            ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(sizes))) as pool,
+            _pool(min(workers or os.cpu_count() or 1, len(sizes))) as pool,
             progress(f"simulate {name}", n_events) as advance,
         ):
             futures = [pool.submit(generate, settings, seed, i, size) for i, size in enumerate(sizes)]
