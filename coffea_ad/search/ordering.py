@@ -101,10 +101,8 @@ def select_orders(
         tests[going, k] = np.where(usable, p, np.nan)
         place[going], seen[going] = k, m
         going = going[usable & (p <= orders.alpha)]
-    if last and len(going):
+    if len(going):
         place[going], seen[going] = last, _without_excess(rows[going], orders, last, s, mask)[1]
-    elif not last and mask is None:
-        seen = _without_excess(rows, orders, 0, s, mask)[1]
     return Selected(place, seen, tests)
 
 
