@@ -47,7 +47,10 @@ def models(tmp_path_factory):
     )
     data, config = cell_sum()
     (folder / "rmm.onnx").write_bytes(attach(data, config, background=skim, efficiencies=(0.5, 0.25)))
-    return {"semivisible_jets": DATA / "wnae.onnx", **dict.fromkeys(("rmm_two_body", "event_anomaly"), folder / "rmm.onnx")}
+    return {
+        "semivisible_jets": DATA / "wnae.onnx",
+        **dict.fromkeys(("rmm_two_body", "event_anomaly"), folder / "rmm.onnx"),
+    }
 
 
 SOURCES = {
