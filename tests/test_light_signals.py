@@ -196,3 +196,13 @@ def test_reconstructed_leptons_weigh_as_much_as_the_scalar():
     four = all_of_them[number == 4]
     assert len(four) > 6
     assert np.median(ak.to_numpy(ak.sum(four, axis=1).mass)) == pytest.approx(50, abs=1)
+
+
+@pytest.mark.simulate
+def test_events_without_any_fat_jet_are_events_as_well():
+    from coffea_ad.simulation.generator import _reconstruct
+
+    record, _, _ = records("wlnu", 3)
+    tables, columns = _reconstruct(record, np.random.default_rng(1))
+    assert len(tables["FatJet"]["pt"]) == len(tables["PFCand"]["pt"]) == 0
+    assert len(columns["MET_pt"]) == 3

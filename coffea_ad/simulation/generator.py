@@ -122,8 +122,8 @@ def _reconstruct(record: Any, rng: np.random.Generator) -> tuple[dict[str, Table
     met = np.hypot(met_x, met_y)
 
     # NanoAOD v15 stores the candidates of AK8 jets within |η| < 2.5 only.
-    stored = (owner >= 0) & (np.abs(fat["eta"][owner]) < 2.5)
-    rows = np.flatnonzero(stored)
+    rows = np.flatnonzero(owner >= 0)
+    rows = rows[np.abs(fat["eta"][owner[rows]]) < 2.5]
     rows = rows[np.lexsort((-c.pt[rows], owner[rows]))]
     first_jet = np.searchsorted(fat["event"], np.arange(n))
     pf = {
