@@ -25,12 +25,15 @@ from coffea_ad.nn.loading import load
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
-from coffea_ad.nn.recipe import ChainConfig, RecipeConfig, publish
+from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, RecipeConfig, publish
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
 from coffea_ad.nn.reconstruction.vae import VAE, DirichletVAE
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.self_supervised.contrastive import CLR, DDD
+from coffea_ad.nn.self_supervised.encoder import SetEncoder
+from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.boxes import Logit, MinMax
@@ -43,6 +46,8 @@ from coffea_ad.skims.skim import Skim
 
 __all__ = [
     "AE",
+    "CLR",
+    "DDD",
     "DIMENSIONS",
     "DISTANCES",
     "MLP",
@@ -59,6 +64,7 @@ __all__ = [
     "DeepSVDD",
     "DeepSVDDEnsemble",
     "DirichletVAE",
+    "EncoderConfig",
     "EnergyModel",
     "Ensemble",
     "Flow",
@@ -82,8 +88,10 @@ __all__ = [
     "Scorable",
     "Score",
     "Selected",
+    "SetEncoder",
     "Skim",
     "Standard",
+    "Tokens",
     "TrainConfig",
     "Transform",
     "Trees",

@@ -25,6 +25,8 @@ Graphs = Callable[[Sequence[Any]], list[bytes]]
 def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
     """Return the graph of a module with a `shape`, (rows, *shape) → (rows,) for every output; its input is "features".
 
+    If its attribute `slots_vary` says so, rows may have any number of slots.
+
     Raises
     ------
     BadModel
@@ -34,6 +36,9 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
 
     module = copy.deepcopy(model).to("cpu").eval()
     example = torch.zeros(4, *module.shape)  # a batch of 0 or 1 would be taken for a constant
+    sizes: dict[int, Any] = {0: torch.export.Dim("rows")}
+    if getattr(module, "slots_vary", False):
+        sizes[1] = torch.export.Dim("slots", min=2)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are no concern of the user's
         path = Path(folder) / "model.onnx"
@@ -45,7 +50,7 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
             str(path),
             input_names=["features"],
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            dynamic_shapes=(sizes,),
             dynamo=True,
             external_data=False,
             verbose=False,

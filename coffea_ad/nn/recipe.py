@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from coffea_ad.config import Frozen
+from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.energy_based.energy import Sampling
+from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.loading import load_model
+from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
+from coffea_ad.nn.self_supervised.scores import ScoreName, fit_score
+from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
-from coffea_ad.nn.training.loop import TrainConfig
+from coffea_ad.nn.training import plots
+from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.per_column import Preprocessing
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.rows import Keep
 
-__all__ = ["ChainConfig", "RecipeConfig", "publish"]
+__all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
 
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
 
@@ -93,6 +103,86 @@ class ChainConfig(RecipeConfig):
             "buffer_size", "replay", "energy_weight", "smear", "long_steps",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
+
+
+class EncoderConfig(RecipeConfig):
+    """Keys of recipes that train an encoder of sets, and a score on it."""
+
+    feature: str = "jet_constituents"
+    preprocessing: Preprocessing = Field("standard", description="of the representation, before a score on it")
+    preset: Preset = Field("small", description="sizes of the encoder: small, or darkclr as the authors of DarkCLR have them")
+    encoder: dict[str, Any] = Field({}, description="keys of SetEncoder that differ, such as pooling: mean")
+    tokens: dict[str, Any] = Field({"scale": "log"}, description="keys of Tokens: how objects are scaled")
+    pretrained: str = Field("", description="folder of an encoder that is trained already; only the score is trained")
+    space: Space = Field("h", description="what scores are made on: the representation h, or z behind the head")
+    score: ScoreName = Field("neighbours", description="direct: that of the trained model itself; or of a model on h or z")
+    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
+    score_train: TrainConfig = Field(TrainConfig(epochs=20), description="its training, where it has one")
+
+    def new_encoder(self, data: Skim) -> SetEncoder:
+        """Return an encoder of the rows of a skim, before any training.
+
+        Raises
+        ------
+        ConfigError
+            The rows are no sets, a key is unknown, or columns cannot be scaled.
+        """
+        if data.x.ndim != 3 or len(data.features) != 1:
+            names = ", ".join(f.name for f in data.features)
+            raise ConfigError(
+                f"an encoder takes sets, such as jet_constituents or event_objects, one feature alone; {names} has rows of "
+                f"shape {tuple(data.x.shape[1:])}"
+            )
+        for what, keys, make in (("encoder", self.encoder, SetEncoder), ("tokens", self.tokens, Tokens)):
+            known = [k for k in inspect.signature(make).parameters if k not in ("slots", "tokens", "columns", "space")]
+            for key in keys:
+                if key not in known:
+                    raise ConfigError(f"{what}: {unknown_text('key', key, known)}")
+        torch.manual_seed(self.train.seed)
+        tokens = Tokens.of(data.features[0].columns, **self.tokens)
+        return SetEncoder(data.x.shape[1], tokens, **{**PRESETS[self.preset], **self.encoder})
+
+    def trained(self, model: Callable[[], Model], data: Skim, folder: Path) -> tuple[Scorable, History]:
+        """Train a model with an `encoder`, or take one that is trained, and then the score that is asked for on its encoder.
+
+        Parameters
+        ----------
+        model : callable
+            Makes the model that trains the encoder.
+        data : Skim
+        folder : path
+            Of the score's training; that of the encoder is in `encoder/`.
+
+        Raises
+        ------
+        ConfigError
+            What is pretrained has no encoder, or may have seen the events of every fold.
+        """
+        place = folder if self.score == "direct" else folder / "encoder"
+        if self.pretrained:
+            first, history = self._pretrained()
+        else:
+            first = model()
+            begun = self.resume and (place / "checkpoint.pt").exists()
+            history = fit(first, data, self.train, place, resume=begun)
+            plots.training(history, first.plotted, place / "training.png")
+        if self.score == "direct":
+            return first, history
+        encoder: Any = first.encoder
+        score, of_score = fit_score(
+            encoder.giving(self.space), self.score, data, self.score_train, folder, options=self.scorer,
+            then=self.preprocessing, resume=self.resume,
+        )  # fmt: skip
+        of_score.measured["encoder"] = history.best
+        return Ensemble.of_epochs(score, of_score), of_score
+
+    def _pretrained(self) -> tuple[Model, History]:
+        if self.folds:
+            raise ConfigError("pretrained: an encoder that is trained already may have seen the events of every fold")
+        model, history = load_model(self.pretrained)
+        if not isinstance(getattr(model, "encoder", None), SetEncoder):
+            raise ConfigError(f"{self.pretrained}: a {model.method} has no encoder of sets; give its folder encoder/")
+        return model, history
 
 
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:

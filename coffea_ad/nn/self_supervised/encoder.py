@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import copy
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.described import Described
 from coffea_ad.nn.self_supervised.tokens import Tokens
 
-__all__ = ["PRESETS", "Pooling", "Preset", "SetEncoder", "Space"]
+__all__ = ["PRESETS", "Pooling", "Preset", "SetEncoder", "Space", "in_buckets"]
 
 Preset = Literal["darkclr", "small"]
 Pooling = Literal["sum", "mean", "pt"]
@@ -67,12 +68,10 @@ class SetEncoder(nn.Module, metaclass=Described):
 
     Tokens are embedded linearly, pass through layers of attention, of which empty slots are no part, and are pooled to h: by their
     sum, their mean, or their mean weighted with pT. Sorting, centring, scaling and cropping are part of it, so that it takes the
-    rows of a feature as they are: with x exported as (n, slots, columns), any number of slots may be given. A set without
-    objects has h = 0, and so one z of its own.
+    rows of a feature as they are, with any number of slots. Sets without objects have h = 0, and all the same z.
 
     With pooling by pT the attention to a slot is weighted with its share of pT as well: a constituent without momentum
-    changes nothing, so that h is safe against soft emissions; with tokens that are functions of the direction alone it would be safe
-    against collinear ones as well.
+    changes nothing, so that h is safe against soft emissions. It is not against collinear ones, since tokens know pT.
 
     Parameters
     ----------
@@ -154,6 +153,13 @@ class SetEncoder(nn.Module, metaclass=Described):
         """Width of what `forward` gives."""
         return self.width if self.space == "h" else self.outputs
 
+    def giving(self, space: Space) -> SetEncoder:
+        """Return a copy with the same weights that gives h or z."""
+        other = copy.deepcopy(self)
+        other.space = space
+        vars(other)["_arguments"] = {**vars(self)["_arguments"], "space": space}
+        return other
+
     def objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return every object in the context of its set, (n, slots, columns) → (n, slots, width), (n, slots) 1 where occupied."""
         tokens, occupied = self.tokens(x)
@@ -188,16 +194,17 @@ class SetEncoder(nn.Module, metaclass=Described):
         return self.h(x) if self.space == "h" else self.z(x)
 
 
-def in_buckets(encoder: Any, x: Tensor, groups: int = 4) -> Tensor:
+def in_buckets(encode: Callable[[Tensor], Tensor], x: Tensor, groups: int = 4) -> Tensor:
     """Return what an encoder gives, with rows of few objects apart from those of many: the same numbers, in less time.
 
-    Rows are divided into groups by their number of occupied slots, and each is cropped to the largest number in it.
+    Rows are divided into groups by their last occupied slot, and each loses the slots that none of its rows needs.
 
     Parameters
     ----------
-    encoder : callable
-        (n, slots, columns) → (n, …), such as `SetEncoder.z`, of rows whose occupied slots come first.
+    encode : callable
+        (n, slots, columns) → (n, …), such as `SetEncoder.z`.
     x : (n, slots, columns) float32
+        pT first; 0 in empty slots.
     groups : int
 
     Returns
@@ -205,15 +212,11 @@ def in_buckets(encoder: Any, x: Tensor, groups: int = 4) -> Tensor:
     (n, …)
         In the order of the rows.
     """
-    n_objects = (x[:, :, 0] > 0).sum(dim=1)
-    order = n_objects.argsort()
+    places = torch.arange(1, x.shape[1] + 1, device=x.device)
+    n_slots = ((x[:, :, 0] > 0) * places).amax(dim=1)
+    order = n_slots.argsort()
     parts = order.tensor_split(min(groups, max(len(x) // 32, 1)))
-    values = [encoder(x[part, : max(int(n_objects[part[-1]]), 1)]) for part in parts]
+    values = [encode(x[part, : max(int(n_slots[part[-1]]), 1)]) for part in parts]
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order), device=x.device)
     return torch.cat(values)[back]
-
-
-def distance_to_origin(z: Tensor) -> Tensor:
-    """|z|, (n, features) → (n,): the square root has a slope at 0 as well."""
-    return (z.square().sum(dim=1) + math.ulp(1.0) ** 2).sqrt()

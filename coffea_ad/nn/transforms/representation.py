@@ -58,6 +58,7 @@ class Representation(Transform):
         if not shape:
             raise ConfigError("the encoder does not say the shape of its rows; give row_shape")
         self.row_shape = tuple(shape)
+        self.slots_vary = bool(getattr(encoder, "slots_vary", False))
         self.encoder, self.then = encoder.requires_grad_(requires_grad=False), then
         self.eval()
 

@@ -1,0 +1,101 @@
+"""Scores on a representation: an encoder that is trained already, and a model on what it gives, as one graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.nn.density.flow import Flow
+from coffea_ad.nn.density.mixture import GaussianMixture
+from coffea_ad.nn.energy_based.nae import NAE
+from coffea_ad.nn.energy_based.wnae import WNAE
+from coffea_ad.nn.model import Model
+from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
+from coffea_ad.nn.one_class.neighbours import Neighbours
+from coffea_ad.nn.reconstruction.autoencoder import AE
+from coffea_ad.nn.self_supervised.encoder import SetEncoder
+from coffea_ad.nn.training.history import History
+from coffea_ad.nn.training.loop import TrainConfig, fit
+from coffea_ad.nn.transforms.per_column import Preprocessing, Unchanged, preprocessing
+from coffea_ad.nn.transforms.representation import Representation
+from coffea_ad.skims.skim import Skim
+
+__all__ = ["SCORES", "ScoreName", "fit_score"]
+
+ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
+
+SCORES: dict[str, tuple[Callable[..., Model], dict[str, Any]]] = {
+    "ae": (AE, {"hidden": (64, 32), "latent": 8}),
+    "nae": (NAE, {"hidden": (64, 32), "latent": 8}),
+    "wnae": (WNAE, {"hidden": (64, 32), "latent": 8}),
+    "flow": (Flow, {"kind": "maf", "hidden": (128, 128)}),
+    "neighbours": (Neighbours, {"k": 30, "bank": 10_000}),
+    "cosine": (Neighbours, {"how": "logsumexp", "bank": 10_000}),
+    "mahalanobis": (Mahalanobis, {}),
+    "mixture": (GaussianMixture, {}),
+}
+"""Models on a representation, and what they are made with beside their defaults."""
+
+
+def fit_score(
+    encoder: SetEncoder,
+    score: ScoreName,
+    data: Skim,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    then: Preprocessing = "standard",
+    resume: bool = False,
+) -> tuple[Model, History]:
+    """Train a score on a frozen encoder.
+
+    Parameters
+    ----------
+    encoder : SetEncoder
+        Gives h or z, as its `space` says.
+    score : str
+        Of `SCORES`. "cosine" takes the representation as it is, since an angle is one about its origin.
+    data : Skim
+        Rows of the encoder's feature.
+    config : TrainConfig
+    folder : path
+        Of checkpoint and metrics.
+    options : {keyword: value}, optional
+        With which the model is made, instead of those of `SCORES`.
+    then : str
+        Preprocessing of the representation.
+    resume : bool
+        Go on from a checkpoint in the folder, if there is one.
+
+    Returns
+    -------
+    Model, History
+
+    Raises
+    ------
+    ConfigError
+        There is no such score or option.
+
+    References
+    ----------
+    L. Favaro et al., "Semi-visible jets, energy-based models, and self-supervision", arXiv:2312.03067; H. F. Tsoi, D. Rankin,
+    arXiv:2601.11719.
+    """
+    if score not in SCORES:
+        raise ConfigError(unknown_text("score of a representation", score, SCORES))
+    make, usual = SCORES[score]
+    known = [name for name in inspect.signature(make).parameters if name not in ("features", "transform")]
+    for key in options or {}:
+        if key not in known:
+            raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
+    columns = [f"{encoder.space}{i}" for i in range(encoder.features)]
+    after = Unchanged(len(columns)) if score == "cosine" else preprocessing(then, columns)
+    torch.manual_seed(config.seed)
+    model = make(len(columns), transform=Representation(encoder, after), **{**usual, **(options or {})})
+    return model, fit(model, data, config, folder, resume=resume and (folder / "checkpoint.pt").exists())
