@@ -177,8 +177,8 @@ def test_modules_say_what_they_are_for(path):
 
 NN = [
     "AE", "Activation", "BaggedTrees", "Batch", "BiasFreeAE", "ChainConfig", "CrossTrained", "DIMENSIONS",
-    "DISTANCES", "DeepSVDD", "DeepSVDDEnsemble", "DirichletVAE", "EnergyModel", "Ensemble", "Flow", "FlowLatent",
-    "History", "ImageAE", "KernelPCA", "Log", "Logit", "MLP", "MinMax", "Model", "NAE", "Output", "PCA", "PCAScore",
+    "DISTANCES", "DeepSVDD", "DeepSVDDEnsemble", "DirichletVAE", "EnergyModel", "Ensemble", "Flow", "FlowLatent", "GaussianMixture",
+    "History", "ImageAE", "KernelPCA", "Log", "Logit", "MLP", "Mahalanobis", "MinMax", "Model", "NAE", "Neighbours", "Output", "PCA", "PCAScore",
     "PerColumn", "PixelPower", "Preprocessing", "QuantileNormal", "RecipeConfig", "Representation", "Sampling",
     "Scorable", "Score", "Selected",
     "Skim", "Standard", "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE",

@@ -12,6 +12,7 @@ from coffea_ad.nn.classifiers.trees import Trees
 from coffea_ad.nn.cross_training import CrossTrained, fit_folds
 from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
+from coffea_ad.nn.density.mixture import GaussianMixture
 from coffea_ad.nn.density.sampling import sample_equally
 from coffea_ad.nn.energy_based.diagnostics import long_run
 from coffea_ad.nn.energy_based.distances import DISTANCES
@@ -23,6 +24,8 @@ from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.loading import load
 from coffea_ad.nn.model import Batch, Model
+from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
+from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
 from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, RecipeConfig, publish
@@ -69,13 +72,16 @@ __all__ = [
     "Ensemble",
     "Flow",
     "FlowLatent",
+    "GaussianMixture",
     "History",
     "ImageAE",
     "KernelPCA",
     "Log",
     "Logit",
+    "Mahalanobis",
     "MinMax",
     "Model",
+    "Neighbours",
     "Output",
     "PCAScore",
     "PerColumn",

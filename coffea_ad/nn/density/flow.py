@@ -15,7 +15,6 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.nn.density.splines import spline_map
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.transforms.columns import Transform
-from coffea_ad.nn.transforms.representation import Representation
 from coffea_ad.scoring.specs import Density
 from coffea_ad.typing import Float32s, Float64s
 
@@ -114,7 +113,7 @@ class Flow(Model):
         self.base, self.outside, self.bound, self.bins = base, outside, bound, bins
         values = [i for i in range(features) if i not in self.context]
         self._check(features, values)
-        self.density: Density | None = "z" if isinstance(transform, Representation) else "x"
+        self.density: Density | None = "x" if getattr(transform, "has_jacobian", True) else "z"
         for name, columns in (("values", values), ("conditions", list(self.context))):
             self.register_buffer(name, torch.tensor(columns, dtype=torch.int64), persistent=False)
         self.values: Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class Representation(Transform):
     >>> transform.fit(np.random.default_rng(1).normal(size=(50, 2, 3)).astype(np.float32), np.ones(50))(torch.zeros(5, 2, 3)).shape
     torch.Size([5, 4])
     """
+
+    has_jacobian: ClassVar[bool] = False
 
     def __init__(self, encoder: nn.Module, then: Transform, *, row_shape: tuple[int, ...] | None = None) -> None:
         super().__init__(then.features, names=then.names)
