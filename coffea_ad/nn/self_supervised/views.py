@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +12,9 @@ from torch import Tensor
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.self_supervised import event_augmentations, jet_augmentations
-from coffea_ad.nn.self_supervised.jet_augmentations import chain, one_of
+from coffea_ad.nn.self_supervised.augmentations import Augmentation, chain, one_of
 
 __all__ = ["Views"]
-
-Augmentation = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 _LEVELS = {
     ("pt", "deta", "dphi"): ("jets", jet_augmentations.AUGMENTATIONS),
@@ -63,7 +61,7 @@ class Views:
             raise ConfigError(f"there are options of {', '.join(unused)}, which is no augmentation of this training")
         make = functools.partial(_augmentation, level, table, options)
         self._positive = chain(*(make(name) for name in positive))
-        self._anomalous = one_of(*(make(name) for name in anomalous)) if anomalous else None
+        self._anomalous = one_of([make(name) for name in anomalous]) if anomalous else None
 
     def positive(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return another view of rows, (n, slots, columns), occupied slots first where an augmentation sorts them."""
