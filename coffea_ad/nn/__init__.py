@@ -35,7 +35,9 @@ from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
 from coffea_ad.nn.reconstruction.vae import VAE, DirichletVAE
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.contrastive import CLR, DDD
+from coffea_ad.nn.self_supervised.distillation import SelfDistillation
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
+from coffea_ad.nn.self_supervised.masked import MaskedParticles
 from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
@@ -79,6 +81,7 @@ __all__ = [
     "Log",
     "Logit",
     "Mahalanobis",
+    "MaskedParticles",
     "MinMax",
     "Model",
     "Neighbours",
@@ -94,6 +97,7 @@ __all__ = [
     "Scorable",
     "Score",
     "Selected",
+    "SelfDistillation",
     "SetEncoder",
     "Skim",
     "Standard",

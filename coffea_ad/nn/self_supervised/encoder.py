@@ -160,16 +160,41 @@ class SetEncoder(nn.Module, metaclass=Described):
         vars(other)["_arguments"] = {**vars(self)["_arguments"], "space": space}
         return other
 
-    def objects(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return every object in the context of its set, (n, slots, columns) → (n, slots, width), (n, slots) 1 where occupied."""
+    def objects(
+        self, x: Tensor, hidden: Tensor | None = None, substitute: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return every object in the context of its set.
+
+        Parameters
+        ----------
+        x : (n, slots, columns)
+        hidden : (n, slots) bool, optional
+            Which objects, by falling pT, are hidden from the others and from themselves.
+        substitute : (slots, width), optional
+            What the network sees instead of each of them.
+
+        Returns
+        -------
+        (n, slots, width), (n, slots)
+            By falling pT; 1 where a slot is occupied.
+        """
         tokens, occupied = self.tokens(x)
         y = self.embed(tokens)
+        if hidden is not None and substitute is not None:
+            y = torch.where(hidden.unsqueeze(2), substitute[: y.shape[1]].to(y.dtype), y)
         bias = (occupied - 1) * -_ABSENT
         if self.pooling == "pt":
             bias = bias + self._weights(x, occupied).clamp(min=1e-30).log() * occupied
         for block in self.blocks:
             y = block(y, bias[:, None, None, :])
         return self.norm(y), occupied
+
+    def pooled(self, x: Tensor, y: Tensor, occupied: Tensor) -> Tensor:
+        """Return h of sets whose objects are given, (n, slots, columns), (n, slots, width), (n, slots) → (n, width)."""
+        if self.pooling == "pt":
+            return (y * self._weights(x, occupied).unsqueeze(2)).sum(dim=1)
+        h = (y * occupied.unsqueeze(2)).sum(dim=1)
+        return h / occupied.sum(dim=1, keepdim=True).clamp(min=1) if self.pooling == "mean" else h
 
     def _weights(self, x: Tensor, occupied: Tensor) -> Tensor:
         """Return the share of pT of sorted slots."""
@@ -178,11 +203,7 @@ class SetEncoder(nn.Module, metaclass=Described):
 
     def h(self, x: Tensor) -> Tensor:
         """Return the representation, (n, slots, columns) → (n, width)."""
-        y, occupied = self.objects(x)
-        if self.pooling == "pt":
-            return (y * self._weights(x, occupied).unsqueeze(2)).sum(dim=1)
-        h = (y * occupied.unsqueeze(2)).sum(dim=1)
-        return h / occupied.sum(dim=1, keepdim=True).clamp(min=1) if self.pooling == "mean" else h
+        return self.pooled(x, *self.objects(x))
 
     def z(self, x: Tensor) -> Tensor:
         """Return what the loss sees, (n, slots, columns) → (n, outputs)."""
