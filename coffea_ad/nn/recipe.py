@@ -33,6 +33,7 @@ from coffea_ad.skims.rows import Keep
 
 __all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
 
+_FIXED = ("self", "slots", "tokens", "columns", "space")  # arguments of encoders that are no keys of a recipe
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
 
 
@@ -134,7 +135,7 @@ class EncoderConfig(RecipeConfig):
                 f"shape {tuple(data.x.shape[1:])}"
             )
         for what, keys, make in (("encoder", self.encoder, SetEncoder), ("tokens", self.tokens, Tokens)):
-            known = [k for k in inspect.signature(make).parameters if k not in ("slots", "tokens", "columns", "space")]
+            known = [k for k in inspect.signature(make.__init__).parameters if k not in _FIXED]
             for key in keys:
                 if key not in known:
                     raise ConfigError(f"{what}: {unknown_text('key', key, known)}")

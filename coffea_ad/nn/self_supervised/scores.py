@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ __all__ = ["SCORES", "ScoreName", "fit_score"]
 
 ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
 
-SCORES: dict[str, tuple[Callable[..., Model], dict[str, Any]]] = {
+SCORES: dict[str, tuple[type[Model], dict[str, Any]]] = {
     "ae": (AE, {"hidden": (64, 32), "latent": 8}),
     "nae": (NAE, {"hidden": (64, 32), "latent": 8}),
     "wnae": (WNAE, {"hidden": (64, 32), "latent": 8}),
@@ -90,7 +90,7 @@ def fit_score(
     if score not in SCORES:
         raise ConfigError(unknown_text("score of a representation", score, SCORES))
     make, usual = SCORES[score]
-    known = [name for name in inspect.signature(make).parameters if name not in ("features", "transform")]
+    known = [name for name in inspect.signature(make.__init__).parameters if name not in ("self", "features", "transform")]
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
