@@ -23,10 +23,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 
-from coffea_ad import nn, recipes
+from coffea_ad import recipes
 from coffea_ad.config import load_config
+from coffea_ad.evaluation.matching import Matching
 from coffea_ad.running import run
+from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.simulation import simulate
+from coffea_ad.skims.reading import load_skim
 
 ROOT = Path("build/self_supervised")
 QCD = ("qcd", {"pthat_min": 130.0, "bias_power": 2.0})
@@ -59,13 +62,169 @@ def samples(scale):
                 output=ROOT / "skims" / name, progress=False)  # fmt: skip
 
 
+SHAPES = {"feature": "jet_substructure", "options": SUBSTRUCTURE["options"]}
+QUICK = ["train.epochs=10"]
+
+
+def _clr(*overrides):
+    return ("clr", "clr/darkclr.yaml", [*QUICK, *overrides])
+
+
+def _after(name, *overrides):
+    """A score on the encoder of another model of the same seed."""
+    return (*MODELS[name][:2], [*MODELS[name][2], *overrides], name)
+
+
+MODELS = {
+    "AnomCLR+ neighbours": _clr(),
+    "masked neighbours": ("pretrain", "pretrain/masked.yaml", QUICK),
+    "distilled neighbours": ("pretrain", "pretrain/distilled.yaml", QUICK),
+    "DDD": _clr("loss=ddd", "score=direct"),
+    "AnomCLR neighbours": _clr("loss=anom_clr"),
+    "CLR neighbours": _clr("loss=nt_xent"),
+    "AnomCLR+ split neighbours": _clr("anomalous=[collinear_split]", "augmentation={}"),
+    "AnomCLR+ all neighbours": _clr(
+        "anomalous=[drop, collinear_split, pt_reweight, subjet_shift]", "augmentation={drop: {probability: [0.1, 0.6]}}"
+    ),
+}
+for _name in ("AnomCLR+", "masked"):
+    for _score in ("mahalanobis", "ae", "cosine", "flow", "direct"):
+        if (_name, _score) != ("AnomCLR+", "direct"):
+            MODELS[f"{_name} {_score}"] = _after(f"{_name} neighbours", f"score={_score}")
+MODELS["AnomCLR+ norm"] = _after("AnomCLR+ neighbours", "score=direct")
+MODELS["AE on constituents"] = ("autoencoder", "autoencoder/svj.yaml", ["feature=jet_constituents", "options={}"])
+for _name, (_recipe, _config, _more) in {
+    "AE": ("autoencoder", "autoencoder/svj.yaml", ["preprocessing=standard"]),
+    "PCA": ("pca", "pca/svj.yaml", ["components=4", "preprocessing=standard"]),
+    "VAE": ("vae", "vae/svj.yaml", ["hidden=[32,32]", "latent=4", "activation=silu", "beta=1.0", "score=elbo", "preprocessing=standard"]),
+    "NAE smeared": ("nae", "nae/smeared.yaml", []),
+    "WNAE": ("wnae", "wnae/svj.yaml", []),
+    "Deep SVDD": ("svdd", "svdd/svj.yaml", ["train.epochs=20", "preprocessing=log"]),
+}.items():  # fmt: skip
+    MODELS[f"{_name}, 9 inputs"] = (_recipe, _config, [*_more, "options={observables: [+multiplicity]}"])
+"""Recipe, configuration, overrides, and the model whose encoder is taken, where it is trained once for several scores."""
+TRIVIAL = ("multiplicity", "ptd", "mass", "girth", "pt")
+
+
+def path_of(name, seed):
+    return ROOT / "models" / f"{name.replace(' ', '_').replace(',', '')}_{seed}.onnx"
+
+
+def train(seeds, only):
+    torch.set_num_threads(1)
+    for seed in seeds:
+        for name in only or MODELS:
+            recipe, config, overrides, *first = MODELS[name]
+            out = path_of(name, seed)
+            if out.exists():
+                continue
+            fixed = [f"data={ROOT}/skims/train", "weights=none", f"train.seed={seed}"]
+            if first:
+                fixed.append(f"pretrained={path_of(first[0], seed).with_suffix('')}/encoder")
+            if recipe in ("clr", "pretrain"):
+                fixed.append(f"score_train.seed={seed}")
+            module = recipes.load(recipe)
+            started = time.process_time()
+            module.train(load_config(module.Config, recipes.find_config(config), [*overrides, *fixed]), out)
+            print(f"{name}, seed {seed}: {time.process_time() - started:.0f} CPU s", flush=True)
+
+
+def auc(background, signal, w_background, w_signal):
+    order = np.argsort(background, kind="stable")
+    below = np.r_[0.0, np.cumsum(w_background[order])] / w_background.sum()
+    ordered = background[order]
+    rank = 0.5 * (below[np.searchsorted(ordered, signal)] + below[np.searchsorted(ordered, signal, side="right")])
+    return float(np.average(rank, weights=w_signal))
+
+
+def accepted(background, signal, w_background, w_signal, efficiency=1e-3):
+    order = np.argsort(-background, kind="stable")
+    part = np.cumsum(w_background[order]) / w_background.sum()
+    cut = background[order][min(np.searchsorted(part, efficiency), len(order) - 1)]
+    return float(np.average(signal >= cut, weights=w_signal))
+
+
+class Rows:
+    """The jets of the table: those of QCD, and of each signal, with their scores by anything."""
+
+    def __init__(self):
+        self.skims, folder = {}, ROOT / "skims/eval"
+        for feature, options in (("jet_constituents", {}), ("jet_substructure", SUBSTRUCTURE["options"]),
+                                 ("jet_substructure", {"observables": ["+multiplicity"]})):  # fmt: skip
+            skim = load_skim(folder, feature, options, weights="none")
+            self.skims[feature, json.dumps(options)] = skim
+        self.trivial = self.skims["jet_substructure", json.dumps(SUBSTRUCTURE["options"])]
+        self.dataset = self.trivial.dataset
+        self.pt = np.asarray(self.trivial.spectators["pt"], np.float64)
+        self.weight = np.abs(np.asarray(self.trivial.event_weight))
+
+    def baseline(self, name):
+        if name in self.trivial.columns:
+            return np.asarray(self.trivial.x[:, self.trivial.columns.index(name)], np.float64)
+        return np.asarray(self.trivial.spectators[name], np.float64)
+
+    def scores(self, path):
+        scorer = OnnxScorer(path)
+        feature = scorer.card.inputs[0].features[0]
+        for (name, _), skim in self.skims.items():
+            if name == feature.name and [c.name for c in skim.features[0].columns] == [c.name for c in feature.columns]:
+                return np.asarray(scorer(np.asarray(skim.x)), np.float64)
+        raise SystemExit(f"{path}: no skim has {feature.key}")
+
+    def judged(self, score):
+        """{signal: (AUC, AUC at equal pT, ε_S, ε_S at equal pT)}."""
+        score = np.nan_to_num(score, nan=-1e30)
+        b = self.dataset == "qcd"
+        out = {}
+        for signal in SIGNALS:
+            s = self.dataset == signal
+            matched = Matching(self.pt[b], self.pt[s]).weights(self.weight[b], self.weight[s])
+            plain = self.weight[b], self.weight[s]
+            out[signal] = [f(score[b], score[s], *w) for f in (auc, accepted) for w in (plain, matched)]
+        return out
+
+
+def table():
+    rows, lines = Rows(), []
+    print({k: int((rows.dataset == k).sum()) for k in ("qcd", *SIGNALS)})
+    for name in TRIVIAL:
+        up = rows.judged(rows.baseline(name))
+        for sign, judged in ((1, up), (-1, rows.judged(-rows.baseline(name)))):
+            lines.append((f"*{name}{' (reversed)' if sign < 0 else ''}*", [judged]))
+    for name in MODELS:
+        seeds = sorted(path_of(name, 0).parent.glob(path_of(name, 0).stem[:-1] + "[0-9].onnx"))
+        if seeds:
+            lines.append((name, [rows.judged(rows.scores(path)) for path in seeds]))
+    unseen = [s for s in SIGNALS if s.startswith("unseen")]
+    values = {n: np.array([[each[s] for s in SIGNALS] for each in seeds]) for n, seeds in lines}
+    (ROOT / "table.json").write_text(json.dumps({n: v.tolist() for n, v in values.items()}))
+    columns = [list(SIGNALS).index(s) for s in unseen]
+    print("| score | seeds | AUC, unseen | AUC, unseen, matched | ε_S, unseen, matched | " + " | ".join(SIGNALS) + " |")
+    print("| --- " * (5 + len(SIGNALS)) + "|")
+    for name, v in sorted(values.items(), key=lambda pair: -pair[1][:, columns, 1].mean()):
+        means = v[:, columns].mean(axis=1)  # (seeds, measures)
+        spread = means.std(axis=0, ddof=1) if len(v) > 1 else np.zeros(4)
+        cells = [f"{means[:, k].mean():.3f}" + (f" ± {spread[k]:.3f}" if len(v) > 1 else "") for k in (0, 1, 3)]
+        each = [f"{v[:, i, 1].mean():.3f}" for i in range(len(SIGNALS))]
+        print(f"| {name} | {len(v)} | " + " | ".join([*cells, *each]) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     p = verbs.add_parser("samples")
     p.add_argument("--scale", type=float, default=1.0)
+    p = verbs.add_parser("train")
+    p.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    p.add_argument("--only", nargs="+", default=[], choices=list(MODELS), metavar="NAME")
+    verbs.add_parser("table")
     args = parser.parse_args()
-    samples(args.scale)
+    if args.verb == "samples":
+        samples(args.scale)
+    elif args.verb == "train":
+        train(args.seeds, args.only)
+    else:
+        table()
 
 
 if __name__ == "__main__":
