@@ -41,6 +41,7 @@ from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Trans
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
 from coffea_ad.nn.transforms.selected import Selected
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim
 
@@ -89,6 +90,7 @@ __all__ = [
     "Score",
     "Selected",
     "Skim",
+    "Slots",
     "Standard",
     "TrainConfig",
     "Transform",

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from coffea_ad.config import Frozen
+from coffea_ad.errors import ConfigError
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import export, make_card
@@ -17,7 +18,9 @@ from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig
-from coffea_ad.nn.transforms.per_column import Preprocessing
+from coffea_ad.nn.transforms.columns import Transform
+from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.rows import Keep
 
@@ -54,6 +57,30 @@ class RecipeConfig(Frozen):
             self.data, feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
             keep=keep, out_of_core=out_of_core,
         )  # fmt: skip
+
+    def transform(self, data: Skim) -> Transform:
+        """Return the preprocessing of flat rows, or of sets such as constituents, which the model makes flat.
+
+        Of a set every slot is transformed alike, and flags (`mask`, `is_…`) are left as they are, unless `preprocessing` names
+        the columns.
+
+        Raises
+        ------
+        ConfigError
+            Rows are neither flat nor sets.
+        """
+        shape, columns, spec = tuple(data.x.shape[1:]), data.columns, self.preprocessing
+        if shape == (len(columns),):
+            return preprocessing(spec, columns)
+        if len(shape) != 2 or shape[1] != len(columns):
+            raise ConfigError(
+                f"rows of {self.feature} have the shape {shape}: this model takes flat rows, or sets of objects such as "
+                "jet_constituents; the recipe autoencoder takes images, with network=image"
+            )
+        if isinstance(spec, str):
+            flags = [name for name in columns if name == "mask" or name.startswith("is_")]
+            spec = {**dict.fromkeys(flags, "none"), "*": spec}
+        return Slots(shape[0], preprocessing(spec, columns))
 
 
 class ChainConfig(RecipeConfig):
