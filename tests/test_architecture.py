@@ -181,7 +181,7 @@ NN = [
     "History", "ImageAE", "KernelPCA", "Log", "Logit", "MLP", "Mahalanobis", "MinMax", "Model", "NAE", "Neighbours", "Output", "PCA", "PCAScore",
     "PerColumn", "PixelPower", "Preprocessing", "QuantileNormal", "RecipeConfig", "Representation", "Sampling",
     "Scorable", "Score", "Selected",
-    "Skim", "Standard", "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE",
+    "Skim", "Slots", "Standard", "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE",
     "WNAE", "bundle", "combine", "export", "fit", "fit_folds", "fuse_linear", "langevin", "load", "load_skim",
     "long_run", "make_card", "preprocessing", "publish", "quantise", "sample_equally",
 ]  # fmt: skip

@@ -150,7 +150,9 @@ def test_a_wrong_encoder_is_refused(wrong):
         encoder(**wrong)
 
 
-@given(n=st.integers(0, 40), size=st.integers(1, 50), slots=st.integers(1, 6), vary=st.booleans(), seed=st.integers(0, 99))
+@given(
+    n=st.integers(0, 40), size=st.integers(1, 50), slots=st.integers(1, 6), vary=st.booleans(), seed=st.integers(0, 99)
+)
 @settings(max_examples=40, deadline=None)
 def test_batches_hold_every_row_once_and_all_of_its_objects(n, size, slots, vary, seed):
     x = sets(n, max(slots, 2), seed).numpy()

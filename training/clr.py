@@ -27,9 +27,13 @@ class Config(nn.EncoderConfig):
     )
     temperature: float = Field(0.1, gt=0)
     norm_weight: float = Field(1e-3, ge=0, description="of the mean |z|")
-    positive: tuple[str, ...] = Field(("rotation",), description="augmentations that must not matter, one after another")
+    positive: tuple[str, ...] = Field(
+        ("rotation",), description="augmentations that must not matter, one after another"
+    )
     anomalous: tuple[str, ...] = Field(("drop",), description="augmentations that must, one of them for each row")
-    augmentation: dict[str, Any] = Field({}, description="keywords of augmentations, such as drop: {probability: [0.1, 0.6]}")
+    augmentation: dict[str, Any] = Field(
+        {}, description="keywords of augmentations, such as drop: {probability: [0.1, 0.6]}"
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the encoder while it trains")
     train: nn.TrainConfig = nn.TrainConfig(
         epochs=30, learning_rate=1e-3, schedule="cosine", clip_gradient=1.0, samples_per_epoch=20_000

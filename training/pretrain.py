@@ -51,7 +51,9 @@ def build(config: Config, data: nn.Skim) -> nn.MaskedParticles | nn.SelfDistilla
 def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
     """Train an encoder and a score on it, and leave metrics, checkpoints and plots in a folder."""
     if config.task == "distilled" and config.score == "direct":
-        raise ConfigError("score=direct: a distilled encoder has no score by itself; take neighbours, cosine or mahalanobis")
+        raise ConfigError(
+            "score=direct: a distilled encoder has no score by itself; take neighbours, cosine or mahalanobis"
+        )
     return config.trained(functools.partial(build, config, data), data, folder)
 
 

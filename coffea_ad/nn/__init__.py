@@ -46,6 +46,7 @@ from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Trans
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
 from coffea_ad.nn.transforms.selected import Selected
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim
 
@@ -100,6 +101,7 @@ __all__ = [
     "SelfDistillation",
     "SetEncoder",
     "Skim",
+    "Slots",
     "Standard",
     "Tokens",
     "TrainConfig",

@@ -24,10 +24,12 @@ from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
 from coffea_ad.nn.self_supervised.scores import ScoreName, fit_score
 from coffea_ad.nn.self_supervised.tokens import Tokens
-from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training import plots
+from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
-from coffea_ad.nn.transforms.per_column import Preprocessing
+from coffea_ad.nn.transforms.columns import Transform
+from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.rows import Keep
 
@@ -65,6 +67,30 @@ class RecipeConfig(Frozen):
             self.data, feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
             keep=keep, out_of_core=out_of_core,
         )  # fmt: skip
+
+    def transform(self, data: Skim) -> Transform:
+        """Return the preprocessing of flat rows, or of sets such as constituents, which the model makes flat.
+
+        Of a set every slot is transformed alike, and flags (`mask`, `is_…`) are left as they are, unless `preprocessing` names
+        the columns.
+
+        Raises
+        ------
+        ConfigError
+            Rows are neither flat nor sets.
+        """
+        shape, columns, spec = tuple(data.x.shape[1:]), data.columns, self.preprocessing
+        if shape == (len(columns),):
+            return preprocessing(spec, columns)
+        if len(shape) != 2 or shape[1] != len(columns):
+            raise ConfigError(
+                f"rows of {self.feature} have the shape {shape}: this model takes flat rows, or sets of objects such as "
+                "jet_constituents; the recipe autoencoder takes images, with network=image"
+            )
+        if isinstance(spec, str):
+            flags = [name for name in columns if name == "mask" or name.startswith("is_")]
+            spec = {**dict.fromkeys(flags, "none"), "*": spec}
+        return Slots(shape[0], preprocessing(spec, columns))
 
 
 class ChainConfig(RecipeConfig):
@@ -111,12 +137,16 @@ class EncoderConfig(RecipeConfig):
 
     feature: str = "jet_constituents"
     preprocessing: Preprocessing = Field("standard", description="of the representation, before a score on it")
-    preset: Preset = Field("small", description="sizes of the encoder: small, or darkclr as the authors of DarkCLR have them")
+    preset: Preset = Field(
+        "small", description="sizes of the encoder: small, or darkclr as the authors of DarkCLR have them"
+    )
     encoder: dict[str, Any] = Field({}, description="keys of SetEncoder that differ, such as pooling: mean")
     tokens: dict[str, Any] = Field({"scale": "log"}, description="keys of Tokens: how objects are scaled")
     pretrained: str = Field("", description="folder of an encoder that is trained already; only the score is trained")
     space: Space = Field("h", description="what scores are made on: the representation h, or z behind the head")
-    score: ScoreName = Field("neighbours", description="direct: that of the trained model itself; or of a model on h or z")
+    score: ScoreName = Field(
+        "neighbours", description="direct: that of the trained model itself; or of a model on h or z"
+    )
     scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
     score_train: TrainConfig = Field(TrainConfig(epochs=20), description="its training, where it has one")
 

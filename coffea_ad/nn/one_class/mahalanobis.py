@@ -65,7 +65,7 @@ class Mahalanobis(PCA):
 
     def __init__(self, features: int, *, shrinkage: Shrinkage = "ledoit_wolf", transform: nn.Module) -> None:
         super().__init__(features, components=features, score="mahalanobis", transform=transform)
-        if not (shrinkage == "ledoit_wolf" or (isinstance(shrinkage, float | int) and 0 <= shrinkage <= 1)):
+        if not (shrinkage == "ledoit_wolf" if isinstance(shrinkage, str) else 0 <= shrinkage <= 1):
             raise ConfigError(f"shrinkage is {shrinkage!r}, but must be ledoit_wolf, or lie between 0 and 1")
         self.shrinkage = shrinkage
 

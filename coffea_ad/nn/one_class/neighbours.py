@@ -49,8 +49,8 @@ class Neighbours(Model):
         Neighbours, of "mean" and "kth".
     bank : int
         M; where fewer training rows are drawn, all of those. More than 50 000 never are.
-    metric : "euclidean" or "cosine", optional
-        By default euclidean, and cosine for "logsumexp".
+    metric : "euclidean" or "cosine"
+        Of "mean" and "kth".
     temperature : float
         τ of "logsumexp".
     transform : nn.Module
@@ -59,7 +59,7 @@ class Neighbours(Model):
     Raises
     ------
     ConfigError
-        A number is out of range, a word unknown, or "logsumexp" is asked for with the euclidean metric.
+        A number is out of range, or a word unknown.
     SkimError
         When fitted: there are fewer rows than neighbours.
 
@@ -87,22 +87,20 @@ class Neighbours(Model):
         how: Nearness = "mean",
         k: int = 30,
         bank: int = 20_000,
-        metric: Metric | None = None,
+        metric: Metric = "euclidean",
         temperature: float = 0.1,
         transform: nn.Module,
     ) -> None:
         super().__init__((features,), transform)
-        metric = metric or ("cosine" if how == "logsumexp" else "euclidean")
         for name, value, known in (("how", how, get_args(Nearness)), ("metric", metric, get_args(Metric))):
             if value not in known:
                 raise ConfigError(f"neighbours: {unknown_text(name, value, known)}")
-        if how == "logsumexp" and metric != "cosine":
-            raise ConfigError("neighbours: how=logsumexp is a sum over cosines; it needs metric=cosine")
         if not 1 <= k <= bank:
             raise ConfigError(f"neighbours: k is {k}, but must lie between 1 and the {bank} rows of the bank")
         if not 0 < temperature < math.inf:
             raise ConfigError(f"neighbours: temperature is {temperature}, but must be a positive number")
         self.how, self.k, self.most, self.metric, self.temperature = how, k, bank, metric, temperature
+        self.directions = metric == "cosine" or how == "logsumexp"
         self.register_buffer("bank", torch.zeros(bank, features))
         self.bank: Tensor
 
@@ -122,7 +120,7 @@ class Neighbours(Model):
 
     def _directed(self, z: Tensor) -> Tensor:
         """Return rows of length 1 for the cosine; rows of zeros stay."""
-        return nn.functional.normalize(z) if self.metric == "cosine" else z
+        return nn.functional.normalize(z) if self.directions else z
 
     def energy(self, z: Tensor) -> Tensor:
         """Distance of transformed rows from the bank, (n, D) → (n,)."""
@@ -132,7 +130,7 @@ class Neighbours(Model):
         product = z @ self.bank.t()
         if self.how == "logsumexp":
             return math.log(len(self.bank)) - torch.logsumexp(product / self.temperature, dim=1)
-        if self.metric == "cosine":
+        if self.directions:
             distance = (1 - product.topk(self.k, dim=1).values).clamp(min=0.0)
         else:
             near = (product - 0.5 * (self.bank**2).sum(dim=1)).topk(self.k, dim=1).indices

@@ -46,7 +46,9 @@ class _Student(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.places = nn.Parameter(0.02 * torch.randn(encoder.slots, encoder.width))
-        self.of_set = nn.Sequential(nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, prototypes))
+        self.of_set = nn.Sequential(
+            nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, prototypes)
+        )
         self.of_object = nn.Sequential(
             nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, prototypes)
         )

@@ -90,7 +90,9 @@ def fit_score(
     if score not in SCORES:
         raise ConfigError(unknown_text("score of a representation", score, SCORES))
     make, usual = SCORES[score]
-    known = [name for name in inspect.signature(make.__init__).parameters if name not in ("self", "features", "transform")]
+    known = [
+        name for name in inspect.signature(make.__init__).parameters if name not in ("self", "features", "transform")
+    ]
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")

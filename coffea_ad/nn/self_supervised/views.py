@@ -73,9 +73,7 @@ class Views:
         return self._positive(*self._anomalous(x, x[:, :, 0] > 0, generator), generator)[0]
 
 
-def _augmentation(
-    level: str, table: Mapping[str, Augmentation], options: Mapping[str, Any], name: str
-) -> Augmentation:
+def _augmentation(level: str, table: Mapping[str, Augmentation], options: Mapping[str, Any], name: str) -> Augmentation:
     if name not in table:
         raise ConfigError(unknown_text(f"augmentation of {level}", name, table))
     known = list(inspect.signature(table[name]).parameters)[3:]
