@@ -22,14 +22,15 @@ from coffea.analysis_tools import PackedSelection
 from pydantic import Field
 
 import coffea_ad as ad
-from coffea_ad import features, histograms
+from coffea_ad import histograms
 from coffea_ad import selection as cuts
 from coffea_ad.config import Frozen
 from coffea_ad.corrections import Corrections, Corrector, with_jets
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.object_options import AllObjectOptions, object_ways
-from coffea_ad.features.objects import SelectedObjects, select_objects
+from coffea_ad.features.objects import select_objects
 from coffea_ad.nanoaod import EVENT_ID, Objects
+from coffea_ad.scoring.trained_on import model_objects, training_part
 from coffea_ad.splits import event_uniform
 from coffea_ad.weights import generator_weight, is_mc, weight_sums
 
@@ -88,8 +89,9 @@ class Processor(processor.ProcessorABC):
             raise ConfigError(f"rmm_two_body: mass_min {config.mass_min:g} is not below mass_max {config.mass_max:g}")
         # regions of the first model have plain names, those of others begin with their tagger's
         self.taggers = {"" if i == 0 else f"{t.name}_": t for i, t in enumerate(taggers)}
-        self.objects = config.objects or self._objects_of_models()
-        self.left_out = self._training_fraction()
+        cards = [tagger.card for tagger in taggers]
+        self.objects = config.objects or model_objects(cards, AllObjectOptions, "rmm_two_body") or AllObjectOptions()
+        self.left_out = training_part(cards, config.training_fraction, config.training_salt, "rmm_two_body")
         self.fraction = self.luminosity_fraction = 1 - self.left_out  # of events, expected, and of the luminosity
         self.corrector = Corrector(config.corrections, "Jet", jet_scale=config.jet_scale)
         certified = ["certified"] if config.corrections.lumi_mask else []
@@ -105,34 +107,6 @@ class Processor(processor.ProcessorABC):
         c = self.config
         masks = (c.triggers, c.met_filters, c.corrections.lumi_mask, c.corrections.jet_veto_map)
         return any(masks) or (c.leading_lepton_pt_min or 0) > 0 or (c.n_jets_min or 0) > 0
-
-    def _objects_of_models(self) -> AllObjectOptions:
-        """Return the objects that the models' features are made of."""
-        known = AllObjectOptions.model_fields
-        of_models = [
-            AllObjectOptions.model_validate({k: v for k, v in f.options.items() if k in known})
-            for t in self.taggers.values() for spec in t.card.inputs for f in spec.features
-            if issubclass(features.get(f.name).options, AllObjectOptions)
-        ]  # fmt: skip
-        if any(options != of_models[0] for options in of_models):
-            raise ConfigError("rmm_two_body: the models have different objects; say with `objects` which ones count")
-        return of_models[0] if of_models else AllObjectOptions()
-
-    def _training_fraction(self) -> float:
-        """Return the part of the events that is left out: what the models say they were trained on, or more."""
-        c, wanted = self.config, 0.0
-        for tagger in self.taggers.values():
-            part, salt = (tagger.card.selection.get(k) for k in ("training_fraction", "training_salt"))
-            if part is not None and (
-                salt != c.training_salt or part > (1 if c.training_fraction is None else c.training_fraction)
-            ):
-                raise ConfigError(
-                    f"rmm_two_body: {tagger.card.name} was trained on a fraction {part:g} of the events chosen with "
-                    f"training_salt={salt}, which training_fraction={c.training_fraction} and "
-                    f"training_salt={c.training_salt} do not leave out"
-                )
-            wanted = max(wanted, part or 0.0)
-        return wanted if c.training_fraction is None else c.training_fraction
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that are read, for the check before the run; with an empty alternative they may be absent."""
@@ -200,24 +174,23 @@ class Processor(processor.ProcessorABC):
         """Select events with one set of jets, and fill the histograms with all weights that go with it."""
         c = self.config
         objects = select_objects(Objects.events(events), self.objects, self.slots)
-        counts = _counted(objects)
+        # by the names of a skim's columns, and with their values: mjj of any two jets, where the histogram has light ones
+        numbers = cuts.event_numbers(objects, leptons=c.leading_lepton_pt_min is not None)
         packed = PackedSelection()
         for name, mask in common.items():
             packed.add(name, mask)
         packed.add("defined", objects.valid)
         if c.leading_lepton_pt_min is not None:
-            packed.add("lepton", counts["leading_lepton_pt"] >= c.leading_lepton_pt_min)
+            packed.add("lepton", numbers["leading_lepton_pt"] >= c.leading_lepton_pt_min)
         if c.n_jets_min is not None:
-            packed.add("jets", counts["n_jets"] >= c.n_jets_min)
+            packed.add("jets", numbers["n_jets"] >= c.n_jets_min)
         mask = packed.all(*self.steps)
         masses = cuts.two_body_masses(objects)
-        values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": counts["ht"]}.items()}
+        values = {name: column[mask] for name, column in {**masses, "met": objects.met, "ht": numbers["ht"]}.items()}
         if "nominal" in weight:
             out["undefined"] += int((~objects.valid).sum())  # such an event passes no cut
             branches = [b for way in object_ways(self.objects, self.slots) for b in way]
             out["undefined_in"] = cuts.undefined_in(events[~objects.valid], dict.fromkeys(branches))
-        # by the names of a skim's columns, and with their values: mjj of any two jets, where the histogram has light ones
-        numbers = cuts.event_numbers(objects, leptons=c.leading_lepton_pt_min is not None)
         spectators = values | {name: column[mask] for name, column in numbers.items()}
         selected = events[mask]
         tagged = self.filler.tag(selected, mc=mc, spectators=spectators)
@@ -230,17 +203,3 @@ class Processor(processor.ProcessorABC):
     def postprocess(self, accumulator: Any) -> Any:
         """Nothing is left to do; normalisation happens when the results are written."""
         return accumulator
-
-
-def _counted(objects: SelectedObjects) -> dict[str, Any]:
-    """Return the numbers of events that are cut on, and H_T of all jets."""
-    n = len(objects.offsets) - 1
-    event = np.repeat(np.arange(n), np.diff(objects.offsets))
-    jet, lepton = objects.kind < 2, np.isin(objects.kind, (2, 3))
-    leading = np.zeros(n)
-    np.maximum.at(leading, event[lepton], objects.pt[lepton])
-    return {
-        "n_jets": np.bincount(event[jet], minlength=n),
-        "leading_lepton_pt": leading,
-        "ht": np.bincount(event[jet], objects.pt[jet], minlength=n),
-    }

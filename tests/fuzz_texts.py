@@ -35,7 +35,7 @@ ODD = (
     "x", "1", "1e9", "nan", "true", "null", "../x", "ä\u202e", "\x00", "a" * 3000, [], {}, [1], ["x"], [[]], [None], {"x": 1},
     {"": None}, {"x": [{}]}, [[1, 2], [3, 4]], [["met", ">", 1e9]],
 )  # fmt: skip
-PROCESSORS = ("semivisible_jets", "skim_jets", "rmm_two_body", "skim_events")
+PROCESSORS = ("semivisible_jets", "skim_jets", "rmm_two_body", "event_anomaly", "skim_events")
 
 
 def places(value, path=()):

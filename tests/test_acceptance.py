@@ -393,7 +393,4 @@ def test_each_model_has_its_processor():
         return default_processor(card.model_copy(update={"level": "event", "inputs": inputs}))
 
     assert (of("dijet"), of("rmm"), of("rmm_zones")) == ("dijet_resonance", "rmm_two_body", "rmm_two_body")
-    with pytest.raises(
-        ConfigError, match="say with --processor which one the search ran; none is made for event_objects"
-    ):
-        of("event_objects")
+    assert of("event_objects") == "event_anomaly"

@@ -23,6 +23,9 @@ CUTS = {
         "triggers", "met_filters",
     ),
     "rmm_two_body": ("leading_lepton_pt_min", "n_jets_min", "triggers", "met_filters", "training_fraction"),
+    "event_anomaly": (
+        "leading_lepton_pt_min", "n_jets_min", "ht_min", "met_min", "triggers", "met_filters", "training_fraction",
+    ),
 }  # fmt: skip
 
 

@@ -11,10 +11,10 @@ from coffea_ad.scoring.batches import batches
 
 torch = pytest.importorskip("torch", reason="not installed: torch", exc_type=ImportError)
 
-from coffea_ad import nn  # noqa: E402
-from coffea_ad.errors import ConfigError  # noqa: E402
-from coffea_ad.features.base import Column  # noqa: E402
-from coffea_ad.nn.self_supervised.encoder import PRESETS, in_buckets  # noqa: E402
+from coffea_ad import nn
+from coffea_ad.errors import ConfigError
+from coffea_ad.features.base import Column
+from coffea_ad.nn.self_supervised.encoder import PRESETS, in_buckets
 
 JET, EVENT = ("pt", "deta", "dphi"), ("pt", "eta", "phi", "type")
 TINY = {"width": 8, "heads": 2, "layers": 2, "feedforward": 8, "outputs": 6}

@@ -58,7 +58,7 @@ def test_a_value_that_is_in_no_histogram_is_named_by_its_branch(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("recipe", ["rmm_two_body", "skim_events"])
+@pytest.mark.parametrize("recipe", ["rmm_two_body", "skim_events", "event_anomaly"])
 def test_searches_for_events_name_the_branch_of_objects_that_are_none(recipe, value, tmp_path):
     def poisoned(columns):
         poison(columns, "Jet_phi", first_objects(columns, "Jet", 5), value)

@@ -176,23 +176,13 @@ def _bytes(model: str | Path) -> bytes:
 
 
 def default_processor(card: ModelCard) -> str:
-    """Return the shipped processor that a model is made for.
-
-    Raises
-    ------
-    ConfigError
-        None of them is; say it by name or file.
-    """
+    """Return the shipped processor that a model is made for: `event_anomaly` for whole events, if none is for its feature."""
     if card.level == "jet":
         return "semivisible_jets"
     names = {feature.name for spec in card.inputs for feature in spec.features}
     if names == {"dijet"}:
         return "dijet_resonance"
-    if any(name.startswith("rmm") for name in names):
-        return "rmm_two_body"
-    raise ConfigError(
-        f"{card.name}: say with --processor which one the search ran; none is made for {', '.join(sorted(names))}"
-    )
+    return "rmm_two_body" if any(name.startswith("rmm") for name in names) else "event_anomaly"
 
 
 def _checked(signal: Sequence[str], tree: str) -> tuple[dict[str, int], list[str]]:
