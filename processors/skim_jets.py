@@ -49,7 +49,9 @@ class Config(Frozen):
     )
     spectators: FeatureConfig = FeatureConfig(name="jet_kinematics")
     met: str = "PuppiMET"
-    jets: Literal["both", "each"] = Field("both", description="both leading jets pass the cuts; or each that does is taken")
+    jets: Literal["both", "each"] = Field(
+        "both", description="both leading jets pass the cuts; or each that does is taken"
+    )
     jet_pt_min: cuts.Cut = Field(200.0, description="GeV, of the leading jets")
     jet_pt_max: cuts.Cut = Field(None, description="GeV")
     jet_eta_max: cuts.Cut = 2.4

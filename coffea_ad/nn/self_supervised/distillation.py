@@ -36,7 +36,8 @@ def koleo(h: Tensor) -> Tensor:
     unit = functional.normalize(h.float(), dim=1)
     cosine = (unit @ unit.T).fill_diagonal_(-1.0)
     nearest = unit[cosine.detach().argmax(dim=1)]
-    return -((unit - nearest).norm(dim=1) + 1e-6).log().mean()
+    spread: Tensor = -((unit - nearest).norm(dim=1) + 1e-6).log().mean()
+    return spread
 
 
 class _Student(nn.Module):

@@ -50,17 +50,18 @@ class _Block(nn.Module):
         out = functional.scaled_dot_product_attention(
             parts[0], parts[1], parts[2], attn_mask=bias.to(y.dtype), dropout_p=dropout
         )
-        return self.drop(self.project(out.transpose(1, 2).reshape(n, slots, width)))
+        projected: Tensor = self.drop(self.project(out.transpose(1, 2).reshape(n, slots, width)))
+        return projected
 
     def forward(self, y: Tensor, bias: Tensor) -> Tensor:
         """(n, slots, width) and what is added to the attention to each slot, (n, 1, 1, slots) → (n, slots, width)."""
         if self.norm_first:
             y = y + self._attention(self.norms[0](y), bias)
-            out: Tensor = y + self.drop(self.network(self.norms[1](y)))
-            return out
+            after: Tensor = y + self.drop(self.network(self.norms[1](y)))
+            return after
         y = self.norms[0](y + self._attention(y, bias))
-        out = self.norms[1](y + self.drop(self.network(y)))
-        return out
+        normalised: Tensor = self.norms[1](y + self.drop(self.network(y)))
+        return normalised
 
 
 class SetEncoder(nn.Module, metaclass=Described):

@@ -121,7 +121,8 @@ class MaskedParticles(Model):
         spread = spread.clamp(*_SPREAD)
         pull = (targets.unsqueeze(2) - mean) * (-spread).exp()
         log_p = -0.5 * pull.square() - spread - 0.5 * math.log(2 * math.pi)
-        return -(logit.squeeze(3).log_softmax(dim=2) + log_p.sum(dim=3)).logsumexp(dim=2)
+        surprise: Tensor = -(logit.squeeze(3).log_softmax(dim=2) + log_p.sum(dim=3)).logsumexp(dim=2)
+        return surprise
 
     def energy(self, z: Tensor) -> Tensor:
         """Mean of −ln p over the objects of rows, (n, slots, columns) → (n,); 0 without objects."""

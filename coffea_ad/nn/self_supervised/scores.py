@@ -29,7 +29,7 @@ __all__ = ["SCORES", "ScoreName", "fit_score"]
 
 ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
 
-SCORES: dict[str, tuple[type[Model], dict[str, Any]]] = {
+SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ae": (AE, {"hidden": (64, 32), "latent": 8}),
     "nae": (NAE, {"hidden": (64, 32), "latent": 8}),
     "wnae": (WNAE, {"hidden": (64, 32), "latent": 8}),

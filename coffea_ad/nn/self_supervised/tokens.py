@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column
+from coffea_ad.features.spec import ColumnSpec
 from coffea_ad.nn.described import Described
 
 __all__ = ["Tokens"]
@@ -86,7 +87,7 @@ class Tokens(nn.Module, metaclass=Described):
         self.width = sum(parts.get(c, 1) for c in self.columns)
 
     @classmethod
-    def of(cls, columns: Sequence[Column], **options: Any) -> Self:
+    def of(cls, columns: Sequence[Column | ColumnSpec], **options: Any) -> Self:
         """Return the tokens of a feature, whose angles must be in radians.
 
         Raises

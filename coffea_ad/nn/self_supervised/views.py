@@ -50,10 +50,8 @@ class Views:
     def __init__(
         self, columns: Sequence[str], positive: Sequence[str], anomalous: Sequence[str], options: Mapping[str, Any]
     ) -> None:
-        for first, (level, table) in _LEVELS.items():
-            if tuple(columns[: len(first)]) == first:
-                break
-        else:
+        level, table = next((v for k, v in _LEVELS.items() if tuple(columns[: len(k)]) == k), ("", {}))
+        if not level:
             known = " or ".join(", ".join(first) for first in _LEVELS)
             raise ConfigError(f"augmentations need the columns {known} first, but they are {', '.join(columns)}")
         unused = sorted(set(options) - {*positive, *anomalous})
@@ -65,12 +63,14 @@ class Views:
 
     def positive(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return another view of rows, (n, slots, columns), occupied slots first where an augmentation sorts them."""
-        return self._positive(x, x[:, :, 0] > 0, generator)[0]
+        view: Tensor = self._positive(x, x[:, :, 0] > 0, generator)[0]
+        return view
 
     def anomalous(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return an anomalous view of rows, (n, slots, columns)."""
         assert self._anomalous is not None
-        return self._positive(*self._anomalous(x, x[:, :, 0] > 0, generator), generator)[0]
+        view: Tensor = self._positive(*self._anomalous(x, x[:, :, 0] > 0, generator), generator)[0]
+        return view
 
 
 def _augmentation(level: str, table: Mapping[str, Augmentation], options: Mapping[str, Any], name: str) -> Augmentation:
