@@ -64,7 +64,8 @@ def test_every_weight_that_is_trained_gets_a_gradient(name):
     unused = {"masked": "encoder.head", "distilled": "student.encoder.head"}.get(name, "-")
     for weight, value in model.named_parameters():
         if value.requires_grad and not weight.startswith(unused):
-            assert value.grad is not None and value.grad.abs().sum() > 0, weight
+            assert value.grad is not None, weight
+            assert value.grad.abs().sum() > 0, weight
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -82,10 +83,10 @@ def test_the_same_seed_gives_the_same_loss_and_padding_none(name):
 
 @pytest.mark.parametrize("loss", ["anom_clr_plus", "nt_xent"])
 def test_training_tells_anomalous_views_from_positive_ones(loss):
-    model = nn.CLR(encoder(width=16), loss=loss, anomalous=["pt_reweight"])
-    x, optimiser = sets(64), torch.optim.Adam(model.parameters(), lr=5e-3)
+    model = nn.CLR(encoder(width=16), loss=loss, anomalous=["drop"], options={"drop": {"probability": 0.5}})
+    x, optimiser = sets(64), torch.optim.Adam(model.parameters(), lr=2e-2)
     before = model.training_loss(Batch.of(x), seeded())
-    for step in range(40):
+    for step in range(60):
         optimiser.zero_grad()
         model.training_loss(Batch.of(x), seeded(step))["loss"].backward()
         optimiser.step()
@@ -107,7 +108,8 @@ def test_hidden_objects_have_the_part_of_momentum_that_was_drawn():
     x = sets(400)
     hidden = drawn_by_pt(x, 0.5, seeded())
     part = (x[:, :, 0] * hidden).sum(dim=1) / x[:, :, 0].sum(dim=1)
-    assert part.max() <= 0.5 and part.mean() > 0.05
+    assert part.max() <= 0.5
+    assert part.mean() > 0.05
     assert not hidden[x[:, :, 0] == 0].any()
 
 
@@ -272,6 +274,6 @@ def test_only_sets_are_encoded(skim, tmp_path):
     module, config = configured(skim, "pretrain", "task=distilled", "score=direct")
     with pytest.raises(ConfigError, match="no score by itself"):
         module.fit(config, config.rows(), tmp_path)
+    module, config = configured(skim, "pretrain", "memory=0.9")
     with pytest.raises(ConfigError, match="task=masked has no use"):
-        module, config = configured(skim, "pretrain", "memory=0.9")
         module.build(config, config.rows())
