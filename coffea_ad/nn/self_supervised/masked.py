@@ -126,12 +126,14 @@ class MaskedParticles(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Mean of −ln p over the objects of rows, (n, slots, columns) → (n,); 0 without objects."""
-        occupied = (self.encoder.tokens.pt(self.encoder.tokens.ordered(z)) > 0).to(z.dtype)
-        slot = torch.cumsum(torch.ones_like(occupied), dim=1) - 1
-        total = torch.zeros_like(occupied[:, 0])
-        for k in range(self.patterns):
-            hidden = (slot % self.patterns == k) & (occupied > 0)
-            total = total + (self._surprise(z, hidden) * hidden.to(z.dtype)).sum(dim=1)
+        x = self.encoder.tokens.ordered(z)
+        occupied = self.encoder.tokens.pt(x) > 0
+        slot = torch.cumsum(torch.ones_like(occupied, dtype=torch.int64), dim=1) - 1
+        hidden = torch.cat([occupied & (slot % self.patterns == k) for k in range(self.patterns)])
+        surprise = self._surprise(x.repeat(self.patterns, 1, 1), hidden) * hidden.to(
+            z.dtype
+        )  # one pass for all patterns
+        total = surprise.sum(dim=1).reshape(self.patterns, -1).sum(dim=0)
         return total / occupied.sum(dim=1).clamp(min=1)
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
