@@ -1,1 +1,1 @@
-"""Representations of jets and events that are learned without labels, and what they are learned by."""
+"""Representations of jets and events that are learnt without labels: augmentations, contrastive losses, encoders of sets."""
