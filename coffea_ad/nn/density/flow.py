@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.nn.density.masked import blocked
 from coffea_ad.nn.density.splines import spline_map
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.transforms.columns import Transform
@@ -215,6 +216,11 @@ class Flow(Model):
         training cannot do with NaN.
         """
         return self._mapped(self.transform(x))[0]
+
+    def for_graph(self) -> None:
+        """Leave out what networks multiply by zeros; a training cannot, since weights have one shape in all its files."""
+        for each in self.maps.transforms if len(self.values) > 1 else ():
+            each.hyper = blocked(each.hyper)
 
     # Training
 
