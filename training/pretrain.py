@@ -9,7 +9,6 @@ No anomalous views: nothing is assumed of a signal. The encoder is left in `mask
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from coffea_ad import nn
 from coffea_ad.errors import ConfigError
+from coffea_ad.nn.training import plots
 
 
 class Config(nn.EncoderConfig):
@@ -54,7 +54,19 @@ def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.Hi
         raise ConfigError(
             "score=direct: a distilled encoder has no score by itself; take neighbours, cosine or mahalanobis"
         )
-    return config.trained(functools.partial(build, config, data), data, folder)
+    place = folder if config.score == "direct" else folder / "encoder"
+    if config.pretrained:
+        model, history = config.pretrained_model()
+    else:
+        model = build(config, data)
+        history = nn.fit(model, data, config.train, place, resume=config.begun(place))
+        plots.training(history, model.plotted, place / "training.png")
+    if config.score == "direct":
+        return model, history
+    score = config.new_score(model.encoder)
+    of_score = nn.fit(score, data, config.score_train, folder, resume=config.begun(folder))
+    of_score.measured["encoder"] = history.best
+    return nn.Ensemble.of_epochs(score, of_score), of_score
 
 
 def train(config: Config, output: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +15,16 @@ from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.energy_based.energy import Sampling
-from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.loading import load_model
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
-from coffea_ad.nn.self_supervised.scores import ScoreName, fit_score
+from coffea_ad.nn.self_supervised.scores import ScoreName, score_on
 from coffea_ad.nn.self_supervised.tokens import Tokens
-from coffea_ad.nn.training import plots
 from coffea_ad.nn.training.history import History
-from coffea_ad.nn.training.loop import TrainConfig, fit
+from coffea_ad.nn.training.loop import TrainConfig
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
@@ -173,47 +171,30 @@ class EncoderConfig(RecipeConfig):
         tokens = Tokens.of(data.features[0].columns, **self.tokens)
         return SetEncoder(data.x.shape[1], tokens, **{**PRESETS[self.preset], **self.encoder})
 
-    def trained(self, model: Callable[[], Model], data: Skim, folder: Path) -> tuple[Scorable, History]:
-        """Train a model with an `encoder`, or take one that is trained, and then the score that is asked for on its encoder.
+    def begun(self, folder: Path) -> bool:
+        """Say whether a training is to go on from the checkpoint in a folder."""
+        return self.resume and (folder / "checkpoint.pt").exists()
 
-        Parameters
-        ----------
-        model : callable
-            Makes the model that trains the encoder.
-        data : Skim
-        folder : path
-            Of the score's training; that of the encoder is in `encoder/`.
+    def pretrained_model(self) -> tuple[Any, History]:
+        """Return the trained model of `pretrained`, which has an `encoder`, and how its training went.
 
         Raises
         ------
         ConfigError
-            What is pretrained has no encoder, or may have seen the events of every fold.
+            It has no encoder, or may have seen the events of every fold.
         """
-        place = folder if self.score == "direct" else folder / "encoder"
-        if self.pretrained:
-            first, history = self._pretrained()
-        else:
-            first = model()
-            begun = self.resume and (place / "checkpoint.pt").exists()
-            history = fit(first, data, self.train, place, resume=begun)
-            plots.training(history, first.plotted, place / "training.png")
-        if self.score == "direct":
-            return first, history
-        encoder: Any = first.encoder
-        score, of_score = fit_score(
-            encoder.giving(self.space), self.score, data, self.score_train, folder, options=self.scorer,
-            then=self.preprocessing, resume=self.resume,
-        )  # fmt: skip
-        of_score.measured["encoder"] = history.best
-        return Ensemble.of_epochs(score, of_score), of_score
-
-    def _pretrained(self) -> tuple[Model, History]:
         if self.folds:
             raise ConfigError("pretrained: an encoder that is trained already may have seen the events of every fold")
         model, history = load_model(self.pretrained)
         if not isinstance(getattr(model, "encoder", None), SetEncoder):
             raise ConfigError(f"{self.pretrained}: a {model.method} has no encoder of sets; give its folder encoder/")
         return model, history
+
+    def new_score(self, encoder: SetEncoder) -> Model:
+        """Return the score that is asked for, on a trained encoder and before its own training."""
+        return score_on(
+            encoder.giving(self.space), self.score, options=self.scorer, then=self.preprocessing, seed=self.score_train.seed
+        )  # fmt: skip
 
 
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,16 +18,14 @@ from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
 from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.reconstruction.autoencoder import AE
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
-from coffea_ad.nn.training.history import History
-from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.per_column import Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
-from coffea_ad.skims.skim import Skim
 
-__all__ = ["SCORES", "ScoreName", "fit_score"]
+__all__ = ["SCORES", "ScoreName", "score_on"]
 
 ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
 
+_FIXED = ("self", "features", "transform")
 SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ae": (AE, {"hidden": (64, 32), "latent": 8}),
     "nae": (NAE, {"hidden": (64, 32), "latent": 8}),
@@ -42,18 +39,15 @@ SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
 """Models on a representation, and what they are made with beside their defaults."""
 
 
-def fit_score(
+def score_on(
     encoder: SetEncoder,
     score: ScoreName,
-    data: Skim,
-    config: TrainConfig,
-    folder: Path,
     *,
     options: Mapping[str, Any] | None = None,
     then: Preprocessing = "standard",
-    resume: bool = False,
-) -> tuple[Model, History]:
-    """Train a score on a frozen encoder.
+    seed: int = 1,
+) -> Model:
+    """Return a score on a frozen encoder, before its own training.
 
     Parameters
     ----------
@@ -61,21 +55,12 @@ def fit_score(
         Gives h or z, as its `space` says.
     score : str
         Of `SCORES`. "cosine" takes the representation as it is, since an angle is one about its origin.
-    data : Skim
-        Rows of the encoder's feature.
-    config : TrainConfig
-    folder : path
-        Of checkpoint and metrics.
     options : {keyword: value}, optional
         With which the model is made, instead of those of `SCORES`.
     then : str
         Preprocessing of the representation.
-    resume : bool
-        Go on from a checkpoint in the folder, if there is one.
-
-    Returns
-    -------
-    Model, History
+    seed : int
+        Of the weights of the model.
 
     Raises
     ------
@@ -86,18 +71,23 @@ def fit_score(
     ----------
     L. Favaro et al., "Semi-visible jets, energy-based models, and self-supervision", arXiv:2312.03067; H. F. Tsoi, D. Rankin,
     arXiv:2601.11719.
+
+    Examples
+    --------
+    >>> from coffea_ad.nn.self_supervised.encoder import PRESETS
+    >>> from coffea_ad.nn.self_supervised.tokens import Tokens
+    >>> score_on(SetEncoder(50, Tokens(["pt", "deta", "dphi"]), **PRESETS["small"]), "ae").shape
+    (50, 3)
     """
     if score not in SCORES:
         raise ConfigError(unknown_text("score of a representation", score, SCORES))
     make, usual = SCORES[score]
-    known = [
-        name for name in inspect.signature(make.__init__).parameters if name not in ("self", "features", "transform")
-    ]
+    known = [name for name in inspect.signature(make.__init__).parameters if name not in _FIXED]
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
     columns = [f"{encoder.space}{i}" for i in range(encoder.features)]
     after = Unchanged(len(columns)) if score == "cosine" else preprocessing(then, columns)
-    torch.manual_seed(config.seed)
-    model = make(len(columns), transform=Representation(encoder, after), **{**usual, **(options or {})})
-    return model, fit(model, data, config, folder, resume=resume and (folder / "checkpoint.pt").exists())
+    torch.manual_seed(seed)
+    model: Model = make(len(columns), transform=Representation(encoder, after), **{**usual, **(options or {})})
+    return model
