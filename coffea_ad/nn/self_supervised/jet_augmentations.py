@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.self_supervised.augmentations import (
+    as_number,
     by_falling_pt,
     normal,
     of_planes,
@@ -45,18 +46,18 @@ def _sum(plane: Tensor) -> Tensor:
     return plane.sum(dim=-1, keepdim=True)
 
 
-def _shared(planes: Tensor, weight: Tensor, real: Tensor) -> Tensor:
+def _shared(planes: Tensor, weight: Tensor, real: Tensor) -> tuple[Tensor, ...]:
     """Share the pT of each jet by weights, and subtract the centroid Σ pT (η, φ) / Σ pT that it has then.
 
     Azimuths are averaged about the leading constituent, so that a jet across ±π has no centre on the other side.
 
     planes : (C, n, N); weight : (n, N); real : (n, N), 1 where the weight is above 0, and 0 elsewhere.
     """
+    pt, eta, phi, *rest = planes
     share = weight / _sum(weight).clamp_min(_TINY)
-    phi = wrapped(planes[2] - planes[2, :, :1])
-    eta, phi = planes[1] - _sum(share * planes[1]), wrapped(phi - _sum(share * phi))
-    pt = share * _sum(planes[0])
-    return torch.cat([pt[None], (eta * real)[None], (phi * real)[None], planes[3:]])
+    phi = wrapped(phi - phi[:, :1])
+    eta, phi = eta - _sum(share * eta), wrapped(phi - _sum(share * phi))
+    return share * _sum(pt), eta * real, phi * real, *rest
 
 
 def rotation(x: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -73,12 +74,10 @@ def rotation(x: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Ten
     >>> round(y[0, 0, 1:].norm().item(), 4)
     0.5
     """
-    theta = 2 * math.pi * uniform((len(x), 1), x, generator)
+    theta = uniform((len(x), 1), x, generator, high=2 * math.pi)
     cos, sin = theta.cos(), theta.sin()
-    planes = to_planes(x)
-    places = planes[1:3]
-    turned = torch.addcmul(cos * places, torch.stack([-sin, sin]), places.flip(0))
-    return of_planes(planes[:1], turned, planes[3:]), mask
+    pt, eta, phi, *rest = to_planes(x)
+    return of_planes(pt, cos * eta - sin * phi, sin * eta + cos * phi, *rest), mask
 
 
 def translation(x: Tensor, mask: Tensor, generator: Generator, *, width: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -105,15 +104,15 @@ def translation(x: Tensor, mask: Tensor, generator: Generator, *, width: float =
     >>> (y[0, 0] - y[0, 1]).round(decimals=4), y[0, 2]
     (tensor([1.0000, 0.3000, 0.0000]), tensor([0., 0., 0.]))
     """
-    planes = to_planes(x)
+    planes, real = to_planes(x), as_number(mask, x)
     # the leading constituent stands in for empty slots, so that these have no part in the extent
-    places = torch.where(mask, planes[1:3], planes[1:3, :, :1])
+    places = torch.lerp(planes[1:3, :, :1], planes[1:3], real)
     least, most = places.amin(dim=2, keepdim=True), places.amax(dim=2, keepdim=True)
     extent, wall = width * (most - least), x.new_tensor([[[math.inf]], [[math.pi]]])
     low, high = torch.maximum(-extent, -(wall + least)), torch.minimum(extent, wall - most)
     shift = torch.lerp(low, high, uniform((2, len(x), 1), x, generator))
-    moved = torch.addcmul(planes[1:3], shift, mask.to(x.dtype))
-    return of_planes(planes[:1], moved, planes[3:]), mask
+    moved = torch.addcmul(planes[1:3], shift, real)
+    return torch.cat([planes[:1], moved, planes[3:]]).movedim(0, 2), mask
 
 
 def soft_smear(
@@ -139,10 +138,10 @@ def soft_smear(
             [0.1500, 0.1100],
             [0.0000, 0.0000]])
     """
-    planes = to_planes(x)
-    sigma = strength / planes[0].clamp_min(floor) * mask
-    places = planes[1:3] + sigma * normal((2, *mask.shape), x, generator)
-    return of_planes(planes[:1], places[:1], wrapped(places[1:]), planes[3:]), mask
+    pt, eta, phi, *rest = to_planes(x)
+    sigma = strength / pt.clamp_min(floor) * as_number(mask, x)
+    eta, phi = (place + sigma * normal(mask.shape, x, generator) for place in (eta, phi))
+    return of_planes(pt, eta, wrapped(phi), *rest), mask
 
 
 def collinear_split(x: Tensor, mask: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -175,7 +174,7 @@ def collinear_split(x: Tensor, mask: Tensor, generator: Generator) -> tuple[Tens
     planes = to_planes(x).gather(2, source.expand(x.shape[2], -1, -1))
     planes[0] *= torch.where(child, 1 - fraction.gather(1, source), fraction)
     planes, filled = by_falling_pt(planes, filled)
-    return of_planes(planes), filled
+    return planes.movedim(0, 2), filled
 
 
 def energy_smear(
@@ -198,11 +197,11 @@ def energy_smear(
     >>> energy_smear(x, x[..., 0] > 0, torch.Generator().manual_seed(1))[0][0, :, 0].round()
     tensor([103., 100.,   0.])
     """
-    planes = to_planes(x)
-    square = constant**2 + stochastic**2 / planes[:1].clamp_min(_TINY)
+    pt, *rest = to_planes(x)
+    square = constant**2 + stochastic**2 / pt.clamp_min(_TINY)
     exponent = torch.where(mask, square.sqrt() * normal(mask.shape, x, generator) - 0.5 * square, 0.0)
-    planes, mask = by_falling_pt(torch.cat([planes[:1] * exponent.exp(), planes[1:]]), mask)
-    return of_planes(_shared(planes, planes[0], mask.to(x.dtype))), mask
+    planes, mask = by_falling_pt(torch.stack([pt * exponent.exp(), *rest]), mask)
+    return of_planes(*_shared(planes, planes[0], as_number(mask, x))), mask
 
 
 def drop(
@@ -237,13 +236,12 @@ def drop(
     low, high = (probability, probability) if isinstance(probability, float | int) else probability
     if not 0 <= low <= high <= 1:
         raise ConfigError(f"probability is {probability}, but must be one, or two in rising order, between 0 and 1")
-    each = low + (high - low) * uniform((len(x), 1), x, generator)
-    keep = uniform(mask.shape, x, generator) >= each
+    keep = uniform(mask.shape, x, generator) >= uniform((len(x), 1), x, generator, low, high)
     keep[:, :1] = True
     keep &= mask
-    real = keep.to(x.dtype)
+    real = as_number(keep, x)
     planes = to_planes(x)
-    planes, mask = packed(_shared(planes, planes[0] * real, real), keep)
+    planes, mask = packed(torch.stack(_shared(planes, planes[0] * real, real)), keep)
     return planes.movedim(0, 2), mask
 
 
@@ -276,9 +274,9 @@ def pt_reweight(x: Tensor, mask: Tensor, generator: Generator, *, power: float =
     """
     if not power >= 0:
         raise ConfigError(f"power is {power:g}; below 0 the softest constituent would become the hardest")
-    planes, real = to_planes(x), mask.to(x.dtype)
+    planes, real = to_planes(x), as_number(mask, x)
     weight = (planes[0] / planes[0, :, :1].clamp_min(_TINY)).pow(power).clamp_min(_TINY) * real
-    return of_planes(_shared(planes, weight, real)), mask
+    return of_planes(*_shared(planes, weight, real)), mask
 
 
 def subjet_shift(
@@ -308,15 +306,15 @@ def subjet_shift(
     >>> (y[0, 1] - y[0, 0])[1:].round(decimals=2)
     tensor([ 0.3200, -0.2800])
     """
-    shift = (uniform((2, len(x), 1), x, generator) - 0.5) / radius
+    shift = uniform((2, len(x), 1), x, generator, -0.5 / radius, 0.5 / radius)
     moved = (uniform(mask.shape, x, generator) < probability) & mask
     moved[:, :1] = False
     planes = to_planes(x)
-    places = planes[1:3] + shift * moved
+    places = torch.addcmul(planes[1:3], shift, as_number(moved, x))
     keep = mask & ~(moved & (places.square().sum(dim=0) > radius**2))
-    real = keep.to(x.dtype)
+    real = as_number(keep, x)
     planes = torch.cat([planes[:1], places, planes[3:]])
-    planes, mask = packed(_shared(planes, planes[0] * real, real), keep)
+    planes, mask = packed(torch.stack(_shared(planes, planes[0] * real, real)), keep)
     return planes.movedim(0, 2), mask
 
 
@@ -336,9 +334,8 @@ def shift_pt(
     >>> (y / x)[0, :, 0]
     tensor([4.0305, 4.0305])
     """
-    planes = to_planes(x)
-    factor = low + (high - low) * uniform((len(x), 1), x, generator)
-    return of_planes(planes[:1] * factor, planes[1:]), mask
+    pt, *rest = to_planes(x)
+    return of_planes(pt * uniform((len(x), 1), x, generator, low, high), *rest), mask
 
 
 AUGMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
