@@ -171,20 +171,67 @@ class Rows:
                 return np.asarray(scorer(np.asarray(skim.x)), np.float64)
         raise SystemExit(f"{path}: no skim has {feature.key}")
 
-    def judged(self, score):
+    def judged(self, score, held_out=None):
         """{signal: (AUC, AUC at equal pT, ε_S, ε_S at equal pT)}."""
         score = np.nan_to_num(score, nan=-1e30)
+        held_out = np.ones(len(score), bool) if held_out is None else held_out
         b = self.dataset == "qcd"
         out = {}
         for signal in SIGNALS:
-            s = self.dataset == signal
+            s = (self.dataset == signal) & held_out
             matched = Matching(self.pt[b], self.pt[s]).weights(self.weight[b], self.weight[s])
             plain = self.weight[b], self.weight[s]
             out[signal] = [f(score[b], score[s], *w) for f in (auc, accepted) for w in (plain, matched)]
         return out
 
 
-def table():
+def supervised(rows, seeds=(1, 2, 3)):
+    """{name: [judgement of each seed]}: trees on the observables, taught one point and tested on all, and each point by itself."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    background = load_skim(ROOT / "skims/train", "jet_substructure", SUBSTRUCTURE["options"], weights="none")
+    x_b = np.asarray(background.x)
+    out = {}
+    for seed in seeds:
+        half = np.random.default_rng(seed).random(len(rows.dataset)) < 0.5
+        scores = {}
+        for signal in SIGNALS:
+            x_s = np.asarray(rows.trivial.x[(rows.dataset == signal) & half])
+            pt_b, pt_s = np.asarray(background.spectators["pt"], np.float64), rows.pt[(rows.dataset == signal) & half]
+            weight = Matching(pt_b, pt_s).weights(np.abs(background.event_weight), np.ones(len(x_s)))
+            w = np.concatenate([weight[0] * len(x_b) / weight[0].sum(), weight[1] * len(x_b) / weight[1].sum()])
+            label = np.r_[np.zeros(len(x_b)), np.ones(len(x_s))]
+            trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, random_state=seed)
+            trees.fit(np.concatenate([x_b, x_s]), label, sample_weight=w)
+            scores[signal] = trees.decision_function(np.asarray(rows.trivial.x))
+        held_out = ~half | (rows.dataset == "qcd")
+        for point in ("cms", "aachen"):
+            out.setdefault(f"*supervised at {point}*", []).append(rows.judged(scores[point], held_out))
+        each = {signal: rows.judged(scores[signal], held_out)[signal] for signal in SIGNALS}
+        out.setdefault("*supervised at each point*", []).append(each)
+    return out
+
+
+def figure(values, names, path):
+    """AUC at equal pT of some scores at every point."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(6.4, 3.6), layout="constrained")
+    ax = drawing.subplots()
+    for k, (name, label) in enumerate(names.items()):
+        y = values[name][:, :, 1]
+        ax.errorbar(np.arange(len(SIGNALS)) + 0.05 * (k - len(names) / 2), y.mean(axis=0),
+                    y.std(axis=0, ddof=1) if len(y) > 1 else None, fmt="o-", ms=4, lw=1, label=label)  # fmt: skip
+    ax.axhline(0.5, color="0.7", lw=0.8)
+    ax.set_xticks(range(len(SIGNALS)), [f"{s}\n$r_{{inv}}$ {p[1].get('r_inv', 0.75)}, $m_D$ {p[1].get('m_dark', 5.0):g}" for s, p in SIGNALS.items()],
+                  fontsize=7)  # fmt: skip
+    ax.set_ylabel("AUC at equal $p_T$")
+    ax.legend(fontsize=7, frameon=False)
+    for suffix in (".png", ".pdf"):
+        drawing.savefig(path.with_suffix(suffix), dpi=150)
+
+
+def table(picture):
     rows, lines = Rows(), []
     print({k: int((rows.dataset == k).sum()) for k in ("qcd", *SIGNALS)})
     for name in TRIVIAL:
@@ -195,6 +242,7 @@ def table():
         seeds = sorted(path_of(name, 0).parent.glob(path_of(name, 0).stem[:-1] + "[0-9].onnx"))
         if seeds:
             lines.append((name, [rows.judged(rows.scores(path)) for path in seeds]))
+    lines += supervised(rows).items()
     unseen = [s for s in SIGNALS if s.startswith("unseen")]
     values = {n: np.array([[each[s] for s in SIGNALS] for each in seeds]) for n, seeds in lines}
     (ROOT / "table.json").write_text(json.dumps({n: v.tolist() for n, v in values.items()}))
@@ -207,6 +255,17 @@ def table():
         cells = [f"{means[:, k].mean():.3f}" + (f" ± {spread[k]:.3f}" if len(v) > 1 else "") for k in (0, 1, 3)]
         each = [f"{v[:, i, 1].mean():.3f}" for i in range(len(SIGNALS))]
         print(f"| {name} | {len(v)} | " + " | ".join([*cells, *each]) + " |")
+    if picture:
+        shown = {
+            "*supervised at cms*": "supervised, trained on cms",
+            "*girth*": "girth",
+            "*multiplicity*": "multiplicity",
+        }
+        learned = max(
+            (n for n, _ in lines if n in MODELS and MODELS[n][0] in ("clr", "pretrain")),
+            key=lambda n: values[n][:, columns, 1].mean(),
+        )
+        figure(values, {learned: f"{learned}, trained on QCD", **shown}, picture)
 
 
 def main():
@@ -217,14 +276,15 @@ def main():
     p = verbs.add_parser("train")
     p.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     p.add_argument("--only", nargs="+", default=[], choices=list(MODELS), metavar="NAME")
-    verbs.add_parser("table")
+    p = verbs.add_parser("table")
+    p.add_argument("--figure", type=Path)
     args = parser.parse_args()
     if args.verb == "samples":
         samples(args.scale)
     elif args.verb == "train":
         train(args.seeds, args.only)
     else:
-        table()
+        table(args.figure)
 
 
 if __name__ == "__main__":
