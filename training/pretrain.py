@@ -29,6 +29,9 @@ class Config(nn.EncoderConfig):
     augmentation: dict[str, Any] = Field({}, description="their keywords, such as soft_smear: {scale: 0.1}")
     hide: float = Field(0.5, gt=0, lt=1, description="largest part of pT that is hidden")
     components: int = Field(8, ge=1, description="masked: Gaussians for what is hidden")
+    weighting: Literal["pt", "count"] = Field(
+        "pt", description="masked: of the mean over constituents that is the score"
+    )
     prototypes: int = Field(256, ge=2, description="distilled: of sets, and of objects")
     memory: float = Field(0.996, gt=0, lt=1, description="distilled: of the moving average, a batch")
     train: nn.TrainConfig = nn.TrainConfig(
@@ -38,13 +41,15 @@ class Config(nn.EncoderConfig):
 
 def build(config: Config, data: nn.Skim) -> nn.MaskedParticles | nn.SelfDistillation:
     """Return the untrained model."""
-    unused = {"masked": {"prototypes", "memory"}, "distilled": {"components"}}[config.task] & config.model_fields_set
+    unused = {"masked": {"prototypes", "memory"}, "distilled": {"components", "weighting"}}[
+        config.task
+    ] & config.model_fields_set
     if unused:
         raise ConfigError(f"{', '.join(sorted(unused))}: task={config.task} has no use for this key")
     shared: dict[str, Any] = {"largest": config.hide, "positive": config.positive, "options": config.augmentation}
     encoder = config.new_encoder(data)
     if config.task == "masked":
-        return nn.MaskedParticles(encoder, components=config.components, **shared)
+        return nn.MaskedParticles(encoder, components=config.components, weighting=config.weighting, **shared)
     return nn.SelfDistillation(encoder, prototypes=config.prototypes, memory=config.memory, **shared)
 
 

@@ -99,9 +99,7 @@ def one_of(augmentations: Sequence[Augmentation], probabilities: Sequence[float]
     return partial(_picked, tuple(augmentations), each)
 
 
-def uniform(
-    shape: tuple[int, ...], like: Tensor, generator: Generator, low: float = 0.0, high: float = 1.0
-) -> Tensor:
+def uniform(shape: tuple[int, ...], like: Tensor, generator: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
     """Draw from U(low, high), on the generator's device, for tensors like another."""
     return torch.empty(shape, device=generator.device).uniform_(low, high, generator=generator).to(like)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from coffea_ad.errors import ConfigError
+from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.self_supervised.views import Views
@@ -48,8 +48,8 @@ class MaskedParticles(Model):
 
     Some constituents of a jet are hidden, so that of them only the place in the order of pT is known, and a network on what the encoder makes of
     the others predicts t = (ln(pT/Σ pT), Δη/R, Δφ/R) of each by a mixture of Gaussians p(t). The mean of −ln p over hidden constituents
-    is minimised. By itself, the score is the mean of −ln p over all constituents of a jet, each hidden once: slots k, k + K,
-    k + 2K … are hidden together, k = 0 … K − 1. That is a pseudo-likelihood, no density of the jet.
+    is minimised. By itself, the score is the mean of −ln p over all constituents of a jet, weighted with their pT, each hidden once:
+    slots k, k + K, k + 2K … are hidden together, k = 0 … K − 1. That is a pseudo-likelihood, no density of the jet.
 
     Parameters
     ----------
@@ -61,6 +61,8 @@ class MaskedParticles(Model):
         Gaussians of a mixture.
     patterns : int
         K.
+    weighting : "pt" or "count"
+        Of the mean: what hard constituents are like matters more, or that of all alike.
     positive : sequence of str
         Augmentations of what is trained on, such as "rotation".
     options : {augmentation: {keyword: value}}
@@ -68,7 +70,7 @@ class MaskedParticles(Model):
     Raises
     ------
     ConfigError
-        The objects have no deta and dphi, or pT is not logarithmic.
+        The objects have no deta and dphi, pT is not logarithmic, or the weighting is unknown.
 
     References
     ----------
@@ -93,6 +95,7 @@ class MaskedParticles(Model):
         largest: float = 0.5,
         components: int = 8,
         patterns: int = 4,
+        weighting: Literal["pt", "count"] = "pt",
         positive: Sequence[str] = ("rotation",),
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -100,7 +103,9 @@ class MaskedParticles(Model):
         tokens = encoder.tokens
         if tuple(tokens.columns[:3]) != ("pt", "deta", "dphi") or tokens.scale != "log":
             raise ConfigError("masked particles: the tokens must be pt, deta, dphi with scale=log")
-        self.largest, self.components, self.patterns = largest, components, patterns
+        if weighting not in ("pt", "count"):
+            raise ConfigError("masked particles: " + unknown_text("weighting", weighting, ("pt", "count")))
+        self.largest, self.components, self.patterns, self.weighting = largest, components, patterns, weighting
         self.encoder = encoder
         self.views = Views(tokens.columns, positive, (), options or {})
         self.places = nn.Parameter(0.02 * torch.randn(encoder.slots, encoder.width))
@@ -125,7 +130,7 @@ class MaskedParticles(Model):
         return surprise
 
     def energy(self, z: Tensor) -> Tensor:
-        """Mean of −ln p over the objects of rows, (n, slots, columns) → (n,); 0 without objects."""
+        """Weighted mean of −ln p over the objects of rows, (n, slots, columns) → (n,); 0 without objects."""
         x = self.encoder.tokens.ordered(z)
         occupied = self.encoder.tokens.pt(x) > 0
         slot = torch.cumsum(torch.ones_like(occupied, dtype=torch.int64), dim=1) - 1
@@ -133,8 +138,9 @@ class MaskedParticles(Model):
         surprise = self._surprise(x.repeat(self.patterns, 1, 1), hidden) * hidden.to(
             z.dtype
         )  # one pass for all patterns
-        total = surprise.sum(dim=1).reshape(self.patterns, -1).sum(dim=0)
-        return total / occupied.sum(dim=1).clamp(min=1)
+        weight = occupied.to(z.dtype) if self.weighting == "count" else self.encoder.tokens.pt(x).clamp(min=0)
+        total = (surprise.reshape(self.patterns, *weight.shape).sum(dim=0) * weight).sum(dim=1)
+        return total / weight.sum(dim=1).clamp(min=1e-30)
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss", the mean of −ln p over hidden objects."""
