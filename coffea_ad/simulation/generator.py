@@ -71,10 +71,19 @@ def _records(pythia: Any, lepton_filter: LeptonFilter, n: int) -> Any:
     """Yield batches of the event record until n events are made."""
     n_made = 0
     while n_made < n:
-        batch = pythia.nextBatch(min(_BATCH, n - n_made), "skip")
-        lepton_filter.check()
+        missing = n - n_made
+        batch = pythia.nextBatch(_BATCH if lepton_filter.of_whole_events else min(_BATCH, missing), "skip")
         if len(batch) == 0:
+            lepton_filter.check()
             raise SimulationError("Pythia makes no events with these settings")
+        passing = lepton_filter.passing(batch)
+        lepton_filter.check()
+        if passing.all():
+            batch = batch[:missing]
+        elif passing.any():
+            batch = batch[passing][:missing]
+        else:
+            continue
         n_made += len(batch)
         yield batch
 
@@ -113,8 +122,8 @@ def _reconstruct(record: Any, rng: np.random.Generator) -> tuple[dict[str, Table
     met = np.hypot(met_x, met_y)
 
     # NanoAOD v15 stores the candidates of AK8 jets within |η| < 2.5 only.
-    stored = (owner >= 0) & (np.abs(fat["eta"][owner]) < 2.5)
-    rows = np.flatnonzero(stored)
+    rows = np.flatnonzero(owner >= 0)
+    rows = rows[np.abs(fat["eta"][owner[rows]]) < 2.5]
     rows = rows[np.lexsort((-c.pt[rows], owner[rows]))]
     first_jet = np.searchsorted(fat["event"], np.arange(n))
     pf = {

@@ -11,8 +11,9 @@ from typing import Any
 
 from coffea_ad.errors import ConfigError, UnknownName, unknown_text
 from coffea_ad.simulation.jet_signals import resonance, svj, svj_t
+from coffea_ad.simulation.light_signals import a_to_4l, h0_tautau, hplus_taunu, leptoquark
 from coffea_ad.simulation.new_particles import dm_monojet, dm_zprime, gluino, ssm_zprime, tbhplus, wkk, zprime
-from coffea_ad.simulation.standard_model import diboson, gammajets, qcd, single_top, ttbar, wjets, zjets
+from coffea_ad.simulation.standard_model import diboson, gammajets, qcd, single_top, ttbar, wjets, wlnu, zjets, zll
 
 __all__ = ["COMMON", "ECM", "PROCESSES", "Process", "resolve"]
 
@@ -77,6 +78,8 @@ PROCESSES: dict[str, Process] = {
     "ttbar_boosted": Process("top pairs, pT-hat > 300 GeV", ttbar, {"pthat_min": 300.0}),
     "wjets": Process("W(→ ℓν) + jet", wjets),
     "zjets": Process("Z(→ νν, ℓℓ) + jet", zjets),
+    "wlnu": Process("W → ℓν of any pT", wlnu),
+    "zll": Process("Z → ℓℓ of any pT", zll),
     "gammajets": Process("prompt photon + jet", gammajets),
     "diboson": Process("WW, WZ, ZZ, all decays", diboson),
     "single_top": Process("single top, t- and s-channel, all decays", single_top),
@@ -93,6 +96,11 @@ PROCESSES: dict[str, Process] = {
     ),
     "lhco_wprime": Process("resonance → XY, each to two quarks, as in the LHC Olympics", resonance, signal=True),
     "lhco_3prong": Process("resonance → XY, each to three quarks", resonance, {"prongs": 3}, signal=True),
+    "a_to_4l": Process("light neutral scalar A → Z* Z* → 4 ℓ", a_to_4l, signal=True),
+    "h0_tautau": Process("light neutral scalar h⁰ → τ τ", h0_tautau, signal=True),
+    "hplus_taunu": Process("light charged scalar h± → τ ν", hplus_taunu, signal=True),
+    "leptoquark": Process("pairs of leptoquarks → b τ each", leptoquark, signal=True),
+    "leptoquark_bnu": Process("pairs of leptoquarks → b ν each", leptoquark, {"lepton": 16}, signal=True),
     **_at_masses("tbhplus", "charged Higgs with a top, H⁺ → t b", tbhplus, "m_hplus"),
     **_at_masses("wkk", "W′ → W Z, all decays", wkk, "m_wprime"),
     **_at_masses("zprime", "Z′ → all fermions alike", zprime, "m_zprime"),
