@@ -33,7 +33,7 @@ SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
     "flow": (Flow, {"kind": "maf", "hidden": (128, 128)}),
     "neighbours": (Neighbours, {"k": 30, "bank": 10_000}),
     "cosine": (Neighbours, {"how": "logsumexp", "bank": 10_000}),
-    "mahalanobis": (Mahalanobis, {"shrinkage": 0.01}),  # directions of less variance are rounding of the encoder
+    "mahalanobis": (Mahalanobis, {"shrinkage": 0.1}),  # directions of less variance are rounding of the encoder
     "mixture": (GaussianMixture, {}),
 }
 """Models on a representation, and what they are made with beside their defaults."""
