@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
+from toys import DATA, open_events
+
+import coffea_ad as ad
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.self_supervised import jet_augmentations as jets
 from coffea_ad.nn.self_supervised.augmentations import chain, one_of, packed, wrapped
@@ -128,6 +131,21 @@ def test_a_jet_does_not_depend_on_the_others(name, seed):
     rest = [i for i in range(8) if i not in (3, 5)]
     assert torch.equal(z[rest], y[rest])
     assert torch.equal(others[rest], filled[rest])
+
+
+@each
+def test_rows_of_the_feature_go_through(name):
+    rows, _ = ad.features.compute(
+        "jet_constituents", open_events(DATA / "svj_v15.root"), n=40, columns=("pt", "deta", "dphi", "charge")
+    )
+    x = torch.from_numpy(rows)
+    mask = x[..., 0] > 0
+    assert mask.any(dim=1).all()
+    y, filled = view(name, x, mask, 1)
+    assert y.isfinite().all()
+    assert torch.equal(filled, y[..., 0] > 0)
+    assert (y[..., 0].diff(dim=1) <= 0).all()
+    assert torch.isin(y[..., 3], torch.tensor([-1.0, 0.0, 1.0])).all()
 
 
 # ---- conserved quantities
