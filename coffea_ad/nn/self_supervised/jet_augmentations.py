@@ -20,6 +20,7 @@ from coffea_ad.nn.self_supervised.augmentations import (
     normal,
     of_planes,
     packed,
+    split,
     to_planes,
     uniform,
     wrapped,
@@ -160,21 +161,12 @@ def collinear_split(x: Tensor, mask: Tensor, generator: Generator) -> tuple[Tens
     >>> mask, y[0, :, 0].sum(), y[0, :, 1]
     (tensor([[True, True]]), tensor(4.), tensor([0.1000, 0.1000]))
     """
-    slot = torch.arange(mask.shape[1], device=x.device)
     number = mask.cumsum(dim=1)[:, -1:]
-    splits = torch.minimum(number, mask.shape[1] - number)
-    # parents in random order, the real ones first; the k-th of them has its second half in the k-th free slot
-    parents = uniform(mask.shape, x, generator).masked_fill(~mask, 2.0).argsort(dim=1)
     step = 2.0**-24  # of the random numbers: neither half is empty
-    r = torch.where(slot < splits, uniform(mask.shape, x, generator).clamp(step, 1 - step), 1.0)
-    fraction = torch.ones_like(r).scatter_(1, parents, r)
-    filled = slot < number + splits
-    child = filled & ~mask
-    source = torch.where(child, parents.gather(1, (slot - number).clamp_min(0)), slot)
-    planes = to_planes(x).gather(2, source.expand(x.shape[2], -1, -1))
-    planes[0] *= torch.where(child, 1 - fraction.gather(1, source), fraction)
-    planes, filled = by_falling_pt(planes, filled)
-    return planes.movedim(0, 2), filled
+    r = uniform(mask.shape, x, generator).clamp(step, 1 - step)
+    splits = torch.minimum(number, mask.shape[1] - number)
+    planes, mask = split(to_planes(x), mask, mask, splits, r, generator)
+    return planes.movedim(0, 2), mask
 
 
 def energy_smear(

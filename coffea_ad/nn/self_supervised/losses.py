@@ -2,7 +2,7 @@
 
 z, z′ and z* are representations of N rows, of their positive and of their anomalous views, (N, D), not normalised.
 s(a, b) = a·b / |a||b|, and τ is the temperature. Computed in single precision, also under autocast; double stays double.
-A representation that is 0 has s = 0 and no gradient.
+A representation that is 0 has s = 0, and a finite gradient.
 
 `row`, (N,) int64, says which rows are one and the same: rows are drawn with replacement, and one that was drawn twice is no
 negative of itself. By default all are different.
@@ -59,9 +59,8 @@ def _contrast(z: Tensor, positive: Tensor, temperature: float, row: Tensor | Non
     if with_positive:
         for view in (len(z), -len(z)):
             hidden.diagonal(view).fill_(False)
-    alone = hidden.all(dim=1)
-    sums = logits.masked_fill(hidden & ~alone[:, None], -torch.inf).logsumexp(dim=1)
-    return torch.where(alone, 0.0, sums).mean() - (first * second).sum(dim=1).mean() / temperature
+    sums = logits.masked_fill(hidden, -torch.inf).logsumexp(dim=1)
+    return torch.where(sums > -torch.inf, sums, 0.0).mean() - (first * second).sum(dim=1).mean() / temperature
 
 
 def nt_xent(z: Tensor, positive: Tensor, *, temperature: float = 0.1, row: Tensor | None = None) -> Tensor:
