@@ -256,6 +256,28 @@ def test_an_encoder_is_trained_once_for_many_scores(skim, score, tmp_path):
     assert all(torch.equal(kept[name], value) for name, value in first.encoder.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_events_are_encoded_by_their_objects(tmp_path):
+    options = "{scaling: none, leading_lepton_pt_min: 0.0}"
+    fileset = {
+        "ttbar": {"files": {str(DATA / "ttbar_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}},
+    }
+    words = [f"features=[{{name: event_objects, options: {options}}}]", "leading_lepton_pt_min=0"]
+    ad.run(fileset, "skim_events", overrides=words, executor="iterative", output=tmp_path / "skim")
+    module = recipes.load("clr")
+    config = load_config(
+        module.Config, recipes.find_config("clr/anomclr.yaml"),
+        [f"data={tmp_path / 'skim'}", f"options={options}", "weights=none", *QUICK, "score=mahalanobis"],
+    )  # fmt: skip
+    data = config.rows()
+    model, history = module.fit(config, data, tmp_path / "m")
+    assert np.isfinite(model.scores(data.x)).all()
+    turned = data.x.copy()
+    real = turned[:, :, 0] > 0
+    turned[:, :, 2] = (np.remainder(turned[:, :, 2] + 1.0 + np.pi, 2 * np.pi) - np.pi) * real
+    assert not np.allclose(model.scores(turned), model.scores(data.x))  # a symmetry is learned, not built in
+
+
 @pytest.mark.parametrize(
     ("words", "match"),
     [
