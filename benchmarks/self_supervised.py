@@ -3,6 +3,7 @@
     python benchmarks/self_supervised.py samples                       # simulation and skims, 10 minutes of one core
     python benchmarks/self_supervised.py train --seeds 1 2 3           # what exists is not trained again; --only NAME …
     python benchmarks/self_supervised.py table
+    python benchmarks/self_supervised.py invariance                    # how much a score changes if a jet does
 
 The jets are those of the talk: AK8, 150 < pT < 350 GeV, |η| < 2, each of the two leading ones of an event that is in this window. QCD
 jets train; the rows of other files make the table. Signals are s-channel semivisible jets: a point like that of CMS, the "Aachen" point,
@@ -268,6 +269,28 @@ def table(picture):
         figure(values, {learned: f"{learned}, trained on QCD", **shown}, picture)
 
 
+def invariance(names, n=5000):
+    """Print by how much scores of QCD jets change under every augmentation, in units of their spread, and the correlation of ranks."""
+    from scipy.stats import spearmanr
+
+    from coffea_ad.nn.self_supervised.jet_augmentations import AUGMENTATIONS
+
+    x = torch.from_numpy(
+        np.asarray(load_skim(ROOT / "skims/eval", "jet_constituents", datasets=["qcd"], weights="none").x[:n])
+    )
+    print("| score | " + " | ".join(AUGMENTATIONS) + " |\n| --- " + "| --- " * len(AUGMENTATIONS) + "|")
+    for name in names:
+        scorer, cells = OnnxScorer(path_of(name, 1)), []
+        before = np.asarray(scorer(x.numpy()))
+        low, high = np.quantile(before, (0.16, 0.84))
+        for augmentation in AUGMENTATIONS.values():
+            view, _ = augmentation(x, x[:, :, 0] > 0, torch.Generator().manual_seed(1))
+            after = np.asarray(scorer(view.contiguous().numpy()))
+            shift = np.median(after - before) / (0.5 * (high - low))
+            cells.append(f"{shift:+.2f}, {spearmanr(before, after).statistic:.2f}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -278,8 +301,18 @@ def main():
     p.add_argument("--only", nargs="+", default=[], choices=list(MODELS), metavar="NAME")
     p = verbs.add_parser("table")
     p.add_argument("--figure", type=Path)
+    p = verbs.add_parser("invariance")
+    p.add_argument(
+        "--only",
+        nargs="+",
+        default=["masked direct", "AnomCLR+ neighbours", "DDD"],
+        choices=list(MODELS),
+        metavar="NAME",
+    )
     args = parser.parse_args()
-    if args.verb == "samples":
+    if args.verb == "invariance":
+        invariance(args.only)
+    elif args.verb == "samples":
         samples(args.scale)
     elif args.verb == "train":
         train(args.seeds, args.only)

@@ -270,7 +270,7 @@ def test_events_are_encoded_by_their_objects(tmp_path):
         [f"data={tmp_path / 'skim'}", f"options={options}", "weights=none", *QUICK, "score=mahalanobis"],
     )  # fmt: skip
     data = config.rows()
-    model, history = module.fit(config, data, tmp_path / "m")
+    model, _ = module.fit(config, data, tmp_path / "m")
     assert np.isfinite(model.scores(data.x)).all()
     turned = data.x.copy()
     real = turned[:, :, 0] > 0
