@@ -38,7 +38,7 @@ def batches(rows: Batch, size: int, *, slots_vary: bool = False) -> Iterator[tup
     Examples
     --------
     >>> sets = np.array([[[1.0], [2.0], [3.0]], [[4.0], [0.0], [0.0]]])
-    >>> [(list(places), part["x"].shape) for places, part in batches({"x": sets}, 1, slots_vary=True)]
+    >>> [(places.tolist(), part["x"].shape) for places, part in batches({"x": sets}, 1, slots_vary=True)]
     [([1], (1, 2, 1)), ([0], (1, 3, 1))]
     """
     n = len(next(iter(rows.values())))

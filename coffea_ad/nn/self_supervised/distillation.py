@@ -34,7 +34,7 @@ def koleo(h: Tensor) -> Tensor:
     -0.693
     """
     unit = functional.normalize(h.float(), dim=1)
-    cosine = (unit @ unit.T).fill_diagonal_(-1.0)
+    cosine = (unit @ unit.T).fill_diagonal_(-2.0)
     nearest = unit[cosine.detach().argmax(dim=1)]
     spread: Tensor = -((unit - nearest).norm(dim=1) + 1e-6).log().mean()
     return spread

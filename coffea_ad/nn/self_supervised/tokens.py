@@ -59,8 +59,8 @@ class Tokens(nn.Module, metaclass=Described):
     Examples
     --------
     >>> tokens, occupied = Tokens(["pt", "deta", "dphi"])(torch.tensor([[[0.0, 0, 0], [300.0, 0.1, 0]]]))
-    >>> tokens.tolist(), occupied.tolist()
-    ([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]], [[1.0, 0.0]])
+    >>> tokens[0, 0].tolist(), occupied.tolist()
+    ([1.0, 0.0, 0.0], [[1.0, 0.0]])
     """
 
     def __init__(

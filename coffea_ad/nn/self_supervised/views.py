@@ -42,9 +42,9 @@ class Views:
 
     Examples
     --------
-    >>> Views(["pt", "deta", "dphi"], ["rotation"], ["droop"], {})
-    Traceback (most recent call last):
-    coffea_ad.errors.ConfigError: unknown augmentation of jets 'droop'; did you mean 'drop'?
+    >>> views = Views(["pt", "deta", "dphi"], ["rotation"], ["drop"], {"drop": {"probability": 0.5}})
+    >>> views.anomalous(torch.ones(2, 9, 3), torch.Generator().manual_seed(1)).shape
+    torch.Size([2, 9, 3])
     """
 
     def __init__(
