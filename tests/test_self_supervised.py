@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import awkward as ak
 import numpy as np
@@ -217,7 +218,6 @@ def configured(skim, recipe, *words):
     ("recipe", "words"),
     [
         ("clr", ["score=cosine", "scorer={bank: 100}"]),
-        ("clr", ["loss=ddd", "score=direct"]),
         ("pretrain", ["score=direct"]),
         ("pretrain", ["task=distilled", "score=mahalanobis", "encoder.pooling=pt"]),
     ],
@@ -239,17 +239,27 @@ def test_a_file_scores_sets_as_torch_does(skim, recipe, words, tmp_path):
     assert np.isclose(ours[:, None], scores, rtol=1e-4, atol=1e-5).any(axis=1).all()
 
 
+@pytest.fixture(scope="module")
+def trained(skim, tmp_path_factory):
+    """The folder of an encoder that is trained."""
+    folder = tmp_path_factory.mktemp("encoder")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr("coffea_ad.nn.training.plots.training", lambda *_: None)
+        warnings.simplefilter("ignore")
+        module, config = configured(skim, "clr", "score=direct")
+        module.fit(config, config.rows(), folder)
+    return folder
+
+
 @pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
 @pytest.mark.parametrize("score", [s for s in SCORES if s not in ("nae", "wnae")])
-def test_an_encoder_is_trained_once_for_many_scores(skim, score, tmp_path):
-    module, config = configured(skim, "clr", "score=direct")
-    module.fit(config, config.rows(), tmp_path / "first")
+def test_an_encoder_is_trained_once_for_many_scores(skim, trained, score, tmp_path):
     scorer = {"neighbours": "{k: 3, bank: 50}", "mixture": "{components: 2}"}.get(score, "{}")
-    module, config = configured(skim, "clr", f"score={score}", f"pretrained={tmp_path / 'first'}", f"scorer={scorer}")
+    module, config = configured(skim, "clr", f"score={score}", f"pretrained={trained}", f"scorer={scorer}")
     model, history = module.fit(config, config.rows(), tmp_path / score)
     assert np.isfinite(model.scores(config.rows().x)).all()
     assert history.measured["encoder"]["validation"] < 100
-    first = nn.load(tmp_path / "first")
+    first = nn.load(trained)
     again = nn.load(tmp_path / score)
     np.testing.assert_array_equal(again.scores(config.rows().x[:20]), model.scores(config.rows().x[:20]))
     kept = again.transform.encoder.state_dict()
