@@ -1,6 +1,6 @@
 """Views of jets: what a jet could as well have looked like, and what it should not look like.
 
-x, (n, N, C) float32, holds constituents by falling pT as the feature `constituents` has them, empty slots behind them: pT (GeV), Δη
+x, (n, N, C) float32, holds constituents by falling pT as the feature `jet_constituents` has them, empty slots behind: pT (GeV), Δη
 and Δφ from the centre of the jet, and further columns, which go along with their particle unchanged. Results are sorted
 likewise. What changes the share of pT in parts of a jet has its centre moved back to the origin, so a translation comes last.
 """
