@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 __all__ = ["batches"]
 
-_OF_SETS = 128  # rows of a batch of sets: attention among 50 objects needs 128 times the memory of a row of numbers
+_OF_SETS = 32  # rows of a batch of sets: what attention and networks make of 32 times 50 objects stays in a cache
 
 Batch = Mapping[str, npt.NDArray[Any]]
 Places = slice | npt.NDArray[np.intp]

@@ -44,17 +44,20 @@ class _Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def _attention(self, y: Tensor, bias: Tensor) -> Tensor:
-        n, slots, width = y.shape
+        (n, slots), width = (bias.shape[0], bias.shape[3]), y.shape[1]
         parts = self.attend(y).reshape(n, slots, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
         out = functional.scaled_dot_product_attention(
             parts[0], parts[1], parts[2], attn_mask=bias.to(y.dtype), dropout_p=dropout
         )
-        projected: Tensor = self.drop(self.project(out.transpose(1, 2).reshape(n, slots, width)))
+        projected: Tensor = self.drop(self.project(out.transpose(1, 2).reshape(n * slots, width)))
         return projected
 
     def forward(self, y: Tensor, bias: Tensor) -> Tensor:
-        """(n, slots, width) and what is added to the attention to each slot, (n, 1, 1, slots) → (n, slots, width)."""
+        """(n · slots, width) and what is added to the attention to each slot, (n, 1, 1, slots) → (n · slots, width).
+
+        Objects of all sets stand in one matrix, whose products with weights and biases are one operation in a graph.
+        """
         if self.norm_first:
             y = y + self._attention(self.norms[0](y), bias)
             after: Tensor = y + self.drop(self.network(self.norms[1](y)))
@@ -180,15 +183,16 @@ class SetEncoder(nn.Module, metaclass=Described):
             By falling pT; 1 where a slot is occupied.
         """
         tokens, occupied = self.tokens(x)
-        y = self.embed(tokens)
+        n, slots, _ = tokens.shape
+        y = self.embed(tokens.reshape(n * slots, -1))
         if hidden is not None and substitute is not None:
-            y = torch.where(hidden.unsqueeze(2), substitute[: y.shape[1]].to(y.dtype), y)
+            y = torch.where(hidden.reshape(-1, 1), substitute[:slots].to(y.dtype).repeat(n, 1), y)
         bias = (occupied - 1) * -_ABSENT
         if self.pooling == "pt":
             bias = bias + self._weights(x, occupied).clamp(min=1e-30).log() * occupied
         for block in self.blocks:
             y = block(y, bias[:, None, None, :])
-        return self.norm(y), occupied
+        return self.norm(y).reshape(n, slots, -1), occupied
 
     def pooled(self, x: Tensor, y: Tensor, occupied: Tensor) -> Tensor:
         """Return h of sets whose objects are given, (n, slots, columns), (n, slots, width), (n, slots) → (n, width)."""
