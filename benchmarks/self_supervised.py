@@ -78,7 +78,7 @@ def _after(name, *overrides):
 
 MODELS = {
     "AnomCLR+ neighbours": _clr(),
-    "masked neighbours": ("pretrain", "pretrain/masked.yaml", QUICK),
+    "masked neighbours": ("pretrain", "pretrain/masked.yaml", ["train.epochs=20"]),
     "distilled neighbours": ("pretrain", "pretrain/distilled.yaml", QUICK),
     "DDD": _clr("loss=ddd", "score=direct"),
     "AnomCLR neighbours": _clr("loss=anom_clr"),

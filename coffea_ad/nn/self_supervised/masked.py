@@ -17,7 +17,7 @@ from coffea_ad.nn.self_supervised.views import Views
 __all__ = ["MaskedParticles", "drawn_by_pt"]
 
 _TARGETS = 3  # ln of the share of pT, Δη, Δφ
-_SPREAD = (-6.0, 2.0)  # ln σ of a Gaussian of the mixture
+_SPREAD = (-4.0, 2.0)  # ln σ of a Gaussian of the mixture: finer than 0.02 is the grid of a calorimeter, or rounding
 
 
 def drawn_by_pt(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
