@@ -131,7 +131,7 @@ def wheels(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measurements; ratios within one run."""
     install(session)
-    for name in ("features", "chain", "rmm_stream", "startup"):
+    for name in ("features", "chain", "rmm_stream", "contrastive", "startup"):
         session.run("python", f"benchmarks/{name}.py")
 
 

@@ -2,6 +2,10 @@
 
     coffea-ad run skim_jets --fileset backgrounds.json -o skims/
 
+    coffea-ad run skim_jets --fileset backgrounds.json -o skims/ jets=each jet_pt_min=150 jet_pt_max=350 jet_eta_max=2
+
+With `jets=each` a leading jet is taken whatever the other one is; columns of the dijet are then NaN where there is one jet only.
+
 writes skims/DATASET/UUID-START-STOP.parquet, one file per chunk, also for chunks without a selected event, so that the
 sum of weights is complete. A retry writes the same file again.
 """
@@ -10,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
@@ -45,7 +49,11 @@ class Config(Frozen):
     )
     spectators: FeatureConfig = FeatureConfig(name="jet_kinematics")
     met: str = "PuppiMET"
-    jet_pt_min: cuts.Cut = Field(200.0, description="GeV, both leading jets")
+    jets: Literal["both", "each"] = Field(
+        "both", description="both leading jets pass the cuts; or each that does is taken"
+    )
+    jet_pt_min: cuts.Cut = Field(200.0, description="GeV, of the leading jets")
+    jet_pt_max: cuts.Cut = Field(None, description="GeV")
     jet_eta_max: cuts.Cut = 2.4
     lepton_pt_min: cuts.Cut = Field(10.0, description="GeV; events with an isolated lepton above are vetoed")
     lepton_isolation_max: cuts.Cut = 0.2
@@ -73,7 +81,8 @@ class Processor(processor.ProcessorABC):
         certified = ["certified"] if config.lumi_mask else []
         veto = ["jet veto"] if config.jet_veto_map else []
         leptons = ["lepton veto"] if config.lepton_pt_min is not None else []
-        self.steps = (*certified, "filters", *veto, "two jets", *leptons)
+        self.jets = "two jets" if config.jets == "both" else "jets"
+        self.steps = (*certified, "filters", *veto, self.jets, *leptons)
 
     def reads(self) -> dict[str, tuple[tuple[str, ...], ...]]:
         """Branches that a file must have, for the check before the run."""
@@ -115,7 +124,8 @@ class Processor(processor.ProcessorABC):
         """Return what was cut on; a mask or map that was not asked for leaves no trace."""
         options = self.config.model_dump(mode="json", exclude={"features", "spectators"})
         options["jec"] = nominal_jets(self.config.jec)
-        return {k: v for k, v in options.items() if k not in _CORRECTIONS or v}
+        usual = {"jets": "both", "jet_pt_max": None} | dict.fromkeys(_CORRECTIONS)
+        return {k: v for k, v in options.items() if k not in usual or (v and v != usual[k])}
 
     def _columns(self, events: Any, weight: Any, out: dict[str, Any]) -> dict[str, Any]:
         c = self.config
@@ -125,24 +135,23 @@ class Processor(processor.ProcessorABC):
         for field in ("eta", "phi", "mass"):
             without[f"{c.collection}_{field}"] = ak.to_numpy(ak.any(~np.isfinite(leading[field]), axis=1))
         undefined = np.any(list(without.values()), axis=0)
-        good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(abs(leading["eta"]), c.jet_eta_max)
+        good = cuts.above(leading["pt"], c.jet_pt_min) & cuts.below(leading["pt"], c.jet_pt_max)
+        good = good & cuts.below(abs(leading["eta"]), c.jet_eta_max)
         if c.jet_id:
             good = good & leading["passes_id"]
         packed = PackedSelection()
         packed.add("certified", self.corrector.certified(events))
         packed.add("jet veto", self.corrector.outside_veto(events))
         packed.add("filters", cuts.met_filters(events, c.met_filters))
-        packed.add("two jets", ak.to_numpy(ak.sum(good, axis=1) == 2) & ~undefined)
+        n_good = ak.to_numpy(ak.sum(good, axis=1))
+        packed.add(self.jets, (n_good == 2 if c.jets == "both" else n_good > 0) & ~undefined)
         packed.add("lepton veto", ~cuts.has_lepton(events, c.lepton_pt_min, c.lepton_isolation_max))
         mask = packed.all(*self.steps)
-        jets = leading[mask]
-        met_pt, met_phi = with_shifted_jets(events[c.met][mask], jets)
-        dijet = cuts.dijet(jets, met_pt, met_phi)
-        rt = met_pt / np.maximum(dijet.mt, 1e-9)
-        event = {"met": met_pt, "rt": rt, **dijet._asdict(), "genWeight": weight[mask]}
+        event = self._event(events[mask], leading[mask]) | {"genWeight": weight[mask]}
         keys = {k: ak.to_numpy(events[k][mask]).astype(t) for k, t in _KEYS.items()}
-        columns: dict[str, Any] = {k: np.repeat(v, 2) for k, v in keys.items()}
-        columns |= {k: np.repeat(np.asarray(event[k], np.float64), 2) for k in _EVENT}
+        jets, n = leading[mask][good[mask]], n_good[mask]
+        columns: dict[str, Any] = {k: np.repeat(v, n) for k, v in keys.items()}
+        columns |= {k: np.repeat(np.asarray(event[k], np.float64), n) for k in _EVENT}
         objects = Objects.of(jets, c.collection)
         first = np.r_[0, np.cumsum(ak.to_numpy(ak.num(objects.source[c.collection], axis=1)))]
         columns["objectIdx"] = objects.index - first[objects.event]
@@ -150,6 +159,17 @@ class Processor(processor.ProcessorABC):
         out["undefined"] = cuts.undefined_numbers(nominal, undefined)  # such an event passes no cut
         out["undefined_in"] = {branch: int(mask.sum()) for branch, mask in without.items() if mask.any()}
         return columns | self._features(objects)
+
+    def _event(self, events: Any, jets: Any) -> dict[str, Any]:
+        """Return columns of events, those of the dijet NaN where there is one jet only."""
+        met_pt, met_phi = with_shifted_jets(events[self.config.met], jets)
+        two = ak.to_numpy(ak.num(jets, axis=1) == 2)
+        dijet = cuts.dijet(jets[two], met_pt[two], met_phi[two])._asdict()
+        dijet["rt"] = met_pt[two] / np.maximum(dijet["mt"], 1e-9)
+        out = {name: np.full(len(two), np.nan) for name in dijet}
+        for name, values in dijet.items():
+            out[name][two] = values
+        return {"met": met_pt, **out}
 
     def _features(self, objects: Any) -> dict[str, Any]:
         c = self.config

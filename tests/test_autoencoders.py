@@ -297,7 +297,7 @@ def test_the_recipe_builds_what_is_written_besides_a_preset(skims, config, overr
     [
         ("jets", ["preset=rmm"], "preset rmm takes 1287 inputs, but jet_substructure has 8"),
         ("jets", ["network=image"], r"network=image takes square images .*, but rows of jet_substructure are \(8,\)"),
-        ("jets", ["feature=jet_images"], r"network=dense takes flat rows, but those of jet_images are \(40, 40\)"),
+        ("jets", ["feature=jet_images"], r"rows of jet_images have the shape \(40, 40\): .* network=image"),
         ("jets", ["smear=1"], "smear is an option of network=image only"),
         ("jets", ["feature=jet_images", "network=image", "score=mae"], "score is an option of network=dense only"),
         ("jets", ["feature=jet_images", "network=image", "hidden=[9, 9]"], "hidden is one number"),

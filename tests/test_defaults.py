@@ -16,7 +16,7 @@ from coffea_ad import nn, recipes
 from coffea_ad.config import load_config
 
 MODELS = {
-    "autoencoder": [nn.AE], "nae": [nn.NAE], "pca": [nn.PCA], "svdd": [nn.DeepSVDDEnsemble], "vae": [nn.VAE],
+    "autoencoder": [nn.AE], "nae": [nn.NAE], "nearest": [nn.Neighbours, nn.GaussianMixture], "pca": [nn.PCA], "svdd": [nn.DeepSVDDEnsemble], "vae": [nn.VAE],
     "wnae": [nn.WNAE],
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from toys import toy_skim
 
 from coffea_ad import nn
 from coffea_ad.errors import SkimError
-from coffea_ad.nn.reconstruction.pca import _moments
+from coffea_ad.nn.reconstruction.pca import moments
 
 
 def learnt(blocks, **options):
@@ -32,7 +32,7 @@ def rows(n=600, seed=1):
 
 def test_the_covariance_is_that_of_numpy_with_the_same_weights():
     z, w = rows()
-    mean, covariance, n = _moments([(torch.from_numpy(z), torch.from_numpy(w))], 8)
+    mean, covariance, n = moments([(torch.from_numpy(z), torch.from_numpy(w))], 8)
     assert n == 600
     np.testing.assert_allclose(mean, np.average(z, axis=0, weights=w), rtol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(z.T, aweights=w), rtol=1e-10)

@@ -85,6 +85,19 @@ def test_a_bump_is_where_it_was_put():
     assert p.bumps["likelihood"].strength == pytest.approx(250, abs=100)
 
 
+def test_a_signal_in_a_tail_lifts_the_fit_without_it():
+    """So that the events of its window, against what this fit expects there, say less than the fit of both."""
+    shape = gaussians(EDGES, (0.15,), highest=5500.0, masses=(5000.0,)).shape[0]
+    s = Spectrum.of_events("mjj", EDGES, np.random.default_rng(2).poisson(falling(20_000) + 35 * shape))
+    tail = replace(FEW, interval=(1500.0, 6000.0), widths=(0.15,), orders=(3, 3))
+    bump = prepare(Spectra.single(s), "inclusive", tail, SQRT_S).bumps["likelihood"]
+    counted = significance_of(poisson_tail(np.array([bump.events]), np.array([bump.expected])))[0]
+    assert 2 < counted < bump.local - 1
+    inside = (EDGES[:-1] >= bump.low) & (EDGES[1:] <= bump.high)
+    assert bump.expected > falling(20_000)[inside].sum() + 5
+    assert bump.strength == pytest.approx(35, abs=20)
+
+
 def test_sliding_windows_see_a_bump_on_a_spectrum_that_no_function_describes():
     m = (EDGES[1:] + EDGES[:-1]) / 2
     bent = falling(200_000) * np.where(m < 2600, 1.0, 0.5)  # a step, such as of a trigger
@@ -333,6 +346,9 @@ def test_a_search_of_a_results_folder_says_what_it_has_found(tmp_path, capsys):
     content = json.loads((tmp_path / "search" / "search.json").read_text())
     assert content["largest"]["spectrum"] == "mjj in tight"
     assert content["largest"]["low"] < 3000 < content["largest"]["high"]
+    events, expected, strength = (content["largest"][k] for k in ("events", "expected", "strength"))
+    fits = f"({events:g} events, {expected:.1f} expected by the fit without a signal; the fit with one has {strength:.1f} events of it)"
+    assert fits in content["verdict"]
     assert content["global"]["likelihood"]["p_value"] < 1e-6
     assert content["counted"]["spectra"] == 3
     assert content["sqrt_s"] == SQRT_S

@@ -65,17 +65,16 @@ def build(config: Config, data: nn.Skim) -> nn.Model:
             smear=config.smear, transform=nn.PixelPower(shape[0] ** 2, config.power), **dense,
         )  # fmt: skip
     _only_for("image", config, ("channels", "smear", "power"))
-    if len(shape) != 1:
-        raise ConfigError(f"network=dense takes flat rows, but those of {feature} are {shape}")
-    columns = data.columns
-    transform = nn.preprocessing(config.preprocessing, columns)
+    transform = config.transform(data)
     network = {name: getattr(config, name) for name in _NETWORK}
     if not config.preset:
-        return nn.AE(shape[0], transform=transform, sparse=config.sparse, **network)
+        return nn.AE(transform.features, transform=transform, sparse=config.sparse, **network)
     written = {name: value for name, value in network.items() if name in config.model_fields_set}
     model = _PRESETS[config.preset](transform, sparse=config.sparse, **written)
-    if model.shape != shape:
-        raise ConfigError(f"preset {config.preset} takes {model.shape[0]} inputs, but {feature} has {shape[0]}")
+    if model.features != transform.features:
+        raise ConfigError(
+            f"preset {config.preset} takes {model.features} inputs, but {feature} has {transform.features}"
+        )
     return model
 
 

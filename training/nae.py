@@ -33,21 +33,23 @@ class Config(nn.ChainConfig):
 def build(config: Config, data: nn.Skim) -> nn.NAE:
     """Return an untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = data.columns
+    transform = config.transform(data)
     return nn.NAE(
-        len(columns), transform=nn.preprocessing(config.preprocessing, columns),
-        log_cosh=config.log_cosh, spectral_norm=config.spectral_norm, **config.chains(),
+        transform.features, transform=transform, log_cosh=config.log_cosh, spectral_norm=config.spectral_norm, **config.chains(),
     )  # fmt: skip
 
 
 def autoencoder(config: Config, warmup: nn.TrainConfig, data: nn.Skim, folder: Path) -> nn.AE:
     """Train an autoencoder of the same layers for a start."""
     torch.manual_seed(config.train.seed)
-    columns = data.columns
+    transform = config.transform(data)
     model = nn.AE(
-        len(columns), transform=nn.preprocessing(config.preprocessing, columns), hidden=config.hidden,
-        latent=config.latent, activation=config.activation,
-    )  # fmt: skip
+        transform.features,
+        transform=transform,
+        hidden=config.hidden,
+        latent=config.latent,
+        activation=config.activation,
+    )
     short = warmup.model_copy(update={"seed": config.train.seed, "device": config.train.device})
     nn.fit(model, data, short, folder / "warmup")
     return model

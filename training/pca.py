@@ -31,10 +31,8 @@ class Config(nn.RecipeConfig):
 
 def build(config: Config, data: nn.Skim) -> nn.PCA | nn.KernelPCA:
     """Return a model that is not fitted yet."""
-    if data.x.ndim != 2:
-        raise ConfigError(f"feature {config.feature} has rows of shape {data.x.shape[1:]}; a PCA takes flat rows")
-    columns = data.columns
-    transform, d = nn.preprocessing(config.preprocessing, columns), len(columns)
+    transform = config.transform(data)
+    d = transform.features
     if config.kind == "kernel_pca":
         if config.score != "reconstruction":
             raise ConfigError(f"kernel_pca has no score {config.score!r}; it gives the reconstruction error")

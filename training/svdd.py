@@ -43,16 +43,14 @@ def build(config: Config, data: nn.Skim, folder: Path) -> nn.DeepSVDD | nn.DeepS
     if unused:
         raise ConfigError(f"{', '.join(sorted(unused))}: network={config.network} has no use for this key")
     torch.manual_seed(config.train.seed)
-    columns = data.columns
-    shared: dict[str, Any] = {
-        "hidden": config.hidden, "activation": config.activation,
-        "transform": nn.preprocessing(config.preprocessing, columns),
-    }  # fmt: skip
+    transform = config.transform(data)
+    d = transform.features
+    shared: dict[str, Any] = {"hidden": config.hidden, "activation": config.activation, "transform": transform}
     if config.network == "ensemble":
-        return nn.DeepSVDDEnsemble(len(columns), dimensions=config.dimensions, centres=config.centres, **shared)
+        return nn.DeepSVDDEnsemble(d, dimensions=config.dimensions, centres=config.centres, **shared)
     if config.pretrain_epochs == 0 or config.resume:  # a checkpoint has the weights, whatever they started from
-        return nn.DeepSVDD(len(columns), outputs=config.outputs, centre=config.centre, **shared)
-    autoencoder = nn.BiasFreeAE(len(columns), latent=config.outputs, **shared)
+        return nn.DeepSVDD(d, outputs=config.outputs, centre=config.centre, **shared)
+    autoencoder = nn.BiasFreeAE(d, latent=config.outputs, **shared)
     short = config.train.model_copy(update={"epochs": config.pretrain_epochs})
     nn.fit(autoencoder, data, short, folder / "autoencoder")
     return nn.DeepSVDD.from_autoencoder(autoencoder, centre=config.centre)

@@ -41,20 +41,19 @@ class Config(nn.RecipeConfig):
 def build(config: Config, data: nn.Skim) -> nn.VAE:
     """Return the untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = data.columns
+    transform = config.transform(data)
     shared: dict[str, Any] = {
         "hidden": config.hidden, "latent": config.latent, "activation": config.activation, "beta": config.beta,
-        "warmup": config.warmup, "score": config.score,
-        "transform": nn.preprocessing(config.preprocessing, columns),
+        "warmup": config.warmup, "score": config.score, "transform": transform,
     }  # fmt: skip
     if config.decoder_hidden is not None:
         shared["decoder_hidden"] = config.decoder_hidden
     if config.prior == "dirichlet":
-        return nn.DirichletVAE(len(columns), alpha=config.alpha, component=config.component, **shared)
+        return nn.DirichletVAE(transform.features, alpha=config.alpha, component=config.component, **shared)
     unused = {"alpha", "component"} & config.model_fields_set
     if unused:
         raise ConfigError(f"{', '.join(sorted(unused))}: only prior=dirichlet uses this key")
-    return nn.VAE(len(columns), **shared)
+    return nn.VAE(transform.features, **shared)
 
 
 def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:

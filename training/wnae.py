@@ -34,10 +34,9 @@ class Config(nn.ChainConfig):
 def build(config: Config, data: nn.Skim) -> nn.WNAE:
     """Return an untrained model."""
     torch.manual_seed(config.train.seed)
-    columns = data.columns
+    transform = config.transform(data)
     return nn.WNAE(
-        len(columns), transform=nn.preprocessing(config.preprocessing, columns),
-        distance=config.distance, grad_steps=config.grad_steps, contrast=config.contrast, **config.chains(),
+        transform.features, transform=transform, distance=config.distance, grad_steps=config.grad_steps, contrast=config.contrast, **config.chains(),
     )  # fmt: skip
 
 

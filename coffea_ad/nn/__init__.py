@@ -12,6 +12,7 @@ from coffea_ad.nn.classifiers.trees import Trees
 from coffea_ad.nn.cross_training import CrossTrained, fit_folds
 from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
+from coffea_ad.nn.density.mixture import GaussianMixture
 from coffea_ad.nn.density.sampling import sample_equally
 from coffea_ad.nn.energy_based.diagnostics import long_run
 from coffea_ad.nn.energy_based.distances import DISTANCES
@@ -23,14 +24,21 @@ from coffea_ad.nn.ensemble import Ensemble
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.loading import load
 from coffea_ad.nn.model import Batch, Model
+from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
+from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
-from coffea_ad.nn.recipe import ChainConfig, RecipeConfig, publish
+from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, RecipeConfig, publish
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
 from coffea_ad.nn.reconstruction.vae import VAE, DirichletVAE
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.self_supervised.contrastive import CLR, DDD
+from coffea_ad.nn.self_supervised.distillation import SelfDistillation
+from coffea_ad.nn.self_supervised.encoder import SetEncoder
+from coffea_ad.nn.self_supervised.masked import MaskedParticles
+from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.boxes import Logit, MinMax
@@ -38,11 +46,14 @@ from coffea_ad.nn.transforms.columns import Log, QuantileNormal, Standard, Trans
 from coffea_ad.nn.transforms.per_column import PerColumn, Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
 from coffea_ad.nn.transforms.selected import Selected
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims.reading import load_skim
 from coffea_ad.skims.skim import Skim
 
 __all__ = [
     "AE",
+    "CLR",
+    "DDD",
     "DIMENSIONS",
     "DISTANCES",
     "MLP",
@@ -59,17 +70,22 @@ __all__ = [
     "DeepSVDD",
     "DeepSVDDEnsemble",
     "DirichletVAE",
+    "EncoderConfig",
     "EnergyModel",
     "Ensemble",
     "Flow",
     "FlowLatent",
+    "GaussianMixture",
     "History",
     "ImageAE",
     "KernelPCA",
     "Log",
     "Logit",
+    "Mahalanobis",
+    "MaskedParticles",
     "MinMax",
     "Model",
+    "Neighbours",
     "Output",
     "PCAScore",
     "PerColumn",
@@ -82,8 +98,12 @@ __all__ = [
     "Scorable",
     "Score",
     "Selected",
+    "SelfDistillation",
+    "SetEncoder",
     "Skim",
+    "Slots",
     "Standard",
+    "Tokens",
     "TrainConfig",
     "Transform",
     "Trees",

@@ -94,6 +94,7 @@ def make_card(
         selection=data.provenance["selection"],
         folds=model.folds,
         density=model.density,
+        slots_vary=all(member.slots_vary for member in models_in(model)) and any(models_in(model)),
         flavours=tuple(data.provenance["flavours"]),
         provenance={
             **{key: value for key, value in data.provenance.items() if key not in left},

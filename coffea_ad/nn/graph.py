@@ -25,6 +25,9 @@ Graphs = Callable[[Sequence[Any]], list[bytes]]
 def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
     """Return the graph of a module with a `shape`, (rows, *shape) → (rows,) for every output; its input is "features".
 
+    If its attribute `slots_vary` says so, rows may have any number of slots. What it is made of may have `for_graph`, which is called on
+    a copy, and makes of it what computes the same faster.
+
     Raises
     ------
     BadModel
@@ -32,8 +35,11 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
     """
     import onnx
 
-    module = copy.deepcopy(model).to("cpu").eval()
+    module = _prepared(model)
     example = torch.zeros(4, *module.shape)  # a batch of 0 or 1 would be taken for a constant
+    sizes: dict[int, Any] = {0: torch.export.Dim("rows")}
+    if getattr(module, "slots_vary", False):
+        sizes[1] = torch.export.Dim("slots", min=2)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations are no concern of the user's
         path = Path(folder) / "model.onnx"
@@ -45,7 +51,7 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
             str(path),
             input_names=["features"],
             output_names=list(outputs),
-            dynamic_shapes=({0: torch.export.Dim("rows")},),
+            dynamic_shapes=(sizes,),
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -61,6 +67,15 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
         del value.metadata_props[:]
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _prepared(model: Any) -> Any:
+    """Return the copy of a module whose graph is its graph."""
+    module = copy.deepcopy(model).to("cpu").eval()
+    for part in list(module.modules()):
+        if hasattr(part, "for_graph"):
+            part.for_graph()
+    return module
 
 
 def epoch_graphs(models: Sequence[Any]) -> list[bytes]:
@@ -96,7 +111,8 @@ def _with_weights(data: bytes, first: Any, other: Any) -> bytes | None:
 
     if _settings(first) != _settings(other):
         return None
-    ours, theirs = _tensors(first), _tensors(other)
+    exported = _prepared(first)
+    ours, theirs = _tensors(exported), _tensors(_prepared(other))
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
         return None
     changed = {name for name in ours if not np.array_equal(ours[name], theirs[name])}
@@ -115,7 +131,7 @@ def _with_weights(data: bytes, first: Any, other: Any) -> bytes | None:
     unseen: Any = getattr(first, "training_only", ())
     plain = changed - masked - set(unseen)
     absent = [n for n in plain if n not in placed and f"{n}·mask" not in placed]
-    if absent and not _unused(first, absent):
+    if absent and not _unused(exported, absent):
         return None
     sealed = bytes(proto.SerializeToString(deterministic=True))
     return sealed if _same_scores(data, first, sealed, other) else None

@@ -17,7 +17,7 @@ from coffea_ad.nn.model import Model
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.training.history import Epoch, History
 
-__all__ = ["load"]
+__all__ = ["load", "load_model"]
 
 
 def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: How | None = None) -> Scorable:
@@ -54,9 +54,26 @@ def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: Ho
         folds = json.loads((place / FOLDS_FILE).read_text())
         members = [load(place / f"fold_{f}", classes=classes, how=how) for f in range(folds["k"])]
         return CrossTrained(members, folds["salt"])
-    path = place / "checkpoint.pt"
+    model, history = load_model(place, classes=classes)
+    return Ensemble.of_epochs(model, history, how)
+
+
+def load_model(folder: str | Path, *, classes: Sequence[type[nn.Module]] = ()) -> tuple[Model, History]:
+    """Return the one model of a training with the weights of its best epoch, and how the training went.
+
+    Parameters
+    ----------
+    folder, classes
+        As of `load`.
+
+    Raises
+    ------
+    ConfigError
+        As `load`.
+    """
+    path = Path(folder) / "checkpoint.pt"
     if not path.is_file():
-        raise ConfigError(f"{place}: there is no trained model in this folder (no checkpoint.pt)")
+        raise ConfigError(f"{folder}: there is no trained model in this folder (no checkpoint.pt)")
     saved = torch.load(path, map_location="cpu", weights_only=True)
     names = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in classes}
     model = remake(saved["model_of"], names, str(path))
@@ -64,4 +81,4 @@ def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: Ho
         raise ConfigError(f"{path}: a {type(model).__name__} is no model")
     history = History(saved["history"], [Epoch(**epoch) for epoch in saved["best"]])
     model.load_state_dict(history.epochs[0].state)
-    return Ensemble.of_epochs(model.eval(), history, how)
+    return model.eval(), history

@@ -99,6 +99,11 @@ class Model(nn.Module, metaclass=Described):
         self.shape: tuple[int, ...] = getattr(transform, "row_shape", None) or shape
         self.transform = transform
 
+    @property
+    def slots_vary(self) -> bool:
+        """Whether rows without their last empty slots may be given, as an encoder of sets takes them."""
+        return bool(getattr(self.transform, "slots_vary", False))
+
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; the transform stays as it will be in the exported graph."""
         super().train(mode)

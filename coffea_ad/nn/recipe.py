@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from coffea_ad.config import Frozen
+from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.loading import load_model
+from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
+from coffea_ad.nn.self_supervised.scores import ScoreName, score_on
+from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig
-from coffea_ad.nn.transforms.per_column import Preprocessing
+from coffea_ad.nn.transforms.columns import Transform
+from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
+from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.rows import Keep
 
-__all__ = ["ChainConfig", "RecipeConfig", "publish"]
+__all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
 
+_FIXED = ("self", "slots", "tokens", "columns", "space")  # arguments of encoders that are no keys of a recipe
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
 
 
@@ -54,6 +65,30 @@ class RecipeConfig(Frozen):
             self.data, feature, self.options, datasets=self.datasets, weights=self.weights, filters=self.filters,
             keep=keep, out_of_core=out_of_core,
         )  # fmt: skip
+
+    def transform(self, data: Skim) -> Transform:
+        """Return the preprocessing of flat rows, or of sets such as constituents, which the model makes flat.
+
+        Of a set every slot is transformed alike, and flags (`mask`, `is_…`) are left as they are, unless `preprocessing` names
+        the columns.
+
+        Raises
+        ------
+        ConfigError
+            Rows are neither flat nor sets.
+        """
+        shape, columns, spec = tuple(data.x.shape[1:]), data.columns, self.preprocessing
+        if shape == (len(columns),):
+            return preprocessing(spec, columns)
+        if len(shape) != 2 or shape[1] != len(columns):
+            raise ConfigError(
+                f"rows of {self.feature} have the shape {shape}: this model takes flat rows, or sets of objects such as "
+                "jet_constituents; the recipe autoencoder takes images, with network=image"
+            )
+        if isinstance(spec, str):
+            flags = [name for name in columns if name == "mask" or name.startswith("is_")]
+            spec = {**dict.fromkeys(flags, "none"), "*": spec}
+        return Slots(shape[0], preprocessing(spec, columns))
 
 
 class ChainConfig(RecipeConfig):
@@ -93,6 +128,73 @@ class ChainConfig(RecipeConfig):
             "buffer_size", "replay", "energy_weight", "smear", "long_steps",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
+
+
+class EncoderConfig(RecipeConfig):
+    """Keys of recipes that train an encoder of sets, and a score on it."""
+
+    feature: str = "jet_constituents"
+    preprocessing: Preprocessing = Field("standard", description="of the representation, before a score on it")
+    preset: Preset = Field(
+        "small", description="sizes of the encoder: small, or darkclr as the authors of DarkCLR have them"
+    )
+    encoder: dict[str, Any] = Field({}, description="keys of SetEncoder that differ, such as pooling: mean")
+    tokens: dict[str, Any] = Field({"scale": "log"}, description="keys of Tokens: how objects are scaled")
+    pretrained: str = Field("", description="folder of an encoder that is trained already; only the score is trained")
+    space: Space = Field("h", description="what scores are made on: the representation h, or z behind the head")
+    score: ScoreName = Field(
+        "neighbours", description="direct: that of the trained model itself; or of a model on h or z"
+    )
+    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
+    score_train: TrainConfig = Field(TrainConfig(epochs=20), description="its training, where it has one")
+
+    def new_encoder(self, data: Skim) -> SetEncoder:
+        """Return an encoder of the rows of a skim, before any training.
+
+        Raises
+        ------
+        ConfigError
+            The rows are no sets, a key is unknown, or columns cannot be scaled.
+        """
+        if data.x.ndim != 3 or len(data.features) != 1:
+            names = ", ".join(f.name for f in data.features)
+            raise ConfigError(
+                f"an encoder takes sets, such as jet_constituents or event_objects, one feature alone; {names} has rows of "
+                f"shape {tuple(data.x.shape[1:])}"
+            )
+        for what, keys, make in (("encoder", self.encoder, SetEncoder), ("tokens", self.tokens, Tokens)):
+            known = [k for k in inspect.signature(make.__init__).parameters if k not in _FIXED]
+            for key in keys:
+                if key not in known:
+                    raise ConfigError(f"{what}: {unknown_text('key', key, known)}")
+        torch.manual_seed(self.train.seed)
+        tokens = Tokens.of(data.features[0].columns, **self.tokens)
+        return SetEncoder(data.x.shape[1], tokens, **{**PRESETS[self.preset], **self.encoder})
+
+    def begun(self, folder: Path) -> bool:
+        """Say whether a training is to go on from the checkpoint in a folder."""
+        return self.resume and (folder / "checkpoint.pt").exists()
+
+    def pretrained_model(self) -> tuple[Any, History]:
+        """Return the trained model of `pretrained`, which has an `encoder`, and how its training went.
+
+        Raises
+        ------
+        ConfigError
+            It has no encoder, or may have seen the events of every fold.
+        """
+        if self.folds:
+            raise ConfigError("pretrained: an encoder that is trained already may have seen the events of every fold")
+        model, history = load_model(self.pretrained)
+        if not isinstance(getattr(model, "encoder", None), SetEncoder):
+            raise ConfigError(f"{self.pretrained}: a {model.method} has no encoder of sets; give its folder encoder/")
+        return model, history
+
+    def new_score(self, encoder: SetEncoder) -> Model:
+        """Return the score that is asked for, on a trained encoder and before its own training."""
+        return score_on(
+            encoder.giving(self.space), self.score, options=self.scorer, then=self.preprocessing, seed=self.score_train.seed
+        )  # fmt: skip
 
 
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:

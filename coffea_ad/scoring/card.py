@@ -41,6 +41,8 @@ class ModelCard(Frozen):
     `density` says whether the score is −log p(x) or −log p(z), where it is a density at all. `ad_logp` never is: it is −log₁₀ of the
     background's efficiency.
 
+    `slots_vary` says that empty slots at the end of a row, (slots, columns), change nothing, and that the graph takes rows without them.
+
     A row has no score where it is outside `domain`, whose conditions all have to hold, or outside all `windows`. Each window
     has a member, or with folds k: member window · k + fold scores the row.
     """
@@ -58,6 +60,7 @@ class ModelCard(Frozen):
     selection: dict[str, Any] = {}
     folds: Folds | None = None
     density: Density | None = None
+    slots_vary: bool = False
     domain: tuple[Domain, ...] = ()
     windows: Windows | None = None
     flavours: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ import onnxruntime as ort
 from coffea_ad import files
 from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
 from coffea_ad.scoring.agreement import allowed
+from coffea_ad.scoring.batches import batches
 from coffea_ad.scoring.card import ModelCard, read_card
 from coffea_ad.scoring.modelfile import check_graph, output_names, part_for, runtime_reason, verify
 from coffea_ad.scoring.neighbours import LARGEST, depends, rescored
@@ -331,21 +332,21 @@ class OnnxScorer:
 
     def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Float32s:
         n = len(next(iter(batch.values())))
-        parts = []
-        for start in range(0, n, self.batch):
-            rows = {name: array[start : start + self.batch] for name, array in batch.items()}
+        scores = np.empty(n, np.float32)
+        for places, rows in batches(batch, self.batch, slots_vary=self.card.slots_vary):
+            length = len(next(iter(rows.values())))
             try:
                 part = np.asarray(session.run([output], rows)[0], np.float32)
             except Exception as error:  # noqa: BLE001  as above
-                many = f"{len(next(iter(rows.values())))} rows"
+                many = f"{length} rows"
                 raise BadModel(f"{self.name}: onnxruntime cannot run it on {many}: {runtime_reason(error)}") from None
-            if part.size != min(self.batch, n - start):
+            if part.size != length:
                 raise CardMismatch(
                     f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "
                     "attach its card with `score: mse`, mae, ln_mse or ln_mae"
                 )
-            parts.append(part.reshape(-1))
-        return np.concatenate(parts)
+            scores[places] = part.reshape(-1)
+        return scores
 
     def postprocess_awkward(self, scores: Float32s, rows: ak.Array) -> ak.Array:
         """Return the scores as an awkward array with the rows' behavior."""

@@ -77,9 +77,9 @@ class Bump:
     mass, width : float
         Of the signal, GeV and σ/m; of a window its centre and half of its length.
     events, expected : float
-        In the window.
+        In the window; by the fit without a signal, which a signal lifts.
     strength : float
-        Events of the signal; of a window what is above the expectation.
+        Events of the signal, in and beside the window, by the fit with it; of a window what is above the expectation.
     """
 
     local: float

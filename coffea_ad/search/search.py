@@ -269,7 +269,10 @@ def _of_spectra(hunts: Hunts, config: SearchConfig) -> str:
     if top is None:
         return "no spectrum has an excess anywhere" if hunts.spectra else "no spectrum could be searched"
     name, bump = top
-    where = f"{name}, {bump.low:.0f} to {bump.high:.0f} GeV ({bump.events:g} events, {bump.expected:.1f} expected), {bump.local:.1f}σ local"
+    counted = f"{bump.events:g} events, {bump.expected:.1f} expected"
+    if config.statistic == "likelihood":  # the two fits whose ratio counts; a signal lifts the first one
+        counted += f" by the fit without a signal; the fit with one has {bump.strength:.1f} events of it"
+    where = f"{name}, {bump.low:.0f} to {bump.high:.0f} GeV ({counted}), {bump.local:.1f}σ local"
     if worth is None:
         return f"largest excess: {where}; without pseudo-experiments its global significance is not known"
     z = float(significance_of(np.asarray(worth.p_value)))

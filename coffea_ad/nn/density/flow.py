@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.nn.density.masked import blocked
 from coffea_ad.nn.density.splines import spline_map
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.transforms.columns import Transform
-from coffea_ad.nn.transforms.representation import Representation
 from coffea_ad.scoring.specs import Density
 from coffea_ad.typing import Float32s, Float64s
 
@@ -114,7 +114,7 @@ class Flow(Model):
         self.base, self.outside, self.bound, self.bins = base, outside, bound, bins
         values = [i for i in range(features) if i not in self.context]
         self._check(features, values)
-        self.density: Density | None = "z" if isinstance(transform, Representation) else "x"
+        self.density: Density | None = "x" if getattr(transform, "has_jacobian", True) else "z"
         for name, columns in (("values", values), ("conditions", list(self.context))):
             self.register_buffer(name, torch.tensor(columns, dtype=torch.int64), persistent=False)
         self.values: Tensor
@@ -197,8 +197,9 @@ class Flow(Model):
 
     def score(self, x: Tensor) -> Tensor:
         """−ln p of raw rows, (n, *shape) → (n,); NaN for an undefined value, and outside the box if `outside` says so."""
-        defined = self.inside(x) if self.outside == "undefined" else (x - x == 0).flatten(1).all(dim=1)
-        x = torch.where(defined.reshape(-1, *(1 for _ in self.shape)), x, torch.zeros_like(x))
+        numbers = x - x == 0
+        defined = self.inside(x) if self.outside == "undefined" else numbers.flatten(1).all(dim=1)
+        x = torch.where(numbers, x, torch.zeros_like(x))  # by equal shapes, which is the fastest way in a graph
         energy = self.energy(self.transform(x))
         if self.density == "x" and isinstance(self.transform, Transform):
             slopes = self.transform.log_slopes(x)
@@ -216,6 +217,11 @@ class Flow(Model):
         training cannot do with NaN.
         """
         return self._mapped(self.transform(x))[0]
+
+    def for_graph(self) -> None:
+        """Leave out what networks multiply by zeros; a training cannot, since weights have one shape in all its files."""
+        for each in self.maps.transforms if len(self.values) > 1 else ():
+            each.hyper = blocked(each.hyper)
 
     # Training
 

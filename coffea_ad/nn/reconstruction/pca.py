@@ -13,7 +13,7 @@ from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.typing import Float64s
 
-__all__ = ["PCA", "KernelPCA", "PCAScore"]
+__all__ = ["PCA", "KernelPCA", "PCAScore", "moments"]
 
 PCAScore = Literal["reconstruction", "mahalanobis"]
 _LARGEST = 1e38  # scores end here, so that none is lost as infinite in float32
@@ -21,7 +21,7 @@ _BLOCK = 8192
 _FLAT = 1e-12  # directions with less of the largest variance are rounding
 
 
-def _moments(rows: Iterable[tuple[Tensor, Tensor]], d: int) -> tuple[Float64s, Float64s, int]:
+def moments(rows: Iterable[tuple[Tensor, Tensor]], d: int) -> tuple[Float64s, Float64s, int]:
     """Return the weighted mean, (d,), the unbiased covariance, (d, d), and how many rows there are.
 
     Blocks are merged by the differences of their means: sums of products about 0 would lose digits.
@@ -103,9 +103,7 @@ class PCA(Model):
     def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Fit the directions to all transformed rows and their weights, (n, d) and (n,), block by block."""
         width = self.basis.shape[1]
-        mean, covariance, n = _moments(rows, self.shape[0])
-        if n <= width:
-            raise SkimError(f"{width} components cannot be fitted to {n} rows")
+        mean, covariance = self._fitted(rows)
         variance, directions = np.linalg.eigh(covariance)
         variance, basis = variance[::-1][:width], directions[:, ::-1][:, :width]
         basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(width)])  # a direction has no sign
@@ -114,11 +112,18 @@ class PCA(Model):
             if flat:
                 raise SkimError(
                     f"the training rows do not vary along {flat} of {width} directions, so there is no Mahalanobis "
-                    "distance; take score=reconstruction, or leave constant and redundant columns out"
+                    "distance without shrinkage (recipe nearest); take score=reconstruction, or leave constant and redundant columns out"
                 )
             basis = basis / np.sqrt(variance)
         self.mean.copy_(torch.from_numpy(mean))
         self.basis.copy_(torch.from_numpy(np.ascontiguousarray(basis)))
+
+    def _fitted(self, rows: Iterable[tuple[Tensor, Tensor]]) -> tuple[Float64s, Float64s]:
+        """Return mean, (d,), and covariance, (d, d)."""
+        mean, covariance, n = moments(rows, len(self.mean))
+        if n <= self.basis.shape[1]:
+            raise SkimError(f"{self.basis.shape[1]} components cannot be fitted to {n} rows")
+        return mean, covariance
 
     def energy(self, z: Tensor) -> Tensor:
         """Score transformed rows, (n, d) → (n,)."""

@@ -142,9 +142,9 @@ class Logit(Boxed):
         return (low - mean) / scale, (high - mean) / scale
 
     def _places(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return u and 1 − u; both from x, so that neither loses digits next to its edge."""
+        """Return u and 1 − u, which are not in 0 … 1 outside the box; both from x, so that neither loses digits next to its edge."""
         width = self.maximum - self.minimum
-        return ((x - self.minimum) / width).clamp(0.0, 1.0), ((self.maximum - x) / width).clamp(0.0, 1.0)
+        return (x - self.minimum) / width, (self.maximum - x) / width
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform rows, (n, features) → (n, features)."""
@@ -160,10 +160,10 @@ class Logit(Boxed):
         return torch.where(y < 0, self.minimum + place, self.maximum - place)
 
     def _log_slopes(self, x: Tensor) -> Tensor:
-        below, above = (place.clamp(min=_EDGE).log() for place in self._places(x))
+        below, above = (place.clamp(_EDGE, 1.0).log() for place in self._places(x))
         return -(below + above + ((self.maximum - self.minimum) * self.scale).log())
 
 
 def _bent(u: Tensor) -> Tensor:
-    """Return ln u, and below the edge its tangent."""
-    return u.clamp(min=_EDGE).log() + (u / _EDGE - 1).clamp(max=0.0)
+    """Return ln u, below the edge its tangent; outside the box as at the nearest point of it."""
+    return u.clamp(_EDGE, 1.0).log() + (u / _EDGE - 1).clamp(-1.0, 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -55,12 +55,15 @@ class Transform(nn.Module, metaclass=Described):
     ----------
     row_shape : tuple of int or None
         Shape of a row of x, where it is not that of z.
+    has_jacobian : bool
+        Whether there is a `log_det`, so that a density of z is one of x, too.
     low, high : (features,)
         The range of z that the training rows cover, without what rests on less than about one effective row at either
         end; the box of Markov chains.
     """
 
     row_shape: tuple[int, ...] | None = None
+    has_jacobian: ClassVar[bool] = True
 
     @property
     def box(self) -> Tensor:

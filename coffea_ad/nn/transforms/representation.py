@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -52,12 +52,15 @@ class Representation(Transform):
     torch.Size([5, 4])
     """
 
+    has_jacobian: ClassVar[bool] = False
+
     def __init__(self, encoder: nn.Module, then: Transform, *, row_shape: tuple[int, ...] | None = None) -> None:
         super().__init__(then.features, names=then.names)
         shape: Any = row_shape or getattr(encoder, "shape", None)
         if not shape:
             raise ConfigError("the encoder does not say the shape of its rows; give row_shape")
         self.row_shape = tuple(shape)
+        self.slots_vary = bool(getattr(encoder, "slots_vary", False))
         self.encoder, self.then = encoder.requires_grad_(requires_grad=False), then
         self.eval()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class Selected(Transform):
     >>> z.shape, bool((z[0] == z[1]).all())
     (torch.Size([2, 2]), True)
     """
+
+    has_jacobian: ClassVar[bool] = False
 
     def __init__(self, columns: Sequence[int], of: int, then: Transform) -> None:
         places = [int(c) for c in columns]

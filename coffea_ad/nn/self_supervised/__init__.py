@@ -1,0 +1,1 @@
+"""Representations of jets and events that are learnt without labels: augmentations, contrastive losses, encoders of sets."""
