@@ -104,6 +104,7 @@ for _name, (_recipe, _config, _more) in {
 }.items():  # fmt: skip
     MODELS[f"{_name}, 9 inputs"] = (_recipe, _config, [*_more, "options={observables: [+multiplicity]}"])
 """Recipe, configuration, overrides, and the model whose encoder is taken, where it is trained once for several scores."""
+AVERAGED = ("masked direct", "AE, 9 inputs")
 TRIVIAL = ("multiplicity", "ptd", "mass", "girth", "pt")
 
 
@@ -171,6 +172,12 @@ class Rows:
             if name == feature.name and [c.name for c in skim.features[0].columns] == [c.name for c in feature.columns]:
                 return np.asarray(scorer(np.asarray(skim.x)), np.float64)
         raise SystemExit(f"{path}: no skim has {feature.key}")
+
+    def rank(self, score):
+        """The part of the background with a lower score."""
+        score = np.nan_to_num(score, nan=-1e30)
+        background = np.sort(score[self.dataset == "qcd"])
+        return np.searchsorted(background, score) / len(background)
 
     def judged(self, score, held_out=None):
         """{signal: (AUC, AUC at equal pT, ε_S, ε_S at equal pT)}."""
@@ -243,6 +250,9 @@ def table(picture):
         seeds = sorted(path_of(name, 0).parent.glob(path_of(name, 0).stem[:-1] + "[0-9].onnx"))
         if seeds:
             lines.append((name, [rows.judged(rows.scores(path)) for path in seeds]))
+    both = [[path_of(name, seed) for name in AVERAGED] for seed in range(1, 10)]
+    averages = [sum(rows.rank(rows.scores(path)) for path in pair) for pair in both if all(p.exists() for p in pair)]
+    lines += [(f"rank average of {' and '.join(AVERAGED)}", [rows.judged(a) for a in averages])] if averages else []
     lines += supervised(rows).items()
     unseen = [s for s in SIGNALS if s.startswith("unseen")]
     values = {n: np.array([[each[s] for s in SIGNALS] for each in seeds]) for n, seeds in lines}
