@@ -161,6 +161,12 @@ def test_the_largest_significance_of_independent_places_has_their_number():
     )
 
 
+def test_the_local_significance_for_5_sigma_is_known_for_slowly_falling_tails_too():
+    for c in (1.0, 0.07, 1e-3):
+        trials = fit_trials(np.random.default_rng(1).normal(size=100))._replace(u=0.6, c=c)
+        assert trials.p_value(trials.local_for(5.0)) == pytest.approx(norm.sf(5.0), rel=1e-6)
+
+
 def test_a_global_p_value_is_counted_where_it_can_be_and_extrapolated_where_not():
     z = np.random.default_rng(2).normal(size=(1000, 20)).max(axis=1)
     counted = global_p(2.5, z)

@@ -116,6 +116,22 @@ def test_many_fits_at_once_reach_the_minima_of_iminuit(family, order):
         assert deviance(s.counts, nu, s.scale, slow.mask) == pytest.approx(slow.deviance, abs=2e-3)
 
 
+def test_a_fit_that_starts_without_expectation_where_events_are_reaches_the_minimum_too():
+    """Such as of a pseudo-experiment with an event far beyond the data; it would be an infinite −ln L, and a window of 37σ."""
+    s = spectrum(3000, 1)
+    slow = fit(s, "exponential", 2, SQRT_S)
+    d = slow.function
+    fallen = np.round(1e4 * np.exp((EDGES[0] - EDGES[:-1]) / 40))
+    steep = fit_many(fallen, d, first_guess(fallen, d)).theta[0]
+    assert d.expected(steep[None])[0][s.counts > 0].min() < 1e-12
+    rows = np.stack([s.counts, fallen, s.counts])
+    fast = fit_many(rows, d, steep)
+    assert fast.valid.all()
+    expected = d.expected(fast.theta)
+    assert np.array_equal(expected[0], expected[2])
+    assert deviance(s.counts, expected[0], s.scale, slow.mask) == pytest.approx(slow.deviance, abs=2e-3)
+
+
 def test_scanned_signals_have_the_likelihood_ratio_of_iminuit():
     s = spectrum(5000, 2, signal=60.0)
     null = fit(s, "dijet", 4, SQRT_S)

@@ -179,7 +179,7 @@ def _fit_kernel(
     for t in range(len(counts)):
         theta[t] = start
         value[t], ok = _minimise(counts[t], scale, mask[t], weight, basis, none, theta[t], strength, False, work)
-        valid[t] = ok
+        valid[t] = ok and value[t] < np.inf
 
 
 @exact_kernel
@@ -275,7 +275,7 @@ def first_guess(counts: Float64s, function: Design, mask: Float64s | None = None
 def fit_many(
     counts: Float64s, function: Design, start: Float64s, *, scale: Float64s | None = None, mask: Float64s | None = None
 ) -> Minimised:
-    """Fit a function to many spectra.
+    """Fit a function to many spectra: from `first_guess`, if there are events where none are expected at the start.
 
         −ln L(θ) = Σ_i (ν_i(θ) − n_i ln ν_i(θ)) / s_i
 
@@ -303,10 +303,18 @@ def fit_many(
     theta, value, valid = np.empty((len(rows), function.order)), np.empty(len(rows)), np.zeros(len(rows), np.int64)
     s = np.ones(n) if scale is None else scale
     m = np.broadcast_to(np.ones(n) if mask is None else mask, rows.shape)
-    _fit_kernel(
-        rows, contiguous(s, np.float64), contiguous(m, np.float64), contiguous(function.weight, np.float64),
-        contiguous(function.basis, np.float64), contiguous(start, np.float64), theta, value, valid,
-    )  # fmt: skip
+    rest = (contiguous(function.weight, np.float64), contiguous(function.basis, np.float64))
+
+    def fit(at: slice, start: Float64s) -> None:
+        _fit_kernel(
+            rows[at], contiguous(s, np.float64), contiguous(m[at], np.float64), *rest, contiguous(start, np.float64),
+            theta[at], value[at], valid[at],
+        )  # fmt: skip
+
+    fit(slice(None), start)
+    nowhere = function.expected(start[None])[0] <= _LOWEST
+    for t in np.flatnonzero((rows * m)[:, nowhere].any(axis=1)):
+        fit(slice(t, t + 1), first_guess(rows[t], function, m[t]))
     return Minimised(theta, value, valid)
 
 

@@ -226,7 +226,7 @@ def _throw(item: tuple[int, int, int, str], null: Null) -> Block:
 
 def _digest(null: Null, seed: int) -> str:
     """Return SHA-256 of all that a block depends on."""
-    out = hashlib.sha256(f"{null.observable} {null.bins} {seed} 2".encode())
+    out = hashlib.sha256(f"{null.observable} {null.bins} {seed} 3".encode())
     for region in null.regions:
         arrays = (
             region.expected,

@@ -67,8 +67,10 @@ class Trials(NamedTuple):
         >>> round(Trials(10.0, 1.0, np.zeros((2, 2)), 500, 0.5).local_for(5.0), 2)
         5.89
         """
-        wanted = float(ndtr(-z_global))
-        return float(brentq(lambda z: np.log(self.p_value(z) / wanted), -3.0, 15.0)) if self.u > 0 else z_global
+        wanted, high = float(ndtr(-z_global)), 1.0
+        while self.p_value(high) > wanted:
+            high *= 2
+        return float(brentq(lambda z: np.log(self.p_value(z) / wanted), -3.0, high)) if self.u > 0 else z_global
 
 
 def fit_trials(largest: Float64s) -> Trials:
