@@ -162,7 +162,7 @@ def test_help_of_a_training_lists_every_key(name, capsys):
 def test_help_of_a_recipe_says_type_default_and_meaning_of_a_key():
     cells = [list(column.cells) for column in described("skim_jets")[-1].columns]
     rows = dict(zip(cells[0], zip(*cells[1:], strict=True), strict=True))
-    assert rows["jet_pt_min"] == ("number or none", "200", "GeV, both leading jets")
+    assert rows["jet_pt_min"] == ("number or none", "200", "GeV, of the leading jets")
     assert rows["features"][0] == "list of {name, options}"
     assert rows["met_filters"][:2] == ("list of text", "[]")
 
