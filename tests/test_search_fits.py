@@ -328,6 +328,52 @@ def test_the_envelope_contains_the_truth_as_often_as_it_says():
     assert hits / 40 > 0.68 - 3 * np.sqrt(0.68 * 0.32 / 40)
 
 
+def test_an_envelope_ends_where_its_best_function_would_be_negative():
+    """There the smallest of all curves jumps to another function, and no parabola describes it."""
+    counts = [
+        46,
+        43,
+        32,
+        41,
+        36,
+        49,
+        40,
+        47,
+        60,
+        36,
+        54,
+        52,
+        47,
+        49,
+        27,
+        37,
+        29,
+        20,
+        20,
+        26,
+        13,
+        19,
+        12,
+        9,
+        8,
+        10,
+        9,
+        7,
+        6,
+        8,
+        5,
+        2,
+    ]
+    counts += [6, 2, 4, 4, 7, 2, 5] + [0] * 25  # five parameters describe the bump that three leave
+    edges = np.geomspace(105.5794, 12620.5416, 65)
+    s = Spectrum.of_events("m", edges, counts)
+    e = envelope(s, ["cube_root", "exponential"], SQRT_S, gaussian(edges, 1616.985, 0.15), exclude=3.0)
+    assert e.orders == {"cube_root": 3, "exponential": 5}
+    assert e.family == "exponential"
+    assert np.isinf(e.curves["exponential"][0])
+    assert e.strengths[0] <= e.strength - e.down <= e.strength <= e.strength + e.up < 20
+
+
 def test_an_envelope_without_a_function_says_why():
     with pytest.raises(FitFailed, match="no function describes it with a signal"):
         envelope(Spectrum.of_events("m", EDGES, np.zeros(45)), ["dijet"], SQRT_S, gaussian(EDGES, 3000.0, 0.05))

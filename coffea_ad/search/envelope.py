@@ -143,8 +143,8 @@ def _interval(x: Float64s, curve: Float64s) -> tuple[float, float, float]:
     least, center = float(curve[i]), float(x[i])
     if 0 < i < len(x) - 1 and np.isfinite(curve[i - 1 : i + 2]).all():
         a, b, c = np.polyfit(x[i - 1 : i + 2], curve[i - 1 : i + 2], 2)
-        if a > 0 and x[i - 1] < -b / (2 * a) < x[i + 1]:
-            center, least = float(-b / (2 * a)), float(c - b**2 / (4 * a))
+        if a > 0 and x[i - 1] < -b / (2 * a) < x[i + 1] and (vertex := float(c - b**2 / (4 * a))) > least - 1:
+            center, least = float(-b / (2 * a)), vertex  # but where a function ends, which is a jump to another one
     inside = np.flatnonzero(curve <= least + 1)
     left, right = int(inside[0]), int(inside[-1])
 
