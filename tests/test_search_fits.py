@@ -331,39 +331,9 @@ def test_the_envelope_contains_the_truth_as_often_as_it_says():
 def test_an_envelope_ends_where_its_best_function_would_be_negative():
     """There the smallest of all curves jumps to another function, and no parabola describes it."""
     counts = [
-        46,
-        43,
-        32,
-        41,
-        36,
-        49,
-        40,
-        47,
-        60,
-        36,
-        54,
-        52,
-        47,
-        49,
-        27,
-        37,
-        29,
-        20,
-        20,
-        26,
-        13,
-        19,
-        12,
-        9,
-        8,
-        10,
-        9,
-        7,
-        6,
-        8,
-        5,
-        2,
-    ]
+        46, 43, 32, 41, 36, 49, 40, 47, 60, 36, 54, 52, 47, 49, 27, 37, 29, 20, 20, 26, 13, 19, 12, 9,
+        8, 10, 9, 7, 6, 8, 5, 2,
+    ]  # fmt: skip
     counts += [6, 2, 4, 4, 7, 2, 5] + [0] * 25  # five parameters describe the bump that three leave
     edges = np.geomspace(105.5794, 12620.5416, 65)
     s = Spectrum.of_events("m", edges, counts)
