@@ -98,6 +98,20 @@ def test_a_signal_in_a_tail_lifts_the_fit_without_it():
     assert bump.strength == pytest.approx(35, abs=20)
 
 
+def test_a_peak_where_a_spectrum_has_not_begun_to_fall_is_no_signal():
+    """Left out as an excess, it would let the range begin below it, with many σ of a signal there."""
+    m = (EDGES[1:] + EDGES[:-1]) / 2
+    peak = 300 * gaussians(EDGES, (0.05,), highest=5500.0, masses=(1520.0,)).shape[0]
+    s = Spectrum.of_events(
+        "m", EDGES, np.random.default_rng(1).poisson(200 * np.exp(-(((m - 2600) / 1200) ** 2)) + peak)
+    )
+    assert s.counts.argmax() == 0
+    p = prepare(Spectra.single(s), "inclusive", replace(FEW, interval=None, orders=(3, 3)), SQRT_S)
+    assert p.spectrum.edges[0] > EDGES[0]
+    assert p.background.fit.mask[0] == 1
+    assert p.bumps["likelihood"].local < 4
+
+
 def test_sliding_windows_see_a_bump_on_a_spectrum_that_no_function_describes():
     m = (EDGES[1:] + EDGES[:-1]) / 2
     bent = falling(200_000) * np.where(m < 2600, 1.0, 0.5)  # a step, such as of a trigger

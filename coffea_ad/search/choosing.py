@@ -155,7 +155,8 @@ def select_range(
 
     Where no range has the asked p-value, the best one above 0.01 is taken, and said.
 
-    The lowest begin is where the spectrum starts to fall, its fullest bin by events per GeV.
+    The lowest begin is where the spectrum starts to fall, its fullest bin by events per GeV. A range does not begin with a window that is left out as an
+    excess.
 
     Parameters
     ----------
@@ -189,6 +190,11 @@ def select_range(
             background = _described(part, family, sqrt_s, orders, exclude, seed)
         except FitFailed as error:
             reason = str(error).removeprefix(f"spectrum {spectrum.name}: ")
+            continue
+        if not background.fit.mask[
+            0
+        ]:  # the spectrum has not begun to fall as the function does, and nothing below tells the background
+            reason = f"it begins with an excess at {part.edges[0]:g} GeV"
             continue
         if background.goodness.p_value > minimum:
             at = f"{part.name}: fitted from {part.edges[0]:g} GeV, the lowest begin with a p-value above {minimum:g} ({background.goodness.p_value:.2f})"
