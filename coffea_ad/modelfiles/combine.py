@@ -280,6 +280,7 @@ def combine(
         selection=shared_selection(members),
         folds=shared_folds(members),
         domain=first.domain,
+        slots_vary=all(m.card.slots_vary for m in members),
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
         provenance=provenance_of(members, by),
     )

@@ -38,7 +38,7 @@ def join_graphs(
         Of the graphs, for messages.
     feeds : sequence of {input of the whole: input of the graph}
     inputs : {name: shape of a row}
-        Inputs of the whole, float32.
+        Inputs of the whole, float32. Where all graphs leave a dimension open, such as the number of slots, the whole does.
     outputs : sequence of str
         Outputs of the whole, (rows,) float32.
     behind : callable
@@ -61,7 +61,10 @@ def join_graphs(
     graph = helper.make_graph(
         [*heads, *(n for g in parts for n in g.node), *add.nodes],
         "combination",
-        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["rows", *shape]) for n, shape in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", *_open(name, shape, feeds, protos)])
+            for name, shape in inputs.items()
+        ],
         [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows"]) for o in outputs],
         [
             *(t for g in parts for t in g.initializer),
@@ -110,6 +113,22 @@ def joined_scores(
     names = [f"member {i}" for i in range(len(graphs))]
     feeds = [{"features": "features"}] * len(graphs)
     return join_graphs(graphs, names, feeds, {"features": shape}, outputs, behind)
+
+
+def _open(
+    name: str, shape: Sequence[int], feeds: Sequence[Mapping[str, str]], protos: Sequence[Any]
+) -> list[int | str]:
+    """Return the shape of a row of an input, with a name for every dimension that all graphs leave open."""
+    closed = [
+        [d.HasField("dim_value") for d in value.type.tensor_type.shape.dim][1:]
+        for feed, proto in zip(feeds, protos, strict=True)
+        for value in proto.graph.input
+        if value.name == feed.get(name)
+    ]
+    return [
+        size if any(axes) else f"{name}_{i}"
+        for i, (size, axes) in enumerate(zip(shape, zip(*closed, strict=True), strict=True))
+    ]
 
 
 def _opset(proto: Any) -> int:

@@ -98,6 +98,7 @@ def bundle(
         windows=Windows(
             spectator=spectator, bounds=tuple((w.low, w.high) for w in (_window(m, spectator) for m in members))
         ),
+        slots_vary=all(m.card.slots_vary for m in members),
         flavours=tuple(sorted({f for m in members for f in m.card.flavours})),
         provenance={**provenance_of(members, "window", spectator), "regions_left_out": left_out},
     )
