@@ -36,8 +36,8 @@ CONFIG = recipes.find_config("skim_events/event_objects.yaml")
 LEPTON = {"final_lepton_pt_min": 21.0}  # 2 GeV below the cut, which is more than the resolution
 QCD = {"pthat_min": 30.0, "bias_power": 2.0, "heavy_quarks": 1}
 BACKGROUNDS = {  # process, its parameters, part of the weight, part of the number of events
-    "wlnu": ("wlnu", LEPTON, 0.592, 0.64),
-    "qcd": ("qcd", QCD | LEPTON, 0.338, 0.06),
+    "wlnu": ("wlnu", LEPTON, 0.592, 0.58),
+    "qcd": ("qcd", QCD | LEPTON, 0.338, 0.12),
     "zll": ("zll", LEPTON, 0.067, 0.24),
     "ttbar": ("ttbar", LEPTON, 0.003, 0.06),
 }
