@@ -320,6 +320,26 @@ def test_an_encoder_that_was_trained_with_other_keys_is_refused(skim, trained, r
         module.fit(config, config.rows(), tmp_path)
 
 
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_the_unchanged_processor_scores_constituents_of_real_files(skim, trained, real, tmp_path):
+    module, config = configured(skim, "clr", "score=mahalanobis", f"pretrained={trained}")
+    module.train(config, tmp_path / "m.onnx")
+    fileset = {
+        name: {"files": {str(real / f"{name}.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}
+        for name in ("nano_tt_v15", "pfnano")
+    }
+    loose = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "jet_pt_min=170", "triggers=[]"]
+    report = ad.run(
+        fileset, "semivisible_jets", model=tmp_path / "m.onnx", executor="iterative", lumi=1.0, overrides=loose,
+        output=tmp_path / "results",
+    )  # fmt: skip
+    for name in fileset:
+        dataset = report.datasets[name]
+        assert dataset["cutflow"]["dphi"]["events"] > 0
+        assert dataset["unscored"] == 0
+
+
 @pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
 def test_a_file_of_folds_takes_sets_of_any_size(skim, tmp_path):
     module, config = configured(skim, "clr", "folds=3", "score=mahalanobis")
