@@ -240,6 +240,36 @@ def test_a_file_scores_sets_as_torch_does(skim, recipe, words, tmp_path):
     assert np.isclose(ours[:, None], scores, rtol=1e-4, atol=1e-5).any(axis=1).all()
 
 
+@pytest.mark.parametrize("make", [nn.CLR, nn.MaskedParticles, nn.SelfDistillation])
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_a_training_that_goes_on_gives_the_same_bits(make, skim, tmp_path):
+    _, config = configured(skim, "pretrain")
+    data = config.rows()
+
+    train = nn.TrainConfig(epochs=4, samples_per_epoch=128, batch_size=64, validation_rows=60)
+
+    def fitted(folder, stop=4, resume=False):
+        model = make(encoder(slots=12, dropout=0.1))
+        begin = model.begin_epoch
+
+        def until(epoch, epochs):
+            if epoch == stop:
+                raise KeyboardInterrupt
+            begin(epoch, epochs)
+
+        model.begin_epoch = until
+        return model, nn.fit(model, data, train, tmp_path / folder, resume=resume)
+
+    whole, four = fitted("whole")
+    with pytest.raises(KeyboardInterrupt):
+        fitted("half", stop=2)
+    torch.manual_seed(99)
+    resumed, two = fitted("half", resume=True)
+    assert two == four
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
 @pytest.fixture(scope="module")
 def trained(skim, tmp_path_factory):
     """The folder of an encoder that is trained."""
