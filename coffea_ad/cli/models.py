@@ -158,7 +158,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     check_folder(args.output, ("report.json", "manifest.json", *EVALUATION), force=args.force)  # also of other verbs
     evaluated = evaluation.evaluate_models(
         evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
-        signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
+        signal_datasets=args.signal_datasets, splits=args.splits, filters=args.filters, reverse=evaluation.parse_models(args.reverse),
         untrained=args.untrained, mass=args.mass, match=args.match, with_baselines=args.baselines, seed=args.seed,
         n_bootstrap=args.bootstrap,
     )  # fmt: skip
@@ -303,6 +303,9 @@ def add_evaluate(verbs: Any) -> None:
     p.add_argument("--signal", metavar="SKIM", help="default: the skim of the background")
     p.add_argument("--signal-datasets", nargs="+", default=(), help="each is a signal of its own")
     p.add_argument("--splits", nargs="+", default=["test"], help="of the background (default: test)")
+    p.add_argument(
+        "--filters", nargs="+", default=(), metavar='"pt > 150"', help='rows to keep: "pt > 150" "abs(eta) < 2"'
+    )
     p.add_argument("--reverse", nargs="+", default=(), metavar="MODEL", help="trained on the signal, in the same order")
     p.add_argument("--untrained", nargs="+", default=(), metavar="MODEL", help="the same network without training")
     p.add_argument("--mass", help="column that a cut must not sculpt (default: mass of jets, mjj of events)")

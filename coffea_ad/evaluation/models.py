@@ -96,6 +96,7 @@ def evaluate_models(
     datasets: Sequence[str] = (),
     signal_datasets: Sequence[str] = (),
     splits: Sequence[str] = ("test",),
+    filters: Sequence[str | Sequence[Any]] = (),
     reverse: Mapping[str, Sequence[str | Path]] | None = None,
     untrained: Sequence[str | Path] = (),
     mass: str | None = None,
@@ -120,6 +121,9 @@ def evaluate_models(
         By default all of the skim; every signal dataset is a signal of its own.
     splits : sequence of str
         Of the background.
+    filters : sequence of str or (column, operator, value)
+        Rows of all processes to keep, such as "pt > 150" or "abs(eta) < 2", beside the filters of the first model's card.
+        Everything else, baselines and spectra included, is of these rows.
     reverse : {label: files}, optional
         The same methods, in the same order, trained on the (one) signal: these look for the background.
     untrained : sequence of path
@@ -151,12 +155,12 @@ def evaluate_models(
             raise ConfigError(f"a signal dataset cannot be called {name}; that is an anomaly made by the evaluation")
     loaded = _loaded({**models, **({UNTRAINED: untrained} if untrained else {})})
     first = next(iter(loaded.values()))[0]
-    process = Process(background, background_names, first)
+    process = Process(background, background_names, first, filters)
     mass, notes = _column(process, mass, _MASS[first.card.level], "sculpting is not measured")
     match, more = _column(process, match, "pt", "nothing is shown at equal spectra; name another with --match")
     notes += [*more, *_remarks(loaded, signal_names)]
-    options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed)
-    signals = {name: Process(signal, [name], first) for name in signal_names}
+    options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed, tuple(filters))
+    signals = {name: Process(signal, [name], first, filters) for name in signal_names}
     evaluation = Direction(loaded, process, signals, options).evaluate()
     provenance: dict[str, Any] = {
         "models": _described(loaded), "datasets": background_names, "splits": list(splits), "mass": mass, "match": match, "made": list(TWINS),
@@ -210,5 +214,6 @@ def _reverse(
     loaded = dict(zip(models, _loaded(reverse).values(), strict=True))
     first = next(iter(loaded.values()))[0]
     background_name = "+".join(background[1])
-    direction = Direction(loaded, Process(*signal, first), {background_name: Process(*background, first)}, options)
+    rows, others = (Process(*each, first, options.filters) for each in (signal, background))
+    direction = Direction(loaded, rows, {background_name: others}, options)
     return replace(direction.evaluate(), provenance={"datasets": signal[1]}), _described(loaded)

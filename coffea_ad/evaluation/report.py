@@ -18,6 +18,7 @@ from coffea_ad import files, plotting
 from coffea_ad.evaluation.differences import Difference, difference
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
+from coffea_ad.skims.filters import filters_in_words
 
 __all__ = ["Listing", "as_dict", "differences", "listings", "write", "write_csv"]
 
@@ -74,6 +75,21 @@ def _against(evaluation: Evaluation, signal: str, *, matched: bool) -> Listing:
         what += f" (± events ± spread of seeds, or [range] of fewer than {MIN_SEEDS})"
     columns = ("score", "AUC", *(f"ε_S at ε_B = {e:g}" for e in efficiencies), "max ε_S/√ε_B", "N_eff", "undefined")
     return Listing(f"{signal}{what}", columns, tuple(rows))
+
+
+def _filtered(evaluation: Evaluation) -> list[Listing]:
+    """Return how many rows of every dataset pass the filters, one after another, if any were asked for."""
+    about = evaluation.provenance.get("background", {})
+    skims = (about, *evaluation.provenance.get("signals", {}).values())
+    rows = {dataset: counts for skim in skims for dataset, counts in skim.get("rows_passing", {}).items()}
+    if not rows:
+        return []
+    columns = ("dataset", "all", *filters_in_words(about["filters"]))
+    return [
+        Listing(
+            "rows that pass, of all splits", columns, tuple((name, *map(str, counts)) for name, counts in rows.items())
+        )
+    ]
 
 
 def _signals(evaluation: Evaluation) -> list[str]:
@@ -153,7 +169,7 @@ def listings(evaluation: Evaluation) -> list[Listing]:
     -------
     list of Listing
     """
-    out = []
+    out = _filtered(evaluation)
     for signal in _signals(evaluation):
         tables = [_against(evaluation, signal, matched=matched) for matched in (False, True)]
         out += [table for table in tables if table.rows]
