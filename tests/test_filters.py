@@ -14,7 +14,8 @@ from toy_skims import NAME, toy_rows, write_skim
 from toys import DATA
 
 from coffea_ad import cli, evaluation
-from coffea_ad.errors import SkimError
+from coffea_ad.config import load_config
+from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.skims.filters import conditions, expression, filters_in_words
 from coffea_ad.skims.reading import load_skim
 
@@ -98,14 +99,31 @@ def test_nothing_that_passes_and_wrong_names_say_what_the_skim_has(skim):
         load_skim(skim, NAME, filters=["ptt > 1"])
 
 
-def test_a_recipe_reads_the_same_words(skim):
-    nn = pytest.importorskip("coffea_ad.nn", exc_type=ImportError)
-    words, triple = (
-        nn.RecipeConfig(data=str(skim), filters=f)
-        for f in (["pt > 250", ("pt", "<=", 300)], [["pt", ">", 250], ["pt", "<=", 300]])
-    )
-    assert words.filters == triple.filters
-    assert set(words.rows().spectators["pt"]) <= set(range(251, 301))
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "words", ["[pt > 250, pt <= 300]", "[[pt, '>', 250], [pt, <=, 3e2]]", "[[pt, '>', 250], pt <= 300]", "['pt<=300', pt > 250 , pt>0]"]
+)  # fmt: skip
+def test_a_recipe_reads_the_same_words(skim, words):
+    from coffea_ad import nn
+
+    config = load_config(nn.RecipeConfig, None, [f"data={skim}", f"filters={words}"])
+    assert set(config.rows().spectators["pt"]) == set(range(251, 301)) & set(load_skim(skim, NAME).spectators["pt"])
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("words", ["[pt, '>', 250]", "pt > 250"])
+def test_one_filter_needs_no_list(skim, words):
+    from coffea_ad import nn
+
+    assert load_config(nn.RecipeConfig, None, ["data=x", f"filters={words}"]).filters == (("pt", ">", 250),)
+
+
+@pytest.mark.torch
+def test_a_wrong_filter_of_a_recipe_names_its_key():
+    from coffea_ad import nn
+
+    with pytest.raises(ConfigError, match="filters.*a column, an operator and a value.*pt250"):
+        load_config(nn.RecipeConfig, None, ["data=x", "filters=[pt250]"])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, field_validator
 
 from coffea_ad.config import Frozen
-from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.described import describe
 from coffea_ad.nn.energy_based.energy import Sampling
@@ -65,8 +65,10 @@ class RecipeConfig(Frozen):
     @field_validator("filters", mode="before")
     @classmethod
     def _words(cls, value: Any) -> Any:
-        texts = isinstance(value, (list, tuple)) and any(isinstance(f, str) for f in value)
-        return conditions(value) if texts else value
+        try:
+            return conditions(value)
+        except SkimError as error:
+            raise ValueError(str(error)) from None
 
     def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
         """Return the rows that the recipe trains on, as `load_skim` reads them."""

@@ -50,7 +50,15 @@ def conditions(filters: Sequence[Any]) -> list[Condition]:
     """
     if not isinstance(filters, (list, tuple)):
         raise _neither(filters)
-    return [_condition(f) for f in filters]
+    flat = [f for one in filters for f in (one if _are_texts(one) else [one])]
+    return [_condition(f) for f in flat]
+
+
+def _are_texts(one: Any) -> bool:
+    """Say whether this is a list of conditions, where one was looked for: [[pt > 1, pt < 3]]."""
+    return (
+        isinstance(one, (list, tuple)) and len(one) > 0 and all(isinstance(f, str) and _TEXT.fullmatch(f) for f in one)
+    )
 
 
 def _condition(one: Any) -> Condition:
