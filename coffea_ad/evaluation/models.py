@@ -9,6 +9,7 @@ from typing import Any
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.evaluation.directions import TWINS, Direction, Options
+from coffea_ad.evaluation.latent import Encode, latent_of
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation
 from coffea_ad.scoring.scorer import OnnxScorer
@@ -102,6 +103,7 @@ def evaluate_models(
     mass: str | None = None,
     match: str | None = None,
     with_baselines: bool = True,
+    encoders: Mapping[str, Encode] | None = None,
     seed: int = 1,
     **settings: Any,
 ) -> Evaluation:
@@ -132,6 +134,9 @@ def evaluate_models(
         Spectators: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
         (default: pt).
     with_baselines : bool
+    encoders : {label: callable}, optional
+        Rows of the first model's input → their representation, such as `nn.loading.load_encoder` gives it; two axes of it
+        are found and drawn.
     seed : int
     **settings
         Arguments of `evaluate`.
@@ -162,6 +167,7 @@ def evaluate_models(
     options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed, tuple(filters))
     signals = {name: Process(signal, [name], first, filters) for name in signal_names}
     evaluation = Direction(loaded, process, signals, options).evaluate()
+    spaces = {k: latent_of(encode, process, signals, first.card, splits) for k, encode in (encoders or {}).items()}
     provenance: dict[str, Any] = {
         "models": _described(loaded), "datasets": background_names, "splits": list(splits), "mass": mass, "match": match, "made": list(TWINS),
         "background": process.rows.provenance, "versions": versions("coffea-ad", "numpy", "onnxruntime", "scikit-learn", "scipy"),
@@ -173,7 +179,11 @@ def evaluate_models(
             models, reverse, (background, background_names), (signal, signal_names), options
         )
     return replace(
-        evaluation, notes=tuple(dict.fromkeys((*notes, *evaluation.notes))), provenance=provenance, reverse=other
+        evaluation,
+        notes=tuple(dict.fromkeys((*notes, *evaluation.notes))),
+        provenance=provenance,
+        reverse=other,
+        latent=spaces,
     )
 
 

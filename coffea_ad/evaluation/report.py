@@ -16,6 +16,7 @@ import numpy as np
 
 from coffea_ad import files, plotting
 from coffea_ad.evaluation.differences import Difference, difference
+from coffea_ad.evaluation.latent_figure import draw_latent
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
 from coffea_ad.skims.filters import filters_in_words
@@ -139,6 +140,19 @@ def _twins(evaluation: Evaluation) -> list[Listing]:
     return [Listing("anomalies that are simpler than the background: AUC", ("score", *names), rows)] if rows else []
 
 
+def _latent(evaluation: Evaluation) -> list[Listing]:
+    """Return what two axes of every encoder explain, and what they follow."""
+    out = []
+    for name, space in evaluation.latent.items():
+        rows = tuple(
+            (word, f"{space.explained[i]:.3f}", *(_number(rho[i]) for rho in space.correlations.values()))
+            for i, word in enumerate(("first", "second"))
+        )
+        columns = ("axis", "part of the variance", *(f"ρ with {c}" for c in space.correlations))
+        out.append(Listing(f"representation of {name}, background", columns, rows))
+    return out
+
+
 def _sculpted(evaluation: Evaluation) -> Listing:
     cuts = evaluation.settings.get("cuts", ())
     rows = []
@@ -180,6 +194,7 @@ def listings(evaluation: Evaluation) -> list[Listing]:
         rows = tuple((name, *map(_text, each)) for name, *each in both_directions(evaluation))
         columns = ("score", f"{forward} → {backward}", f"{backward} → {forward}", "the smaller")
         out.append(Listing("both directions: AUC", columns, rows))
+    out += _latent(evaluation)
     return [*out, _sculpted(evaluation)] if evaluation.sculpting else out
 
 
@@ -230,6 +245,11 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
             {"score": score, "signal": signal, **{kind: vars(d) for kind, d in pair.items()}}
             for (score, signal), pair in between.items()
         ]
+    if evaluation.latent:
+        out["latent"] = {
+            name: {"explained": space.explained, "correlations": space.correlations}
+            for name, space in evaluation.latent.items()
+        }
     if evaluation.reverse is not None:
         out["reverse"] = as_dict(evaluation.reverse)
         out["both_directions"] = {
@@ -308,6 +328,9 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[Path]:
         plotting.significance_improvement(improvements, paths[-1], models=models)
     paths.append(folder / "summary.png")
     plotting.auc_summary(_summary(evaluation.rows), paths[-1])
+    for name, space in evaluation.latent.items():
+        paths.append(folder / f"latent_{files.as_name(name)}.png")
+        draw_latent(space, paths[-1])
     if evaluation.sculpting:
         paths.append(folder / "sculpting.png")
         spectra = {name: (s.edges, s.before, s.after) for name, s in evaluation.sculpting.items()}
