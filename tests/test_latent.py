@@ -105,6 +105,20 @@ def test_a_contour_holds_68_percent_of_what_it_is_drawn_for():
     assert radius[inside].max() == pytest.approx(np.sqrt(-2 * np.log(0.32)), abs=0.2)  # of a normal distribution
 
 
+@pytest.mark.plot
+@pytest.mark.parametrize(("signals", "columns"), [(7, 5), (0, 0)])
+def test_any_number_of_signals_and_columns_is_drawn(signals, columns, tmp_path):
+    from matplotlib.image import imread
+
+    h, w = rows(1)
+    space = latent(h, w, {f"s{i}": h + i for i in range(signals)}, {f"c{i}": h[:, 0] for i in range(columns)})
+    latent_figure.draw_latent(space, tmp_path / "latent.png")
+    drawn = imread(tmp_path / "latent.png")[:, :, :3]
+    colored = np.ptp(drawn.reshape(-1, 3), axis=1) > 0.3
+    assert colored.any() == (signals > 0)
+    assert (drawn < 0.2).all(axis=2).any()  # the background's contour
+
+
 # --- folders of encoders -----------------------------------------------------------------------------------------------
 
 

@@ -57,12 +57,9 @@ def draw_latent(space: Latent, path: str | Path) -> None:
     middle = [0.5 * (e[1:] + e[:-1]) for e in edges]
     panels = len(space.columns) + 1
     across = min(3, panels)
-    looks: dict[str, Any] = {"background": {"colors": "black", "linestyles": "--"}}
+    looks: dict[str, tuple[Any, Any]] = {"background": ("black", "--")}
     for i, name in enumerate(space.signals):
-        looks[name] = {
-            "colors": mpl.color_sequences["petroff10"][_COLORS[i % len(_COLORS)]],
-            "linestyles": _LINES[i % len(_LINES)],
-        }
+        looks[name] = mpl.color_sequences["petroff10"][_COLORS[i % len(_COLORS)]], _LINES[i % len(_LINES)]
     with canvas(path, -(-panels // across), across, (4.4, 3.8)) as axes:
         ax, *others = axes.flat
         content = _content(space.background, space.weight, edges)
@@ -72,8 +69,9 @@ def draw_latent(space: Latent, path: str | Path) -> None:
         processes |= {name: (points, np.ones(len(points))) for name, points in space.signals.items()}
         for name, (points, weight) in processes.items():
             share = gaussian_filter(_content(points, weight, edges), 1.2)
-            ax.contour(*middle, share, levels=[_level(share)], linewidths=1.8, **looks[name])
-        lines = [Line2D([], [], color=k["colors"], linestyle=k["linestyles"], label=name) for name, k in looks.items()]
+            color, line = looks[name]
+            ax.contour(*middle, share, levels=[_level(share)], linewidths=1.8, colors=color, linestyles=[line])
+        lines = [Line2D([], [], color=color, linestyle=line, label=name) for name, (color, line) in looks.items()]
         ax.set_title(f"lines: {_CONTENT:.0%} of a process inside", loc="left")
         _draw_columns(others, space, edges)
         for panel in axes.flat[:panels]:
