@@ -2,7 +2,7 @@
 
     python benchmarks/self_supervised.py samples
     python benchmarks/self_supervised.py train --only "masked neighbours" "masked direct" "AE, 9 inputs"
-    python benchmarks/encoder_scans.py samples                       # 13 points of 2000 events, 15 minutes of one core
+    python benchmarks/encoder_scans.py samples                       # 13 points of 2000 events, 10 minutes of one core
     python benchmarks/encoder_scans.py scan --figure encoders_scans.png
 
 All lines go through the point of CMS: 1 TeV, 0.3, 20 GeV. Models know QCD jets alone; the classifier knows jets of that
