@@ -110,7 +110,7 @@ def load_skim(
         "xsec": contents.xsec,
         "weights": weights,
         "filters": [list(f) for f in contents.filters],
-        "rows_passing": contents.passing.rows if contents.filters else {},
+        **({"rows_passing": contents.passing.rows} if contents.filters else {}),
         "asked": sorted(datasets),
         "signals": sorted(contents.signals),
         "collection": next(iter(contents.collections)),
