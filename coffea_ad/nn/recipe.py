@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from coffea_ad.config import Frozen
-from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.nn.described import describe
 from coffea_ad.nn.energy_based.energy import Sampling
@@ -30,6 +30,7 @@ from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims import Skim, WeightMode, load_skim
+from coffea_ad.skims.filters import conditions
 from coffea_ad.skims.rows import Keep
 
 __all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
@@ -49,7 +50,9 @@ class RecipeConfig(Frozen):
         (), description="several flat features side by side, instead of `feature`: their names, or {name, options}"
     )
     weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
+    filters: tuple[tuple[str, str, Any], ...] = Field(
+        (), description='rows to keep, such as "met > 100", "abs(eta) < 2"'
+    )
     preprocessing: Preprocessing = Field("quantile", description="quantile, standard, log or none; or by column")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     folds: int = Field(
@@ -58,6 +61,14 @@ class RecipeConfig(Frozen):
     salt: str = Field("folds", description="of the hash that divides events into folds")
     resume: bool = False
     train: TrainConfig = TrainConfig()
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        try:
+            return conditions(value)
+        except SkimError as error:
+            raise ValueError(str(error)) from None
 
     def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
         """Return the rows that the recipe trains on, as `load_skim` reads them."""
