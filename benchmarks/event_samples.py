@@ -61,9 +61,10 @@ def selected(path):
 
 
 def cpu():
-    """Return the processor time of this process and its workers, s."""
-    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(t.user + t.system for t in (p.cpu_times() for p in processes))
+    """Return the processor time of this process and its workers, those that have ended included, s."""
+    times = [p.cpu_times() for p in psutil.Process().children(recursive=True)]
+    own = psutil.Process().cpu_times()
+    return sum(t.user + t.system for t in [own, *times]) + own.children_user + own.children_system
 
 
 def files_of(name, process, parameters, wanted, folder, seed, workers):
