@@ -12,6 +12,7 @@ from coffea_ad import features, files
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
+from coffea_ad.nn.encoded import Encoded
 from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
@@ -75,7 +76,9 @@ def make_card(
     if held_out.label is not None:  # of data against a template, the template is the background
         held_out = held_out.select(held_out.label == 0)
     folds = None if model.folds is None else model.folds.of(held_out.spectators)
-    score = model.scores(held_out.x, folds)
+    encoded = isinstance(model, Encoded)  # whose training is judged by the vectors that it was on
+    seen, scoring = (model.network.inside(held_out), model.model) if encoded else (held_out, model)
+    score = scoring.scores(seen.x, folds)
     if not np.isfinite(score).any():
         raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")
     inputs = (InputSpec(features=data.features),)
@@ -109,7 +112,7 @@ def make_card(
     calibrations = regions.calibrate_folds(score, weight, rows_in_words(card, held_out), folds, card.members)
     written, left_out = regions.derive(calibrations, score, weight, efficiencies, folds)
     epochs = int((config.get("train") or {}).get("epochs", 1))
-    doubts = verdict(list(models_in(model)), held_out, score, calibrations, metrics, epochs=epochs)
+    doubts = verdict(list(models_in(model)), seen, score, calibrations, metrics, epochs=epochs)
     provenance = {**card.provenance, "verdict": doubts, "regions_left_out": list(left_out)}
     return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
 

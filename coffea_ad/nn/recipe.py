@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from coffea_ad import files
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
+from coffea_ad.modelfiles.feeding import fed
+from coffea_ad.modelfiles.feeds import Feeds
+from coffea_ad.nn.encoded import FrozenGraph
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.loading import load_model
@@ -21,17 +25,18 @@ from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
-from coffea_ad.nn.self_supervised.scores import ScoreName, score_on
+from coffea_ad.nn.self_supervised.scores import SCORES, ScoreName, score_on
 from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
+from coffea_ad.scoring.specs import InputSpec
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.rows import Keep
 
-__all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
+__all__ = ["ChainConfig", "EncoderConfig", "LatentConfig", "RecipeConfig", "publish"]
 
 _FIXED = ("self", "slots", "tokens", "columns", "space")  # arguments of encoders that are no keys of a recipe
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
@@ -194,6 +199,36 @@ class EncoderConfig(RecipeConfig):
         """Return the score that is asked for, on a trained encoder and before its own training."""
         return score_on(
             encoder.giving(self.space), self.score, options=self.scorer, then=self.preprocessing, seed=self.score_train.seed
+        )  # fmt: skip
+
+
+class LatentConfig(RecipeConfig, Feeds):
+    """Keys of recipes on the output of a network that was made elsewhere, and that nothing trains."""
+
+    feature: str = "jet_constituents"
+    preprocessing: Preprocessing = Field("standard", description="of the latent vector")
+    network: str = Field(description="ONNX file, without a card")
+    output: str = Field("", description="of the network: the latent vector, (rows, numbers); by default the only one")
+    score: ScoreName = Field("mahalanobis", description=f"on the latent vector: {', '.join(SCORES)}")
+    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
+    train: TrainConfig = Field(TrainConfig(epochs=20), description="of the score, where it is trained")
+
+    def frozen_graph(self, data: Skim) -> FrozenGraph:
+        """Return the network with its inputs made of the rows of a skim.
+
+        Raises
+        ------
+        BadFile, BadModel, CardMismatch, ConfigError
+            There is no such file, or it does not take these inputs.
+        """
+        spec = InputSpec(features=data.features)
+        graph = fed(files.read(self.network), self, spec, self.output, result="latent", vector=True, name=self.network)
+        return FrozenGraph(graph, spec.shape, self.network)
+
+    def new_score(self, data: Skim) -> Model:
+        """Return the score that is asked for on latent vectors, before its own training."""
+        return score_on(
+            data.columns, self.score, options=self.scorer, then=self.preprocessing, seed=self.train.seed
         )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import SkimError
-from coffea_ad.features.spec import FeatureSpec
+from coffea_ad.features.spec import FeatureSpec, column_names
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.rows import Rows
 from coffea_ad.splits import SPLIT, fold_of
@@ -84,9 +84,7 @@ class Skim:
     @property
     def columns(self) -> list[str]:
         """Names of the columns of flat rows; of several features those that are not unique begin with the feature's name."""
-        names = [c.name for f in self.features for c in f.columns]
-        full = [f"{f.name}.{c.name}" for f in self.features for c in f.columns]
-        return [long if names.count(short) > 1 else short for short, long in zip(names, full, strict=True)]
+        return column_names(self.features)
 
     def select(self, mask: Bools | Ints) -> Skim:
         """Return some rows, by a mask or by their places; of `Rows` none is read."""

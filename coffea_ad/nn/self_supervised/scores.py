@@ -1,9 +1,9 @@
-"""Scores on a representation: an encoder that is trained already, and a model on what it gives, as one graph."""
+"""Scores on a representation: an encoder that is trained already, and a model on what it gives."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -40,7 +40,7 @@ SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def score_on(
-    encoder: SetEncoder,
+    encoder: SetEncoder | Sequence[str],
     score: ScoreName,
     *,
     options: Mapping[str, Any] | None = None,
@@ -51,8 +51,8 @@ def score_on(
 
     Parameters
     ----------
-    encoder : SetEncoder
-        Gives h or z, as its `space` says.
+    encoder : SetEncoder, or sequence of str
+        Gives h or z, as its `space` says; or the names of columns that are a representation already.
     score : str
         Of `SCORES`. "cosine" takes the representation as it is, since an angle is one about its origin.
     options : {keyword: value}, optional
@@ -86,8 +86,10 @@ def score_on(
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
-    columns = [f"{encoder.space}{i}" for i in range(encoder.features)]
+    encoded = isinstance(encoder, SetEncoder)
+    columns = [f"{encoder.space}{i}" for i in range(encoder.features)] if encoded else list(encoder)
     after = Unchanged(len(columns)) if score == "cosine" else preprocessing(then, columns)
     torch.manual_seed(seed)
-    model: Model = make(len(columns), transform=Representation(encoder, after), **{**usual, **(options or {})})
+    transform = Representation(encoder, after) if encoded else after
+    model: Model = make(len(columns), transform=transform, **{**usual, **(options or {})})
     return model

@@ -1,0 +1,159 @@
+"""Models on the output of a graph that nothing trains: a network that was made elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from coffea_ad.errors import BadModel, SkimError
+from coffea_ad.features.spec import ColumnSpec, FeatureSpec
+from coffea_ad.modelfiles.joining import join_graphs
+from coffea_ad.modelfiles.reconstruction import plain_session
+from coffea_ad.nn.scorable import Scorable
+from coffea_ad.progress import progress
+from coffea_ad.scoring.neighbours import rescored
+from coffea_ad.scoring.specs import Density, Folds
+from coffea_ad.skims.skim import Skim
+from coffea_ad.typing import Float32s, Ints
+
+__all__ = ["Encoded", "FrozenGraph"]
+
+_BLOCK = 256  # rows at a time: attention on 1024 jets of 128 constituents takes gigabytes
+_PROBE_ROWS = 16
+
+
+class FrozenGraph:
+    """A graph "features" → "latent", run by onnxruntime: x → z = f(x), (n, *shape) → (n, D), which nothing trains.
+
+    Parameters
+    ----------
+    graph : bytes
+        NaN for rows that are not finite, as `modelfiles.feeding.fed` makes it.
+    shape : tuple of int
+        Of a row of x.
+    name : str
+        For messages.
+
+    Examples
+    --------
+    >>> from coffea_ad.nn.model import torch_graph
+    >>> flat = torch.nn.Linear(8, 3)
+    >>> flat.shape = (8,)
+    >>> FrozenGraph(torch_graph(flat, ["latent"]), (8,))(np.zeros((5, 8), np.float32)).shape
+    (5, 3)
+    """
+
+    def __init__(self, graph: bytes, shape: tuple[int, ...], name: str = "network") -> None:
+        self.graph, self.shape, self.name = graph, tuple(shape), name
+        self.session = plain_session(graph, name)
+        self.width = int(self.session.get_outputs()[0].shape[1])
+
+    def run(self, x: Float32s) -> Float32s:
+        """Return the vectors of rows in one batch, (n, *shape) → (n, D)."""
+        return np.asarray(self.session.run(["latent"], {"features": x})[0])
+
+    def __call__(self, x: Float32s, advance: Callable[..., None] = lambda _: None) -> Float32s:
+        """Return the vectors of rows block by block, (n, *shape) → (n, D) float32."""
+        latent = np.empty((len(x), self.width), np.float32)  # without rows there is nothing to run
+        for start in range(0, len(x), _BLOCK):
+            rows = np.asarray(x[start : start + _BLOCK], np.float32)
+            latent[start : start + len(rows)] = self.run(rows)
+            advance(len(rows))
+        return latent
+
+    def inside(self, data: Skim) -> Skim:
+        """Return the vectors of rows in place of them, NaN where the network gives none."""
+        with progress("latent vectors", len(data.x)) as advance:
+            latent = self(data.x, advance)
+        columns = tuple(ColumnSpec(name=f"latent{i}") for i in range(latent.shape[1]))
+        return replace(data, x=latent, features=(FeatureSpec(name="latent", version=1, columns=columns),))
+
+    def rows(self, data: Skim) -> Skim:
+        """Return what a model on the vectors trains on: those of the rows that have one.
+
+        Raises
+        ------
+        BadModel
+            The vector of a row depends on the rows around it, or on chance.
+        SkimError
+            No row has a vector of finite numbers.
+        """
+        self.check(np.asarray(data.x[:_PROBE_ROWS], np.float32))
+        latent = self.inside(data)
+        finite = np.isfinite(latent.x).all(axis=1)
+        if not finite.any():
+            raise SkimError(f"{self.name}: its output is not finite for any of {len(finite)} rows")
+        return latent.select(finite)
+
+    def check(self, x: Float32s) -> None:
+        """Refuse a network whose output for a row depends on others, or on chance, as `modelfiles.attach.check_rows` does scores.
+
+        Raises
+        ------
+        BadModel
+        """
+
+        def latent(rows: dict[str, Any]) -> Float32s:
+            return self.run(rows["features"])
+
+        together = self.run(x)
+        bounds = 1e-3 * np.nanstd(together) + 1e-4 * np.abs(together)
+        again = [(self.run(x), "a second time"), *rescored(latent, {"features": x})]
+        for other, how in again:
+            same = (np.abs(other - together) <= bounds) | (np.isnan(other) & np.isnan(together))
+            if not same.all():
+                i, j = np.argwhere(~same)[0]
+                raise BadModel(
+                    f"{self.name}: its output for a row depends on chance or on the other rows of its batch: number {j} is "
+                    f"{together[i, j]:.6g}, and {other[i, j]:.6g} {how}; export the network for inference"
+                )
+
+
+class Encoded:
+    """A score on the output of a frozen graph, s(f(x)); in a file, both are one graph.
+
+    The graph stands once in it, however many members the model has. A row without a finite vector has no score.
+
+    Parameters
+    ----------
+    network : FrozenGraph
+    model : Scorable
+        On vectors (D,): one model, or a cross-training.
+    """
+
+    def __init__(self, network: FrozenGraph, model: Scorable) -> None:
+        self.network, self.model = network, model
+        self.members, self.shape = [model], network.shape
+
+    @property
+    def method(self) -> str:
+        """Name on the card."""
+        return self.model.method
+
+    @property
+    def folds(self) -> Folds | None:
+        """The folds of a cross-training."""
+        return self.model.folds
+
+    @property
+    def density(self) -> Density | None:
+        """Whether the score is −log p(z): a network loses what it does not need, and so there is no density of x."""
+        return "z" if self.model.density else None
+
+    def scores(self, x: Float32s, folds: Ints | None = None) -> Float32s:
+        """Score rows, (n, *shape) → (n,); NaN where the vector is not finite."""
+        return self.model.scores(self.network(x), folds)
+
+    def graph(self, outputs: Sequence[str]) -> bytes:
+        """Return the graph of the network with that of the model behind it."""
+
+        def behind(add: Any) -> None:
+            for output in outputs:
+                add("Reshape", f"member_1_{output}", add.constant([-1], np.int64), output=output)
+
+        feeds = [{"features": "features"}, {"member_0_latent": "features"}]
+        graphs = [self.network.graph, self.model.graph(outputs)]
+        return join_graphs(graphs, [self.network.name, "score"], feeds, {"features": self.shape}, outputs, behind)
