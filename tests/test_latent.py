@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import re
 import warnings
 
 import awkward as ak
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toys import DATA, open_events
 
 torch = pytest.importorskip("torch", reason="not installed: torch", exc_type=ImportError)
 
+import onnx
 import onnxruntime as ort
+from onnx import helper, numpy_helper
 
 import coffea_ad as ad
-from coffea_ad import cli, nn, recipes
+from coffea_ad import cli, features, nn, recipes
 from coffea_ad.config import load_config
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
-from coffea_ad.modelfiles.attach import AttachConfig, attach
+from coffea_ad.features.spec import feature_spec
+from coffea_ad.modelfiles.attach import AttachConfig
+from coffea_ad.modelfiles.feeding import fed
+from coffea_ad.modelfiles.feeds import Feeds
+from coffea_ad.modelfiles.formulas import add_formula
+from coffea_ad.modelfiles.ranks import Nodes
+from coffea_ad.nn.self_supervised.scores import SCORES
+from coffea_ad.scoring.specs import InputSpec
 
 pytestmark = pytest.mark.torch
 SLOTS, WIDTH, LATENT = 12, 8, 6
@@ -44,13 +58,13 @@ class Attention(torch.nn.Module):
     def __init__(self, ends: str = "latent") -> None:
         super().__init__()
         torch.manual_seed(3)
-        self.embed = torch.nn.Conv1d(5, WIDTH, 1)
+        self.embed = torch.nn.Linear(5, WIDTH)
         self.query, self.key, self.value = (torch.nn.Linear(WIDTH, WIDTH) for _ in range(3))
         self.head, self.ends = torch.nn.Linear(WIDTH, LATENT), ends
 
     def forward(self, pf_features, pf_vectors, pf_mask):
         pf_features, pf_vectors, pf_mask = (v.to(self.head.weight.dtype) for v in (pf_features, pf_vectors, pf_mask))
-        h = self.embed(pf_features).transpose(1, 2)
+        h = self.embed(pf_features.transpose(1, 2))
         unit = pf_vectors[:, :2] / pf_vectors[:, :2].norm(dim=1, keepdim=True).clamp(min=1e-6)
         bias = unit.transpose(1, 2) @ unit + pf_vectors[:, 3:].clamp(min=1.0).log() / 10
         scores = self.query(h) @ self.key(h).transpose(1, 2) / WIDTH**0.5 + bias
@@ -111,8 +125,8 @@ def skim(tmp_path_factory):
         n: {"files": {str(DATA / f"{n}_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}
         for n in ("qcd", "ttbar")
     }
-    words = [f"features={yaml.safe_dump([{'name': 'jet_constituents', 'options': OPTIONS}], default_flow_style=True)}"]
-    ad.run(fileset, "skim_jets", overrides=[*words, "jets=each"], executor="iterative", output=folder)
+    words = [f"features=[{flow({'name': 'jet_constituents', 'options': OPTIONS})}]", "jets=each"]
+    ad.run(fileset, "skim_jets", overrides=words, executor="iterative", output=folder)
     return folder
 
 
@@ -121,29 +135,376 @@ def network(tmp_path_factory):
     return exported(tmp_path_factory.mktemp("network") / "theirs.onnx")
 
 
-def configured(skim, network, *words, feeds=FEEDS):
+def flow(value):
+    """A value as YAML in one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
+
+
+def words_of(skim, network_file, **more):
+    keys = {
+        "data": str(skim), "network": str(network_file), "options": OPTIONS, "weights": "none", "train": {"device": "cpu"},
+        "efficiencies": [0.5], **FEEDS, **more,
+    }  # fmt: skip
+    return [f"{key}={flow(value)}" for key, value in keys.items()]
+
+
+def configured(skim, network, **more):
     module = recipes.load("latent")
-    fixed = {
-        "data": str(skim),
-        "network": str(network),
-        "options": OPTIONS,
-        "weights": "none",
-        "train": {"device": "cpu"},
-    }
-    overrides = [
-        f"{k}={yaml.safe_dump(v, default_flow_style=True).removesuffix('...' + chr(10))}"
-        for k, v in {**fixed, **feeds}.items()
-    ]
-    return module, load_config(module.Config, None, [*overrides, *words])
+    return module, load_config(module.Config, None, words_of(skim, network, **more))
+
+
+def front(path, feeds=None, options=None, **more):
+    """The graph features → latent of a file."""
+    spec = InputSpec(features=(feature_spec("jet_constituents", options or OPTIONS),))
+    keys = {"result": "latent", "vector": True, "name": "theirs.onnx", **more}
+    return nn.FrozenGraph(fed(path.read_bytes(), Feeds(**{**FEEDS, **(feeds or {})}), spec, **keys), spec.shape)
+
+
+def toy_sets(n=40, seed=1):
+    """Rows of OPTIONS with one to all slots occupied."""
+    rng = np.random.default_rng(seed)
+    filled = np.arange(SLOTS) < rng.integers(1, SLOTS + 1, n)[:, None]
+    pt = -np.sort(-rng.exponential(20, (n, SLOTS)))
+    eta, phi, deta, dphi = rng.normal(0, 0.5, (4, n, SLOTS))
+    columns = [pt, eta, phi, pt * np.cosh(eta), deta, dphi, rng.choice([-1, 0, 1], (n, SLOTS)), filled]
+    return (np.stack(columns, axis=2) * filled[:, :, None]).astype(np.float32)
+
+
+# --- the whole way -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-@pytest.mark.parametrize(
-    "words", [["score=mahalanobis"], ["score=ae", "train.epochs=2"], ["score=neighbours", "scorer={k: 3, bank: 100}"]]
-)
+@pytest.mark.parametrize("words", [{"score": "mahalanobis"}, {"score": "ae", "train": {"device": "cpu", "epochs": 2}}])
 def test_a_file_scores_rows_and_events_as_both_parts_by_hand(skim, network, words, tmp_path):
-    module, config = configured(skim, network, *words)
-    module.train(config, tmp_path / "m.onnx")
-    scorer, model, x = ad.OnnxScorer(tmp_path / "m.onnx"), nn.load(tmp_path / "m"), config.rows().x[:200]
-    expected = model.scores(latent_by_hand(network, x))
+    out = tmp_path / "m.onnx"
+    assert cli.main(["run", "latent", *words_of(skim, network, **words), "-o", str(out)]) == 0
+    _, config = configured(skim, network, **words)
+    scorer, model, data = ad.OnnxScorer(out), nn.load(tmp_path / "m"), config.rows()
+    x = np.concatenate([data.x[:200], np.zeros((1, *data.x.shape[1:]), np.float32)])
+    x[3, 1, 0] = np.nan
+    with np.errstate(invalid="ignore"):
+        expected = model.scores(latent_by_hand(network, x))
+    expected[3] = np.nan
     np.testing.assert_allclose(scorer(x), expected, rtol=1e-4, atol=1e-5)
+    assert np.flatnonzero(np.isnan(expected)).tolist() == [3, 200]  # a row without anything is 0/0 in this network
+    card = scorer.card
+    assert [f.key for f in card.inputs[0].features] == [data.feature.key]
+    assert card.provenance["network_sha256"] == hashlib.sha256(network.read_bytes()).hexdigest()
+    assert [r.name for r in card.regions] == ["eff0.5"]
+    tagged = ad.Tagger(out)(open_events(DATA / "qcd_v15.root"))
+    scores = np.asarray(ak.flatten(tagged["ad_score"], axis=None))
+    ours = scorer(data.x[data.dataset == "qcd"])
+    assert np.isclose(ours[:, None], scores, rtol=1e-5).any(axis=1).all()
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+@pytest.mark.parametrize("score", [s for s in SCORES if s not in ("mahalanobis", "ae")])
+def test_every_score_of_a_representation_is_one_of_a_latent_vector(skim, network, score, tmp_path):
+    scorer = {"neighbours": {"k": 3, "bank": 50}, "cosine": {"bank": 50}, "mixture": {"components": 2}}
+    short = {"device": "cpu", "epochs": 1, "samples_per_epoch": 64, "batch_size": 32}
+    module, config = configured(skim, network, score=score, scorer=scorer.get(score, {}), train=short)
+    module.train(config, tmp_path / "m.onnx")
+    card = ad.OnnxScorer(tmp_path / "m.onnx").card
+    x = config.rows().x[:50]
+    np.testing.assert_allclose(
+        ad.OnnxScorer(tmp_path / "m.onnx")(x), nn.load(tmp_path / "m").scores(front(network)(x)), rtol=1e-4, atol=1e-4
+    )
+    assert card.density == ("z" if score in ("flow", "mixture") else None)  # none of x
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_the_search_takes_the_file_as_any_other(skim, network, tmp_path):
+    module, config = configured(skim, network)
+    module.train(config, tmp_path / "m.onnx")
+    fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    report = ad.run(fileset, "semivisible_jets", model=tmp_path / "m.onnx", executor="iterative", output=tmp_path / "r")
+    assert report.complete
+    loose = [region for region in ad.load_results(tmp_path / "r").regions if "eff0.5" in region]
+    assert loose
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_members_of_folds_share_one_network(skim, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(nn, "fit_folds", functools.partial(nn.fit_folds, workers=1))
+    module, config = configured(skim, network, folds=3)
+    module.train(config, tmp_path / "m.onnx")
+    scorer, model, data = ad.OnnxScorer(tmp_path / "m.onnx"), nn.load(tmp_path / "m"), config.rows()
+    folds = model.folds.of(data.spectators)
+    assert len(set(folds.tolist())) == 3
+    expected = model.scores(front(network)(data.x), folds)
+    np.testing.assert_allclose(scorer(data.x, folds), expected, rtol=1e-4, atol=1e-5)
+    weights = [t.name for t in onnx.load_from_string(scorer.data).graph.initializer if t.name.endswith("head.weight")]
+    assert len(weights) == 1
+
+
+# --- the graph ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"opset": 13}, {"opset": 17}, {"opset": 18, "dynamo": True}, {"dtype": torch.float64}],
+    ids=str,
+)
+def test_networks_of_any_exporter_and_precision_get_the_inputs_that_are_described(how, tmp_path):
+    path, x = exported(tmp_path / "theirs.onnx", **how), toy_sets()
+    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    kind = np.float64 if "dtype" in how else np.float32
+    expected = session.run(["latent"], {k: v.astype(kind) for k, v in by_hand(x).items()})[0]
+    latent = front(path)(x)
+    assert latent.dtype == np.float32
+    np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_what_stands_in_empty_slots_changes_no_bit(network_graph, seed):
+    x = toy_sets(8, seed)
+    rng = np.random.default_rng(seed)
+    other = np.where(x[:, :, -1:] > 0, x, rng.normal(0, 100, x.shape)).astype(np.float32)
+    other[:, :, -1] = x[:, :, -1]
+    assert np.array_equal(network_graph(x), network_graph(other))
+
+
+@pytest.fixture(scope="module")
+def network_graph(network):
+    return front(network)
+
+
+@given(seed=st.integers(0, 1000), place=st.integers(0, SLOTS * 8 - 1), wrong=st.sampled_from([np.nan, np.inf, -np.inf]))
+@settings(max_examples=15, deadline=None)
+def test_a_number_that_is_not_finite_leaves_its_row_alone_without_a_vector(network_graph, seed, place, wrong):
+    """Also where the number is in an empty slot, or in a channel that the network does not look at."""
+    x = toy_sets(6, seed)
+    broken = x.copy()
+    broken[2].flat[place] = wrong
+    vectors, others = network_graph(broken), network_graph(x)
+    assert np.isnan(vectors[2]).all()
+    np.testing.assert_allclose(np.delete(vectors, 2, axis=0), np.delete(others, 2, axis=0), rtol=1e-5, atol=1e-6)
+
+
+FORMULAS = [
+    "a * cos(b) - 3", "-a ** 2 / (1 + abs(b))", "log(500 * a / sum(a))", "max(a, 2) + min(b, 0.5)", "(a > b) + 2 * (b <= 0)",
+    "tanh(b) + sign(b) + sinh(b) * cosh(b)", "exp(-a) + sqrt(a) + sin(b)", "sum(log(a))", "1e-3", "3 * (a < b) - (a >= b) * (b == b)",
+]  # fmt: skip
+NUMPY = {
+    name: getattr(np, name) for name in ("cos", "abs", "log", "tanh", "sign", "sinh", "cosh", "exp", "sqrt", "sin")
+}
+NUMPY |= {"max": np.maximum, "min": np.minimum, "sum": lambda v: v.sum(axis=1, keepdims=True)}
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_is_what_numpy_makes_of_it(text):
+
+    rng = np.random.default_rng(1)
+    a, b = rng.exponential(2, (5, 7)).astype(np.float32) + 0.1, rng.normal(size=(5, 7)).astype(np.float32)
+    add = Nodes()
+    axis = add.constant([1], np.int64)
+    result = add_formula(add, text, {"a": "a", "b": "b"}, lambda v: add("ReduceSum", v, axis, keepdims=1))
+    graph = helper.make_graph(
+        add.nodes, "formula", [helper.make_tensor_value_info(n, 1, [5, 7]) for n in "ab"],
+        [onnx.ValueInfoProto(name=result)], [numpy_helper.from_array(v, k) for k, v in add.constants.items()],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    (value,) = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"a": a, "b": b})
+    expected = eval(text, {**NUMPY, "a": a.astype(np.float64), "b": b.astype(np.float64)}) * 1.0
+    np.testing.assert_allclose(value, expected, rtol=3e-5, atol=1e-5)
+
+
+class Flat(torch.nn.Module):
+    """Sums and products of flat inputs, (N, 3) and (N, 1); or of a set, (N, slots, channels)."""
+
+    def forward(self, first, second):
+        return torch.cat(
+            [first.flatten(1).sum(dim=1, keepdim=True), first.flatten(1)[:, :1] * second.flatten(1)[:, :1]], 1
+        )
+
+
+def flat_network(path, one, two):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Flat(), (torch.ones(2, *one), torch.ones(2, *two)), str(path), input_names=["first", "second"],
+            output_names=["latent"], dynamo=False, opset_version=13, dynamic_axes={"first": {0: "N"}, "second": {0: "N"}},
+        )  # fmt: skip
+    return path.read_bytes()
+
+
+def test_flat_features_and_sets_with_slots_first_are_inputs_too(tmp_path):
+    flat = InputSpec(features=(feature_spec("jet_substructure"),))
+    a, b, c = flat.features[0].columns[0].name, flat.features[0].columns[3].name, flat.features[0].columns[5].name
+    feeds = Feeds(inputs={"first": (a, [b, 1, 2], "one"), "second": (c,)}, variables={"one": 1})
+    data = flat_network(tmp_path / "flat.onnx", (3,), (1,))
+    graph = nn.FrozenGraph(fed(data, feeds, flat, result="latent", vector=True), flat.shape)
+    x = np.random.default_rng(1).normal(size=(9, *flat.shape)).astype(np.float32)
+    total = x[:, 0] + np.clip(2 * (x[:, 3] - 1), -5, 5) + 1
+    np.testing.assert_allclose(graph(x), np.stack([total, x[:, 0] * x[:, 5]], axis=1), rtol=1e-5, atol=1e-5)
+
+    sets = InputSpec(features=(feature_spec("jet_constituents", {"n": 4}),))
+    feeds = Feeds(
+        inputs={"first": ("pt", "dphi"), "second": ("mask",)}, variables={"mask": "pt > 0"}, layout="slots_first"
+    )
+    data = flat_network(tmp_path / "sets.onnx", (4, 2), (4, 1))
+    graph = nn.FrozenGraph(fed(data, feeds, sets, result="latent", vector=True), sets.shape)
+    x = np.abs(np.random.default_rng(1).normal(size=(9, 4, 3))).astype(np.float32)
+    np.testing.assert_allclose(graph(x)[:, 0], x[:, :, [0, 2]].sum(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(graph(x)[:, 1], x[:, 0, 0], rtol=1e-5)
+
+
+# --- a network that gives a score needs no training --------------------------------------------------------------------
+
+
+def test_a_score_of_several_inputs_gets_a_card(skim, tmp_path, capsys):
+    plain, described = exported(tmp_path / "theirs.onnx", Attention("score")), tmp_path / "card.yaml"
+    features = [{"name": "jet_constituents", "options": OPTIONS}]
+    described.write_text(
+        yaml.safe_dump({"name": "theirs", "method": "ParT", "features": features, "output": "latent", **FEEDS})
+    )
+    words = ["card", "attach", str(plain), str(described), "--background", str(skim), "--datasets", "qcd"]
+    assert cli.main([*words, "-o", str(tmp_path / "out.onnx")]) == 0
+    scorer, x = ad.OnnxScorer(tmp_path / "out.onnx"), toy_sets()
+    np.testing.assert_allclose(scorer(x), latent_by_hand(plain, x), rtol=1e-4, atol=1e-5)
+    assert scorer.card.calibrations
+    assert scorer.card.provenance["feeds"]["inputs"]["pf_features"][0]["center"] == 1.7
+    empty = np.concatenate([x, np.zeros_like(x[:1])])
+    assert np.flatnonzero(np.isnan(scorer(empty))).tolist() == [len(x)]
+
+
+# --- refusals ----------------------------------------------------------------------------------------------------------
+
+
+def without(inputs, name):
+    return {k: v for k, v in inputs.items() if k != name}
+
+
+INPUTS = FEEDS["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("feeds", "options", "sentence"),
+    [
+        ({"inputs": {**INPUTS, "pf_feature": ["pt"]}}, {}, "inputs: unknown input 'pf_feature'; did you mean 'pf_features'"),
+        ({"inputs": without(INPUTS, "pf_mask")}, {}, "inputs: say of which columns pf_mask of the network are made"),
+        ({"inputs": {**INPUTS, "pf_vectors": ["px", "py", "pz", "enrgy"]}}, {}, "pf_vectors: unknown column 'enrgy'; did you mean 'energy'"),
+        ({"inputs": {**INPUTS, "pf_vectors": ["px", "py", "pz"]}}, {}, r"its input pf_vectors takes rows of the shape (4, 12), but its channels make (3, 12)"),
+        ({"layout": "slots_first"}, {}, "its input pf_features takes rows of the shape (5, 12), but its channels make (12, 5); see inputs, layout"),
+        ({}, {"n": 20}, "takes rows of the shape (5, 12), but its channels make (5, 20)"),
+        ({"variables": {"px": "pt * cosinus(phi)"}}, {}, "variables: px: 'cosinus(phi)' cannot stand in a formula"),
+        ({"variables": {"px": "pt * cos(phi"}}, {}, "variables: px: 'pt * cos(phi' is no formula"),
+        ({"variables": {"px": "pt * cos(ph)"}}, {}, "variables: px: unknown column 'ph'; did you mean 'phi'"),
+        ({"variables": {"pt": "eta"}}, {}, "variables: pt is a column of jet_constituents already"),
+        ({}, {"columns": ["pt", "eta", "phi", "energy", "deta", "dphi", "charge"]}, "sum is over the occupied slots of a set"),
+        ({"variables": {}, "inputs": {n: ["pt"] for n in INPUTS}}, {"columns": ["pt"]}, "nothing says which slots of jet_constituents are empty"),
+    ],
+)  # fmt: skip
+def test_inputs_that_do_not_fit_are_one_sentence(network, feeds, options, sentence):
+    with pytest.raises((CardMismatch, ConfigError)) as caught:
+        front(network, feeds, {**OPTIONS, **options})
+    assert sentence in str(caught.value)
+    assert str(caught.value).startswith("theirs.onnx: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ends", "more", "sentence"),
+    [
+        (
+            "particles",
+            {},
+            "for 3 rows its output 'latent' has the shape (3, 12, 8), but a latent vector has (rows, numbers)",
+        ),
+        ("score", {}, "has the shape (3,), but a latent vector has (rows, numbers)"),
+        (
+            "latent",
+            {"vector": False},
+            "has the shape (3, 6), but a score is one number a row; coffea-ad run latent makes",
+        ),
+        ("latent", {"output": "logits"}, "unknown output 'logits'"),
+    ],
+)
+def test_an_output_of_another_rank_is_one_sentence(ends, more, sentence, tmp_path):
+    with pytest.raises(CardMismatch, match=re.escape(sentence)):
+        front(exported(tmp_path / "theirs.onnx", Attention(ends)), **more)
+
+
+def test_a_network_that_looks_at_the_batch_is_refused_before_anything_is_trained(skim, tmp_path):
+    module, config = configured(skim, exported(tmp_path / "theirs.onnx", Attention("batch")))
+    with pytest.raises(BadModel, match="its output for a row depends on chance or on the other rows of its batch"):
+        module.train(config, tmp_path / "m.onnx")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"network": "nowhere.onnx"}, "nowhere.onnx"),
+        ({"score": "direct"}, "direct"),
+        ({"scorer": {"shrink": 0.1}}, "scorer: unknown key 'shrink'; did you mean 'shrinkage'"),
+        ({"inputs": {**INPUTS, "pf_mask": []}}, "pf_mask has no channels"),
+        ({"inputs": {**INPUTS, "pf_mask": [["mask", 0, 1, 2, 1]]}}, "mask: min 2 lies above max 1"),
+        ({"inputs": {**INPUTS, "pf_mask": [["mask", None, 2]]}}, "without a center it is neither scaled nor clipped"),
+        ({"inputs": {**INPUTS, "pf_mask": [["mask", 0, 1, 0, 1, 0, 0]]}}, "has more than [column, center, scale, min, max, pad]"),
+    ],
+)  # fmt: skip
+def test_wrong_keys_of_the_recipe_are_one_sentence(skim, network, words, sentence, tmp_path, capsys):
+    assert cli.main(["run", "latent", *words_of(skim, network, **words), "-o", str(tmp_path / "m.onnx")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert sentence in error
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [({"score": "mse"}, "leave out input and score"), ({"input": "x"}, "leave out input and score"), ({"inputs": {}}, "variables are for the channels")],
+)  # fmt: skip
+def test_a_card_says_inputs_in_one_way(more, sentence):
+    described = {"name": "x", "method": "y", "features": ({"name": "jet_constituents"},), **FEEDS, **more}
+    with pytest.raises(ValueError, match=sentence):
+        AttachConfig(**described)
+
+
+# --- the shipped configuration -----------------------------------------------------------------------------------------
+
+
+def test_the_inputs_of_sophon_are_those_of_its_authors(tmp_path):
+    """17 features, 4-vectors and a mask of 128 constituents, as its authors make them for C++, written out here in numpy."""
+    config = load_config(
+        recipes.load("latent").Config, recipes.find_config("latent/sophon.yaml"), ["data=x", "network=y"]
+    )
+    skim = load_config(recipes.load("skim_jets").Config, recipes.find_config("skim_jets/sophon.yaml"), [])
+    assert [(f.name, f.options) for f in skim.features] == [(config.feature, config.options)]
+    spec = InputSpec(features=(feature_spec(config.feature, config.options),))
+    x, _ = features.compute(config.feature, open_events(DATA / "svj_v15.root"), **config.options)
+    x = x[np.isfinite(x).all(axis=(1, 2))]
+    names = list(config.options["columns"])
+    expected = []
+    for jet in x.astype(np.float64):
+        c = dict(zip(names, jet[jet[:, names.index("mask")] > 0].T, strict=True))
+        px, py, pz = c["pt"] * np.cos(c["phi"]), c["pt"] * np.sin(c["phi"]), c["pt"] * np.sinh(c["eta"])
+        jet_pt = np.hypot(px.sum(), py.sum())
+        scaled = [
+            0.7 * (np.log(500 * c["pt"] / jet_pt) - 1.7), 0.7 * (np.log(500 * c["energy"] / jet_pt) - 2),
+            0.7 * (np.log(c["pt"] / jet_pt) + 4.7), 0.7 * (np.log(c["energy"] / c["energy"].sum()) + 4.7),
+            4 * (np.hypot(c["deta"], c["dphi"]) - 0.2),
+        ]  # fmt: skip
+        kinds = [c[f"is_{kind}"] for kind in ("charged_hadron", "neutral_hadron", "photon", "electron", "muon")]
+        vectors = [500 * v / jet_pt for v in (px, py, pz, c["energy"])]
+        zero = 0 * px
+        rows = [*np.clip(scaled, -5, 5), c["charge"], *kinds, *[zero] * 4, c["deta"], c["dphi"], *vectors, zero + 1]
+        expected.append([np.sum(row) for row in rows])
+    shapes = {"pf_features": (17, 128), "pf_vectors": (4, 128), "pf_mask": (1, 128)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Sums(), tuple(torch.ones(2, *shape) for shape in shapes.values()), str(tmp_path / "sums.onnx"), dynamo=False,
+            input_names=list(shapes), output_names=["latent"], dynamic_axes={name: {0: "N"} for name in shapes},
+        )  # fmt: skip
+    graph = nn.FrozenGraph(
+        fed((tmp_path / "sums.onnx").read_bytes(), config, spec, result="latent", vector=True), spec.shape
+    )
+    np.testing.assert_allclose(graph(x), expected, rtol=1e-4, atol=2e-3)
+
+
+class Sums(torch.nn.Module):
+    """The sum of every channel over slots."""
+
+    def forward(self, *inputs):
+        return torch.cat([v.sum(dim=2) for v in inputs], dim=1)

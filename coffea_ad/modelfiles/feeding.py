@@ -105,7 +105,7 @@ def _check_names(session: ort.InferenceSession, feeds: Feeds, name: str) -> None
             raise CardMismatch(f"{name}: inputs: {unknown_text('input', key, has)}")
     missing = [key for key in has if key not in feeds.inputs]
     if missing:
-        raise CardMismatch(f"{name}: inputs: {', '.join(missing)} of the network has no channels")
+        raise CardMismatch(f"{name}: inputs: say of which columns {' and '.join(missing)} of the network are made")
 
 
 def _output_of(session: ort.InferenceSession, output: str, name: str) -> str:

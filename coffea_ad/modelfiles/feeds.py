@@ -40,9 +40,13 @@ class Channel(Frozen):
         return dict(zip(cls.model_fields, value, strict=False))
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Channel:
+    def _meaningful(self) -> Channel:
         if self.min > self.max:
             raise ValueError(f"{self.column}: min {self.min:g} lies above max {self.max:g}")
+        if self.center is None and (self.scale, self.min, self.max) != (1.0, -5.0, 5.0):
+            raise ValueError(
+                f"{self.column}: without a center it is neither scaled nor clipped; give center 0 for that"
+            )
         return self
 
 

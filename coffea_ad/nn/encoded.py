@@ -17,7 +17,7 @@ from coffea_ad.progress import progress
 from coffea_ad.scoring.neighbours import rescored
 from coffea_ad.scoring.specs import Density, Folds
 from coffea_ad.skims.skim import Skim
-from coffea_ad.typing import Float32s, Ints
+from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["Encoded", "FrozenGraph"]
 
@@ -83,7 +83,7 @@ class FrozenGraph:
         """
         self.check(np.asarray(data.x[:_PROBE_ROWS], np.float32))
         latent = self.inside(data)
-        finite = np.isfinite(latent.x).all(axis=1)
+        finite: Bools = np.asarray(np.isfinite(latent.x).all(axis=1))
         if not finite.any():
             raise SkimError(f"{self.name}: its output is not finite for any of {len(finite)} rows")
         return latent.select(finite)
@@ -100,7 +100,11 @@ class FrozenGraph:
             return self.run(rows["features"])
 
         together = self.run(x)
-        bounds = 1e-3 * np.nanstd(together) + 1e-4 * np.abs(together)
+        good = together[np.isfinite(together).all(axis=1)]
+        spread = (
+            1e-3 * good.std(axis=0) + 1e-5 * good.std() if len(good) else 0.0
+        )  # a unit may be dead but for rounding
+        bounds = spread + 1e-4 * np.abs(together)
         again = [(self.run(x), "a second time"), *rescored(latent, {"features": x})]
         for other, how in again:
             same = (np.abs(other - together) <= bounds) | (np.isnan(other) & np.isnan(together))

@@ -76,8 +76,9 @@ def make_card(
     if held_out.label is not None:  # of data against a template, the template is the background
         held_out = held_out.select(held_out.label == 0)
     folds = None if model.folds is None else model.folds.of(held_out.spectators)
-    encoded = isinstance(model, Encoded)  # whose training is judged by the vectors that it was on
-    seen, scoring = (model.network.inside(held_out), model.model) if encoded else (held_out, model)
+    seen, scoring = held_out, model
+    if isinstance(model, Encoded):  # the vectors judge its training, and are computed once
+        seen, scoring = model.network.inside(held_out), model.model
     score = scoring.scores(seen.x, folds)
     if not np.isfinite(score).any():
         raise ConfigError(f"{name}: none of {len(score)} held-out rows has a finite score; the training has failed")

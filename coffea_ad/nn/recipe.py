@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -212,6 +214,12 @@ class LatentConfig(RecipeConfig, Feeds):
     score: ScoreName = Field("mahalanobis", description=f"on the latent vector: {', '.join(SCORES)}")
     scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
     train: TrainConfig = Field(TrainConfig(epochs=20), description="of the score, where it is trained")
+
+    def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
+        """Return the rows that the network takes; the card says which file it was."""
+        digest = hashlib.sha256(files.read(self.network)).hexdigest()
+        data = super().rows(keep=keep, out_of_core=out_of_core)
+        return replace(data, provenance={**data.provenance, "network_sha256": digest})
 
     def frozen_graph(self, data: Skim) -> FrozenGraph:
         """Return the network with its inputs made of the rows of a skim.

@@ -86,10 +86,9 @@ def score_on(
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
-    encoded = isinstance(encoder, SetEncoder)
-    columns = [f"{encoder.space}{i}" for i in range(encoder.features)] if encoded else list(encoder)
+    columns = [f"{encoder.space}{i}" for i in range(encoder.features)] if isinstance(encoder, SetEncoder) else encoder
     after = Unchanged(len(columns)) if score == "cosine" else preprocessing(then, columns)
     torch.manual_seed(seed)
-    transform = Representation(encoder, after) if encoded else after
+    transform = Representation(encoder, after) if isinstance(encoder, SetEncoder) else after
     model: Model = make(len(columns), transform=transform, **{**usual, **(options or {})})
     return model
