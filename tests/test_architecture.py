@@ -177,8 +177,8 @@ def test_modules_say_what_they_are_for(path):
 
 NN = [
     "AE", "Activation", "BaggedTrees", "Batch", "BiasFreeAE", "CLR", "ChainConfig", "CrossTrained", "DDD",
-    "DIMENSIONS", "DISTANCES", "DeepSVDD", "DeepSVDDEnsemble", "DirichletVAE", "EncoderConfig", "EnergyModel",
-    "Encoded", "Ensemble", "Flow", "FlowLatent", "FrozenGraph", "GaussianMixture", "History", "ImageAE", "KernelPCA", "LatentConfig", "Log", "Logit", "MLP",
+    "DIMENSIONS", "DISTANCES", "DeepSVDD", "DeepSVDDEnsemble", "DirichletVAE", "Encoded", "EncoderConfig", "EnergyModel",
+    "Ensemble", "Flow", "FlowLatent", "FrozenGraph", "GaussianMixture", "History", "ImageAE", "KernelPCA", "LatentConfig", "Log", "Logit", "MLP",
     "Mahalanobis", "MaskedParticles", "MinMax", "Model", "NAE", "Neighbours", "Output", "PCA", "PCAScore",
     "PerColumn", "PixelPower", "Preprocessing", "QuantileNormal", "RecipeConfig", "Representation", "Sampling",
     "Scorable", "Score", "Selected", "SelfDistillation", "SetEncoder", "Skim", "Slots", "Standard", "Tokens",

@@ -31,7 +31,6 @@ from coffea_ad.modelfiles.feeding import fed
 from coffea_ad.modelfiles.feeds import Feeds
 from coffea_ad.modelfiles.formulas import add_formula
 from coffea_ad.modelfiles.ranks import Nodes
-from coffea_ad.nn.self_supervised.scores import SCORES
 from coffea_ad.scoring.specs import InputSpec
 
 pytestmark = pytest.mark.torch
@@ -173,13 +172,19 @@ def toy_sets(n=40, seed=1):
 # --- the whole way -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-@pytest.mark.parametrize("words", [{"score": "mahalanobis"}, {"score": "ae", "train": {"device": "cpu", "epochs": 2}}])
-def test_a_file_scores_rows_and_events_as_both_parts_by_hand(skim, network, words, tmp_path):
-    out = tmp_path / "m.onnx"
-    assert cli.main(["run", "latent", *words_of(skim, network, **words), "-o", str(out)]) == 0
-    _, config = configured(skim, network, **words)
-    scorer, model, data = ad.OnnxScorer(out), nn.load(tmp_path / "m"), config.rows()
+@pytest.fixture(scope="module")
+def trained(skim, network, tmp_path_factory):
+    """A file that the command line has made."""
+    out = tmp_path_factory.mktemp("trained") / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert cli.main(["run", "latent", *words_of(skim, network), "-o", str(out)]) == 0
+    return out
+
+
+def test_a_file_scores_rows_and_events_as_both_parts_by_hand(skim, network, trained):
+    _, config = configured(skim, network)
+    scorer, model, data = ad.OnnxScorer(trained), nn.load(trained.with_suffix("")), config.rows()
     x = np.concatenate([data.x[:200], np.zeros((1, *data.x.shape[1:]), np.float32)])
     x[3, 1, 0] = np.nan
     with np.errstate(invalid="ignore"):
@@ -190,37 +195,32 @@ def test_a_file_scores_rows_and_events_as_both_parts_by_hand(skim, network, word
     card = scorer.card
     assert [f.key for f in card.inputs[0].features] == [data.feature.key]
     assert card.provenance["network_sha256"] == hashlib.sha256(network.read_bytes()).hexdigest()
-    assert [r.name for r in card.regions] == ["eff0.5"]
-    tagged = ad.Tagger(out)(open_events(DATA / "qcd_v15.root"))
+    assert card.provenance["config"]["inputs"]["pf_features"][0]["center"] == 1.7
+    tagged = ad.Tagger(trained)(open_events(DATA / "qcd_v15.root"))
     scores = np.asarray(ak.flatten(tagged["ad_score"], axis=None))
     ours = scorer(data.x[data.dataset == "qcd"])
     assert np.isclose(ours[:, None], scores, rtol=1e-5).any(axis=1).all()
 
 
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-@pytest.mark.parametrize("score", [s for s in SCORES if s not in ("mahalanobis", "ae")])
-def test_every_score_of_a_representation_is_one_of_a_latent_vector(skim, network, score, tmp_path):
-    scorer = {"neighbours": {"k": 3, "bank": 50}, "cosine": {"bank": 50}, "mixture": {"components": 2}}
-    short = {"device": "cpu", "epochs": 1, "samples_per_epoch": 64, "batch_size": 32}
-    module, config = configured(skim, network, score=score, scorer=scorer.get(score, {}), train=short)
-    module.train(config, tmp_path / "m.onnx")
-    card = ad.OnnxScorer(tmp_path / "m.onnx").card
-    x = config.rows().x[:50]
-    np.testing.assert_allclose(
-        ad.OnnxScorer(tmp_path / "m.onnx")(x), nn.load(tmp_path / "m").scores(front(network)(x)), rtol=1e-4, atol=1e-4
-    )
-    assert card.density == ("z" if score in ("flow", "mixture") else None)  # none of x
-
-
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-def test_the_search_takes_the_file_as_any_other(skim, network, tmp_path):
-    module, config = configured(skim, network)
-    module.train(config, tmp_path / "m.onnx")
+def test_the_search_takes_the_file_as_any_other(trained, tmp_path):
     fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    report = ad.run(fileset, "semivisible_jets", model=tmp_path / "m.onnx", executor="iterative", output=tmp_path / "r")
+    report = ad.run(fileset, "semivisible_jets", model=trained, executor="iterative", output=tmp_path / "r")
     assert report.complete
-    loose = [region for region in ad.load_results(tmp_path / "r").regions if "eff0.5" in region]
-    assert loose
+    results = ad.load_results(tmp_path / "r")
+    inclusive, inside = (results.scaled("svj", "ad_logp", region).sum() for region in ("inclusive", "eff0.5_1tag"))
+    assert 0 < inside.value < inclusive.value
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+@pytest.mark.parametrize("score", ["ae", "wnae", "flow", "neighbours"])
+def test_scores_of_a_representation_are_ones_of_a_latent_vector(skim, network, score, tmp_path):
+    scorer = {"neighbours": {"k": 3, "bank": 50}, "wnae": {"long_steps": 5}}.get(score, {})
+    short = {"device": "cpu", "epochs": 1, "samples_per_epoch": 64, "batch_size": 32}
+    module, config = configured(skim, network, score=score, scorer=scorer, train=short)
+    module.train(config, tmp_path / "m.onnx")
+    x, file = config.rows().x[:50], ad.OnnxScorer(tmp_path / "m.onnx")
+    np.testing.assert_allclose(file(x), nn.load(tmp_path / "m").scores(front(network)(x)), rtol=1e-4, atol=1e-4)
+    assert file.card.density == ("z" if score == "flow" else None)  # none of x
 
 
 @pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
@@ -350,6 +350,11 @@ def test_flat_features_and_sets_with_slots_first_are_inputs_too(tmp_path):
     np.testing.assert_allclose(graph(x)[:, 1], x[:, 0, 0], rtol=1e-5)
 
 
+def test_a_part_of_the_output_is_a_vector_too(network, network_graph):
+    x = toy_sets()
+    np.testing.assert_array_equal(front(network, part=(2, 5))(x), network_graph(x)[:, 2:5])
+
+
 # --- a network that gives a score needs no training --------------------------------------------------------------------
 
 
@@ -419,10 +424,11 @@ def test_inputs_that_do_not_fit_are_one_sentence(network, feeds, options, senten
             "has the shape (3, 6), but a score is one number a row; coffea-ad run latent makes",
         ),
         ("latent", {"output": "logits"}, "unknown output 'logits'"),
+        ("latent", {"part": (4, 8)}, "part: [4, 8] are no numbers of its output 'latent', which has 6"),
     ],
 )
 def test_an_output_of_another_rank_is_one_sentence(ends, more, sentence, tmp_path):
-    with pytest.raises(CardMismatch, match=re.escape(sentence)):
+    with pytest.raises((CardMismatch, ConfigError), match=re.escape(sentence)):
         front(exported(tmp_path / "theirs.onnx", Attention(ends)), **more)
 
 
@@ -488,7 +494,16 @@ def test_the_inputs_of_sophon_are_those_of_its_authors(tmp_path):
         kinds = [c[f"is_{kind}"] for kind in ("charged_hadron", "neutral_hadron", "photon", "electron", "muon")]
         vectors = [500 * v / jet_pt for v in (px, py, pz, c["energy"])]
         zero = 0 * px
-        rows = [*np.clip(scaled, -5, 5), c["charge"], *kinds, *[zero] * 4, c["deta"], c["dphi"], *vectors, zero + 1]
+        rows = [
+            *np.clip(scaled, -5, 5),
+            c["charge"],
+            *kinds,
+            *[zero] * 4,
+            (1 if pz.sum() > 0 else -1) * c["deta"],
+            c["dphi"],
+            *vectors,
+            zero + 1,
+        ]
         expected.append([np.sum(row) for row in rows])
     shapes = {"pf_features": (17, 128), "pf_vectors": (4, 128), "pf_mask": (1, 128)}
     with warnings.catch_warnings():

@@ -32,7 +32,15 @@ _TYPES = {
 
 
 def fed(
-    data: bytes, feeds: Feeds, spec: InputSpec, output: str = "", *, result: str, vector: bool, name: str = "model"
+    data: bytes,
+    feeds: Feeds,
+    spec: InputSpec,
+    output: str = "",
+    *,
+    result: str,
+    vector: bool,
+    part: tuple[int, int] | None = None,
+    name: str = "model",
 ) -> bytes:
     """Return a graph "features" → `result`: inputs made of a feature, then the network, in float32.
 
@@ -54,6 +62,8 @@ def fed(
         Name of the output of the whole.
     vector : bool
         Whether a row has a vector, (rows, numbers), or a score, (rows,).
+    part : (first, last + 1), optional
+        Which numbers of the vector; all by default.
     name : str
         For messages.
 
@@ -80,13 +90,19 @@ def fed(
             f"{name}: for {_ROWS} rows its output {output!r} has the shape {shape}, but a score is one number a row; "
             "coffea-ad run latent makes a score on a vector"
         )
-    tail = shape[1:] if vector else ()
+    first, stop = part or (0, shape[-1])
+    if not 0 <= first < stop <= shape[-1]:
+        raise ConfigError(
+            f"{name}: part: [{first}, {stop}] are no numbers of its output {output!r}, which has {shape[-1]}"
+        )
 
     def behind(add: Nodes) -> None:
         """Add what is 0 for finite rows and NaN for others to what the network gives."""
         flat = add("Flatten", "features", axis=1)
         zero = add("ReduceSum", add("Sub", flat, flat), add.constant([1], np.int64), keepdims=1)
         value = add("Cast", f"member_1_{output}", to=TensorProto.FLOAT)
+        if part is not None:
+            value = add("Slice", value, *(add.constant([i], np.int64) for i in (first, stop, 1)))
         if not vector:
             value, zero = (add("Reshape", v, add.constant([-1], np.int64)) for v in (value, zero))
         add("Add", value, zero, output=result)
@@ -94,7 +110,7 @@ def fed(
     inputs = {f"member_0_{key}": key for key in feeds.inputs}
     return join_graphs(
         [adapter, data], ["its inputs", name], [{"features": "features"}, inputs], {"features": spec.shape}, [result], behind,
-        tail=tail,
+        tail=[stop - first] if vector else (),
     )  # fmt: skip
 
 

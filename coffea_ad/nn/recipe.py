@@ -211,6 +211,9 @@ class LatentConfig(RecipeConfig, Feeds):
     preprocessing: Preprocessing = Field("standard", description="of the latent vector")
     network: str = Field(description="ONNX file, without a card")
     output: str = Field("", description="of the network: the latent vector, (rows, numbers); by default the only one")
+    part: tuple[int, int] | None = Field(
+        None, description="numbers of the output: from one up to before another, such as [188, 316]; all by default"
+    )
     score: ScoreName = Field("mahalanobis", description=f"on the latent vector: {', '.join(SCORES)}")
     scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
     train: TrainConfig = Field(TrainConfig(epochs=20), description="of the score, where it is trained")
@@ -230,7 +233,9 @@ class LatentConfig(RecipeConfig, Feeds):
             There is no such file, or it does not take these inputs.
         """
         spec = InputSpec(features=data.features)
-        graph = fed(files.read(self.network), self, spec, self.output, result="latent", vector=True, name=self.network)
+        graph = fed(
+            files.read(self.network), self, spec, self.output, result="latent", vector=True, part=self.part, name=self.network
+        )  # fmt: skip
         return FrozenGraph(graph, spec.shape, self.network)
 
     def new_score(self, data: Skim) -> Model:

@@ -82,7 +82,7 @@ def score_on(
     if score not in SCORES:
         raise ConfigError(unknown_text("score of a representation", score, SCORES))
     make, usual = SCORES[score]
-    known = [name for name in inspect.signature(make.__init__).parameters if name not in _FIXED]
+    known = _keywords(make)
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
@@ -92,3 +92,14 @@ def score_on(
     transform = Representation(encoder, after) if isinstance(encoder, SetEncoder) else after
     model: Model = make(len(columns), transform=transform, **{**usual, **(options or {})})
     return model
+
+
+def _keywords(make: Any) -> list[str]:
+    """Return the keywords that a model is made with, those that it hands on to its base included."""
+    names = []
+    for kind in make.__mro__:
+        parameters = inspect.signature(kind.__init__).parameters
+        names += [n for n, p in parameters.items() if n not in _FIXED and p.kind is not inspect.Parameter.VAR_KEYWORD]
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            break
+    return list(dict.fromkeys(names))
