@@ -179,7 +179,7 @@ NN = [
     "AE", "Activation", "BaggedTrees", "Batch", "BiasFreeAE", "CLR", "ChainConfig", "CrossTrained", "DDD",
     "DIMENSIONS", "DISTANCES", "DeepSVDD", "DeepSVDDEnsemble", "DirichletVAE", "Encoded", "EncoderConfig", "EnergyModel",
     "Ensemble", "Flow", "FlowLatent", "FrozenGraph", "GaussianMixture", "History", "ImageAE", "KernelPCA", "LatentConfig", "Log", "Logit", "MLP",
-    "Mahalanobis", "MaskedParticles", "MinMax", "Model", "NAE", "Neighbours", "Output", "PCA", "PCAScore",
+    "Mahalanobis", "MaskedParticles", "MinMax", "Model", "NAE", "Neighbours", "NetworkConfig", "Output", "PCA", "PCAScore",
     "PerColumn", "PixelPower", "Preprocessing", "QuantileNormal", "RecipeConfig", "Representation", "Sampling",
     "Scorable", "Score", "Selected", "SelfDistillation", "SetEncoder", "Skim", "Slots", "Standard", "Tokens",
     "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE", "WNAE", "bundle", "combine",

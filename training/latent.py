@@ -34,7 +34,6 @@ def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.Hi
 def train(config: Config, output: Path) -> dict[str, Any]:
     """Run the network over a skim, train on its vectors, and export both to `output`; with `folds`, one score for each of them."""
     data = config.rows()
-    network = config.frozen_graph(data)
-    folder, latent = output.with_suffix(""), network.rows(data)
-    model, histories = nn.fit_folds(fit, config, latent, folder, k=config.folds, salt=config.salt)
-    return nn.publish(nn.Encoded(network, model), data, config, histories, output)
+    network, latent = config.vectors(data)
+    model, histories = nn.fit_folds(fit, config, latent, output.with_suffix(""), k=config.folds, salt=config.salt)
+    return nn.publish(model, latent, config, histories, output, network=network, inputs=data)

@@ -40,6 +40,7 @@ def fed(
     result: str,
     vector: bool,
     part: tuple[int, int] | None = None,
+    blank: bool = False,
     name: str = "model",
 ) -> bytes:
     """Return a graph "features" → `result`: inputs made of a feature, then the network, in float32.
@@ -64,6 +65,8 @@ def fed(
         Whether a row has a vector, (rows, numbers), or a score, (rows,).
     part : (first, last + 1), optional
         Which numbers of the vector; all by default.
+    blank : bool
+        Whether a column of zeros follows on the vector, for models that take a column which is of no meaning to them.
     name : str
         For messages.
 
@@ -103,6 +106,8 @@ def fed(
         value = add("Cast", f"member_1_{output}", to=TensorProto.FLOAT)
         if part is not None:
             value = add("Slice", value, *(add.constant([i], np.int64) for i in (first, stop, 1)))
+        if blank:
+            value = add("Concat", value, zero, axis=1)
         if not vector:
             value, zero = (add("Reshape", v, add.constant([-1], np.int64)) for v in (value, zero))
         add("Add", value, zero, output=result)
@@ -110,7 +115,7 @@ def fed(
     inputs = {f"member_0_{key}": key for key in feeds.inputs}
     return join_graphs(
         [adapter, data], ["its inputs", name], [{"features": "features"}, inputs], {"features": spec.shape}, [result], behind,
-        tail=[stop - first] if vector else (),
+        tail=[stop - first + blank] if vector else (),
     )  # fmt: skip
 
 

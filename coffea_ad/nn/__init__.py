@@ -29,7 +29,7 @@ from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
 from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
-from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, LatentConfig, RecipeConfig, publish
+from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, LatentConfig, NetworkConfig, RecipeConfig, publish
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
@@ -90,6 +90,7 @@ __all__ = [
     "MinMax",
     "Model",
     "Neighbours",
+    "NetworkConfig",
     "Output",
     "PCAScore",
     "PerColumn",

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coffea_ad.errors import BadModel, SkimError
-from coffea_ad.features.spec import ColumnSpec, FeatureSpec
+from coffea_ad.errors import BadModel, SkimError, unknown_text
 from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.reconstruction import plain_session
 from coffea_ad.nn.scorable import Scorable
@@ -39,10 +38,11 @@ class FrozenGraph:
 
     Examples
     --------
-    >>> from coffea_ad.nn.model import torch_graph
-    >>> flat = torch.nn.Linear(8, 3)
-    >>> flat.shape = (8,)
-    >>> FrozenGraph(torch_graph(flat, ["latent"]), (8,))(np.zeros((5, 8), np.float32)).shape
+    >>> from torch import nn
+    >>> from coffea_ad.nn.graph import torch_graph
+    >>> theirs = nn.Linear(8, 3)
+    >>> theirs.shape = (8,)
+    >>> FrozenGraph(torch_graph(theirs, ["latent"]), (8,))(np.zeros((5, 8), np.float32)).shape
     (5, 3)
     """
 
@@ -64,29 +64,36 @@ class FrozenGraph:
             advance(len(rows))
         return latent
 
-    def inside(self, data: Skim) -> Skim:
-        """Return the vectors of rows in place of them, NaN where the network gives none."""
-        with progress("latent vectors", len(data.x)) as advance:
-            latent = self(data.x, advance)
-        columns = tuple(ColumnSpec(name=f"latent{i}") for i in range(latent.shape[1]))
-        return replace(data, x=latent, features=(FeatureSpec(name="latent", version=1, columns=columns),))
+    def rows(self, data: Skim, mass: str = "") -> Skim:
+        """Return what a model on the vectors trains on: those of the rows that have one, as columns latent0, latent1, ….
 
-    def rows(self, data: Skim) -> Skim:
-        """Return what a model on the vectors trains on: those of the rows that have one.
+        Parameters
+        ----------
+        data : Skim
+        mass : str, optional
+            A spectator that stands in the last column, which is blank in the graph.
 
         Raises
         ------
         BadModel
             The vector of a row depends on the rows around it, or on chance.
         SkimError
-            No row has a vector of finite numbers.
+            No row has a vector of finite numbers, or there is no such spectator.
         """
         self.check(np.asarray(data.x[:_PROBE_ROWS], np.float32))
-        latent = self.inside(data)
-        finite: Bools = np.asarray(np.isfinite(latent.x).all(axis=1))
+        with progress("latent vectors", len(data.x)) as advance:
+            latent = self(data.x, advance)
+        names = [f"latent{i}" for i in range(self.width)]
+        if mass:
+            if mass not in data.spectators:
+                raise SkimError("the skim: " + unknown_text("mass", mass, data.spectators))
+            latent[:, -1], names[-1] = data.spectators[mass], mass
+        finite: Bools = np.asarray(np.isfinite(latent).all(axis=1))
         if not finite.any():
             raise SkimError(f"{self.name}: its output is not finite for any of {len(finite)} rows")
-        return latent.select(finite)
+        lost = {"rows_without_vector": int((~finite).sum())}
+        vectors = replace(data, x=latent, names=tuple(names), provenance={**data.provenance, **lost})
+        return vectors if finite.all() else vectors.select(finite)
 
     def check(self, x: Float32s) -> None:
         """Refuse a network whose output for a row depends on others, or on chance, as `modelfiles.attach.check_rows` does scores.
@@ -126,6 +133,21 @@ class Encoded:
     network : FrozenGraph
     model : Scorable
         On vectors (D,): one model, or a cross-training.
+
+    References
+    ----------
+    C. Li et al., "Accelerating resonance searches via signature-oriented pre-training", arXiv:2405.12972.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from coffea_ad.nn.graph import torch_graph
+    >>> from coffea_ad.nn.reconstruction.autoencoder import AE
+    >>> theirs = nn.Linear(8, 3)
+    >>> theirs.shape = (8,)
+    >>> network = FrozenGraph(torch_graph(theirs, ["latent"]), (8,))
+    >>> Encoded(network, AE(3, transform=nn.Identity(), latent=2)).scores(np.zeros((5, 8), np.float32)).shape
+    (5,)
     """
 
     def __init__(self, network: FrozenGraph, model: Scorable) -> None:
