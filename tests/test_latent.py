@@ -32,6 +32,7 @@ from coffea_ad.modelfiles.feeds import Feeds
 from coffea_ad.modelfiles.formulas import add_formula
 from coffea_ad.modelfiles.ranks import Nodes
 from coffea_ad.scoring.specs import InputSpec
+from coffea_ad.splits import split_of
 
 pytestmark = pytest.mark.torch
 SLOTS, WIDTH, LATENT = 12, 8, 6
@@ -159,6 +160,11 @@ def front(path, feeds=None, options=None, **more):
     return nn.FrozenGraph(fed(path.read_bytes(), Feeds(**{**FEEDS, **(feeds or {})}), spec, **keys), spec.shape)
 
 
+def heads(scorer):
+    """How often the network is in a file."""
+    return sum(t.name.endswith("head.weight") for t in onnx.load_from_string(scorer.data).graph.initializer)
+
+
 def toy_sets(n=40, seed=1):
     """Rows of OPTIONS with one to all slots occupied."""
     rng = np.random.default_rng(seed)
@@ -233,8 +239,59 @@ def test_members_of_folds_share_one_network(skim, network, tmp_path, monkeypatch
     assert len(set(folds.tolist())) == 3
     expected = model.scores(front(network)(data.x), folds)
     np.testing.assert_allclose(scorer(data.x, folds), expected, rtol=1e-4, atol=1e-5)
-    weights = [t.name for t in onnx.load_from_string(scorer.data).graph.initializer if t.name.endswith("head.weight")]
-    assert len(weights) == 1
+    assert heads(scorer) == 1
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_a_search_in_a_mass_learns_from_vectors(network, tmp_path, monkeypatch):
+    """The file scores jets by the vectors of a network, in the window of a mass that it does not see."""
+    data = searched_jets()
+    module = recipes.load("resonant")
+    monkeypatch.setattr(module.Config, "rows", lambda _: data)
+    settings = {"classifier": {"kind": "sklearn", "members": 1, "options": {"max_iter": 30}}}
+    keys = {
+        "data": "x", "datasets": ["data"], "feature": "jet_constituents", "options": OPTIONS, "method": "cwola", "folds": 3,
+        "windows": [{"low": 150, "high": 200, "outer_low": 50, "outer_high": 300}], "mass": "mass", "settings": settings,
+        "network": str(network), "template_rows": 1000, "efficiencies": [0.1], **FEEDS,
+    }  # fmt: skip
+
+    def config(**more):
+        return load_config(module.Config, None, [f"{key}={flow(value)}" for key, value in {**keys, **more}.items()])
+
+    module.train(config(), tmp_path / "m.onnx")
+    scorer = ad.OnnxScorer(tmp_path / "m.onnx")
+    assert scorer.card.domain[0].spectator == "mass"
+    assert scorer.card.inputs[0].shape == (SLOTS, 8)
+    folds = scorer.card.folds.of(data.spectators)
+    score = scorer(data.x, folds)
+    signal = data.spectators["signal"]
+    assert (score[signal][:, None] > score[~signal][:1000]).mean() > 0.8
+    assert heads(scorer) == 1
+    with pytest.raises(ConfigError, match="method anode needs the mass among the inputs"):
+        module.train(config(method="anode"), tmp_path / "other.onnx")
+    seeing = {**settings, "inputs": ["latent0", "mass"]}
+    with pytest.raises(ConfigError, match="the score depends on mass, which the network does not give"):
+        module.train(config(settings=seeing), tmp_path / "other.onnx")
+
+
+def searched_jets(n=3000, n_signal=300):
+    """Jets with a falling mass, and some at 175 GeV whose constituents lie aside."""
+    x, rng = toy_sets(n + n_signal), np.random.default_rng(1)
+    signal = np.arange(len(x)) >= n
+    x[signal, :, 5] = 2 * x[signal, :, 7]  # Δφ of all constituents
+    mass = np.where(signal, rng.normal(175, 8, len(x)), 50 + rng.exponential(100, len(x)))
+    ids = {
+        "run": np.ones(len(x), np.uint32),
+        "luminosityBlock": np.ones(len(x), np.uint32),
+        "event": np.arange(len(x), dtype=np.uint64),
+    }
+    provenance = {
+        "selection": {}, "flavours": ["v15"], "collection": "FatJet", "n_effective": float(len(x)), "files": {},
+        "rows": {"data": len(x)}, "asked": ["data"], "signals": [], "negative_weight_fraction": 0.0,
+    }  # fmt: skip
+    spec = (feature_spec("jet_constituents", OPTIONS),)
+    beside = {**ids, "mass": mass.astype(np.float32), "signal": signal}
+    return nn.Skim(x, np.ones(len(x)), np.full(len(x), "data"), split_of(*ids.values()), beside, spec, provenance)
 
 
 # --- the graph ---------------------------------------------------------------------------------------------------------
