@@ -110,8 +110,8 @@ def attach(
     specs = tuple(feature_spec(f.name, f.options) for f in config.features)
     if len(specs) > 1 and any(len(spec.row_shape) != 1 for spec in specs):
         raise CardMismatch(f"{name}: a feature whose rows are not flat must be the only one of its input")
-    shape = InputSpec(features=specs).shape
-    data, into, output = _with_one_input(data, config, InputSpec(features=specs), name)
+    spec = InputSpec(features=specs)
+    data, into, output = _with_one_input(data, config, spec, name)
     card = ModelCard(
         name=config.name,
         method=config.method,
@@ -126,7 +126,7 @@ def attach(
     scorer = OnnxScorer(write_card(data, card, name), name=name)
     update: dict[str, Any] = {}
     if background is None:
-        rows = np.random.default_rng(1).random((_PROBE_ROWS, *shape), np.float32)
+        rows = np.random.default_rng(1).random((_PROBE_ROWS, *spec.shape), np.float32)
         score, what = (
             np.asarray(scorer(rows)),
             "rows of random numbers between 0 and 1; give real ones with --background",

@@ -253,9 +253,7 @@ class LatentConfig(NetworkConfig):
 
     def new_score(self, data: Skim) -> Model:
         """Return the score that is asked for on latent vectors, before its own training."""
-        return score_on(
-            data.columns, self.score, options=self.scorer, then=self.preprocessing, seed=self.train.seed
-        )  # fmt: skip
+        return score_on(data.columns, self.score, options=self.scorer, then=self.preprocessing, seed=self.train.seed)
 
 
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:
