@@ -80,6 +80,7 @@ MODELS = {
     "AnomCLR+ neighbours": _clr(),
     "masked neighbours": ("pretrain", "pretrain/masked.yaml", ["train.epochs=20"]),
     "distilled neighbours": ("pretrain", "pretrain/distilled.yaml", QUICK),
+    "distilled kT neighbours": ("pretrain", "pretrain/distilled.yaml", [*QUICK, "positive=[rotation, recluster]"]),
     "DDD": _clr("loss=ddd", "score=direct"),
     "AnomCLR neighbours": _clr("loss=anom_clr"),
     "CLR neighbours": _clr("loss=nt_xent"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.modelfiles.feeding import fed
 from coffea_ad.modelfiles.feeds import Feeds
+from coffea_ad.nn.described import describe
 from coffea_ad.nn.encoded import FrozenGraph
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import behind, export, make_card
@@ -182,19 +183,29 @@ class EncoderConfig(RecipeConfig):
         """Say whether a training is to go on from the checkpoint in a folder."""
         return self.resume and (folder / "checkpoint.pt").exists()
 
-    def pretrained_model(self) -> tuple[Any, History]:
-        """Return the trained model of `pretrained`, which has an `encoder`, and how its training went.
+    def pretrained_model(self, untrained: Model) -> tuple[Any, History]:
+        """Return the trained model of `pretrained`, and how its training went.
+
+        Parameters
+        ----------
+        untrained : Model
+            What the keys of this recipe describe, which is what the card will say of the trained one.
 
         Raises
         ------
         ConfigError
-            It has no encoder, or may have seen the events of every fold.
+            It was trained with other keys, or may have seen the events of every fold.
         """
         if self.folds:
             raise ConfigError("pretrained: an encoder that is trained already may have seen the events of every fold")
         model, history = load_model(self.pretrained)
-        if not isinstance(getattr(model, "encoder", None), SetEncoder):
-            raise ConfigError(f"{self.pretrained}: a {model.method} has no encoder of sets; give its folder encoder/")
+        asked, trained = _flat(describe(untrained)), _flat(describe(model))
+        for key in sorted({*asked, *trained}, key=lambda k: (k.count("."), k != "class", k)):
+            if asked.get(key) != trained.get(key):
+                raise ConfigError(
+                    f"pretrained={self.pretrained}: its {key} is {trained.get(key, 'left out')}, that of this recipe "
+                    f"{asked.get(key, 'left out')}; give recipe and keys that it was trained with, and the folder encoder/"
+                )
         return model, history
 
     def new_score(self, encoder: SetEncoder) -> Model:
@@ -202,6 +213,15 @@ class EncoderConfig(RecipeConfig):
         return score_on(
             encoder.giving(self.space), self.score, options=self.scorer, then=self.preprocessing, seed=self.score_train.seed
         )  # fmt: skip
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of modules inside modules by their names, such as encoder.tokens.scale."""
+    values = {"class": str(description["class"]).rpartition(".")[2]}
+    for name, value in description["arguments"].items():
+        nested = _flat(value) if isinstance(value, Mapping) and "class" in value else None
+        values |= {name: value} if nested is None else {f"{name}.{key}": v for key, v in nested.items()}
+    return values
 
 
 class NetworkConfig(RecipeConfig, Feeds):
