@@ -28,7 +28,7 @@ from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
-from coffea_ad.nn.self_supervised.scores import SCORES, ScoreName, score_on
+from coffea_ad.nn.self_supervised.scores import OnVectors, ScoreName, score_on
 from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig
@@ -267,7 +267,7 @@ class LatentConfig(NetworkConfig):
     network: str = Field(description="ONNX file, without a card: rows are its output vectors")
     feature: str = "jet_constituents"
     preprocessing: Preprocessing = Field("standard", description="of the latent vector")
-    score: ScoreName = Field("mahalanobis", description=f"on the latent vector: {', '.join(SCORES)}")
+    score: OnVectors = Field("mahalanobis", description="of a model on the latent vector")
     scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
     train: TrainConfig = Field(TrainConfig(epochs=20), description="of the score, where it is trained")
 

@@ -21,9 +21,10 @@ from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.transforms.per_column import Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
 
-__all__ = ["SCORES", "ScoreName", "score_on"]
+__all__ = ["SCORES", "OnVectors", "ScoreName", "score_on"]
 
-ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
+OnVectors = Literal["ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
+ScoreName = Literal["direct", OnVectors]
 
 _FIXED = ("self", "features", "transform")
 SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
