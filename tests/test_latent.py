@@ -1,598 +1,222 @@
-"""A network made elsewhere, with inputs of its own layout and a vector as output: from a skim to scores of events."""
+"""Axes of a representation are its principal ones, whatever its coordinates; folders of encoders give h; and the command shows both."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import json
 import re
-import warnings
 
-import awkward as ak
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import DATA, open_events
-
-torch = pytest.importorskip("torch", reason="not installed: torch", exc_type=ImportError)
-
-import onnx
-import onnxruntime as ort
-from onnx import helper, numpy_helper
+from scipy.ndimage import gaussian_filter
+from scipy.stats import ortho_group, spearmanr
+from test_attach import network
+from toys import DATA
 
 import coffea_ad as ad
-from coffea_ad import cli, features, nn, recipes
-from coffea_ad.config import load_config
-from coffea_ad.errors import BadModel, CardMismatch, ConfigError, SkimError
-from coffea_ad.features.spec import feature_spec
-from coffea_ad.modelfiles.attach import AttachConfig
-from coffea_ad.modelfiles.feeding import fed
-from coffea_ad.modelfiles.feeds import Feeds
-from coffea_ad.modelfiles.formulas import add_formula
-from coffea_ad.modelfiles.ranks import Nodes
-from coffea_ad.scoring.specs import InputSpec
-from coffea_ad.splits import split_of
+from coffea_ad import cli
+from coffea_ad.errors import ConfigError
+from coffea_ad.evaluation import latent_figure
+from coffea_ad.evaluation.latent import girth, latent
+from coffea_ad.modelfiles.attach import AttachConfig, attach
 
-pytestmark = pytest.mark.torch
-SLOTS, WIDTH, LATENT = 12, 8, 6
-OPTIONS = {
-    "n": SLOTS, "center": "axis",
-    "columns": ["pt", "eta", "phi", "energy", "deta", "dphi", "charge", "mask"],
-}  # fmt: skip
-FEEDS = {
-    "variables": {
-        "log_pt": "log(500 * pt / sum(pt))", "px": "pt * cos(phi)", "py": "pt * sin(phi)", "pz": "pt * sinh(eta)", "d0": 0,
-    },
-    "inputs": {
-        "pf_features": [["log_pt", 1.7, 0.7], ["deta", 0, 4, -1, 1], "dphi", "charge", ["d0", None, 1, -5, 5, 2]],
-        "pf_vectors": ["px", "py", "pz", "energy"],
-        "pf_mask": ["mask"],
-    },
-}  # fmt: skip
+SETS = {"name": "jet_constituents", "options": {"n": 12}}
 
 
-class Attention(torch.nn.Module):
-    """Particle attention in weaver's layout, biased by the angles and energies of pairs: features (N, F, P), vectors (N, 4, P), mask (N, 1, P)."""
-
-    def __init__(self, ends: str = "latent") -> None:
-        super().__init__()
-        torch.manual_seed(3)
-        self.embed = torch.nn.Linear(5, WIDTH)
-        self.query, self.key, self.value = (torch.nn.Linear(WIDTH, WIDTH) for _ in range(3))
-        self.head, self.ends = torch.nn.Linear(WIDTH, LATENT), ends
-
-    def forward(self, pf_features, pf_vectors, pf_mask):
-        pf_features, pf_vectors, pf_mask = (v.to(self.head.weight.dtype) for v in (pf_features, pf_vectors, pf_mask))
-        h = self.embed(pf_features.transpose(1, 2))
-        unit = pf_vectors[:, :2] / pf_vectors[:, :2].norm(dim=1, keepdim=True).clamp(min=1e-6)
-        bias = unit.transpose(1, 2) @ unit + pf_vectors[:, 3:].clamp(min=1.0).log() / 10
-        scores = self.query(h) @ self.key(h).transpose(1, 2) / WIDTH**0.5 + bias
-        weights = torch.softmax(scores.masked_fill(pf_mask == 0, -1e9), dim=2)
-        h = torch.relu(h + weights @ self.value(h)) * pf_mask.transpose(1, 2)
-        latent = self.head(h.sum(dim=1) / pf_mask.sum(dim=2))
-        if self.ends == "undefined":  # for fewer than six constituents
-            latent = latent + 0 * torch.log(pf_mask.sum(dim=2) - 5.5)
-        if self.ends == "batch":
-            latent = latent - latent.mean(dim=0)
-        return {"score": latent[:, 0], "particles": h}.get(self.ends, latent)
+def rows(seed, n=80, d=5):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) * np.arange(1, d + 1) @ ortho_group.rvs(d, random_state=seed), rng.integers(1, 4, n)
 
 
-def exported(path, network=None, *, opset=15, slots=SLOTS, dtype=torch.float32, dynamo=False):
-    """Write a network as weaver does."""
-    network = (network or Attention()).to(dtype).eval()
-    shapes = {"pf_features": (5, slots), "pf_vectors": (4, slots), "pf_mask": (1, slots)}
-    rows = torch.export.Dim("N")
-    how = {"dynamic_shapes": ({0: rows},) * 3} if dynamo else {"dynamic_axes": {name: {0: "N"} for name in shapes}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network, tuple(torch.ones(2, *shape, dtype=dtype) for shape in shapes.values()), str(path), opset_version=opset,
-            input_names=list(shapes), output_names=["latent"], dynamo=dynamo, external_data=False, verbose=False, **how,
-        )  # fmt: skip
-    return path
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=40)
+def test_axes_are_those_of_scikit_learn_with_weights_as_numbers_of_rows(seed):
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    h, w = rows(seed)
+    signal = rows(seed + 1)[0]
+    space = latent(h, w, {"s": signal}, {})
+    pca = decomposition.PCA(2, svd_solver="full").fit(np.repeat(h, w, axis=0))
+    np.testing.assert_allclose(space.explained, pca.explained_variance_ratio_, rtol=1e-9)
+    for ours, theirs in ((space.background, pca.transform(h)), (space.signals["s"], pca.transform(signal))):
+        np.testing.assert_allclose(np.abs(ours), np.abs(theirs), rtol=1e-6, atol=1e-8)
 
 
-def by_hand(x):
-    """What FEEDS describe, written out in numpy: {input: array}."""
-    c = {name: x[:, :, i].astype(np.float64) for i, name in enumerate(OPTIONS["columns"])}
-    real = c["mask"] > 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_pt = np.log(500 * c["pt"] / c["pt"].sum(axis=1, keepdims=True))
-    channels = {
-        "pf_features": [
-            np.clip((log_pt - 1.7) * 0.7, -5, 5), np.clip(4 * c["deta"], -1, 1), c["dphi"], c["charge"], 0 * c["pt"],
-        ],
-        "pf_vectors": [c["pt"] * np.cos(c["phi"]), c["pt"] * np.sin(c["phi"]), c["pt"] * np.sinh(c["eta"]), c["energy"]],
-        "pf_mask": [c["mask"]],
-    }  # fmt: skip
-    pad = {("pf_features", 4): 2.0}
-    return {
-        name: np.stack([np.where(real, v, pad.get((name, i), 0)) for i, v in enumerate(values)], axis=1).astype(
-            np.float32
-        )
-        for name, values in channels.items()
-    }
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=40)
+def test_other_coordinates_of_the_same_representation_give_the_same_axes(seed):
+    h, w = rows(seed)
+    first = latent(h, w, {"s": h[:9] + 3}, {"c": h[:, 0]})
+    turned = ortho_group.rvs(5, random_state=seed + 7)
+    other = latent(h @ turned + 11, w, {"s": (h[:9] + 3) @ turned + 11}, {"c": h[:, 0]})
+    np.testing.assert_allclose(first.explained, other.explained, rtol=1e-9)
+    np.testing.assert_allclose(np.abs(first.background), np.abs(other.background), atol=1e-8)
+    np.testing.assert_allclose(np.abs(first.signals["s"]), np.abs(other.signals["s"]), atol=1e-8)
+    np.testing.assert_allclose(np.abs(first.correlations["c"]), np.abs(other.correlations["c"]), atol=1e-12)
 
 
-def latent_by_hand(path, x):
-    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return session.run(["latent"], by_hand(x))[0]
+def test_correlations_are_those_of_ranks_of_rows_where_the_column_is_known():
+    h, _ = rows(3)
+    column = np.exp(h[:, 1])
+    column[4] = np.nan
+    space = latent(h, np.ones(len(h)), {}, {"c": column})
+    keep = np.isfinite(column)
+    expected = [spearmanr(space.background[keep, i], h[keep, 1]).statistic for i in (0, 1)]
+    np.testing.assert_allclose(space.correlations["c"], expected, atol=1e-9)
+
+
+def test_rows_of_negative_weight_do_not_count():
+    h, w = rows(5)
+    w = np.where(np.arange(len(h)) < 10, -w, w)
+    all_of_them, without = latent(h, w, {}, {}), latent(h[10:], w[10:], {}, {})
+    np.testing.assert_allclose(all_of_them.explained, without.explained, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("h", "sentence"),
+    [(np.zeros((9, 1)), "of 1 dimension has no two axes"), (np.ones((9, 3)), "the same for all rows")],
+)
+def test_a_representation_without_two_axes_is_refused(h, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        latent(h, np.ones(9), {}, {})
+
+
+@given(st.integers(0, 10_000))
+@settings(deadline=None, max_examples=30)
+def test_girth_is_that_of_a_slow_sum(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.1, 2, (5, 4, 4)) * (rng.random((5, 4, 1)) < 0.8)
+    columns = ["dphi", "pt", "charge", "deta"]
+    for jet, width in zip(x, girth(x, columns), strict=True):
+        total = sum(pt for _, pt, _, _ in jet)
+        slow = sum(pt * (deta**2 + dphi**2) ** 0.5 for dphi, pt, _, deta in jet) / total if total else np.nan
+        np.testing.assert_allclose(width, slow)
+    assert girth(x, ["pt", "deta", "phi", "charge"]) is None
+
+
+def test_a_contour_holds_68_percent_of_what_it_is_drawn_for():
+    points = np.random.default_rng(1).normal(size=(60_000, 2)) * [1, 3]
+    edges = latent_figure._edges(points[:, 0]), latent_figure._edges(points[:, 1])
+    share = gaussian_filter(latent_figure._content(points, np.ones(len(points)), edges), 0.5)
+    inside = share >= latent_figure._level(share)
+    assert share[inside].sum() / share.sum() == pytest.approx(0.68, abs=0.01)
+    middle = [0.5 * (e[1:] + e[:-1]) for e in edges]
+    radius = np.hypot(middle[0][None, :], middle[1][:, None] / 3)
+    assert radius[inside].max() == pytest.approx(np.sqrt(-2 * np.log(0.32)), abs=0.2)  # of a normal distribution
+
+
+@pytest.mark.plot
+@pytest.mark.parametrize(("signals", "columns"), [(7, 5), (0, 0)])
+def test_any_number_of_signals_and_columns_is_drawn(signals, columns, tmp_path):
+    from matplotlib.image import imread
+
+    h, w = rows(1)
+    space = latent(h, w, {f"s{i}": h + i for i in range(signals)}, {f"c{i}": h[:, 0] for i in range(columns)})
+    latent_figure.draw_latent(space, tmp_path / "latent.png")
+    drawn = imread(tmp_path / "latent.png")[:, :, :3]
+    colored = np.ptp(drawn.reshape(-1, 3), axis=1) > 0.3
+    assert colored.any() == (signals > 0)
+    assert (drawn < 0.2).all(axis=2).any()  # the background's contour
+
+
+# --- folders of encoders -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def skim(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("latent") / "skim"
     fileset = {
         n: {"files": {str(DATA / f"{n}_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}
         for n in ("qcd", "ttbar")
     }
-    words = [f"features=[{flow({'name': 'jet_constituents', 'options': OPTIONS})}]", "jets=each"]
-    ad.run(fileset, "skim_jets", overrides=words, executor="iterative", output=folder)
+    folder = tmp_path_factory.mktemp("sets") / "skim"
+    ad.run(
+        fileset,
+        "skim_jets",
+        overrides=[f"features={json.dumps([SETS])}", "jets=each"],
+        executor="iterative",
+        output=folder,
+    )
+    return folder
+
+
+def untrained_rows(x):
+    from coffea_ad import nn
+
+    return nn.Skim(x, np.ones(len(x)), np.full(len(x), "qcd"), np.resize(["train", "validation"], len(x)), {}, (), {})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of an encoder after an epoch."""
+    from coffea_ad import nn
+
+    folder = tmp_path_factory.mktemp("models") / "encoder"
+    encoder = nn.SetEncoder(
+        12, nn.Tokens(["pt", "deta", "dphi"], scale="log"), width=8, heads=2, layers=1, feedforward=8, outputs=6
+    )
+    x = np.random.default_rng(1).uniform(0, 1, (300, 12, 3)).astype(np.float32)
+    nn.fit(nn.MaskedParticles(encoder), untrained_rows(x), nn.TrainConfig(epochs=1), folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("network") / "theirs.onnx")
-
-
-def flow(value):
-    """A value as YAML in one line."""
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("...\n").strip()
-
-
-def words_of(skim, network_file, **more):
-    keys = {
-        "data": str(skim), "network": str(network_file), "options": OPTIONS, "weights": "none", "train": {"device": "cpu"},
-        "efficiencies": [0.5], **FEEDS, **more,
-    }  # fmt: skip
-    return [f"{key}={flow(value)}" for key, value in keys.items()]
-
-
-def configured(skim, network, **more):
-    module = recipes.load("latent")
-    return module, load_config(module.Config, None, words_of(skim, network, **more))
-
-
-def front(path, feeds=None, options=None, **more):
-    """The graph features → latent of a file."""
-    spec = InputSpec(features=(feature_spec("jet_constituents", options or OPTIONS),))
-    keys = {"result": "latent", "vector": True, "name": "theirs.onnx", **more}
-    return nn.FrozenGraph(fed(path.read_bytes(), Feeds(**{**FEEDS, **(feeds or {})}), spec, **keys), spec.shape)
-
-
-def heads(scorer):
-    """How often the network is in a file."""
-    return sum(t.name.endswith("head.weight") for t in onnx.load_from_string(scorer.data).graph.initializer)
-
-
-def toy_sets(n=40, seed=1):
-    """Rows of OPTIONS with one to all slots occupied."""
-    rng = np.random.default_rng(seed)
-    filled = np.arange(SLOTS) < rng.integers(1, SLOTS + 1, n)[:, None]
-    pt = -np.sort(-rng.exponential(20, (n, SLOTS)))
-    eta, phi, deta, dphi = rng.normal(0, 0.5, (4, n, SLOTS))
-    columns = [pt, eta, phi, pt * np.cosh(eta), deta, dphi, rng.choice([-1, 0, 1], (n, SLOTS)), filled]
-    return (np.stack(columns, axis=2) * filled[:, :, None]).astype(np.float32)
-
-
-# --- the whole way -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained(skim, network, tmp_path_factory):
-    """A file that the command line has made."""
-    out = tmp_path_factory.mktemp("trained") / "m.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert cli.main(["run", "latent", *words_of(skim, network), "-o", str(out)]) == 0
-    return out
-
-
-def test_a_file_scores_rows_and_events_as_both_parts_by_hand(skim, network, trained):
-    _, config = configured(skim, network)
-    scorer, model, data = ad.OnnxScorer(trained), nn.load(trained.with_suffix("")), config.rows()
-    x = np.concatenate([data.x[:200], np.zeros((1, *data.x.shape[1:]), np.float32)])
-    x[3, 1, 0] = np.nan
-    with np.errstate(invalid="ignore"):
-        expected = model.scores(latent_by_hand(network, x))
-    expected[3] = np.nan
-    np.testing.assert_allclose(scorer(x), expected, rtol=1e-4, atol=1e-5)
-    assert np.flatnonzero(np.isnan(expected)).tolist() == [3, 200]  # a row without anything is 0/0 in this network
-    card = scorer.card
-    assert [f.key for f in card.inputs[0].features] == [data.feature.key]
-    assert card.provenance["network_sha256"] == hashlib.sha256(network.read_bytes()).hexdigest()
-    assert card.provenance["config"]["inputs"]["pf_features"][0]["center"] == 1.7
-    tagged = ad.Tagger(trained)(open_events(DATA / "qcd_v15.root"))
-    scores = np.asarray(ak.flatten(tagged["ad_score"], axis=None))
-    ours = scorer(data.x[data.dataset == "qcd"])
-    assert np.isclose(ours[:, None], scores, rtol=1e-5).any(axis=1).all()
-
-
-def test_the_search_takes_the_file_as_any_other(trained, tmp_path):
-    fileset = {"svj": {"files": {str(DATA / "svj_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
-    report = ad.run(fileset, "semivisible_jets", model=trained, executor="iterative", output=tmp_path / "r")
-    assert report.complete
-    results = ad.load_results(tmp_path / "r")
-    inclusive, inside = (results.scaled("svj", "ad_logp", region).sum() for region in ("inclusive", "eff0.5_1tag"))
-    assert 0 < inside.value < inclusive.value
-
-
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-@pytest.mark.parametrize("score", ["wnae", "flow"])
-def test_scores_of_a_representation_are_ones_of_a_latent_vector(skim, network, score, tmp_path):
-    scorer = {"wnae": {"long_steps": 5}, "flow": {"transforms": 1, "hidden": [8]}}[score]
-    short = {"device": "cpu", "epochs": 1, "samples_per_epoch": 64, "batch_size": 32}
-    module, config = configured(skim, network, score=score, scorer=scorer, train=short)
-    module.train(config, tmp_path / "m.onnx")
-    x, file = config.rows().x[:50], ad.OnnxScorer(tmp_path / "m.onnx")
-    np.testing.assert_allclose(file(x), nn.load(tmp_path / "m").scores(front(network)(x)), rtol=1e-4, atol=1e-4)
-    assert file.card.density == ("z" if score == "flow" else None)  # none of x
-
-
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-def test_members_of_folds_share_one_network(skim, network, tmp_path, monkeypatch):
-    monkeypatch.setattr(nn, "fit_folds", functools.partial(nn.fit_folds, workers=1))
-    module, config = configured(skim, network, folds=3)
-    module.train(config, tmp_path / "m.onnx")
-    scorer, model, data = ad.OnnxScorer(tmp_path / "m.onnx"), nn.load(tmp_path / "m"), config.rows()
-    folds = model.folds.of(data.spectators)
-    assert len(set(folds.tolist())) == 3
-    expected = model.scores(front(network)(data.x), folds)
-    np.testing.assert_allclose(scorer(data.x, folds), expected, rtol=1e-4, atol=1e-5)
-    assert heads(scorer) == 1
-
-
-@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
-def test_a_search_in_a_mass_learns_from_vectors(network, tmp_path, monkeypatch):
-    """The file scores jets by the vectors of a network, in the window of a mass that it does not see."""
-    data = searched_jets()
-    module = recipes.load("resonant")
-    monkeypatch.setattr(module.Config, "rows", lambda _: data)
-    settings = {"classifier": {"kind": "sklearn", "members": 1, "options": {"max_iter": 30}}}
-    keys = {
-        "data": "x", "datasets": ["data"], "feature": "jet_constituents", "options": OPTIONS, "method": "cwola", "folds": 3,
-        "windows": [{"low": 150, "high": 200, "outer_low": 50, "outer_high": 300}], "mass": "mass", "settings": settings,
-        "network": str(network), "template_rows": 1000, "efficiencies": [0.1], **FEEDS,
-    }  # fmt: skip
-
-    def config(**more):
-        return load_config(module.Config, None, [f"{key}={flow(value)}" for key, value in {**keys, **more}.items()])
-
-    module.train(config(), tmp_path / "m.onnx")
-    scorer = ad.OnnxScorer(tmp_path / "m.onnx")
-    assert scorer.card.domain[0].spectator == "mass"
-    assert scorer.card.inputs[0].shape == (SLOTS, 8)
-    folds = scorer.card.folds.of(data.spectators)
-    score = scorer(data.x, folds)
-    signal = data.spectators["signal"]
-    assert (score[signal][:, None] > score[~signal][:1000]).mean() > 0.8
-    assert heads(scorer) == 1
-    with pytest.raises(ConfigError, match="method anode needs the mass among the inputs"):
-        module.train(config(method="anode"), tmp_path / "other.onnx")
-    seeing = {**settings, "inputs": ["latent0", "mass"]}
-    with pytest.raises(ConfigError, match="the score depends on mass, which the network does not give"):
-        module.train(config(settings=seeing), tmp_path / "other.onnx")
-
-
-def searched_jets(n=3000, n_signal=300):
-    """Jets with a falling mass, and some at 175 GeV whose constituents lie aside."""
-    x, rng = toy_sets(n + n_signal), np.random.default_rng(1)
-    signal = np.arange(len(x)) >= n
-    x[signal, :, 5] = 2 * x[signal, :, 7]  # Δφ of all constituents
-    mass = np.where(signal, rng.normal(175, 8, len(x)), 50 + rng.exponential(100, len(x)))
-    ids = {
-        "run": np.ones(len(x), np.uint32),
-        "luminosityBlock": np.ones(len(x), np.uint32),
-        "event": np.arange(len(x), dtype=np.uint64),
-    }
-    provenance = {
-        "selection": {}, "flavours": ["v15"], "collection": "FatJet", "n_effective": float(len(x)), "files": {},
-        "rows": {"data": len(x)}, "asked": ["data"], "signals": [], "negative_weight_fraction": 0.0,
-    }  # fmt: skip
-    spec = (feature_spec("jet_constituents", OPTIONS),)
-    beside = {**ids, "mass": mass.astype(np.float32), "signal": signal}
-    return nn.Skim(x, np.ones(len(x)), np.full(len(x), "data"), split_of(*ids.values()), beside, spec, provenance)
-
-
-def test_rows_without_a_vector_do_not_train_and_are_counted(tmp_path):
-    graph, data = front(exported(tmp_path / "theirs.onnx", Attention("undefined"))), searched_jets(200, 0)
-    few = data.x[:, :, -1].sum(axis=1) < 6
-    vectors = graph.rows(data)
-    assert vectors.provenance["rows_without_vector"] == few.sum() > 0
-    np.testing.assert_array_equal(vectors.x, graph(data.x)[~few])
-    np.testing.assert_array_equal(vectors.spectators["event"], data.spectators["event"][~few])
-    assert vectors.columns == [f"latent{i}" for i in range(LATENT)]
-    with pytest.raises(SkimError, match=rf"its output is not finite for any of {few.sum()} rows"):
-        graph.rows(data.select(few))
-    with pytest.raises(SkimError, match="unknown mass 'mas'; did you mean 'mass'"):
-        graph.rows(data, "mas")
-
-
-# --- the graph ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "how",
-    [{"opset": 13}, {"opset": 17}, {"opset": 18, "dynamo": True}, {"dtype": torch.float64}],
-    ids=str,
-)
-def test_networks_of_any_exporter_and_precision_get_the_inputs_that_are_described(how, tmp_path):
-    path, x = exported(tmp_path / "theirs.onnx", **how), toy_sets()
-    session = ort.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    kind = np.float64 if "dtype" in how else np.float32
-    expected = session.run(["latent"], {k: v.astype(kind) for k, v in by_hand(x).items()})[0]
-    latent = front(path)(x)
-    assert latent.dtype == np.float32
-    np.testing.assert_allclose(latent, expected, rtol=1e-4, atol=1e-5)
-
-
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=15, deadline=None)
-def test_what_stands_in_empty_slots_changes_no_bit(network_graph, seed):
-    x = toy_sets(8, seed)
-    rng = np.random.default_rng(seed)
-    other = np.where(x[:, :, -1:] > 0, x, rng.normal(0, 100, x.shape)).astype(np.float32)
-    other[:, :, -1] = x[:, :, -1]
-    assert np.array_equal(network_graph(x), network_graph(other))
-
-
-@pytest.fixture(scope="module")
-def network_graph(network):
-    return front(network)
-
-
-@given(seed=st.integers(0, 1000), place=st.integers(0, SLOTS * 8 - 1), wrong=st.sampled_from([np.nan, np.inf, -np.inf]))
-@settings(max_examples=15, deadline=None)
-def test_a_number_that_is_not_finite_leaves_its_row_alone_without_a_vector(network_graph, seed, place, wrong):
-    """Also where the number is in an empty slot, or in a channel that the network does not look at."""
-    x = toy_sets(6, seed)
-    broken = x.copy()
-    broken[2].flat[place] = wrong
-    vectors, others = network_graph(broken), network_graph(x)
-    assert np.isnan(vectors[2]).all()
-    np.testing.assert_allclose(np.delete(vectors, 2, axis=0), np.delete(others, 2, axis=0), rtol=1e-5, atol=1e-6)
-
-
-FORMULAS = [
-    "a * cos(b) - 3", "-a ** 2 / (1 + abs(b))", "log(500 * a / sum(a))", "max(a, 2) + min(b, 0.5)", "(a > b) + 2 * (b <= 0)",
-    "tanh(b) + sign(b) + sinh(b) * cosh(b)", "exp(-a) + sqrt(a) + sin(b)", "sum(log(a))", "1e-3", "3 * (a < b) - (a >= b) * (b == b)",
-]  # fmt: skip
-NUMPY = {
-    name: getattr(np, name) for name in ("cos", "abs", "log", "tanh", "sign", "sinh", "cosh", "exp", "sqrt", "sin")
-}
-NUMPY |= {"max": np.maximum, "min": np.minimum, "sum": lambda v: v.sum(axis=1, keepdims=True)}
-
-
-@pytest.mark.parametrize("text", FORMULAS)
-def test_a_formula_is_what_numpy_makes_of_it(text):
-
-    rng = np.random.default_rng(1)
-    a, b = rng.exponential(2, (5, 7)).astype(np.float32) + 0.1, rng.normal(size=(5, 7)).astype(np.float32)
-    add = Nodes()
-    axis = add.constant([1], np.int64)
-    result = add_formula(add, text, {"a": "a", "b": "b"}, lambda v: add("ReduceSum", v, axis, keepdims=1))
-    graph = helper.make_graph(
-        add.nodes, "formula", [helper.make_tensor_value_info(n, 1, [5, 7]) for n in "ab"],
-        [onnx.ValueInfoProto(name=result)], [numpy_helper.from_array(v, k) for k, v in add.constants.items()],
-    )  # fmt: skip
-    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
-    (value,) = ort.InferenceSession(data, providers=["CPUExecutionProvider"]).run(None, {"a": a, "b": b})
-    expected = eval(text, {**NUMPY, "a": a.astype(np.float64), "b": b.astype(np.float64)}) * 1.0
-    np.testing.assert_allclose(value, expected, rtol=3e-5, atol=1e-5)
-
-
-class Flat(torch.nn.Module):
-    """Sums and products of flat inputs, (N, 3) and (N, 1); or of a set, (N, slots, channels)."""
-
-    def forward(self, first, second):
-        return torch.cat(
-            [first.flatten(1).sum(dim=1, keepdim=True), first.flatten(1)[:, :1] * second.flatten(1)[:, :1]], 1
-        )
-
-
-def flat_network(path, one, two):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Flat(), (torch.ones(2, *one), torch.ones(2, *two)), str(path), input_names=["first", "second"],
-            output_names=["latent"], dynamo=False, opset_version=13, dynamic_axes={"first": {0: "N"}, "second": {0: "N"}},
-        )  # fmt: skip
-    return path.read_bytes()
-
-
-def test_flat_features_and_sets_with_slots_first_are_inputs_too(tmp_path):
-    flat = InputSpec(features=(feature_spec("jet_substructure"),))
-    a, b, c = flat.features[0].columns[0].name, flat.features[0].columns[3].name, flat.features[0].columns[5].name
-    feeds = Feeds(inputs={"first": (a, [b, 1, 2], "one"), "second": (c,)}, variables={"one": 1})
-    data = flat_network(tmp_path / "flat.onnx", (3,), (1,))
-    graph = nn.FrozenGraph(fed(data, feeds, flat, result="latent", vector=True), flat.shape)
-    x = np.random.default_rng(1).normal(size=(9, *flat.shape)).astype(np.float32)
-    total = x[:, 0] + np.clip(2 * (x[:, 3] - 1), -5, 5) + 1
-    np.testing.assert_allclose(graph(x), np.stack([total, x[:, 0] * x[:, 5]], axis=1), rtol=1e-5, atol=1e-5)
-
-    sets = InputSpec(features=(feature_spec("jet_constituents", {"n": 4}),))
-    feeds = Feeds(
-        inputs={"first": ("pt", "dphi"), "second": ("mask",)}, variables={"mask": "pt > 0"}, layout="slots_first"
-    )
-    data = flat_network(tmp_path / "sets.onnx", (4, 2), (4, 1))
-    graph = nn.FrozenGraph(fed(data, feeds, sets, result="latent", vector=True), sets.shape)
-    x = np.abs(np.random.default_rng(1).normal(size=(9, 4, 3))).astype(np.float32)
-    np.testing.assert_allclose(graph(x)[:, 0], x[:, :, [0, 2]].sum(axis=(1, 2)), rtol=1e-5)
-    np.testing.assert_allclose(graph(x)[:, 1], x[:, 0, 0], rtol=1e-5)
-
-
-def test_a_part_of_the_output_is_a_vector_too(network, network_graph):
-    x = toy_sets()
-    np.testing.assert_array_equal(front(network, part=(2, 5))(x), network_graph(x)[:, 2:5])
-
-
-# --- a network that gives a score needs no training --------------------------------------------------------------------
-
-
-def test_a_score_of_several_inputs_gets_a_card(skim, tmp_path, capsys):
-    plain, described = exported(tmp_path / "theirs.onnx", Attention("score")), tmp_path / "card.yaml"
-    features = [{"name": "jet_constituents", "options": OPTIONS}]
-    described.write_text(
-        yaml.safe_dump({"name": "theirs", "method": "ParT", "features": features, "output": "latent", **FEEDS})
-    )
-    words = ["card", "attach", str(plain), str(described), "--background", str(skim), "--datasets", "qcd"]
-    assert cli.main([*words, "-o", str(tmp_path / "out.onnx")]) == 0
-    scorer, x = ad.OnnxScorer(tmp_path / "out.onnx"), toy_sets()
-    np.testing.assert_allclose(scorer(x), latent_by_hand(plain, x), rtol=1e-4, atol=1e-5)
-    assert scorer.card.calibrations
-    assert scorer.card.provenance["feeds"]["inputs"]["pf_features"][0]["center"] == 1.7
-    empty = np.concatenate([x, np.zeros_like(x[:1])])
-    assert np.flatnonzero(np.isnan(scorer(empty))).tolist() == [len(x)]
-
-
-# --- refusals ----------------------------------------------------------------------------------------------------------
-
-
-def without(inputs, name):
-    return {k: v for k, v in inputs.items() if k != name}
-
-
-INPUTS = FEEDS["inputs"]
-
-
-@pytest.mark.parametrize(
-    ("feeds", "options", "sentence"),
-    [
-        ({"inputs": {**INPUTS, "pf_feature": ["pt"]}}, {}, "inputs: unknown input 'pf_feature'; did you mean 'pf_features'"),
-        ({"inputs": without(INPUTS, "pf_mask")}, {}, "inputs: say of which columns pf_mask of the network are made"),
-        ({"inputs": {**INPUTS, "pf_vectors": ["px", "py", "pz", "enrgy"]}}, {}, "pf_vectors: unknown column 'enrgy'; did you mean 'energy'"),
-        ({"inputs": {**INPUTS, "pf_vectors": ["px", "py", "pz"]}}, {}, r"its input pf_vectors takes rows of the shape (4, 12), but its channels make (3, 12)"),
-        ({"layout": "slots_first"}, {}, "its input pf_features takes rows of the shape (5, 12), but its channels make (12, 5); see inputs, layout"),
-        ({}, {"n": 20}, "takes rows of the shape (5, 12), but its channels make (5, 20)"),
-        ({"variables": {"px": "pt * cosinus(phi)"}}, {}, "variables: px: 'cosinus(phi)' cannot stand in a formula"),
-        ({"variables": {"px": "pt * cos(phi"}}, {}, "variables: px: 'pt * cos(phi' is no formula"),
-        ({"variables": {"px": "pt * cos(ph)"}}, {}, "variables: px: unknown column 'ph'; did you mean 'phi'"),
-        ({"variables": {"pt": "eta"}}, {}, "variables: pt is a column of jet_constituents already"),
-        ({}, {"columns": ["pt", "eta", "phi", "energy", "deta", "dphi", "charge"]}, "sum is over the occupied slots of a set"),
-        ({"variables": {}, "inputs": {n: ["pt"] for n in INPUTS}}, {"columns": ["pt"]}, "nothing says which slots of jet_constituents are empty"),
-    ],
-)  # fmt: skip
-def test_inputs_that_do_not_fit_are_one_sentence(network, feeds, options, sentence):
-    with pytest.raises((CardMismatch, ConfigError)) as caught:
-        front(network, feeds, {**OPTIONS, **options})
-    assert sentence in str(caught.value)
-    assert str(caught.value).startswith("theirs.onnx: ")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("ends", "more", "sentence"),
-    [
-        (
-            "particles",
-            {},
-            "for 3 rows its output 'latent' has the shape (3, 12, 8), but a latent vector has (rows, numbers)",
-        ),
-        ("score", {}, "has the shape (3,), but a latent vector has (rows, numbers)"),
-        (
-            "latent",
-            {"vector": False},
-            "has the shape (3, 6), but a score is one number a row; coffea-ad run latent makes",
-        ),
-        ("latent", {"output": "logits"}, "unknown output 'logits'"),
-        ("latent", {"part": (4, 8)}, "part: [4, 8] are no numbers of its output 'latent', which has 6"),
-    ],
-)
-def test_an_output_of_another_rank_is_one_sentence(ends, more, sentence, tmp_path):
-    with pytest.raises((CardMismatch, ConfigError), match=re.escape(sentence)):
-        front(exported(tmp_path / "theirs.onnx", Attention(ends)), **more)
-
-
-def test_a_network_that_looks_at_the_batch_is_refused_before_anything_is_trained(skim, tmp_path):
-    module, config = configured(skim, exported(tmp_path / "theirs.onnx", Attention("batch")))
-    with pytest.raises(BadModel, match="its output for a row depends on chance or on the other rows of its batch"):
-        module.train(config, tmp_path / "m.onnx")
-    assert not (tmp_path / "m").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ({"network": "nowhere.onnx"}, "nowhere.onnx"),
-        ({"score": "direct"}, "direct"),
-        ({"scorer": {"shrink": 0.1}}, "scorer: unknown key 'shrink'; did you mean 'shrinkage'"),
-        ({"inputs": {**INPUTS, "pf_mask": []}}, "pf_mask has no channels"),
-        ({"inputs": {**INPUTS, "pf_mask": [["mask", 0, 1, 2, 1]]}}, "mask: min 2 lies above max 1"),
-        ({"inputs": {**INPUTS, "pf_mask": [["mask", None, 2]]}}, "without a center it is neither scaled nor clipped"),
-        ({"inputs": {**INPUTS, "pf_mask": [["mask", 0, 1, 0, 1, 0, 0]]}}, "has more than [column, center, scale, min, max, pad]"),
-    ],
-)  # fmt: skip
-def test_wrong_keys_of_the_recipe_are_one_sentence(skim, network, words, sentence, tmp_path, capsys):
-    assert cli.main(["run", "latent", *words_of(skim, network, **words), "-o", str(tmp_path / "m.onnx")]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert sentence in error
-
-
-@pytest.mark.parametrize(
-    ("more", "sentence"),
-    [({"score": "mse"}, "leave out input and score"), ({"input": "x"}, "leave out input and score"), ({"inputs": {}}, "variables are for the channels")],
-)  # fmt: skip
-def test_a_card_says_inputs_in_one_way(more, sentence):
-    described = {"name": "x", "method": "y", "features": ({"name": "jet_constituents"},), **FEEDS, **more}
-    with pytest.raises(ValueError, match=sentence):
-        AttachConfig(**described)
-
-
-# --- the shipped configuration -----------------------------------------------------------------------------------------
-
-
-def test_the_inputs_of_sophon_are_those_of_its_authors(tmp_path):
-    """17 features, 4-vectors and a mask of 128 constituents, as its authors make them for C++, written out here in numpy."""
-    config = load_config(
-        recipes.load("latent").Config, recipes.find_config("latent/sophon.yaml"), ["data=x", "network=y"]
-    )
-    skim = load_config(recipes.load("skim_jets").Config, recipes.find_config("skim_jets/sophon.yaml"), [])
-    assert [(f.name, f.options) for f in skim.features] == [(config.feature, config.options)]
-    spec = InputSpec(features=(feature_spec(config.feature, config.options),))
-    x, _ = features.compute(config.feature, open_events(DATA / "svj_v15.root"), **config.options)
-    x = x[np.isfinite(x).all(axis=(1, 2))]
-    names = list(config.options["columns"])
-    expected = []
-    for jet in x.astype(np.float64):
-        c = dict(zip(names, jet[jet[:, names.index("mask")] > 0].T, strict=True))
-        px, py, pz = c["pt"] * np.cos(c["phi"]), c["pt"] * np.sin(c["phi"]), c["pt"] * np.sinh(c["eta"])
-        jet_pt = np.hypot(px.sum(), py.sum())
-        scaled = [
-            0.7 * (np.log(500 * c["pt"] / jet_pt) - 1.7), 0.7 * (np.log(500 * c["energy"] / jet_pt) - 2),
-            0.7 * (np.log(c["pt"] / jet_pt) + 4.7), 0.7 * (np.log(c["energy"] / c["energy"].sum()) + 4.7),
-            4 * (np.hypot(c["deta"], c["dphi"]) - 0.2),
-        ]  # fmt: skip
-        kinds = [c[f"is_{kind}"] for kind in ("charged_hadron", "neutral_hadron", "photon", "electron", "muon")]
-        vectors = [500 * v / jet_pt for v in (px, py, pz, c["energy"])]
-        zero = 0 * px
-        rows = [
-            *np.clip(scaled, -5, 5),
-            c["charge"],
-            *kinds,
-            *[zero] * 4,
-            (1 if pz.sum() > 0 else -1) * c["deta"],
-            c["dphi"],
-            *vectors,
-            zero + 1,
-        ]
-        expected.append([np.sum(row) for row in rows])
-    shapes = {"pf_features": (17, 128), "pf_vectors": (4, 128), "pf_mask": (1, 128)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Sums(), tuple(torch.ones(2, *shape) for shape in shapes.values()), str(tmp_path / "sums.onnx"), dynamo=False,
-            input_names=list(shapes), output_names=["latent"], dynamic_axes={name: {0: "N"} for name in shapes},
-        )  # fmt: skip
-    graph = nn.FrozenGraph(
-        fed((tmp_path / "sums.onnx").read_bytes(), config, spec, result="latent", vector=True), spec.shape
-    )
-    np.testing.assert_allclose(graph(x), expected, rtol=1e-4, atol=2e-3)
-
-
-class Sums(torch.nn.Module):
-    """The sum of every channel over slots."""
-
-    def forward(self, *inputs):
-        return torch.cat([v.sum(dim=2) for v in inputs], dim=1)
+def leading(tmp_path_factory):
+    """A model file that scores a set by the largest pT in it."""
+    path = tmp_path_factory.mktemp("file") / "leading.onnx"
+    nodes = [("ReduceMax", ("features", "axes"), "score", {"keepdims": 0})]
+    plain = network(nodes, {"axes": np.array([1, 2])}, row=(12, 3))
+    path.write_bytes(attach(plain, AttachConfig(name="leading", method="largest pT", features=(SETS,))))
+    return path
+
+
+@pytest.mark.torch
+def test_a_folder_gives_the_representation_of_the_encoder_in_it(trained, tmp_path):
+    import torch
+
+    from coffea_ad import nn
+    from coffea_ad.nn.loading import load_encoder, load_model
+    from coffea_ad.nn.self_supervised.scores import score_on
+
+    model, _ = load_model(trained)
+    x = np.random.default_rng(1).uniform(0, 1, (1100, 12, 3)).astype(np.float32)  # more than a block
+    with torch.no_grad():
+        h, z = (f(torch.from_numpy(x)).numpy() for f in (model.encoder.h, model.encoder.z))
+    np.testing.assert_allclose(load_encoder(trained)(x), h, rtol=1e-5, atol=1e-5)
+    score = score_on(model.encoder.giving("z"), "mahalanobis")
+    nn.fit(score, untrained_rows(x), nn.TrainConfig(epochs=1), tmp_path / "score")
+    np.testing.assert_allclose(load_encoder(tmp_path / "score")(x), z, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"encoder: the encoder takes rows of shape \(12, 3\), not \(8,\)"):
+        load_encoder(trained)(np.zeros((4, 8), np.float32))
+
+
+@pytest.mark.torch
+def test_folders_without_one_encoder_are_refused(tmp_path):
+    from coffea_ad import nn
+    from coffea_ad.nn.loading import load_encoder
+
+    x = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32)
+    autoencoder = nn.AE(4, hidden=(4,), latent=2, transform=nn.Standard(4))
+    nn.fit(autoencoder, untrained_rows(x), nn.TrainConfig(epochs=1), tmp_path / "ae")
+    with pytest.raises(ConfigError, match="ae: a AE has no encoder; those of clr and pretrain have"):
+        load_encoder(tmp_path / "ae")
+    with pytest.raises(ConfigError, match="no trained model in this folder"):
+        load_encoder(tmp_path / "nothing")
+    (tmp_path / "folds.json").write_text("{}")
+    with pytest.raises(ConfigError, match="every fold has an encoder; take one of them, .*fold_0"):
+        load_encoder(tmp_path)
+
+
+@pytest.mark.torch
+def test_the_command_shows_what_the_axes_follow(skim, leading, trained, tmp_path, capsys):
+    words = ["evaluate", str(leading), "--background", str(skim), "--datasets", "qcd", "--signal-datasets", "ttbar",
+             "--bootstrap", "2", "--no-baselines", "-o", str(tmp_path / "out")]  # fmt: skip
+    assert cli.main([*words, "--latent", f"pretrained={trained}", "--filters", "pt > 200"]) == 0
+    assert "representation of pretrained, background" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out/evaluation.json").read_text())["latent"]["pretrained"]
+    assert set(record["correlations"]) >= {"multiplicity", "mass", "pT", "girth"}
+    assert 1 >= record["explained"][0] >= record["explained"][1] >= 0
+    row = re.search(r"\| first \| ([\d.]+) \|", (tmp_path / "out/table.md").read_text())
+    assert float(row[1]) == pytest.approx(record["explained"][0], abs=1e-3)
+    assert (tmp_path / "out/figures/latent_pretrained.png").stat().st_size > 10_000
+    assert cli.main([*words, "--force", "--latent", "a=x,y"]) == 1
+    assert "--latent a=…: every encoder is drawn by itself" in capsys.readouterr().err

@@ -58,17 +58,17 @@ def _events(args: argparse.Namespace) -> int:
 
 
 def _show(top: Any, ranked: int) -> None:
-    """Print what fits a screen: of numbers of single jets, the file and its UUID the other formats tell."""
-    event = [n for n in top.observables if not n.endswith(("_1", "_2"))]
-    table = table_of(f"{len(top)} of {ranked} events by {', '.join(top.by)}", "run:lumi:event", "dataset", "entry",
-                     *top.by, *event)  # fmt: skip
+    """Print what fits a screen: single jets, weights and files are in the other formats."""
+    numbers = [top.by[0], *(n for n in top.observables if not n.endswith(("_1", "_2")))]
+    table = table_of(
+        f"{len(top)} of {ranked} events by {', '.join(top.by)}", "run:lumi:event", "dataset", "entry", *numbers
+    )
     for column in table.columns[:2]:
         column.no_wrap = True
     for column in table.columns[2:]:
         column.overflow = "fold"
     for i, ids in enumerate(_ids(top)):
-        numbers = (f"{top[name][i]:.4g}" for name in (*top.by, *event))
-        table.add_row(ids, top["dataset"][i], str(top["entry"][i]), *numbers)
+        table.add_row(ids, top["dataset"][i], str(top["entry"][i]), *(f"{top[name][i]:.4g}" for name in numbers))
     out.print(table)
 
 

@@ -81,7 +81,8 @@ def _resubmit(args: argparse.Namespace) -> int:
     from coffea_ad.running.options import RunOptions
 
     words, taken = _keywords(args), inspect.signature(resubmit).parameters
-    others = [name for name in ("recipe", "fileset", "unblind", "folds", "keep") if getattr(args, name) not in (None, False)]
+    others = [name for name in ("recipe", "fileset", "unblind", "folds") if getattr(args, name)]
+    others += ["keep"] if args.keep is not None else []
     others += [n for n, word in words.items() if n not in taken and word != RunOptions.model_fields[n].default]
     if others:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(others)}")
@@ -185,7 +186,10 @@ def add_run(verbs: Any) -> None:
                    "or a table of brilcalc by luminosity section: of what was processed")  # fmt: skip
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     g.add_argument(
-        "--keep", type=int, metavar="N", help="list the N most anomalous events of each dataset and region (top_events=N)"
+        "--keep",
+        type=int,
+        metavar="N",
+        help="list the N most anomalous events of each dataset and region (top_events=N)",
     )
     g.add_argument(
         "--provider",

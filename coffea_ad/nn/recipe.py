@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from coffea_ad import files
 from coffea_ad.config import Frozen
-from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
 from coffea_ad.modelfiles.feeding import fed
 from coffea_ad.modelfiles.feeds import Feeds
@@ -37,6 +37,7 @@ from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.scoring.specs import InputSpec
 from coffea_ad.skims import Skim, WeightMode, load_skim
+from coffea_ad.skims.filters import conditions
 from coffea_ad.skims.rows import Keep
 
 __all__ = ["ChainConfig", "EncoderConfig", "LatentConfig", "NetworkConfig", "RecipeConfig", "publish"]
@@ -56,7 +57,9 @@ class RecipeConfig(Frozen):
         (), description="several flat features side by side, instead of `feature`: their names, or {name, options}"
     )
     weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
+    filters: tuple[tuple[str, str, Any], ...] = Field(
+        (), description='rows to keep, such as "met > 100", "abs(eta) < 2"'
+    )
     preprocessing: Preprocessing = Field("quantile", description="quantile, standard, log or none; or by column")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     folds: int = Field(
@@ -65,6 +68,14 @@ class RecipeConfig(Frozen):
     salt: str = Field("folds", description="of the hash that divides events into folds")
     resume: bool = False
     train: TrainConfig = TrainConfig()
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        try:
+            return conditions(value)
+        except SkimError as error:
+            raise ValueError(str(error)) from None
 
     def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
         """Return the rows that the recipe trains on, as `load_skim` reads them."""
