@@ -21,7 +21,7 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.skims.skim import WeightMode
 
 
-class Config(nn.RecipeConfig):
+class Config(nn.NetworkConfig):
     """Data, method, windows, folds, settings of the method."""
 
     unused: ClassVar[tuple[str, ...]] = ("train", "preprocessing")
@@ -75,9 +75,12 @@ def roles(config: Config) -> dict[resonant.Role, tuple[str, ...]]:
 def train(config: Config, output: Path, cluster: Any = None, *, force: bool = False) -> dict[str, Any]:
     """Search all windows, on a cluster or in this process, and write a model file for each; the same search goes on."""
     where = roles(config)
-    resonant.check_method(config.method, [role for role, names in where.items() if names], config.settings)
+    resonant.check_method(
+        config.method, [role for role, names in where.items() if names], config.settings, network=config.network
+    )
     every = tuple(dict.fromkeys(name for names in where.values() for name in names))
-    rows = config.model_copy(update={"datasets": every}).rows()
+    inputs = config.model_copy(update={"datasets": every}).rows()
+    network, rows = config.vectors(inputs, config.mass)
     skims = resonant.in_roles(rows, where, config.mass)
     strengths = (config.inject,) if isinstance(config.inject, int) else config.inject
     searched = skims
@@ -92,8 +95,9 @@ def train(config: Config, output: Path, cluster: Any = None, *, force: bool = Fa
     resonant.claim(folder, resonant.outputs_of(output, windows), config.model_dump(mode="json"), searched, force=force)
     trained, left_out = resonant.search(tasks, searched, folder, cluster=cluster)
     summary = resonant.publish(
-        trained, left_out, windows, searched["data"], config, output, efficiencies=config.efficiencies
-    )
+        trained, left_out, windows, searched["data"], config, output, efficiencies=config.efficiencies, network=network,
+        inputs=inputs,
+    )  # fmt: skip
     if len(strengths) > 1:
         summary["told"] += resonant.study(
             tasks, skims, strengths, folder, efficiencies=config.efficiencies, seed=config.seed, cluster=cluster

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import model_validator
@@ -10,7 +11,7 @@ from coffea_ad import features
 from coffea_ad.config import Frozen
 from coffea_ad.errors import CardMismatch, listed
 
-__all__ = ["ColumnSpec", "FeatureConfig", "FeatureSpec", "feature_spec"]
+__all__ = ["ColumnSpec", "FeatureConfig", "FeatureSpec", "column_names", "feature_spec"]
 
 
 class ColumnSpec(Frozen):
@@ -87,6 +88,17 @@ def feature_spec(name: str, options: dict[str, Any] | None = None) -> FeatureSpe
         columns=columns,
         shape=None if shape == (len(columns),) else shape,
     )
+
+
+def column_names(specs: Sequence[FeatureSpec]) -> list[str]:
+    """Return the names of the columns of features side by side; those that are not unique begin with the feature's name.
+
+    >>> column_names([feature_spec("jet_constituents")])
+    ['pt', 'deta', 'dphi']
+    """
+    names = [c.name for f in specs for c in f.columns]
+    full = [f"{f.name}.{c.name}" for f in specs for c in f.columns]
+    return [long if names.count(short) > 1 else short for short, long in zip(names, full, strict=True)]
 
 
 class FeatureConfig(Frozen):

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from coffea_ad import features
-from coffea_ad.config import Frozen
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.features.spec import FeatureConfig, feature_spec
+from coffea_ad.modelfiles.feeds import Feeds
 from coffea_ad.modelfiles.reconstruction import Comparison, adapted
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.agreement import allowed
@@ -35,8 +35,11 @@ _PROBE_ROWS = 64
 _BLOCK = 4096
 
 
-class AttachConfig(Frozen):
-    """What a plain ONNX file cannot say of itself."""
+class AttachConfig(Feeds):
+    """What a plain ONNX file cannot say of itself.
+
+    `inputs` make the inputs of the network from the features, where it takes them otherwise than features come.
+    """
 
     name: str
     method: str
@@ -57,6 +60,12 @@ class AttachConfig(Frozen):
             raise ValueError(
                 "a target is compared with a reconstruction; say how with score: mse, mae, ln_mse or ln_mae"
             )
+        if self.inputs and (self.score is not None or "input" in self.model_fields_set):
+            raise ValueError(
+                "with inputs, which are made of the features, the output is a score; leave out input and score"
+            )
+        if self.variables and not self.inputs:
+            raise ValueError("variables are for the channels of inputs, and none are listed")
         return self
 
 
@@ -101,10 +110,8 @@ def attach(
     specs = tuple(feature_spec(f.name, f.options) for f in config.features)
     if len(specs) > 1 and any(len(spec.row_shape) != 1 for spec in specs):
         raise CardMismatch(f"{name}: a feature whose rows are not flat must be the only one of its input")
-    shape = InputSpec(features=specs).shape
-    data, into, output = adapted(
-        data, config.input, config.output, shape, score=config.score, target=config.target, name=name
-    )
+    spec = InputSpec(features=specs)
+    data, into, output = _with_one_input(data, config, spec, name)
     card = ModelCard(
         name=config.name,
         method=config.method,
@@ -119,7 +126,7 @@ def attach(
     scorer = OnnxScorer(write_card(data, card, name), name=name)
     update: dict[str, Any] = {}
     if background is None:
-        rows = np.random.default_rng(1).random((_PROBE_ROWS, *shape), np.float32)
+        rows = np.random.default_rng(1).random((_PROBE_ROWS, *spec.shape), np.float32)
         score, what = (
             np.asarray(scorer(rows)),
             "rows of random numbers between 0 and 1; give real ones with --background",
@@ -143,7 +150,23 @@ def attach(
     return sealed
 
 
+def _with_one_input(data: bytes, config: AttachConfig, spec: InputSpec, name: str) -> tuple[bytes, str, str]:
+    """Return a graph with one float32 input and a float32 score, and the names of the two."""
+    if not config.inputs:
+        return adapted(
+            data, config.input, config.output, spec.shape, score=config.score, target=config.target, name=name
+        )
+    try:
+        from coffea_ad.modelfiles.feeding import fed  # workers do without onnx
+    except ImportError as error:
+        raise ConfigError(f"{name}: its inputs are made in the graph, which takes onnx: pip install onnx") from error
+    return fed(data, config, spec, config.output, result="score", vector=False, name=name), "features", "score"
+
+
 def _provenance(config: AttachConfig) -> dict[str, Any]:
+    if config.inputs:
+        keys = set(Feeds.model_fields)
+        return {**config.provenance, "feeds": config.model_dump(mode="json", include=keys)}
     if config.score is None:
         return config.provenance
     return {**config.provenance, "comparison": {"score": config.score, "target": config.target or config.input}}

@@ -27,8 +27,10 @@ def join_graphs(
     inputs: Mapping[str, Sequence[int]],
     outputs: Sequence[str],
     behind: Callable[[Nodes], None],
+    *,
+    tail: Sequence[int] = (),
 ) -> bytes:
-    """Put graphs side by side in one.
+    """Put graphs side by side in one, or one behind another.
 
     Parameters
     ----------
@@ -37,12 +39,15 @@ def join_graphs(
     names : sequence of str
         Of the graphs, for messages.
     feeds : sequence of {input of the whole: input of the graph}
+        Or a value of a graph before this one, `member_0_…`, which then goes into this one.
     inputs : {name: shape of a row}
         Inputs of the whole, float32. Where all graphs leave a dimension open, such as the number of slots, the whole does.
     outputs : sequence of str
-        Outputs of the whole, (rows,) float32.
+        Outputs of the whole, (rows, *tail) float32.
     behind : callable
         Adds the nodes that give the outputs.
+    tail : sequence of int
+        Shape of a row of the outputs; by default they are scores.
 
     Raises
     ------
@@ -53,19 +58,20 @@ def join_graphs(
     protos = [_proto(data, opset, name) for data, name in zip(graphs, names, strict=True)]
     parts = [onnx.compose.add_prefix_graph(p.graph, f"member_{i}_") for i, p in enumerate(protos)]
     add = Nodes()
-    for i, feed in enumerate(feeds):
+    for i, (feed, part) in enumerate(zip(feeds, parts, strict=True)):
         for ours, theirs in feed.items():
             add("Identity", ours, output=f"member_{i}_{theirs}")
-    heads, add.nodes = add.nodes, []
+        add.nodes += part.node
+    before, add.nodes = add.nodes, []
     behind(add)
     graph = helper.make_graph(
-        [*heads, *(n for g in parts for n in g.node), *add.nodes],
+        [*before, *add.nodes],
         "combination",
         [
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", *_open(name, shape, feeds, protos)])
             for name, shape in inputs.items()
         ],
-        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows"]) for o in outputs],
+        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows", *tail]) for o in outputs],
         [
             *(t for g in parts for t in g.initializer),
             *(numpy_helper.from_array(v, k) for k, v in add.constants.items()),

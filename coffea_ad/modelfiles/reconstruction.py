@@ -12,7 +12,7 @@ import onnxruntime as ort
 from coffea_ad.errors import BadModel, CardMismatch, ConfigError
 from coffea_ad.scoring.modelfile import check_graph, part_for, runtime_reason
 
-__all__ = ["Comparison", "adapted"]
+__all__ = ["Comparison", "adapted", "plain_session"]
 
 Comparison = Literal["mse", "mae", "ln_mse", "ln_mae", "log_mae"]
 _DTYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
@@ -64,7 +64,7 @@ def adapted(
         The graph has to be changed, and the package onnx is not installed.
     """
     check_graph(data, name)
-    session = _session(data, name)
+    session = plain_session(data, name)
     types = {v.name: v.type for v in (*session.get_inputs(), *session.get_outputs())}
     outputs = [v.name for v in session.get_outputs()]
     if output not in outputs:
@@ -91,7 +91,13 @@ def adapted(
     return part_for(model.SerializeToString(), output, name), input_name, output
 
 
-def _session(data: bytes, name: str) -> ort.InferenceSession:
+def plain_session(data: bytes, name: str) -> ort.InferenceSession:
+    """Load a file that may have no card, with one thread.
+
+    Raises
+    ------
+    BadModel
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -121,7 +127,7 @@ def _tensors(
         if not known.issuperset(inner):
             raise CardMismatch(f"{name}: the graph has no tensor {inner[0]!r} that could be the target")
         model.graph.output.extend(onnx.ValueInfoProto(name=w) for w in inner)
-        session = _session(model.SerializeToString(), name)
+        session = plain_session(model.SerializeToString(), name)
     asked = [w for w in wanted if w not in types]
     try:
         values = session.run(asked, {input_name: rows})

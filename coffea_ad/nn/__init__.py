@@ -14,6 +14,7 @@ from coffea_ad.nn.density.flow import Flow
 from coffea_ad.nn.density.latent import FlowLatent
 from coffea_ad.nn.density.mixture import GaussianMixture
 from coffea_ad.nn.density.sampling import sample_equally
+from coffea_ad.nn.encoded import Encoded, FrozenGraph
 from coffea_ad.nn.energy_based.diagnostics import long_run
 from coffea_ad.nn.energy_based.distances import DISTANCES
 from coffea_ad.nn.energy_based.energy import EnergyModel, Sampling
@@ -28,7 +29,7 @@ from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
 from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
-from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, RecipeConfig, publish
+from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, LatentConfig, NetworkConfig, RecipeConfig, publish
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
@@ -70,15 +71,18 @@ __all__ = [
     "DeepSVDD",
     "DeepSVDDEnsemble",
     "DirichletVAE",
+    "Encoded",
     "EncoderConfig",
     "EnergyModel",
     "Ensemble",
     "Flow",
     "FlowLatent",
+    "FrozenGraph",
     "GaussianMixture",
     "History",
     "ImageAE",
     "KernelPCA",
+    "LatentConfig",
     "Log",
     "Logit",
     "Mahalanobis",
@@ -86,6 +90,7 @@ __all__ = [
     "MinMax",
     "Model",
     "Neighbours",
+    "NetworkConfig",
     "Output",
     "PCAScore",
     "PerColumn",

@@ -12,6 +12,7 @@ from coffea_ad import features, files
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
+from coffea_ad.nn.encoded import Encoded, FrozenGraph
 from coffea_ad.nn.scorable import Scorable, models_in
 from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
@@ -24,10 +25,11 @@ from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 from coffea_ad.versions import versions
 
-__all__ = ["check_scores", "export", "make_card"]
+__all__ = ["behind", "check_scores", "export", "make_card"]
 
 _GOLDEN_ROWS = 8
 _TOLERANCE = 1e-5
+_TRIED = 1000  # rows of which some become golden
 _ALONE = 16  # rows that are scored by themselves as well
 
 
@@ -48,7 +50,8 @@ def make_card(
     model : Scorable
         `Model`, `CrossTrained`, `Ensemble`, `Trees`, or one of your own.
     data : Skim
-        The background it was trained on. Training rows are not used for calibration: of an AE, the validation rows are;
+        The background it was trained on. Where it has the vectors of a network in place of its features, the card has neither golden
+        rows nor quantiles, which `behind` adds. Training rows are not used for calibration: of an AE, the validation rows are;
         of a folded model all rows, each scored by the member that never saw it, and every member has a table of its own;
         of trees, which train on both, the test rows. Where rows have labels, those of label 0 are the background.
         Rows count with `event_weight`, whatever weights the training drew by.
@@ -90,7 +93,7 @@ def make_card(
         level=levels.pop(),
         collection=collection or data.provenance.get("collection", "FatJet"),
         inputs=inputs,
-        quantiles=input_quantiles(held_out, inputs[0]),
+        quantiles=None if data.names else input_quantiles(held_out, inputs[0]),
         selection=data.provenance["selection"],
         folds=model.folds,
         density=model.density,
@@ -103,7 +106,7 @@ def make_card(
             "metrics": metrics,
             "versions": versions(*packages),
         },
-        golden=_golden(model, held_out.x, score),
+        golden=None if data.names else _golden(model, held_out.x, score),
     )
     weight = held_out.event_weight
     calibrations = regions.calibrate_folds(score, weight, rows_in_words(card, held_out), folds, card.members)
@@ -112,6 +115,30 @@ def make_card(
     doubts = verdict(list(models_in(model)), held_out, score, calibrations, metrics, epochs=epochs)
     provenance = {**card.provenance, "verdict": doubts, "regions_left_out": list(left_out)}
     return card.model_copy(update={"calibrations": calibrations, "regions": written, "provenance": provenance})
+
+
+def behind(network: FrozenGraph, model: Scorable, card: ModelCard, data: Skim) -> tuple[Encoded, ModelCard]:
+    """Put a model behind the network whose vectors it was trained on.
+
+    Parameters
+    ----------
+    network : FrozenGraph
+    model : Scorable
+        On its vectors.
+    card : ModelCard
+        As `make_card` describes the model.
+    data : Skim
+        Rows that the network takes.
+
+    Returns
+    -------
+    Encoded, ModelCard
+        With golden rows through both, and the quantiles of the network's inputs.
+    """
+    whole, x = Encoded(network, model), np.asarray(data.x[:_TRIED], np.float32)
+    golden = _golden(whole, x, _member_scores(whole, x)[0])
+    quantiles = input_quantiles(data, card.inputs[0])
+    return whole, card.model_copy(update={"golden": golden, "quantiles": quantiles, "density": whole.density})
 
 
 def _held_out(model: Scorable) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,29 +13,34 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator
 
+from coffea_ad import files
 from coffea_ad.config import Frozen
 from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
+from coffea_ad.modelfiles.feeding import fed
+from coffea_ad.modelfiles.feeds import Feeds
 from coffea_ad.nn.described import describe
+from coffea_ad.nn.encoded import FrozenGraph
 from coffea_ad.nn.energy_based.energy import Sampling
-from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.export import behind, export, make_card
 from coffea_ad.nn.loading import load_model
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation
 from coffea_ad.nn.scorable import Scorable
 from coffea_ad.nn.self_supervised.encoder import PRESETS, Preset, SetEncoder, Space
-from coffea_ad.nn.self_supervised.scores import ScoreName, score_on
+from coffea_ad.nn.self_supervised.scores import OnVectors, ScoreName, score_on
 from coffea_ad.nn.self_supervised.tokens import Tokens
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig
 from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
+from coffea_ad.scoring.specs import InputSpec
 from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.filters import conditions
 from coffea_ad.skims.rows import Keep
 
-__all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "publish"]
+__all__ = ["ChainConfig", "EncoderConfig", "LatentConfig", "NetworkConfig", "RecipeConfig", "publish"]
 
 _FIXED = ("self", "slots", "tokens", "columns", "space")  # arguments of encoders that are no keys of a recipe
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
@@ -228,14 +235,67 @@ def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+class NetworkConfig(RecipeConfig, Feeds):
+    """Keys of recipes that may train on the output of a network that was made elsewhere, and that nothing trains."""
+
+    network: str = Field("", description="ONNX file, without a card: rows are its output vectors")
+    output: str = Field("", description="of the network: the latent vector, (rows, numbers); by default the only one")
+    part: tuple[int, int] | None = Field(
+        None, description="numbers of the output: from one up to before another, such as [188, 316]; all by default"
+    )
+
+    def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
+        """Return the rows that the network takes; the card says which file it was."""
+        plain = files.read(self.network) if self.network else b""
+        data = super().rows(keep=keep, out_of_core=out_of_core)
+        digest = {"network_sha256": hashlib.sha256(plain).hexdigest()} if self.network else {}
+        return replace(data, provenance={**data.provenance, **digest})
+
+    def vectors(self, data: Skim, mass: str = "") -> tuple[FrozenGraph | None, Skim]:
+        """Return the network with its inputs made of rows, and its vectors of them; without a network, the rows.
+
+        With a mass, a spectator, that is the last column, and blank in the graph.
+
+        Raises
+        ------
+        BadFile, BadModel, CardMismatch, ConfigError, SkimError
+            There is no such file, it does not take these inputs, or gives no vectors.
+        """
+        if not self.network:
+            return None, data
+        spec = InputSpec(features=data.features)
+        graph = fed(
+            files.read(self.network), self, spec, self.output, result="latent", vector=True, part=self.part, blank=bool(mass),
+            name=self.network,
+        )  # fmt: skip
+        network = FrozenGraph(graph, spec.shape, self.network)
+        return network, network.rows(data, mass)
+
+
+class LatentConfig(NetworkConfig):
+    """Keys of recipes that fit a score to the output of a network."""
+
+    network: str = Field(description="ONNX file, without a card: rows are its output vectors")
+    feature: str = "jet_constituents"
+    preprocessing: Preprocessing = Field("standard", description="of the latent vector")
+    score: OnVectors = Field("mahalanobis", description="of a model on the latent vector")
+    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
+    train: TrainConfig = Field(TrainConfig(epochs=20), description="of the score, where it is trained")
+
+    def new_score(self, data: Skim) -> Model:
+        """Return the score that is asked for on latent vectors, before its own training."""
+        return score_on(data.columns, self.score, options=self.scorer, then=self.preprocessing, seed=self.train.seed)
+
+
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return the means over folds of the metrics that all of them have."""
     return {k: float(np.mean([row[k] for row in best])) for k in best[0] if all(k in row for row in best)}
 
 
 def publish(
-    model: Scorable, data: Skim, config: RecipeConfig, histories: Sequence[History], output: Path
-) -> dict[str, Any]:
+    model: Scorable, data: Skim, config: RecipeConfig, histories: Sequence[History], output: Path,
+    *, network: FrozenGraph | None = None, inputs: Skim | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Describe a trained model, and export it to `output`.
 
     Parameters
@@ -249,6 +309,8 @@ def publish(
         One, or one for each fold: the metrics of the best epoch stand in the card; of folds their means, and those of each.
     output : path
         Of the model file.
+    network, inputs : FrozenGraph, Skim
+        Of a model on the vectors of a network: the network, and the rows that it takes.
 
     Returns
     -------
@@ -267,6 +329,9 @@ def publish(
         model, data, name=output.stem, config=config.model_dump(mode="json"), metrics={**metrics, **measured},
         efficiencies=config.efficiencies,
     )  # fmt: skip
+    if network is not None and inputs is not None:
+        data = inputs
+        model, card = behind(network, model, card, data)
     rows = data if model.folds is not None else data.splits("test", "validation")
     export(model, output, card, rows.x[:_COMPARED])
     return {"best": metrics, "regions": [r.name for r in card.regions], "n_effective": data.provenance["n_effective"]}

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from coffea_ad.errors import BadModel, ConfigError, IncompleteRun
 from coffea_ad.nn.cross_training import CrossTrained
-from coffea_ad.nn.export import export, make_card
+from coffea_ad.nn.encoded import FrozenGraph
+from coffea_ad.nn.export import behind, export, make_card
 from coffea_ad.nn.recipe import RecipeConfig
+from coffea_ad.nn.scorable import Scorable
 from coffea_ad.progress import say
 from coffea_ad.resonant.figures import draw_window
 from coffea_ad.resonant.members import Member
@@ -63,7 +65,7 @@ def _template(members: Sequence[Member], data: Skim, salt: str, half: int) -> Sk
 
 def publish_window(
     window: Window, members: Sequence[Member], data: Skim, config: Mapping[str, Any], output: Path, *, salt: str,
-    efficiencies: Sequence[float],
+    efficiencies: Sequence[float], network: FrozenGraph | None = None, inputs: Skim | None = None,
 ) -> ModelCard:  # fmt: skip
     """Write the model file of a window: all its members, calibrated on the half of their templates that is not counted.
 
@@ -81,6 +83,8 @@ def publish_window(
         Of the folds.
     efficiencies : sequence of float
         Of the template.
+    network, inputs : FrozenGraph, Skim
+        Of a search on the vectors of a network: the network, and rows that it takes.
 
     Returns
     -------
@@ -120,8 +124,27 @@ def publish_window(
             },
         }
     )
-    export(model, output, card, np.asarray(calibrating.x[:_COMPARED]))
+    published, compared = cast("Scorable", model), calibrating
+    if network is not None and inputs is not None:
+        _refuse_mass(model, calibrating, window.mass)
+        compared = inputs
+        published, card = behind(network, model, card, inputs)
+    export(published, output, card, np.asarray(compared.x[:_COMPARED]))
     return card
+
+
+def _refuse_mass(model: CrossTrained, rows: Skim, mass: str) -> None:
+    """Refuse scores that depend on the mass: in the graph, the column behind the vector is blank.
+
+    Raises
+    ------
+    ConfigError
+    """
+    x = np.array(rows.x[:_COMPARED], np.float32)
+    blank = x.copy()
+    blank[:, rows.columns.index(mass)] = 0
+    if any(not np.array_equal(member.scores(x), member.scores(blank)) for member in model.members):
+        raise ConfigError(f"the score depends on {mass}, which the network does not give; leave it out of the inputs")
 
 
 def _doubts(regions: Sequence[RegionSpec]) -> list[str]:
@@ -198,7 +221,7 @@ def outputs_of(output: Path, windows: Sequence[Window]) -> list[Path]:
 
 def publish(
     trained: Trained, left_out: Mapping[str, str], windows: Sequence[Window], data: Skim, config: RecipeConfig, output: Path,
-    *, efficiencies: Sequence[float],
+    *, efficiencies: Sequence[float], network: FrozenGraph | None = None, inputs: Skim | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the model files of all windows whose trainings are complete, and say what is missing.
 
@@ -223,7 +246,15 @@ def publish(
         members = [trained.members[n] for n in names]
         try:
             cards[path] = publish_window(
-                window, members, data, config.model_dump(mode="json"), path, salt=config.salt, efficiencies=efficiencies
+                window,
+                members,
+                data,
+                config.model_dump(mode="json"),
+                path,
+                salt=config.salt,
+                efficiencies=efficiencies,
+                network=network,
+                inputs=inputs,
             )
         except (ConfigError, BadModel) as error:  # such as a fold whose scores are all the same
             refused[window.name] = str(error)

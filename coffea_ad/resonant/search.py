@@ -21,11 +21,14 @@ from coffea_ad.skims.skim import Skim
 
 __all__ = ["check_method", "in_roles", "mixture", "search", "tasks_of", "window_rows"]
 
+_WITHOUT_MASS = ("cwola", "iad", "supervised")
 _LEAST = 200  # rows that a signal region and each sideband must have
 
 
-def check_method(method: str, roles: Sequence[str], settings: Settings | None = None) -> None:
+def check_method(method: str, roles: Sequence[str], settings: Settings | None = None, *, network: str = "") -> None:
     """Refuse a method that does not exist, that needs datasets which are not named, or that settings have no effect on.
+
+    On the vectors of a network only methods whose scores are of classifiers on real rows go: they see no mass.
 
     Raises
     ------
@@ -37,6 +40,10 @@ def check_method(method: str, roles: Sequence[str], settings: Settings | None = 
         missing = [need for need in METHODS[name].needs if need not in ("sidebands", *roles)]
         if missing:
             raise ConfigError(f"method {name} needs {' and '.join(missing)}: name datasets of the skim for it")
+        if network and name not in _WITHOUT_MASS:
+            raise ConfigError(
+                f"method {name} needs the mass among the inputs, and {network} gives a vector alone; take {', '.join(_WITHOUT_MASS)}"
+            )
     if (
         settings is not None
         and settings.candidates

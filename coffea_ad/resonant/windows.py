@@ -153,7 +153,7 @@ def mass_of(data: Skim, mass: str) -> Float64s:
     SkimError
         There is no such column.
     """
-    columns: Any = data.columns if len(data.features[0].row_shape) == 1 else []
+    columns: Any = data.columns if data.x.ndim == 2 else []
     if mass in columns:
         return np.asarray(data.x[:][:, columns.index(mass)], np.float64)
     if mass in data.spectators:

@@ -343,7 +343,7 @@ class OnnxScorer:
             if part.size != length:
                 raise CardMismatch(
                     f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "
-                    "attach its card with `score: mse`, mae, ln_mse or ln_mae"
+                    "attach its card with `score: mse`, mae, ln_mse or ln_mae; if a latent vector, coffea-ad run latent fits one to it"
                 )
             scores[places] = part.reshape(-1)
         return scores

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coffea_ad.errors import SkimError
-from coffea_ad.features.spec import FeatureSpec
+from coffea_ad.features.spec import FeatureSpec, column_names
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.skims.rows import Rows
 from coffea_ad.splits import SPLIT, fold_of
@@ -48,6 +48,8 @@ class Skim:
     label : (n,) int64, optional
         What a classifier learns to tell apart, such as 1 in a signal window and 0 in a template; training samples rows of all
         labels equally often.
+    names : tuple of str
+        Of the columns of x, where it has what a network makes of the features in place of them.
     """
 
     x: Float32s
@@ -59,6 +61,7 @@ class Skim:
     provenance: dict[str, Any]
     event_weight: Float64s = None  # type: ignore[assignment]
     label: Ints | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Take `weight` where no event weights are given, and one feature for a tuple of it."""
@@ -84,9 +87,7 @@ class Skim:
     @property
     def columns(self) -> list[str]:
         """Names of the columns of flat rows; of several features those that are not unique begin with the feature's name."""
-        names = [c.name for f in self.features for c in f.columns]
-        full = [f"{f.name}.{c.name}" for f in self.features for c in f.columns]
-        return [long if names.count(short) > 1 else short for short, long in zip(names, full, strict=True)]
+        return list(self.names) or column_names(self.features)
 
     def select(self, mask: Bools | Ints) -> Skim:
         """Return some rows, by a mask or by their places; of `Rows` none is read."""
@@ -140,6 +141,7 @@ class Skim:
             provenance={**self.provenance, **merged},
             event_weight=np.concatenate([self.event_weight, other.event_weight]),
             label=None if self.label is None or other.label is None else np.concatenate([self.label, other.label]),
+            names=self.names,
         )
 
     def replaced(
@@ -185,7 +187,7 @@ class Skim:
         split = np.random.default_rng(seed).choice(list(SPLIT), n, p=list(SPLIT.values()))
         return Skim(
             x=rows, weight=ones, dataset=np.full(n, dataset), split=split, spectators={**ids, **(spectators or {})},
-            features=self.features, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True},
+            features=self.features, provenance={**self.provenance, "files": {}, "rows": {dataset: n}, "generated": True}, names=self.names,
         )  # fmt: skip
 
     def for_fold(self, f: int, k: int, salt: str) -> Skim:

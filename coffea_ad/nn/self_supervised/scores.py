@@ -1,9 +1,9 @@
-"""Scores on a representation: an encoder that is trained already, and a model on what it gives, as one graph."""
+"""Scores on a representation: an encoder that is trained already, and a model on what it gives."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -21,9 +21,10 @@ from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.transforms.per_column import Preprocessing, Unchanged, preprocessing
 from coffea_ad.nn.transforms.representation import Representation
 
-__all__ = ["SCORES", "ScoreName", "score_on"]
+__all__ = ["SCORES", "OnVectors", "ScoreName", "score_on"]
 
-ScoreName = Literal["direct", "ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
+OnVectors = Literal["ae", "nae", "wnae", "flow", "neighbours", "cosine", "mahalanobis", "mixture"]
+ScoreName = Literal["direct", OnVectors]
 
 _FIXED = ("self", "features", "transform")
 SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -40,7 +41,7 @@ SCORES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def score_on(
-    encoder: SetEncoder,
+    encoder: SetEncoder | Sequence[str],
     score: ScoreName,
     *,
     options: Mapping[str, Any] | None = None,
@@ -51,8 +52,8 @@ def score_on(
 
     Parameters
     ----------
-    encoder : SetEncoder
-        Gives h or z, as its `space` says.
+    encoder : SetEncoder, or sequence of str
+        Gives h or z, as its `space` says; or the names of columns that are a representation already.
     score : str
         Of `SCORES`. "cosine" takes the representation as it is, since an angle is one about its origin.
     options : {keyword: value}, optional
@@ -82,12 +83,24 @@ def score_on(
     if score not in SCORES:
         raise ConfigError(unknown_text("score of a representation", score, SCORES))
     make, usual = SCORES[score]
-    known = [name for name in inspect.signature(make.__init__).parameters if name not in _FIXED]
+    known = _keywords(make)
     for key in options or {}:
         if key not in known:
             raise ConfigError(f"scorer: {unknown_text('key', key, known)}")
-    columns = [f"{encoder.space}{i}" for i in range(encoder.features)]
+    columns = [f"{encoder.space}{i}" for i in range(encoder.features)] if isinstance(encoder, SetEncoder) else encoder
     after = Unchanged(len(columns)) if score == "cosine" else preprocessing(then, columns)
     torch.manual_seed(seed)
-    model: Model = make(len(columns), transform=Representation(encoder, after), **{**usual, **(options or {})})
+    transform = Representation(encoder, after) if isinstance(encoder, SetEncoder) else after
+    model: Model = make(len(columns), transform=transform, **{**usual, **(options or {})})
     return model
+
+
+def _keywords(make: Any) -> list[str]:
+    """Return the keywords that a model is made with, those that it hands on to its base included."""
+    names = []
+    for kind in make.__mro__:
+        parameters = inspect.signature(kind.__init__).parameters
+        names += [n for n, p in parameters.items() if n not in _FIXED and p.kind is not inspect.Parameter.VAR_KEYWORD]
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            break
+    return list(dict.fromkeys(names))
