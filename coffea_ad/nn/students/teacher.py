@@ -1,0 +1,162 @@
+"""Teacher: a finished model file, and what it has to say of the rows of a skim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from coffea_ad.errors import ConfigError, SkimError
+from coffea_ad.nn.self_supervised.views import Views
+from coffea_ad.scoring.calibration import calibrate, logp
+from coffea_ad.scoring.scorer import OnnxScorer
+from coffea_ad.scoring.specs import Folds
+from coffea_ad.skims.skim import Skim
+from coffea_ad.typing import Float32s
+
+__all__ = ["Lesson", "Target", "Teacher"]
+
+Target = Literal["logp", "score"]
+
+
+class Lesson(NamedTuple):
+    """Rows to train a student on.
+
+    Attributes
+    ----------
+    rows : Skim
+    targets : (n,) float32
+    left_out : {"rows": n, "views": m}
+        How many have no score of the teacher, and are no rows of the lesson.
+    """
+
+    rows: Skim
+    targets: Float32s
+    left_out: dict[str, int]
+
+
+class Teacher:
+    """A model file whose scores a student learns.
+
+    Parameters
+    ----------
+    path : str
+        An ONNX file with its card: of one input, valid everywhere, with or without folds.
+
+    Attributes
+    ----------
+    folds : Folds or None
+        Of its card: the student of fold f learns from the member that has not seen fold f either.
+    about : dict
+        Name, method and digest, for the card of the student.
+
+    Raises
+    ------
+    BadModel
+        The file is damaged.
+    ConfigError
+        It has several inputs, or scores in a part of all rows only.
+
+    Examples
+    --------
+    >>> Teacher(model_file).about["method"]
+    'AE'
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.scorer = path, OnnxScorer(path)
+        card = self.scorer.card
+        if len(card.inputs) > 1 or card.validity:
+            what = f"{len(card.inputs)} inputs" if len(card.inputs) > 1 else f"scores for {card.validity} only"
+            raise ConfigError(
+                f"teacher: {path} has {what}; a student learns from a model of one input that scores all rows"
+            )
+        self.features = card.inputs[0].features
+        self.folds: Folds | None = card.folds
+        self.about = {"name": card.name, "method": card.method, "digest": self.scorer.digest}
+
+    def named_in(self, data: Skim) -> Skim:
+        """Return rows whose provenance names this teacher, for the card of a student.
+
+        Raises
+        ------
+        ConfigError
+            Their features are not the teacher's, by name, version, options or columns.
+        """
+        if data.features != self.features:
+            ours, theirs = (" and ".join(f"{f.key} v{f.version}" for f in fs) for fs in (self.features, data.features))
+            raise ConfigError(f"teacher: {self.path} scores rows of {ours}, and these are rows of {theirs}")
+        return replace(data, provenance={**data.provenance, "teacher": self.about})
+
+    def scores(self, data: Skim) -> Float32s:
+        """Score all rows of a skim, with the splits of a fold by the member of that fold, (n,); NaN where it has none."""
+        if self.folds is None:
+            return np.asarray(self.scorer(np.asarray(data.x[:])), np.float32)
+        test = np.unique(self.folds.of(data.spectators)[data.split == "test"])
+        if len(test) != 1:
+            raise ConfigError(
+                f"teacher: {self.path} has {self.folds.k} folds, and needs rows with the splits of one of them"
+            )
+        return np.asarray(self.scorer(np.asarray(data.x[:]), np.full(len(data.x), test[0])), np.float32)
+
+    def lesson(
+        self,
+        data: Skim,
+        target: Target = "logp",
+        views: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+        seed: int = 1,
+    ) -> Lesson:
+        """Return rows to train a student on, and its targets.
+
+        With s the teacher's score, and ε(s) the part of the training rows with at least that score, the target is one of
+
+            logp:   −log₁₀ ε(s), which ends at the largest score of the training rows
+            score:  s itself
+
+        shifted and scaled to mean 0 and width 1 on the training rows.
+
+        Parameters
+        ----------
+        data : Skim
+            With the splits of a fold, if the teacher has folds.
+        target : "logp" or "score"
+        views : sequence of str
+            Augmentations of sets: each adds one view of every training row.
+        options : {augmentation: {keyword: value}}
+        seed : int
+            Of the views.
+
+        Raises
+        ------
+        ConfigError, SkimError
+            The teacher scores no training row, or gives all the same score.
+        """
+        n, rows = len(data.x), data
+        for k, view in enumerate(views):
+            rows = rows.joined(_viewed(data.splits("train"), view, options or {}, seed + k))
+        score = self.scores(rows)
+        scored = np.isfinite(score)
+        train = np.flatnonzero((scored & (rows.split == "train") & (rows.weight > 0))[:n])
+        if not len(train):
+            raise SkimError(f"teacher: {self.path} scores none of the training rows")
+        table = calibrate(score[train], rows.weight[train], "the training rows")
+        values = logp(table, score) if target == "logp" else score
+        mean = np.average(values[train], weights=rows.weight[train])
+        width = np.sqrt(np.average((values[train] - mean) ** 2, weights=rows.weight[train]))
+        left_out = {"rows": int((~scored[:n]).sum()), "views": int((~scored[n:]).sum())}
+        return Lesson(rows.select(scored), np.asarray((values[scored] - mean) / width, np.float32), left_out)
+
+
+def _viewed(rows: Skim, view: str, options: Mapping[str, Any], seed: int) -> Skim:
+    """Return rows as an augmentation shows them; as events, and so in splits and folds, they are what they were."""
+    if rows.x.ndim != 3:
+        raise ConfigError(f"views: rows of {' and '.join(f.key for f in rows.features)} are no sets, and have no views")
+    known = {view: options[view]} if view in options else {}
+    views = Views([c.name for c in rows.features[0].columns], [view], [], known)
+    generator = torch.Generator().manual_seed(seed)
+    x = views.positive(torch.from_numpy(np.asarray(rows.x[:], np.float32)), generator)
+    return replace(rows, x=x.contiguous().numpy())
