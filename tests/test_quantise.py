@@ -232,14 +232,28 @@ def test_what_cannot_be_quantised_ends_in_one_sentence(model, skim, tmp_path):
     with pytest.raises(BadModel, match=r"^sum\.onnx: it has no dense layer"):
         int8_network(plain.SerializeToString(), rows(1, 10), "sum.onnx")
 
+
+def test_members_of_a_cross_training_are_quantised_each_for_itself(skim, tmp_path):
     data = nn.load_skim(skim, SPEC.name, datasets=["qcd"])
-    folded = nn.CrossTrained([nn.AE(8, transform=nn.QuantileNormal(8)) for _ in range(2)], salt="test")
-    for member in folded.members:
+    torch.manual_seed(1)
+    members = [nn.AE(8, transform=nn.Standard(8)) for _ in range(2)]
+    for member in members:
         member.transform.fit(data.x, data.weight)
+    folded = nn.CrossTrained(members, salt="test")
     card = nn.make_card(folded, data, name="folded", config={}, metrics={})
     path = nn.export(folded, tmp_path / "folded.onnx", card, data.x[:50])
-    with pytest.raises(BadModel, match="a model of 2 members cannot be quantised"):
-        nn.quantise(path.read_bytes(), skim, name="folded.onnx")
+    sealed = nn.quantise(path.read_bytes(), skim, signal=skim, name="folded.onnx")
+    old, new = ad.OnnxScorer(str(path)), ad.OnnxScorer(sealed)
+    assert new.card.folds == old.card.folds
+    assert len(new.card.calibrations) == 2
+    assert new.card.provenance["int8"]["layers"] == 12
+    folds = new.card.folds.of(data.spectators)
+    for f in range(2):
+        rows = data.x[folds == f]
+        pair = [np.asarray(scorer(rows, np.full(len(rows), f))) for scorer in (old, new)]
+        other = np.asarray(new(rows, np.full(len(rows), 1 - f)))
+        assert np.corrcoef(*pair)[0, 1] > 0.99
+        assert np.abs(pair[0] - pair[1]).mean() < 0.2 * np.abs(pair[0] - other).mean()
 
 
 def test_it_is_asked_what_the_background_or_the_signal_is(model, skim):
