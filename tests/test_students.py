@@ -122,7 +122,7 @@ def test_rows_without_a_score_of_the_teacher_are_left_out_and_counted(flat, tmp_
     path = exported(model, data.select(data.x[:, 0] > 0.3), tmp_path / "half.onnx")
     undefined = int(np.isnan(OnnxScorer(path)(data.x)).sum())
     assert undefined > 1000
-    lesson = nn.Teacher(str(path)).lesson(data)
+    lesson = nn.Teacher(path).lesson(data)
     assert lesson.left_out == {"rows": undefined, "views": 0}
     assert len(lesson.rows.x) == len(lesson.targets) == len(data.x) - undefined
     assert np.isfinite(lesson.targets).all()
@@ -130,7 +130,7 @@ def test_rows_without_a_score_of_the_teacher_are_left_out_and_counted(flat, tmp_
     assert summary["told"] == [f"left out without a score of the teacher: {undefined} rows, 0 views"]
     assert student.card.provenance["metrics"]["left_out"]["rows"] == undefined
     with pytest.raises(SkimError, match="scores none of the training rows"):
-        nn.Teacher(str(path)).lesson(data.select(np.isnan(OnnxScorer(path)(data.x))))
+        nn.Teacher(path).lesson(data.select(np.isnan(OnnxScorer(path)(data.x))))
 
 
 def test_targets_rise_with_the_score_and_have_unit_width(flat, teacher):
@@ -138,11 +138,11 @@ def test_targets_rise_with_the_score_and_have_unit_width(flat, teacher):
     score, train = OnnxScorer(teacher)(data.x), data.split == "train"
     order = np.argsort(score)
     for target in ("logp", "score"):
-        values = nn.Teacher(str(teacher)).lesson(data, target).targets
+        values = nn.Teacher(teacher).lesson(data, target).targets
         assert np.all(np.diff(values[order]) >= 0)
         assert values[train].mean() == pytest.approx(0, abs=1e-5)
         assert values[train].std() == pytest.approx(1, abs=1e-5)
-    logp = nn.Teacher(str(teacher)).lesson(data, "logp").targets.astype(np.float64)
+    logp = nn.Teacher(teacher).lesson(data, "logp").targets.astype(np.float64)
     part = np.array([(score[train] >= s).mean() for s in score[train]])  # the slow way
     slow = -np.log10(part)
     assert np.allclose(logp[train], (slow - slow.mean()) / slow.std(), atol=0.1)
@@ -161,7 +161,7 @@ def test_a_student_of_a_fold_learns_from_the_member_that_has_not_seen_it(flat, f
 
 def test_events_of_a_students_own_fold_are_no_part_of_its_lesson(flat, folded):
     data = nn.load_skim(flat, NAME)
-    teacher = nn.Teacher(str(folded))
+    teacher = nn.Teacher(folded)
     with pytest.raises(ConfigError, match="has 3 folds, and needs rows with the splits of one of them"):
         teacher.lesson(data)
     part = data.for_fold(1, 3, "toy")
@@ -260,7 +260,13 @@ def set_teacher(sets, tmp_path_factory):
 
 
 def test_a_student_of_sets_takes_any_number_of_slots(sets, set_teacher, tmp_path):
-    words = [f"teacher={set_teacher}", f"data={sets}", f"encoder={json.dumps(TINY)}", "train.batch_size=64", "train.epochs=10"]
+    words = [
+        f"teacher={set_teacher}",
+        f"data={sets}",
+        f"encoder={json.dumps(TINY)}",
+        "train.batch_size=64",
+        "train.epochs=10",
+    ]
     summary, student = trained(tmp_path / "s.onnx", *words, "views=[drop]", "augmentation={drop: {probability: 0.3}}")
     assert student.card.slots_vary
     assert summary["best"]["rank_correlation"] > 0.75
@@ -273,7 +279,7 @@ def test_a_student_of_sets_takes_any_number_of_slots(sets, set_teacher, tmp_path
 
 
 def test_views_of_training_rows_are_scored_by_the_teacher_and_stay_in_their_split(sets, set_teacher):
-    data, teacher = constituents(sets), nn.Teacher(str(set_teacher))
+    data, teacher = constituents(sets), nn.Teacher(set_teacher)
     n, train = len(data.x), data.x[data.split == "train"]
     rows, targets, _ = teacher.lesson(data, "score", ["drop", "rotation"], {"drop": {"probability": 0.3}})
     assert len(rows.x) == n + 2 * len(train)
@@ -288,4 +294,4 @@ def test_views_of_training_rows_are_scored_by_the_teacher_and_stay_in_their_spli
 
 def test_flat_rows_have_no_views(flat, teacher):
     with pytest.raises(ConfigError, match="are no sets, and have no views"):
-        nn.Teacher(str(teacher)).lesson(nn.load_skim(flat, NAME), views=["rotation"])
+        nn.Teacher(teacher).lesson(nn.load_skim(flat, NAME), views=["rotation"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ class Teacher:
 
     Parameters
     ----------
-    path : str
+    path : path
         An ONNX file with its card: of one input, valid everywhere, with or without folds.
 
     Attributes
@@ -63,10 +64,10 @@ class Teacher:
     Examples
     --------
     >>> Teacher(model_file).about["method"]
-    'AE'
+    'WNAE'
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path, self.scorer = path, OnnxScorer(path)
         card = self.scorer.card
         if len(card.inputs) > 1 or card.validity:
