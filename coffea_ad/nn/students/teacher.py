@@ -92,16 +92,22 @@ class Teacher:
             raise ConfigError(f"teacher: {self.path} scores rows of {ours}, and these are rows of {theirs}")
         return replace(data, provenance={**data.provenance, "teacher": self.about})
 
-    def scores(self, data: Skim) -> Float32s:
-        """Score all rows of a skim, with the splits of a fold by the member of that fold, (n,); NaN where it has none."""
+    def member(self, data: Skim) -> int | None:
+        """Return the member whose student rows with the splits of a fold train: that of the test fold; None without folds.
+
+        Raises
+        ------
+        ConfigError
+            The splits are not those of a fold.
+        """
         if self.folds is None:
-            return np.asarray(self.scorer(np.asarray(data.x[:])), np.float32)
+            return None
         test = np.unique(self.folds.of(data.spectators)[data.split == "test"])
         if len(test) != 1:
             raise ConfigError(
                 f"teacher: {self.path} has {self.folds.k} folds, and needs rows with the splits of one of them"
             )
-        return np.asarray(self.scorer(np.asarray(data.x[:]), np.full(len(data.x), test[0])), np.float32)
+        return int(test[0])
 
     def lesson(
         self,
@@ -111,7 +117,7 @@ class Teacher:
         options: Mapping[str, Any] | None = None,
         seed: int = 1,
     ) -> Lesson:
-        """Return rows to train a student on, and its targets.
+        """Return the rows that train and validate a student, and its targets.
 
         With s the teacher's score, and ε(s) the part of the training rows with at least that score, the target is one of
 
@@ -134,12 +140,16 @@ class Teacher:
         Raises
         ------
         ConfigError, SkimError
-            The teacher scores no training row, or gives all the same score.
+            The teacher scores no training row, or gives all the same score; rows are no sets; there are options of no view.
         """
-        n, rows = len(data.x), data
+        unused = sorted(set(options or {}) - set(views))
+        if unused:
+            raise ConfigError(f"augmentation: there are options of {', '.join(unused)}, which is none of the views")
+        member, rows = self.member(data), data.splits("train", "validation")
+        n = len(rows.x)
         for k, view in enumerate(views):
             rows = rows.joined(_viewed(data.splits("train"), view, options or {}, seed + k))
-        score = self.scores(rows)
+        score = np.asarray(self.scorer(np.asarray(rows.x[:]), None if member is None else np.full(len(rows.x), member)))
         scored = np.isfinite(score)
         train = np.flatnonzero((scored & (rows.split == "train") & (rows.weight > 0))[:n])
         if not len(train):
