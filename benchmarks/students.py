@@ -39,7 +39,7 @@ SHORT = ["train.epochs=8", "train.samples_per_epoch=12000", "train.batch_size=12
 MODELS = {
     "darkclr": ("pretrain", "pretrain/masked.yaml", ["score=direct", "preset=darkclr", *SHORT]),
     "small": ("pretrain", "pretrain/masked.yaml", ["score=direct"]),
-    "student": ("student", "student/jets.yaml", [f"teacher={ROOT}/{TEACHER}.onnx"]),
+    "student": ("student", "student/jets.yaml", [f"teacher={ROOT}/{TEACHER}.onnx", "target=score", "train.epochs=14"]),
 }
 """Recipe, configuration and what differs; of the first, the teacher, one seed only."""
 
@@ -70,7 +70,7 @@ def scorer_of(path, trimmed=True):
 def scores_of(path, x):
     """Scores of all rows, of which those of a file are computed once."""
     scorer = OnnxScorer(path)
-    stored = ROOT / "scores" / f"{scorer.digest[:16]}.npy"
+    stored = ROOT / "scores" / f"{scorer.digest[:16]}_{len(x)}.npy"
     if not stored.exists():
         stored.parent.mkdir(exist_ok=True)
         np.save(stored, np.asarray(scorer(x)))
@@ -90,12 +90,13 @@ def rates(sides, x, repeats):
     return out
 
 
-def table(jets, repeats, timed):
+def table(jets, repeats, timed, rows):
     skim = load_skim(f"{SAMPLES}/skims/eval", "jet_constituents", weights="none")
+    parts = [np.flatnonzero(skim.dataset == name)[: rows * (4 if name == "qcd" else 1)] for name in ("qcd", *SIGNALS)]
+    skim = skim.select(np.concatenate(parts))
     x, qcd = np.asarray(skim.x), skim.dataset == "qcd"
     weight = np.abs(np.asarray(skim.event_weight))
-    files = [ROOT / f"{TEACHER}.onnx", *sorted(ROOT.glob("*_[0-9]*.onnx"))]
-    files = list(dict.fromkeys(files))
+    files = list(dict.fromkeys([ROOT / f"{TEACHER}.onnx", *sorted(ROOT.glob("*_[0-9]*.onnx"))]))
     teacher = scores_of(files[0], x)
 
     def areas(score):
@@ -128,12 +129,13 @@ def main():
     p = verbs.add_parser("table")
     p.add_argument("--jets", type=int, default=2048)
     p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--rows", type=int, default=2000, help="jets of each signal, and four times as many of QCD")
     p.add_argument("--no-times", action="store_true")
     args = parser.parse_args()
     if args.verb == "train":
         train(args.seeds)
     else:
-        table(args.jets, args.repeats, not args.no_times)
+        table(args.jets, args.repeats, not args.no_times, args.rows)
 
 
 if __name__ == "__main__":
