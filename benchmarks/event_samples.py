@@ -1,6 +1,6 @@
 """Events as in the ADC2021 data (arXiv:2107.02157): a mixture of the Standard Model and four signals, from Pythia to a skim.
 
-.venv/bin/python benchmarks/event_samples.py [--background 40000] [--signal 2000] [-o build/events]
+.venv/bin/python benchmarks/event_samples.py [--background 20000] [--signal 1000] [-o build/events]
 .venv/bin/python benchmarks/event_samples.py --rates 20000          # of QCD: how often there is a lepton, and from which quarks
 
 Counted are events after the cuts: an electron or muon above 23 GeV. W → ℓν, QCD, Z → ℓℓ and tt̄ have 59.2, 33.8, 6.7 and 0.3 % of the weight by
@@ -36,8 +36,8 @@ CONFIG = recipes.find_config("skim_events/event_objects.yaml")
 LEPTON = {"final_lepton_pt_min": 21.0}  # 2 GeV below the cut, which is more than the resolution
 QCD = {"pthat_min": 30.0, "bias_power": 2.0, "heavy_quarks": 1}
 BACKGROUNDS = {  # process, its parameters, part of the weight, part of the number of events
-    "wlnu": ("wlnu", LEPTON, 0.592, 0.64),
-    "qcd": ("qcd", QCD | LEPTON, 0.338, 0.06),
+    "wlnu": ("wlnu", LEPTON, 0.592, 0.58),
+    "qcd": ("qcd", QCD | LEPTON, 0.338, 0.12),
     "zll": ("zll", LEPTON, 0.067, 0.24),
     "ttbar": ("ttbar", LEPTON, 0.003, 0.06),
 }
@@ -167,8 +167,8 @@ def rates(n):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--background", type=int, default=40_000)
-    parser.add_argument("--signal", type=int, default=2_000, help="of each")
+    parser.add_argument("--background", type=int, default=20_000)
+    parser.add_argument("--signal", type=int, default=1_000, help="of each")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rates", type=int, default=0, metavar="EVENTS")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/events"))

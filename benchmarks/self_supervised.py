@@ -47,20 +47,21 @@ SUBSTRUCTURE = {"name": "jet_substructure", "options": {"observables": ["+multip
 FEATURES = [{"name": "jet_constituents"}, SUBSTRUCTURE]
 
 
-def samples(scale):
-    for s, (name, datasets) in enumerate(SETS.items()):
+def simulated(root, sets, scale=1.0, first_seed=71_000):
+    """Simulate and skim {set: {dataset: ((process, parameters), events)}} below a folder; what is there stays."""
+    for s, (name, datasets) in enumerate(sets.items()):
         fileset = {}
         for i, (dataset, ((process, parameters), n)) in enumerate(datasets.items()):
-            path, seed = ROOT / "samples" / name / f"{dataset}.root", 71_000 + 100 * s + i
+            path, seed = root / "samples" / name / f"{dataset}.root", first_seed + 100 * s + i
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 simulate(process, max(int(n * scale), 50), path, seed=seed, parameters=parameters, workers=1)
             metadata = {"is_mc": True, "campaign": "simulation", "xsec": 1.0, "is_signal": process.startswith("svj")}
             fileset[dataset] = {"files": {str(path.resolve()): "Events"}, "metadata": metadata}
-        if not (ROOT / "skims" / name / "manifest.json").exists():
+        if not (root / "skims" / name / "manifest.json").exists():
             overrides = [*WINDOW, f"features={json.dumps(FEATURES)}"]
             run(fileset, "skim_jets", overrides=overrides, executor="iterative", chunksize=5000,
-                output=ROOT / "skims" / name, progress=False)  # fmt: skip
+                output=root / "skims" / name, progress=False)  # fmt: skip
 
 
 SHAPES = {"feature": "jet_substructure", "options": SUBSTRUCTURE["options"]}
@@ -80,6 +81,7 @@ MODELS = {
     "AnomCLR+ neighbours": _clr(),
     "masked neighbours": ("pretrain", "pretrain/masked.yaml", ["train.epochs=20"]),
     "distilled neighbours": ("pretrain", "pretrain/distilled.yaml", QUICK),
+    "distilled kT neighbours": ("pretrain", "pretrain/distilled.yaml", [*QUICK, "positive=[rotation, recluster]"]),
     "DDD": _clr("loss=ddd", "score=direct"),
     "AnomCLR neighbours": _clr("loss=anom_clr"),
     "CLR neighbours": _clr("loss=nt_xent"),
@@ -149,8 +151,8 @@ def accepted(background, signal, w_background, w_signal, efficiency=1e-3):
 class Rows:
     """The jets of the table: those of QCD, and of each signal, with their scores by anything."""
 
-    def __init__(self):
-        self.skims, folder = {}, ROOT / "skims/eval"
+    def __init__(self, folder=ROOT / "skims/eval"):
+        self.skims = {}
         for feature, options in (("jet_constituents", {}), ("jet_substructure", SUBSTRUCTURE["options"]),
                                  ("jet_substructure", {"observables": ["+multiplicity"]})):  # fmt: skip
             skim = load_skim(folder, feature, options, weights="none")
@@ -193,24 +195,32 @@ class Rows:
         return out
 
 
-def supervised(rows, seeds=(1, 2, 3)):
-    """{name: [judgement of each seed]}: trees on the observables, taught one point and tested on all, and each point by itself."""
+def taught(background, rows, signal, seed):
+    """Trees on the observables of all QCD jets and of half of the jets of a signal, at equal pT; and which half."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    background = load_skim(ROOT / "skims/train", "jet_substructure", SUBSTRUCTURE["options"], weights="none")
-    x_b = np.asarray(background.x)
-    out = {}
+    half = np.random.default_rng(seed).random(len(rows.dataset)) < 0.5
+    used = (rows.dataset == signal) & half
+    x_b, x_s = np.asarray(background.x), np.asarray(rows.trivial.x[used])
+    pt_b = np.asarray(background.spectators["pt"], np.float64)
+    weight = Matching(pt_b, rows.pt[used]).weights(np.abs(background.event_weight), np.ones(len(x_s)))
+    w = np.concatenate([each * len(x_b) / each.sum() for each in weight])
+    label = np.r_[np.zeros(len(x_b)), np.ones(len(x_s))]
+    trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, random_state=seed)
+    return trees.fit(np.concatenate([x_b, x_s]), label, sample_weight=w), half
+
+
+def training_rows():
+    return load_skim(ROOT / "skims/train", "jet_substructure", SUBSTRUCTURE["options"], weights="none")
+
+
+def supervised(rows, seeds=(1, 2, 3)):
+    """{name: [judgement of each seed]}: trees on the observables, taught one point and tested on all, and each point by itself."""
+    background, out = training_rows(), {}
     for seed in seeds:
-        half = np.random.default_rng(seed).random(len(rows.dataset)) < 0.5
         scores = {}
         for signal in SIGNALS:
-            x_s = np.asarray(rows.trivial.x[(rows.dataset == signal) & half])
-            pt_b, pt_s = np.asarray(background.spectators["pt"], np.float64), rows.pt[(rows.dataset == signal) & half]
-            weight = Matching(pt_b, pt_s).weights(np.abs(background.event_weight), np.ones(len(x_s)))
-            w = np.concatenate([weight[0] * len(x_b) / weight[0].sum(), weight[1] * len(x_b) / weight[1].sum()])
-            label = np.r_[np.zeros(len(x_b)), np.ones(len(x_s))]
-            trees = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.05, random_state=seed)
-            trees.fit(np.concatenate([x_b, x_s]), label, sample_weight=w)
+            trees, half = taught(background, rows, signal, seed)
             scores[signal] = trees.decision_function(np.asarray(rows.trivial.x))
         held_out = ~half | (rows.dataset == "qcd")
         for point in ("cms", "aachen"):
@@ -323,7 +333,7 @@ def main():
     if args.verb == "invariance":
         invariance(args.only)
     elif args.verb == "samples":
-        samples(args.scale)
+        simulated(ROOT, SETS, args.scale)
     elif args.verb == "train":
         train(args.seeds, args.only)
     else:

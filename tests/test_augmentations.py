@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,7 +153,7 @@ def test_rows_of_the_feature_go_through(name):
 # ---- conserved quantities
 
 
-@of("rotation", "translation", "soft_smear", "collinear_split", "drop", "pt_reweight", "subjet_shift")
+@of("rotation", "translation", "soft_smear", "collinear_split", "drop", "pt_reweight", "subjet_shift", "recluster")
 @few
 @given(seeds)
 def test_the_pt_of_a_jet_is_conserved(name, seed):
@@ -377,6 +378,50 @@ def test_a_shift_of_pt_is_one_factor_a_jet(seed):
     close(y[..., 0], x[..., 0] * factor)
     assert 0.5 <= factor.min() < 0.6
     assert 1.9 < factor.max() <= 2
+
+
+def merged_by_kt(jet, number):
+    """Groups of a jet's particles when kT leaves so many, by comparing all pairs at every step; four-momenta are added."""
+    groups = [([i], vector.obj(pt=float(p[0]), eta=float(p[1]), phi=float(p[2]), mass=0.0)) for i, p in enumerate(jet)]
+    while len(groups) > number:
+        pairs = [(a, b) for a in range(len(groups)) for b in range(a)]
+        a, b = min(
+            pairs, key=lambda ab: min(groups[i][1].pt for i in ab) * groups[ab[0]][1].deltaRapidityPhi(groups[ab[1]][1])
+        )
+        both = (groups[a][0] + groups[b][0], groups[a][1] + groups[b][1])
+        groups = [g for i, g in enumerate(groups) if i not in (a, b)] + [both]
+    return [sorted(members) for members, _ in groups]
+
+
+@few
+@given(seeds)
+def test_reclustering_merges_what_kt_merges(seed):
+    x, mask = toy(seed, 12, 9, least=1)
+    y, filled = view("recluster", x, mask, seed, fewest=2)
+    for jet, after in zip(
+        (row[m] for row, m in zip(x, mask, strict=True)),
+        (row[m] for row, m in zip(y, filled, strict=True)),
+        strict=True,
+    ):
+        groups = merged_by_kt(jet, len(after))
+        expected = {float(jet[g[0], 3]): jet[g] for g in groups}
+        assert set(after[:, 3].tolist()) == set(expected)
+        for protojet in after:
+            members = expected[float(protojet[3])]
+            close(protojet[0], members[:, 0].sum())
+            close(protojet[1:3], (members[:, :1] * members[:, 1:3]).sum(dim=0) / members[:, 0].sum(), 1e-9)
+    close(centroid(y), centroid(x), 1e-9)
+
+
+def test_reclustering_leaves_any_number_from_the_fewest():
+    x, mask = toy(1, 3000, 9, least=1)
+    left, n = view("recluster", x, mask, 1, fewest=4)[1].sum(dim=1), mask.sum(dim=1)
+    assert torch.equal(left[n <= 4], n[n <= 4])
+    parts = torch.bincount(left[n == 9], minlength=10)
+    assert parts[:4].sum() == 0
+    assert (parts[4:] > 0.1 * parts.sum()).all()
+    with pytest.raises(ConfigError, match="fewest is 0"):
+        view("recluster", x, mask, 1, fewest=0)
 
 
 # ---- parts

@@ -113,10 +113,11 @@ def test_presets_have_the_sizes_that_were_published():
 
 
 def test_kinds_and_angles_of_event_objects_are_tokens():
-    tokens, occupied = nn.Tokens(EVENT)(torch.tensor([[[30.0, 0, 0.0, 1], [60.0, 2.0, np.pi / 2, 4], [0.0, 0, 0, 0]]]))
+    objects = nn.Tokens(EVENT)(torch.tensor([[[30.0, 0, 0.0, 1], [60.0, 2.0, np.pi / 2, 4], [0.0, 0, 0, 0]]]))
     expected = [[0.2, 0.5, 1, 0, 0, 0, 0, 1], [0.1, 0, 0, 1, 1, 0, 0, 0], [0] * 8]
-    torch.testing.assert_close(tokens[0], torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-6)
-    assert occupied.tolist() == [[1, 1, 0]]
+    torch.testing.assert_close(objects.tokens[0], torch.tensor(expected, dtype=torch.float32), rtol=0, atol=1e-6)
+    assert objects.occupied.tolist() == [[1, 1, 0]]
+    torch.testing.assert_close(objects.share, torch.tensor([[2, 1, 0]]) / 3)
 
 
 @pytest.mark.parametrize(

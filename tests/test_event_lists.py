@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import functools
 import itertools
 import json
@@ -24,8 +25,10 @@ from test_rmm_two_body import cell_sum
 from toys import DATA, HERE, copy_events, open_events
 
 import coffea_ad as ad
+from coffea_ad.cli.main import main
 from coffea_ad.errors import BadFile, ConfigError, IncompleteRun, MissingIndex, NotWritten, UnknownName
 from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.originals import write_originals
 from coffea_ad.event_lists.storage import from_parquet, to_parquet
 from coffea_ad.features.two_body import TWO_BODY
 from coffea_ad.modelfiles.attach import attach
@@ -33,6 +36,7 @@ from coffea_ad.running.adding import not_addable
 
 LISTING = HERE / "listing_processor.py"
 SVJ = DATA / "svj_v15.root"
+QCD = DATA / "qcd_v15.root"
 
 
 def toy_list(rows, k, *, ranked=None):
@@ -418,7 +422,7 @@ def test_the_jet_search_lists_the_most_anomalous_events_of_each_model(tmp_path):
     models = [DATA / "wnae.onnx", DATA / "ae_stored.onnx"]
     whole = search({"svj": entry(SVJ)}, tmp_path / "whole", "top_events=500", model=models)
     lists = whole.event_lists["svj"]
-    assert set(lists) == {"ad", "ad2"}
+    assert set(lists) == {"ad", "ad2", *whole.regions} - {"inclusive", "ad2_inclusive"}
     mt = whole.in_regions["svj"]["mt"][{"region": "inclusive", "variation": "nominal"}]
     assert len(lists["ad"]) == lists["ad"].ranked == round(mt.sum(flow=True).value / lists["ad"]["weight"][0])
     tagger = ad.Tagger(models[0])
@@ -432,6 +436,114 @@ def test_the_jet_search_lists_the_most_anomalous_events_of_each_model(tmp_path):
     assert search({"svj": entry(SVJ)}, tmp_path / "control", model=None).event_lists == {}
     with pytest.raises(ConfigError, match="top_events"):
         search({"svj": entry(SVJ)}, None, "top_events=-1")
+
+
+def test_every_region_has_the_list_of_its_events(tmp_path):
+    whole = search({"svj": entry(SVJ)}, tmp_path / "whole", "top_events=500")
+    lists, listed = whole.event_lists["svj"], []
+    for region in set(whole.regions) - {"inclusive"}:
+        mt = whole.in_regions["svj"]["mt"][{"region": region, "variation": "nominal"}]
+        assert lists[region].ranked == len(lists[region]) == round(mt.sum(flow=True).value / lists["ad"]["weight"][0])
+        inside = lists[region]["entry"] if len(lists[region]) else []
+        assert [e for e in lists["ad"]["entry"] if e in inside] == list(inside)  # in the same order
+        listed += list(inside)
+    assert len(listed) > 20
+    assert lists["loose_2tag"]["ad_logp_1"].min() >= 1 > lists["loose_1tag"]["ad_logp_2"].min()
+
+
+# the verb
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("listed") / "r"
+    search({"svj": entry(SVJ), "qcd": entry(QCD), "again": entry(SVJ)}, folder)
+    return folder
+
+
+def test_lists_are_written_for_other_programs(listed, tmp_path, capsys):
+    assert main(["events", str(listed), "-n", "3", "--datasets", "svj", "qcd", "--format", "ids"]) == 0
+    ids = capsys.readouterr().out.split()
+    results = ad.load_results(listed)
+    top = (results.event_lists["svj"]["ad"] + results.event_lists["qcd"]["ad"]).shortened(3)
+    assert ids == [f"{top['run'][i]}:{top['luminosityBlock'][i]}:{top['event'][i]}" for i in range(3)]
+    assert main(["events", str(listed), "-n", "3", "--datasets", "svj", "qcd", "--format", "json"]) == 0
+    assert [record["entry"] for record in json.loads(capsys.readouterr().out)] == top["entry"].tolist()
+    assert main(["events", str(listed), "-n", "3", "--datasets", "svj", "qcd", "-o", str(tmp_path / "top.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "top.csv").read_text().splitlines()))
+    assert [float(row["ad_logp"]) for row in rows] == top["ad_logp"].tolist()
+    assert main(["events", str(listed), "--list", "loose_2tag", "--datasets", "qcd"]) == 0
+    assert "by ad_logp, ad_score" in capsys.readouterr().out
+
+
+def test_events_that_are_there_twice_are_named(listed, capsys):
+    assert main(["events", str(listed), "-n", "4", "--format", "ids"]) == 0
+    shown = capsys.readouterr()
+    assert "is there 2 times: again (" in shown.err
+    ids = shown.out.split()
+    assert shown.err.count("is there 2 times") == len(ids) - len(set(ids)) > 0
+    assert main(["events", str(listed), "-n", "4", "--datasets", "svj", "qcd"]) == 0
+    assert "is there" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--list", "tight"], "list of events 'tight'"),
+        (["--datasets", "svi"], "did you mean 'svj'"),
+        (["-n", "0"], "-n is 0"),
+        (["--skim", "few.txt"], "few.txt"),
+    ],
+)
+def test_wrong_words_for_lists_are_named(listed, words, match, capsys):
+    assert main(["events", str(listed), *words]) == 1
+    assert match in capsys.readouterr().err
+
+
+def test_listed_events_are_written_with_all_their_branches(listed, tmp_path, capsys):
+    few = tmp_path / "few.root"
+    assert main(["events", str(listed), "-n", "9", "--datasets", "svj", "qcd", "--skim", str(few)]) == 0
+    assert "9 events in" in capsys.readouterr().out
+    results = ad.load_results(listed)
+    top = (results.event_lists["svj"]["ad"] + results.event_lists["qcd"]["ad"]).shortened(9)
+    tagger = ad.Tagger(DATA / "wnae.onnx")
+    events = open_events(few)
+    assert ak.to_numpy(events.event).tolist() == top["event"].tolist()
+    for i, where in enumerate(top["file"]):
+        before = open_events(where)[top["entry"][i] : top["entry"][i] + 1]
+        np.testing.assert_allclose(
+            ak.flatten(tagger(events[i : i + 1])["ad_score"]), ak.flatten(tagger(before)["ad_score"]), rtol=1e-6
+        )
+    with uproot.open(few) as new, uproot.open(SVJ) as old:
+        assert set(new["Events"].keys()) == set(old["Events"].keys())
+        types = {n: str(b.interpretation) for n, b in new["Events"].items()}
+        assert types == {n: str(b.interpretation) for n, b in old["Events"].items()}
+
+
+@pytest.mark.real
+def test_real_events_are_written_as_they_are(real, tmp_path):
+    name = "nano_tt_v12"
+    events = open_events(real / f"{name}.root")
+    top = TopEvents.of(events, 4, {"met": np.arange(len(events)) % 7})
+    with (tmp_path / "few.root").open("w+b") as file:
+        assert write_originals(top, file) == []
+    with uproot.open(tmp_path / "few.root") as new, uproot.open(real / f"{name}.root") as old:
+        assert set(new["Events"].keys()) == set(old["Events"].keys())
+        for branch in list(old["Events"].keys())[::23]:
+            before = old["Events"][branch].array()[top["entry"]]
+            now = new["Events"][branch].array()  # counters are int32, of old campaigns too
+            assert ak.array_equal(now, before, equal_nan=True, dtype_exact=not branch.startswith("n")), branch
+
+
+def test_a_file_that_was_replaced_gives_no_events(listed, tmp_path):
+    top = ad.load_results(listed).event_lists["svj"]["ad"].shortened(2)
+    other = TopEvents.from_columns(
+        2, top.by, {**top.columns, "file": np.full(2, str(QCD), object)}, ranked=2
+    )  # the UUID is that of another file
+    with (tmp_path / "few.root").open("w+b") as file, pytest.raises(BadFile, match="its UUID is another one"):
+        write_originals(other, file)
+    with (tmp_path / "none.root").open("w+b") as file, pytest.raises(ConfigError, match="the list is empty"):
+        write_originals(TopEvents(3, "met"), file)
 
 
 @pytest.mark.torch

@@ -107,7 +107,7 @@ def test_single_precision_is_kept_for_losses():
 
 def test_hidden_objects_have_the_part_of_momentum_that_was_drawn():
     x = sets(400)
-    hidden = drawn_by_pt(x, 0.5, seeded())
+    hidden = drawn_by_pt(x[:, :, 0] / x[:, :, 0].sum(dim=1, keepdim=True), 0.5, seeded())
     part = (x[:, :, 0] * hidden).sum(dim=1) / x[:, :, 0].sum(dim=1)
     assert part.max() <= 0.5
     assert part.mean() > 0.05
@@ -123,10 +123,10 @@ def test_a_hidden_object_is_not_seen():
     hidden[:, 0] = True
     other = x.clone()
     other[:, 0, 1:] += 0.3
-    y, _ = model.encoder.objects(x, hidden, model.places)
-    z, _ = model.encoder.objects(other, hidden, model.places)
+    first, second = model.encoder.tokens(x), model.encoder.tokens(other)
+    y, z = (model.encoder.in_context(objects, hidden, model.places) for objects in (first, second))
     assert torch.equal(y, z)
-    assert not torch.equal(model.encoder.objects(x)[0], model.encoder.objects(other)[0])
+    assert not torch.equal(model.encoder.in_context(first), model.encoder.in_context(second))
 
 
 def test_masked_particles_learn_the_density_of_what_is_hidden():
@@ -147,7 +147,8 @@ def test_masked_particles_learn_the_density_of_what_is_hidden():
     wide = torch.from_numpy(x.copy())
     wide[:, 0, 1:] *= 2
     with torch.no_grad():
-        difference = model._surprise(wide, hidden) - model._surprise(torch.from_numpy(x), hidden)
+        y, z = (model._surprise(model.encoder.tokens(rows), hidden) for rows in (wide, torch.from_numpy(x)))
+        difference = y - z
     assert difference[:, 0].mean().item() == pytest.approx(3, abs=0.3)
 
 
@@ -239,6 +240,36 @@ def test_a_file_scores_sets_as_torch_does(skim, recipe, words, tmp_path):
     assert np.isclose(ours[:, None], scores, rtol=1e-4, atol=1e-5).any(axis=1).all()
 
 
+@pytest.mark.parametrize("make", [nn.CLR, nn.MaskedParticles, nn.SelfDistillation])
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_a_training_that_goes_on_gives_the_same_bits(make, skim, tmp_path):
+    _, config = configured(skim, "pretrain")
+    data = config.rows()
+
+    train = nn.TrainConfig(epochs=4, samples_per_epoch=128, batch_size=64, validation_rows=60)
+
+    def fitted(folder, stop=4, resume=False):
+        model = make(encoder(slots=12, dropout=0.1))
+        begin = model.begin_epoch
+
+        def until(epoch, epochs):
+            if epoch == stop:
+                raise KeyboardInterrupt
+            begin(epoch, epochs)
+
+        model.begin_epoch = until
+        return model, nn.fit(model, data, train, tmp_path / folder, resume=resume)
+
+    whole, four = fitted("whole")
+    with pytest.raises(KeyboardInterrupt):
+        fitted("half", stop=2)
+    torch.manual_seed(99)
+    resumed, two = fitted("half", resume=True)
+    assert two == four
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
 @pytest.fixture(scope="module")
 def trained(skim, tmp_path_factory):
     """The folder of an encoder that is trained."""
@@ -303,6 +334,51 @@ def test_wrong_keys_are_named(skim, words, match, tmp_path):
     module, config = configured(skim, "clr", *words)
     with pytest.raises(ConfigError, match=match):
         module.fit(config, config.rows(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "match"),
+    [
+        ("clr", ["loss=nt_xent"], "its loss is anom_clr_plus, that of this recipe nt_xent"),
+        ("clr", ["tokens={scale: linear}"], "its encoder.tokens.scale is log, that of this recipe linear"),
+        ("pretrain", [], "its class is CLR, that of this recipe MaskedParticles"),
+    ],
+)
+def test_an_encoder_that_was_trained_with_other_keys_is_refused(skim, trained, recipe, words, match, tmp_path):
+    module, config = configured(skim, recipe, f"pretrained={trained}", *words)
+    with pytest.raises(ConfigError, match=match):
+        module.fit(config, config.rows(), tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_the_unchanged_processor_scores_constituents_of_real_files(skim, trained, real, tmp_path):
+    module, config = configured(skim, "clr", "score=mahalanobis", f"pretrained={trained}")
+    module.train(config, tmp_path / "m.onnx")
+    fileset = {
+        name: {"files": {str(real / f"{name}.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}
+        for name in ("nano_tt_v15", "pfnano")
+    }
+    loose = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9", "jet_pt_min=170", "triggers=[]"]
+    report = ad.run(
+        fileset, "semivisible_jets", model=tmp_path / "m.onnx", executor="iterative", lumi=1.0, overrides=loose,
+        output=tmp_path / "results",
+    )  # fmt: skip
+    for name in fileset:
+        dataset = report.datasets[name]
+        assert dataset["cutflow"]["dphi"]["events"] > 0
+        assert dataset["unscored"] == 0
+
+
+@pytest.mark.filterwarnings("ignore:the validation rows have an effective number")
+def test_a_file_of_folds_takes_sets_of_any_size(skim, tmp_path):
+    module, config = configured(skim, "clr", "folds=3", "score=mahalanobis")
+    module.train(config, tmp_path / "m.onnx")
+    scorer, model, data = OnnxScorer(tmp_path / "m.onnx"), nn.load(tmp_path / "m"), config.rows()
+    folds = np.arange(200) % 3
+    assert scorer.card.slots_vary
+    np.testing.assert_allclose(scorer(data.x[:200], folds), model.scores(data.x[:200], folds), rtol=1e-4, atol=1e-5)
+    ad.Tagger(tmp_path / "m.onnx")(open_events(DATA / "qcd_v15.root"))
 
 
 def test_only_sets_are_encoded(skim, tmp_path):

@@ -31,7 +31,8 @@ def test_numbers_of_filters_may_be_texts_as_yaml_reads_them(skim, value):
     [
         ([["pt", ">", "many"]], "the filter .* cannot be applied"),
         ([["met", ">", 1e9]], "unknown column 'met'"),
-        (["pt > 3"], "a column, an operator and a value"),
+        (["pt 3"], "a column, an operator and a value"),
+        ([[]], "a column, an operator and a value"),
         (7, "a column, an operator and a value"),
         ([["pt", "~", 3]], "cannot be applied"),
     ],

@@ -55,10 +55,10 @@ def build(config: Config, data: nn.Skim) -> nn.CLR | nn.DDD:
 def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
     """Train an encoder and a score on it, and leave metrics, checkpoints and plots in a folder."""
     place = folder if config.score == "direct" else folder / "encoder"
+    model = build(config, data)
     if config.pretrained:
-        model, history = config.pretrained_model()
+        model, history = config.pretrained_model(model)
     else:
-        model = build(config, data)
         history = nn.fit(model, data, config.train, place, resume=config.begun(place))
         plots.training(history, model.plotted, place / "training.png")
     if config.score == "direct":

@@ -60,10 +60,10 @@ def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.Hi
             "score=direct: a distilled encoder has no score by itself; take neighbours, cosine or mahalanobis"
         )
     place = folder if config.score == "direct" else folder / "encoder"
+    model = build(config, data)
     if config.pretrained:
-        model, history = config.pretrained_model()
+        model, history = config.pretrained_model(model)
     else:
-        model = build(config, data)
         history = nn.fit(model, data, config.train, place, resume=config.begun(place))
         plots.training(history, model.plotted, place / "training.png")
     if config.score == "direct":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,9 +159,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     check_folder(args.output, ("report.json", "manifest.json", *EVALUATION), force=args.force)  # also of other verbs
     evaluated = evaluation.evaluate_models(
         evaluation.parse_models(args.models), args.background, args.signal or args.background, datasets=args.datasets,
-        signal_datasets=args.signal_datasets, splits=args.splits, reverse=evaluation.parse_models(args.reverse),
+        signal_datasets=args.signal_datasets, splits=args.splits, filters=args.filters, reverse=evaluation.parse_models(args.reverse),
         untrained=args.untrained, mass=args.mass, match=args.match, with_baselines=args.baselines, seed=args.seed,
-        n_bootstrap=args.bootstrap,
+        n_bootstrap=args.bootstrap, encoders=_encoders(args.latent),
     )  # fmt: skip
     for listing in evaluation.listings(evaluated):
         table = table_of(listing.title, *listing.columns)
@@ -173,6 +174,21 @@ def _evaluate(args: argparse.Namespace) -> int:
     evaluation.write(evaluated, args.output)
     out.print(f"evaluation in {args.output}", soft_wrap=True, markup=False)
     return 0
+
+
+def _encoders(words: Sequence[str]) -> dict[str, Any]:
+    """Load the encoders whose representation is shown; torch is needed for them alone."""
+    from coffea_ad import evaluation
+
+    if not words:
+        return {}
+    from coffea_ad.nn.loading import load_encoder
+
+    folders = evaluation.parse_models(words)
+    several = [label for label, each in folders.items() if len(each) > 1]
+    if several:
+        raise ConfigError(f"--latent {several[0]}=…: every encoder is drawn by itself; give labels to each")
+    return {label: load_encoder(folder) for label, (folder,) in folders.items()}
 
 
 def _quantise(args: argparse.Namespace) -> int:
@@ -308,11 +324,17 @@ def add_evaluate(verbs: Any) -> None:
     p.add_argument("--signal", metavar="SKIM", help="default: the skim of the background")
     p.add_argument("--signal-datasets", nargs="+", default=(), help="each is a signal of its own")
     p.add_argument("--splits", nargs="+", default=["test"], help="of the background (default: test)")
+    p.add_argument(
+        "--filters", nargs="+", default=(), metavar='"pt > 150"', help='rows to keep: "pt > 150" "abs(eta) < 2"'
+    )
     p.add_argument("--reverse", nargs="+", default=(), metavar="MODEL", help="trained on the signal, in the same order")
     p.add_argument("--untrained", nargs="+", default=(), metavar="MODEL", help="the same network without training")
     p.add_argument("--mass", help="column that a cut must not sculpt (default: mass of jets, mjj of events)")
     p.add_argument("--match", help="column whose spectrum is matched (default: pt)")
     p.add_argument("--baselines", action=argparse.BooleanOptionalAction, default=True)
+    p.add_argument(
+        "--latent", nargs="+", default=(), metavar="FOLDER", help="of encoders: two axes of what they make of the first model's rows"
+    )  # fmt: skip
     p.add_argument("--bootstrap", type=int, default=100, help="replicas, for the errors")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("-o", "--output", default="evaluation")

@@ -28,7 +28,8 @@ def _run(args: argparse.Namespace) -> int:
         return _resubmit(args)
     if args.recipe is None:
         raise ConfigError("run needs a recipe: see coffea-ad ls")
-    overrides = [*args.overrides, *(["unblind=true"] if args.unblind else [])]
+    keep = [] if args.keep is None else [f"top_events={args.keep}"]
+    overrides = [*args.overrides, *(["unblind=true"] if args.unblind else []), *keep]
     module = recipes.load(args.recipe)
     if recipes.kind_of(module) == "training":
         folds = [] if args.folds is None else [f"folds={args.folds}"]
@@ -81,6 +82,7 @@ def _resubmit(args: argparse.Namespace) -> int:
 
     words, taken = _keywords(args), inspect.signature(resubmit).parameters
     others = [name for name in ("recipe", "fileset", "unblind", "folds") if getattr(args, name)]
+    others += ["keep"] if args.keep is not None else []
     others += [n for n, word in words.items() if n not in taken and word != RunOptions.model_fields[n].default]
     if others:
         raise ConfigError(f"--resubmit takes all that from the folder; leave out: {', '.join(others)}")
@@ -183,6 +185,12 @@ def add_run(verbs: Any) -> None:
     g.add_argument("--lumi", metavar="FB⁻¹|ERA=FB⁻¹,…|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); by era; "
                    "or a table of brilcalc by luminosity section: of what was processed")  # fmt: skip
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
+    g.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="list the N most anomalous events of each dataset and region (top_events=N)",
+    )
     g.add_argument(
         "--provider",
         dest="providers",

@@ -37,6 +37,7 @@ class Options:
     with_baselines: bool
     settings: Mapping[str, Any]
     seed: int
+    filters: tuple[Any, ...] = ()
 
 
 def _sample(process: Process, mask: Bools, scores: Mapping[str, Any], options: Options) -> Sample:

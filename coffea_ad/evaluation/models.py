@@ -9,6 +9,7 @@ from typing import Any
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.evaluation.directions import TWINS, Direction, Options
+from coffea_ad.evaluation.latent import Encode, latent_of
 from coffea_ad.evaluation.processes import Process
 from coffea_ad.evaluation.record import Evaluation
 from coffea_ad.scoring.scorer import OnnxScorer
@@ -96,11 +97,13 @@ def evaluate_models(
     datasets: Sequence[str] = (),
     signal_datasets: Sequence[str] = (),
     splits: Sequence[str] = ("test",),
+    filters: Sequence[str | Sequence[Any]] = (),
     reverse: Mapping[str, Sequence[str | Path]] | None = None,
     untrained: Sequence[str | Path] = (),
     mass: str | None = None,
     match: str | None = None,
     with_baselines: bool = True,
+    encoders: Mapping[str, Encode] | None = None,
     seed: int = 1,
     **settings: Any,
 ) -> Evaluation:
@@ -120,6 +123,9 @@ def evaluate_models(
         By default all of the skim; every signal dataset is a signal of its own.
     splits : sequence of str
         Of the background.
+    filters : sequence of str or (column, operator, value)
+        Rows of all processes to keep, such as "pt > 150" or "abs(eta) < 2", beside the filters of the first model's card.
+        Everything else, baselines and spectra included, is of these rows.
     reverse : {label: files}, optional
         The same methods, in the same order, trained on the (one) signal: these look for the background.
     untrained : sequence of path
@@ -128,6 +134,9 @@ def evaluate_models(
         Spectators: what a cut must not sculpt (default: mass of jets, mjj of events), and what spectra are matched in
         (default: pt).
     with_baselines : bool
+    encoders : {label: callable}, optional
+        Rows of the first model's input → their representation, such as `nn.loading.load_encoder` gives it; two axes of it
+        are found and drawn.
     seed : int
     **settings
         Arguments of `evaluate`.
@@ -151,13 +160,14 @@ def evaluate_models(
             raise ConfigError(f"a signal dataset cannot be called {name}; that is an anomaly made by the evaluation")
     loaded = _loaded({**models, **({UNTRAINED: untrained} if untrained else {})})
     first = next(iter(loaded.values()))[0]
-    process = Process(background, background_names, first)
+    process = Process(background, background_names, first, filters)
     mass, notes = _column(process, mass, _MASS[first.card.level], "sculpting is not measured")
     match, more = _column(process, match, "pt", "nothing is shown at equal spectra; name another with --match")
     notes += [*more, *_remarks(loaded, signal_names)]
-    options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed)
-    signals = {name: Process(signal, [name], first) for name in signal_names}
+    options = Options(tuple(splits), mass, match, with_baselines, {**settings, "seed": seed}, seed, tuple(filters))
+    signals = {name: Process(signal, [name], first, filters) for name in signal_names}
     evaluation = Direction(loaded, process, signals, options).evaluate()
+    spaces = {k: latent_of(encode, process, signals, first.card, splits) for k, encode in (encoders or {}).items()}
     provenance: dict[str, Any] = {
         "models": _described(loaded), "datasets": background_names, "splits": list(splits), "mass": mass, "match": match, "made": list(TWINS),
         "background": process.rows.provenance, "versions": versions("coffea-ad", "numpy", "onnxruntime", "scikit-learn", "scipy"),
@@ -169,7 +179,11 @@ def evaluate_models(
             models, reverse, (background, background_names), (signal, signal_names), options
         )
     return replace(
-        evaluation, notes=tuple(dict.fromkeys((*notes, *evaluation.notes))), provenance=provenance, reverse=other
+        evaluation,
+        notes=tuple(dict.fromkeys((*notes, *evaluation.notes))),
+        provenance=provenance,
+        reverse=other,
+        latent=spaces,
     )
 
 
@@ -210,5 +224,6 @@ def _reverse(
     loaded = dict(zip(models, _loaded(reverse).values(), strict=True))
     first = next(iter(loaded.values()))[0]
     background_name = "+".join(background[1])
-    direction = Direction(loaded, Process(*signal, first), {background_name: Process(*background, first)}, options)
+    rows, others = (Process(*each, first, options.filters) for each in (signal, background))
+    direction = Direction(loaded, rows, {background_name: others}, options)
     return replace(direction.evaluate(), provenance={"datasets": signal[1]}), _described(loaded)

@@ -36,16 +36,20 @@ class Process:
     datasets : sequence of str
     model : OnnxScorer
         The one whose rows are taken; its card also says which rows it was trained on (`filters`).
+    filters : sequence of (column, operator, value)
+        Further conditions on the rows, as of `load_skim`.
 
     Raises
     ------
     SkimError
-        The skim does not hold the datasets or the feature.
+        The skim does not hold the datasets or the feature, or no row passes.
     """
 
-    def __init__(self, folder: str | Path, datasets: Sequence[str], model: OnnxScorer) -> None:
+    def __init__(
+        self, folder: str | Path, datasets: Sequence[str], model: OnnxScorer, filters: Sequence[Any] = ()
+    ) -> None:
         self.folder, self.datasets = Path(folder), tuple(datasets)
-        self.filters = model.card.provenance.get("filters", ())
+        self.filters = (*model.card.provenance.get("filters", ()), *filters)
         self.skims: dict[str, Skim] = {}
         self.places: dict[str, Ints | None] = {}
         self.rows = self._skim(model.card.inputs[0].features[0], model.name)

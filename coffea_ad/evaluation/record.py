@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import Curve
+from coffea_ad.evaluation.latent import Latent
 from coffea_ad.evaluation.sculpting import Sculpting
 from coffea_ad.typing import Float64s
 
@@ -132,6 +133,8 @@ class Evaluation:
     settings, provenance : dict
     reverse : Evaluation, optional
         The other direction: models of the signal's process that look for the background's.
+    latent : {encoder: Latent}
+        Two principal axes of representations.
     """
 
     rows: tuple[Row, ...]
@@ -140,6 +143,7 @@ class Evaluation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     reverse: Evaluation | None = None
+    latent: Mapping[str, Latent] = field(default_factory=dict)
 
     def row(self, score: str, signal: str) -> Row:
         """Return one row.

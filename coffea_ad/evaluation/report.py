@@ -16,8 +16,10 @@ import numpy as np
 
 from coffea_ad import files, plotting
 from coffea_ad.evaluation.differences import Difference, difference
+from coffea_ad.evaluation.latent_figure import draw_latent
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
+from coffea_ad.skims.filters import filters_in_words
 
 __all__ = ["Listing", "as_dict", "differences", "listings", "write", "write_csv"]
 
@@ -76,6 +78,21 @@ def _against(evaluation: Evaluation, signal: str, *, matched: bool) -> Listing:
     return Listing(f"{signal}{what}", columns, tuple(rows))
 
 
+def _filtered(evaluation: Evaluation) -> list[Listing]:
+    """Return how many rows of every dataset pass the filters, one after another, if any were asked for."""
+    about = evaluation.provenance.get("background", {})
+    skims = (about, *evaluation.provenance.get("signals", {}).values())
+    rows = {dataset: counts for skim in skims for dataset, counts in skim.get("rows_passing", {}).items()}
+    if not rows:
+        return []
+    columns = ("dataset", "all", *filters_in_words(about["filters"]))
+    return [
+        Listing(
+            "rows that pass, of all splits", columns, tuple((name, *map(str, counts)) for name, counts in rows.items())
+        )
+    ]
+
+
 def _signals(evaluation: Evaluation) -> list[str]:
     """Return the signals that are no twins of background rows."""
     twins = evaluation.provenance.get("made", ())
@@ -123,6 +140,19 @@ def _twins(evaluation: Evaluation) -> list[Listing]:
     return [Listing("anomalies that are simpler than the background: AUC", ("score", *names), rows)] if rows else []
 
 
+def _latent(evaluation: Evaluation) -> list[Listing]:
+    """Return what two axes of every encoder explain, and what they follow."""
+    out = []
+    for name, space in evaluation.latent.items():
+        rows = tuple(
+            (word, f"{space.explained[i]:.3f}", *(_number(rho[i]) for rho in space.correlations.values()))
+            for i, word in enumerate(("first", "second"))
+        )
+        columns = ("axis", "part of the variance", *(f"ρ with {c}" for c in space.correlations))
+        out.append(Listing(f"representation of {name}, background", columns, rows))
+    return out
+
+
 def _sculpted(evaluation: Evaluation) -> Listing:
     cuts = evaluation.settings.get("cuts", ())
     rows = []
@@ -153,7 +183,7 @@ def listings(evaluation: Evaluation) -> list[Listing]:
     -------
     list of Listing
     """
-    out = []
+    out = _filtered(evaluation)
     for signal in _signals(evaluation):
         tables = [_against(evaluation, signal, matched=matched) for matched in (False, True)]
         out += [table for table in tables if table.rows]
@@ -164,6 +194,7 @@ def listings(evaluation: Evaluation) -> list[Listing]:
         rows = tuple((name, *map(_text, each)) for name, *each in both_directions(evaluation))
         columns = ("score", f"{forward} → {backward}", f"{backward} → {forward}", "the smaller")
         out.append(Listing("both directions: AUC", columns, rows))
+    out += _latent(evaluation)
     return [*out, _sculpted(evaluation)] if evaluation.sculpting else out
 
 
@@ -214,6 +245,11 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
             {"score": score, "signal": signal, **{kind: vars(d) for kind, d in pair.items()}}
             for (score, signal), pair in between.items()
         ]
+    if evaluation.latent:
+        out["latent"] = {
+            name: {"explained": space.explained, "correlations": space.correlations}
+            for name, space in evaluation.latent.items()
+        }
     if evaluation.reverse is not None:
         out["reverse"] = as_dict(evaluation.reverse)
         out["both_directions"] = {
@@ -292,6 +328,9 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[Path]:
         plotting.significance_improvement(improvements, paths[-1], models=models)
     paths.append(folder / "summary.png")
     plotting.auc_summary(_summary(evaluation.rows), paths[-1])
+    for name, space in evaluation.latent.items():
+        paths.append(folder / f"latent_{files.as_name(name)}.png")
+        draw_latent(space, paths[-1])
     if evaluation.sculpting:
         paths.append(folder / "sculpting.png")
         spectra = {name: (s.edges, s.before, s.after) for name, s in evaluation.sculpting.items()}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from coffea_ad.event_lists.top import TopEvents
 from coffea_ad.scoring.tagger import Tagger
+from coffea_ad.typing import Bools
 
 __all__ = ["most_anomalous"]
 
@@ -22,6 +23,7 @@ def most_anomalous(
     tagger: Tagger,
     values: Mapping[str, npt.NDArray[Any]],
     weight: npt.NDArray[Any],
+    inside: Bools | None = None,
 ) -> TopEvents:
     """Return the k most anomalous events by one tagger.
 
@@ -38,6 +40,8 @@ def most_anomalous(
     values : {observable: (n,) or (n, m)}
         What else is listed.
     weight : (n,)
+    inside : (n,) bool, optional
+        Others are not ranked.
 
     Returns
     -------
@@ -52,4 +56,7 @@ def most_anomalous(
     if tagger.card.level == "jet":
         each = {name: column.reshape(-1, 2) for name, column in columns.items()}
         columns = {name: column.max(axis=1, initial=-np.inf) for name, column in each.items()}
+    if inside is not None:
+        first = next(iter(columns))
+        columns[first] = np.where(inside, columns[first], np.nan)
     return TopEvents.of(events, k, columns, weight=weight, observables={**values, **each})

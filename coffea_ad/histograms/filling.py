@@ -186,7 +186,7 @@ class RegionFiller:
             specs, jets = tagger.card.regions, _of_jets(tagger)
             shape = (-1, 2) if jets else (-1, 1)
             grades = self._grades(tagger, tagged).reshape(shape)
-            places[prefix] = np.array(self.cells[prefix])[regions.cells_of(grades, len(specs))]
+            places[prefix] = self._places(prefix, grades)
             unscored |= places[prefix] == prefix + regions.UNSCORED
             if self.hides(mc=mc):
                 shown = shown & ~hidden(grades, len(specs))
@@ -249,6 +249,12 @@ class RegionFiller:
         score = ak.to_numpy(ak.fill_none(tagged[f"{tagger.name}_score"], np.nan))
         return np.where(np.isfinite(score), 0, -1)
 
+    def _places(self, prefix: str, grades: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the cell of every event by the grades of its objects."""
+        tagger = self.taggers[prefix]
+        of_objects = grades.reshape(-1, 2 if _of_jets(tagger) else 1)
+        return np.array(self.cells[prefix])[regions.cells_of(of_objects, len(tagger.card.regions))]
+
     def rank(
         self,
         k: int,
@@ -259,7 +265,7 @@ class RegionFiller:
         *,
         mc: bool,
     ) -> dict[str, TopEvents]:
-        """Return the k most anomalous of the selected events by each model; none at all where events may be hidden.
+        """Return the k most anomalous of the selected events by each model, and in each region; none where events may be hidden.
 
         What a list of the shown ones lacks would be the hidden ones.
 
@@ -274,11 +280,19 @@ class RegionFiller:
 
         Returns
         -------
-        {tagger: TopEvents}
+        {tagger or region: TopEvents}
         """
+        lists: dict[str, TopEvents] = {}
         if k == 0 or self.hides(mc=mc):
-            return {}
-        return {t.name: most_anomalous(k, events, tagged, t, values, weight) for t in self.taggers.values()}
+            return lists
+        for prefix, tagger in self.taggers.items():
+            lists[tagger.name] = most_anomalous(k, events, tagged, tagger, values, weight)
+            places = self._places(prefix, self._grades(tagger, tagged))
+            for name, cells in self.regions.items():
+                if name.startswith(prefix) and cells < set(self.cells[prefix]) - {prefix + regions.UNSCORED}:
+                    inside = np.isin(places, list(cells))
+                    lists[name] = most_anomalous(k, events, tagged, tagger, values, weight, inside)
+        return lists
 
     def _cutflow(
         self, selection: PackedSelection, passed: Any, shown: Any, weight: npt.NDArray[Any], *, mc: bool

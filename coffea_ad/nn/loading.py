@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,9 +16,13 @@ from coffea_ad.nn.described import remake
 from coffea_ad.nn.ensemble import Ensemble, How
 from coffea_ad.nn.model import Model
 from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.training.history import Epoch, History
+from coffea_ad.nn.transforms.per_column import Unchanged
+from coffea_ad.nn.transforms.representation import Representation
+from coffea_ad.typing import Float32s
 
-__all__ = ["load", "load_model"]
+__all__ = ["load", "load_encoder", "load_model"]
 
 
 def load(folder: str | Path, *, classes: Sequence[type[nn.Module]] = (), how: How | None = None) -> Scorable:
@@ -82,3 +87,43 @@ def load_model(folder: str | Path, *, classes: Sequence[type[nn.Module]] = ()) -
     history = History(saved["history"], [Epoch(**epoch) for epoch in saved["best"]])
     model.load_state_dict(history.epochs[0].state)
     return model.eval(), history
+
+
+def load_encoder(folder: str | Path, *, classes: Sequence[type[nn.Module]] = ()) -> Callable[[Float32s], Float32s]:
+    """Return what a trained encoder makes of rows: h, or z where a score stands on z.
+
+    Parameters
+    ----------
+    folder : path
+        Of an encoder, `masked/encoder`, or of a score on one, `masked`.
+    classes
+        As of `load`.
+
+    Returns
+    -------
+    callable
+        (n, *shape) → (n, d); refuses rows of another shape by a `ConfigError`.
+
+    Raises
+    ------
+    ConfigError
+        There is no trained model, or one without an encoder.
+    """
+    if (Path(folder) / FOLDS_FILE).is_file():
+        raise ConfigError(f"{folder}: every fold has an encoder; take one of them, {Path(folder) / 'fold_0'}")
+    model, _ = load_model(folder, classes=classes)
+    before, encoder = (getattr(model, name, None) for name in ("transform", "encoder"))
+    if isinstance(before, Representation):
+        inner = Representation(before.encoder, Unchanged(before.features), row_shape=before.row_shape)
+    elif isinstance(encoder, SetEncoder):
+        inner = Representation(encoder, Unchanged(encoder.features))
+    else:
+        raise ConfigError(f"{folder}: a {model.method} has no encoder; those of clr and pretrain have")
+
+    def encode(x: Float32s) -> Float32s:
+        if tuple(x.shape[1:]) != inner.row_shape:
+            raise ConfigError(f"{folder}: the encoder takes rows of shape {inner.row_shape}, not {tuple(x.shape[1:])}")
+        with torch.no_grad():
+            return np.asarray(inner(torch.from_numpy(np.ascontiguousarray(x, np.float32))).numpy())
+
+    return encode

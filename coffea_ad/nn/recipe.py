@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from coffea_ad.config import Frozen
-from coffea_ad.errors import ConfigError, unknown_text
+from coffea_ad.errors import ConfigError, SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig
+from coffea_ad.nn.described import describe
 from coffea_ad.nn.energy_based.energy import Sampling
 from coffea_ad.nn.export import export, make_card
 from coffea_ad.nn.loading import load_model
@@ -29,6 +30,7 @@ from coffea_ad.nn.transforms.columns import Transform
 from coffea_ad.nn.transforms.per_column import Preprocessing, preprocessing
 from coffea_ad.nn.transforms.slots import Slots
 from coffea_ad.skims import Skim, WeightMode, load_skim
+from coffea_ad.skims.filters import conditions
 from coffea_ad.skims.rows import Keep
 
 __all__ = ["ChainConfig", "EncoderConfig", "RecipeConfig", "SetConfig", "publish"]
@@ -48,7 +50,9 @@ class RecipeConfig(Frozen):
         (), description="several flat features side by side, instead of `feature`: their names, or {name, options}"
     )
     weights: WeightMode = "xsec"
-    filters: tuple[tuple[str, str, Any], ...] = Field((), description='rows to keep, such as ["met", ">", 100]')
+    filters: tuple[tuple[str, str, Any], ...] = Field(
+        (), description='rows to keep, such as "met > 100", "abs(eta) < 2"'
+    )
     preprocessing: Preprocessing = Field("quantile", description="quantile, standard, log or none; or by column")
     efficiencies: tuple[float, ...] = (1e-1, 1e-2, 1e-3)
     folds: int = Field(
@@ -57,6 +61,14 @@ class RecipeConfig(Frozen):
     salt: str = Field("folds", description="of the hash that divides events into folds")
     resume: bool = False
     train: TrainConfig = TrainConfig()
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        try:
+            return conditions(value)
+        except SkimError as error:
+            raise ValueError(str(error)) from None
 
     def rows(self, *, keep: Keep = "dense", out_of_core: Path | None = None) -> Skim:
         """Return the rows that the recipe trains on, as `load_skim` reads them."""
@@ -180,19 +192,29 @@ class EncoderConfig(SetConfig):
         """Say whether a training is to go on from the checkpoint in a folder."""
         return self.resume and (folder / "checkpoint.pt").exists()
 
-    def pretrained_model(self) -> tuple[Any, History]:
-        """Return the trained model of `pretrained`, which has an `encoder`, and how its training went.
+    def pretrained_model(self, untrained: Model) -> tuple[Any, History]:
+        """Return the trained model of `pretrained`, and how its training went.
+
+        Parameters
+        ----------
+        untrained : Model
+            What the keys of this recipe describe, which is what the card will say of the trained one.
 
         Raises
         ------
         ConfigError
-            It has no encoder, or may have seen the events of every fold.
+            It was trained with other keys, or may have seen the events of every fold.
         """
         if self.folds:
             raise ConfigError("pretrained: an encoder that is trained already may have seen the events of every fold")
         model, history = load_model(self.pretrained)
-        if not isinstance(getattr(model, "encoder", None), SetEncoder):
-            raise ConfigError(f"{self.pretrained}: a {model.method} has no encoder of sets; give its folder encoder/")
+        asked, trained = _flat(describe(untrained)), _flat(describe(model))
+        for key in sorted({*asked, *trained}, key=lambda k: (k.count("."), k != "class", k)):
+            if asked.get(key) != trained.get(key):
+                raise ConfigError(
+                    f"pretrained={self.pretrained}: its {key} is {trained.get(key, 'left out')}, that of this recipe "
+                    f"{asked.get(key, 'left out')}; give recipe and keys that it was trained with, and the folder encoder/"
+                )
         return model, history
 
     def new_score(self, encoder: SetEncoder) -> Model:
@@ -200,6 +222,15 @@ class EncoderConfig(SetConfig):
         return score_on(
             encoder.giving(self.space), self.score, options=self.scorer, then=self.preprocessing, seed=self.score_train.seed
         )  # fmt: skip
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of modules inside modules by their names, such as encoder.tokens.scale."""
+    values = {"class": str(description["class"]).rpartition(".")[2]}
+    for name, value in description["arguments"].items():
+        nested = _flat(value) if isinstance(value, Mapping) and "class" in value else None
+        values |= {name: value} if nested is None else {f"{name}.{key}": v for key, v in nested.items()}
+    return values
 
 
 def _means(best: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from coffea_ad.skims.rows import stored_columns
 __all__ = [
     "SKIM_KEY",
     "check_feature",
-    "conditions",
     "manifest_of",
     "metadata_of",
     "refuse_other_columns",
@@ -79,19 +77,6 @@ def manifest_of(folder: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise nothing from None
     return dict(_checked(dict[str, _Listed], listed, path))
-
-
-def conditions(filters: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:
-    """Return filters with their numbers; in YAML, 1e9 without a dot is a text."""
-    if not isinstance(filters, (list, tuple)) or any(not isinstance(f, (list, tuple)) or len(f) != 3 for f in filters):
-        raise SkimError(f"filters are lists of a column, an operator and a value, but not {filters!r}")
-    return [(column, operator, _number(value)) for column, operator, value in filters]
-
-
-def _number(value: Any) -> Any:
-    with contextlib.suppress(ValueError):
-        return float(value) if isinstance(value, str) else value
-    return value
 
 
 def skim_files(folder: str | Path, datasets: Sequence[str] = ()) -> dict[str, list[str]]:

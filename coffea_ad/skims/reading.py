@@ -18,7 +18,8 @@ from coffea_ad import files
 from coffea_ad.errors import SkimError, unknown_text
 from coffea_ad.features.spec import FeatureConfig, FeatureSpec, feature_spec
 from coffea_ad.nanoaod.columns import EVENT_ID
-from coffea_ad.skims.files import check_feature, conditions, manifest_of, metadata_of, refuse_other_columns, skim_files
+from coffea_ad.skims.files import check_feature, manifest_of, metadata_of, refuse_other_columns, skim_files
+from coffea_ad.skims.filters import Condition, Passing, column_of, conditions, filters_in_words
 from coffea_ad.skims.rows import Keep, read_rows
 from coffea_ad.skims.skim import Skim, WeightMode
 from coffea_ad.splits import split_of
@@ -39,7 +40,7 @@ def load_skim(
     *,
     datasets: Sequence[str] = (),
     weights: WeightMode = "xsec",
-    filters: Sequence[Sequence[Any]] = (),
+    filters: Sequence[str | Sequence[Any]] = (),
     keep: Keep = "dense",
     out_of_core: str | Path | None = None,
 ) -> Skim:
@@ -57,8 +58,9 @@ def load_skim(
     weights : "xsec", "flat_pt" or "none"
         What a training draws by: genWeight · xsec / sumw; the same made flat in log pT; or 1. `Skim.event_weight` is the
         first of these in any case.
-    filters : sequence of (column, operator, value)
-        Rows to keep, such as `("met", ">", 100)`, in pyarrow's form.
+    filters : sequence of str or (column, operator, value)
+        Rows to keep, such as `"met > 100"`, `"abs(eta) < 2"`, or `("met", ">", 100)` in pyarrow's form; of spectators, or of flat
+        features, `"jet_substructure.girth > 0.1"`. All must hold.
     keep : "dense" or "auto"
         auto: where the skim stores a feature sparse, such as `rmm`, and dense rows would take more than 128 MB, they stay
         sparse in memory, and `x` is `rows.Rows`.
@@ -74,7 +76,7 @@ def load_skim(
     Raises
     ------
     SkimError
-        The skim does not hold what is asked for.
+        The skim does not hold what is asked for, or no row passes the filters.
     """
     specs = _specs(feature, options)
     manifest = manifest_of(folder)
@@ -84,6 +86,7 @@ def load_skim(
         for path in addresses:
             contents.add(dataset, path)
     contents.refuse_mixtures(folder)
+    contents.passing.refuse_nothing(folder)
     table, order = _sorted_by_event(contents, folder)
     disk = None if out_of_core is None else Path(out_of_core)
     x, finite = _rows(contents, order, keep, disk)
@@ -107,6 +110,7 @@ def load_skim(
         "xsec": contents.xsec,
         "weights": weights,
         "filters": [list(f) for f in contents.filters],
+        **({"rows_passing": contents.passing.rows} if contents.filters else {}),
         "asked": sorted(datasets),
         "signals": sorted(contents.signals),
         "collection": next(iter(contents.collections)),
@@ -161,7 +165,7 @@ class _Contents:
     """What the files of a skim hold together, filled file by file; a file that contradicts those before it is refused."""
 
     specs: tuple[FeatureSpec, ...]
-    filters: list[tuple[Any, ...]]
+    filters: list[Condition]
     weighted: bool
     """Whether simulation needs a cross-section."""
     stored: list[tuple[Path, tuple[str, ...]]] = field(default_factory=list)
@@ -180,6 +184,11 @@ class _Contents:
     flavours: set[str] = field(default_factory=set)
     collections: set[str] = field(default_factory=set)
     selection: dict[str, Any] = field(default_factory=dict)
+    passing: Passing = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count what filters leave."""
+        self.passing = Passing(self.filters)
 
     def add(self, dataset: str, path: str) -> None:
         """Read a file but for its features."""
@@ -189,7 +198,7 @@ class _Contents:
         self._add_metadata(dataset, path, metadata)
         with local.open("rb") as file:
             self.hashes[f"{dataset}/{local.name}"] = hashlib.file_digest(file, "sha256").hexdigest()
-        table = self._spectators(path, local, schema, metadata["features"])
+        table = self._spectators(dataset, path, local, schema, metadata["features"])
         refuse_other_columns(path, table, self.tables[0] if self.tables else table)
         self.tables.append(table)
         self.dataset_of_rows += [dataset] * len(table)
@@ -212,20 +221,21 @@ class _Contents:
         if metadata["is_mc"] and (self.weighted or has_cross_section(metadata)):
             self.xsec[dataset] = cross_section(dataset, metadata)
 
-    def _spectators(self, path: str, local: Path, schema: pa.Schema, keys: Iterable[str]) -> pa.Table:
+    def _spectators(self, dataset: str, path: str, local: Path, schema: pa.Schema, keys: Iterable[str]) -> pa.Table:
         """Return the columns of a file that belong to no feature, of the rows that pass the filters."""
         prefixes = tuple(f"{key}." for key in keys)
         names = [c for c in schema.names if not c.startswith(prefixes)]
-        for column, *_ in self.filters:
+        asked = [column_of(f) for f in self.filters]
+        cannot = f"{path}: the filter {', '.join(filters_in_words(self.filters))} cannot be applied"
+        for column in asked:
             if column not in schema.names:
-                raise SkimError(
-                    f"{path}: the filter {list(self.filters)} cannot be applied: "
-                    + unknown_text("column", str(column), names)
-                )
+                known = [c.name for c in schema if not pa.types.is_list(c.type)]
+                raise SkimError(f"{cannot}: " + unknown_text("column", column, known))
         try:
-            return pq.read_table(local, columns=names, filters=self.filters or None)
+            table = pq.read_table(local, columns=list(dict.fromkeys([*names, *asked])))
+            return self.passing.passed(dataset, table).select(names)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, ValueError, TypeError) as error:
-            raise SkimError(f"{path}: the filter {list(self.filters)} cannot be applied ({error})") from None
+            raise SkimError(f"{cannot} ({error})") from None
 
     def refuse_mixtures(self, folder: str | Path) -> None:
         """Refuse a skim without files, or with rows that cannot be read together."""

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from coffea_ad import features
 from coffea_ad.features.spec import FeatureSpec
+from coffea_ad.skims.filters import Condition, column_of, expression
 from coffea_ad.typing import Bools, Float32s, Ints
 
 __all__ = ["DenseRows", "Keep", "RowWriter", "Rows", "SparseRows", "read_rows", "stored_columns"]
@@ -219,24 +220,22 @@ def _dense(table: pa.Table, spec: FeatureSpec) -> tuple[Float32s, Bools]:
     return x.reshape(-1, *spec.row_shape), finite
 
 
-def _blocks(
-    files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Sequence[Any]]
-) -> Iterator[pa.Table]:
+def _blocks(files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Condition]) -> Iterator[pa.Table]:
     """Read the columns of a feature, a block of rows at a time; they are called by the feature's key."""
-    expression = pq.filters_to_expression([tuple(f) for f in filters]) if filters else None
-    asked = [str(f[0]) for f in filters]
+    passing = expression(filters)
+    asked = [column_of(f) for f in filters]
     size = min(max(_BLOCK // math.prod(spec.row_shape), 1), 65_536)
     for path, key in files:
         names = stored_columns(spec, key)
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(size, columns=list(dict.fromkeys([*names, *asked]))):
                 table = pa.Table.from_batches([batch])
-                rows = table if expression is None else table.filter(expression)
+                rows = table if passing is None else table.filter(passing)
                 yield rows.select(names).rename_columns(stored_columns(spec, spec.key))
 
 
 def read_rows(
-    files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Sequence[Any]], order: npt.NDArray[Any], keep: Keep,
+    files: Sequence[tuple[Path, str]], spec: FeatureSpec, filters: Sequence[Condition], order: npt.NDArray[Any], keep: Keep,
     folder: Path | None,
 ) -> tuple[Float32s | Rows, Bools]:  # fmt: skip
     """Read the rows of a feature from files of a skim.
@@ -245,8 +244,9 @@ def read_rows(
     ----------
     files : sequence of (path, str)
         What stands before the names of the feature's columns may differ from file to file.
-    spec, filters
-        As `load_skim` takes them.
+    spec : FeatureSpec
+    filters : sequence of (column, operator, value)
+        As `filters.conditions` gives them.
     order : (n,) int64
         Which row of all files comes first, second, …
     keep : "dense" or "auto"

@@ -14,6 +14,7 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.self_supervised.masked import drawn_by_pt
+from coffea_ad.nn.self_supervised.tokens import TokenSet
 from coffea_ad.nn.self_supervised.views import Views
 
 __all__ = ["SelfDistillation", "koleo"]
@@ -54,10 +55,10 @@ class _Student(nn.Module):
             nn.Linear(encoder.width, encoder.width), nn.GELU(), nn.Linear(encoder.width, prototypes)
         )
 
-    def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, objects: TokenSet, hidden: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return h, and the logits of prototypes of sets, (n, prototypes), and of objects, (n, slots, prototypes)."""
-        y, occupied = self.encoder.objects(x, hidden, self.places)
-        h = self.encoder.pooled(x, y, occupied)
+        y = self.encoder.in_context(objects, hidden, self.places)
+        h = self.encoder.pooled(objects, y)
         return h, self.of_set(h), self.of_object(y)
 
 
@@ -171,13 +172,13 @@ class SelfDistillation(Model):
     def _losses(self, x: Tensor, generator: torch.Generator) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         """Return the terms of the loss, and the teacher's logits of sets and of occupied slots."""
         warm, cold = self.temperatures[1], self.temperatures[0]
-        views = [self.encoder.tokens.ordered(self.views.positive(x, generator)) for _ in range(2)]
+        views = [self.encoder.tokens(self.views.positive(x, generator)) for _ in range(2)]
         with torch.no_grad():
             whole = [self.teacher(view) for view in views]
             targets = [((logits - self.centre_of_sets) / cold).softmax(dim=1) for _, logits, _ in whole]
         sets, objects, spread = [], [], []
         for i, view in enumerate(views):
-            hidden = drawn_by_pt(view, self.largest, generator)
+            hidden = drawn_by_pt(view.share, self.largest, generator)
             h, of_set, of_object = self.student(view, hidden)
             sets.append(-(targets[1 - i] * (of_set / warm).log_softmax(dim=1)).sum(dim=1).mean())
             p = ((whole[i][2][hidden] - self.centre_of_objects) / cold).softmax(dim=1)
@@ -189,7 +190,7 @@ class SelfDistillation(Model):
             "sets": torch.stack(sets).mean(), "objects": torch.stack(objects).mean(), "koleo": torch.stack(spread).mean(),
             "entropy": -(p.mean(dim=0) * p.mean(dim=0).clamp(min=1e-12).log()).sum(),
         }  # fmt: skip
-        return terms, [w[1] for w in whole], [w[2][v[:, :, 0] > 0] for w, v in zip(whole, views, strict=True)]
+        return terms, [w[1] for w in whole], [w[2][v.occupied > 0] for w, v in zip(whole, views, strict=True)]
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss" and its terms, and how many prototypes the teacher uses, as the entropy of their mean."""

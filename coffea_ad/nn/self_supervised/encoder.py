@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.described import Described
-from coffea_ad.nn.self_supervised.tokens import Tokens
+from coffea_ad.nn.self_supervised.tokens import Tokens, TokenSet
 
 __all__ = ["PRESETS", "Pooling", "Preset", "SetEncoder", "Space", "in_buckets"]
 
@@ -164,51 +164,45 @@ class SetEncoder(nn.Module, metaclass=Described):
         vars(other)["_arguments"] = {**vars(self)["_arguments"], "space": space}
         return other
 
-    def objects(
-        self, x: Tensor, hidden: Tensor | None = None, substitute: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def in_context(self, objects: TokenSet, hidden: Tensor | None = None, substitute: Tensor | None = None) -> Tensor:
         """Return every object in the context of its set.
 
         Parameters
         ----------
-        x : (n, slots, columns)
+        objects : TokenSet
+            Of n sets, as `tokens` gives them.
         hidden : (n, slots) bool, optional
-            Which objects, by falling pT, are hidden from the others and from themselves.
+            Which objects are hidden from the others and from themselves.
         substitute : (slots, width), optional
             What the network sees instead of each of them.
 
         Returns
         -------
-        (n, slots, width), (n, slots)
-            By falling pT; 1 where a slot is occupied.
+        (n, slots, width)
         """
-        tokens, occupied = self.tokens(x)
-        n, slots, _ = tokens.shape
-        y = self.embed(tokens.reshape(n * slots, -1))
+        n, slots, _ = objects.tokens.shape
+        y = self.embed(objects.tokens.reshape(n * slots, -1))
         if hidden is not None and substitute is not None:
             y = torch.where(hidden.reshape(-1, 1), substitute[:slots].to(y.dtype).repeat(n, 1), y)
-        bias = (occupied - 1) * -_ABSENT
+        bias = (objects.occupied - 1) * -_ABSENT
         if self.pooling == "pt":
-            bias = bias + self._weights(x, occupied).clamp(min=1e-30).log() * occupied
+            bias = bias + objects.share.clamp(min=1e-30).log() * objects.occupied
         for block in self.blocks:
             y = block(y, bias[:, None, None, :])
-        return self.norm(y).reshape(n, slots, -1), occupied
+        normalised: Tensor = self.norm(y).reshape(n, slots, -1)
+        return normalised
 
-    def pooled(self, x: Tensor, y: Tensor, occupied: Tensor) -> Tensor:
-        """Return h of sets whose objects are given, (n, slots, columns), (n, slots, width), (n, slots) → (n, width)."""
+    def pooled(self, objects: TokenSet, y: Tensor) -> Tensor:
+        """Return h of sets whose objects `in_context` are given, (n, slots, width) → (n, width)."""
         if self.pooling == "pt":
-            return (y * self._weights(x, occupied).unsqueeze(2)).sum(dim=1)
-        h = (y * occupied.unsqueeze(2)).sum(dim=1)
-        return h / occupied.sum(dim=1, keepdim=True).clamp(min=1) if self.pooling == "mean" else h
-
-    def _weights(self, x: Tensor, occupied: Tensor) -> Tensor:
-        """Return the share of pT of sorted slots."""
-        pt = self.tokens.pt(self.tokens.ordered(x)) * occupied
-        return pt / pt.sum(dim=1, keepdim=True).clamp(min=1e-30)
+            return (y * objects.share.unsqueeze(2)).sum(dim=1)
+        h = (y * objects.occupied.unsqueeze(2)).sum(dim=1)
+        return h / objects.occupied.sum(dim=1, keepdim=True).clamp(min=1) if self.pooling == "mean" else h
 
     def h(self, x: Tensor) -> Tensor:
         """Return the representation, (n, slots, columns) → (n, width)."""
-        return self.pooled(x, *self.objects(x))
+        objects = self.tokens(x)
+        return self.pooled(objects, self.in_context(objects))
 
     def z(self, x: Tensor) -> Tensor:
         """Return what the loss sees, (n, slots, columns) → (n, outputs)."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from coffea_ad.errors import ConfigError
+from coffea_ad.features.protojets import protojets
 from coffea_ad.nn.self_supervised.augmentations import (
     as_number,
     by_falling_pt,
@@ -32,6 +34,7 @@ __all__ = [
     "drop",
     "energy_smear",
     "pt_reweight",
+    "recluster",
     "rotation",
     "shift_pt",
     "soft_smear",
@@ -330,6 +333,53 @@ def shift_pt(
     return of_planes(pt * uniform((len(x), 1), x, generator, low, high), *rest), mask
 
 
+def recluster(x: Tensor, mask: Tensor, generator: Generator, *, fewest: int = 5) -> tuple[Tensor, Tensor]:
+    """Recombine the constituents of each jet by kT, until a number of protojets is left that is uniform from `fewest` to all.
+
+    A protojet has the sum of the pT of its constituents, lies at their centroid, and has the further columns of the hardest
+    one: pT and centre of the jet are conserved.
+
+    References
+    ----------
+    Z. Hao, R. Kansal, A. Gandrakota, C. Sun, J. Ngadiuba, J. Duarte, M. Spiropulu, "RINO: renormalization group invariance with
+    no labels", arXiv:2509.07486, which has students see jets at such depths.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[[50.0, 0.0, 0.0], [30.0, 0.5, 0.0], [10.0, 0.7, 0.0]]])
+    >>> y, _ = recluster(x, x[..., 0] > 0, torch.Generator().manual_seed(3), fewest=2)
+    >>> y[0, :, 0].tolist(), y[0, 1, 1:].tolist()
+    ([50.0, 40.0, 0.0], [0.550000011920929, 0.0])
+    """
+    if fewest < 1:
+        raise ConfigError(f"recluster: fewest is {fewest}, but must be at least 1")
+    n_real = mask.sum(dim=1)
+    spread = (n_real - fewest + 1).clamp_min(1) * uniform((len(x),), x, generator)
+    number = torch.minimum(fewest + spread.to(n_real), n_real)
+    filled, (pt, eta, phi) = mask.cpu().numpy(), x[..., :3].double().cpu().movedim(2, 0).numpy()
+    offsets = np.concatenate([[0], filled.sum(axis=1).cumsum()])
+    label = np.zeros(filled.shape, np.int64)
+    label[filled] = protojets(offsets, pt[filled], eta[filled], phi[filled], number.cpu().numpy()).clip(min=0)
+    place, real = torch.from_numpy(label).to(x.device), as_number(mask, x)
+    planes = to_planes(x)
+
+    def summed(plane: Tensor) -> Tensor:
+        return torch.zeros_like(plane).scatter_add_(1, place, plane * real)
+
+    hardest = torch.full_like(place, x.shape[1] - 1).scatter_reduce_(
+        1, place.masked_fill(~mask, x.shape[1] - 1), torch.arange(x.shape[1], device=x.device).expand_as(place), "amin"
+    )
+    around = planes[2].gather(1, hardest)
+    share = planes[0] / summed(planes[0]).gather(1, place).clamp_min(_TINY)
+    centre = (summed(share * planes[1]), around + summed(share * wrapped(planes[2] - around.gather(1, place))))
+    left = torch.arange(x.shape[1], device=x.device) < number.unsqueeze(1)
+    planes = torch.stack(
+        [summed(planes[0]), centre[0], wrapped(centre[1]), *(column.gather(1, hardest) for column in planes[3:])]
+    )
+    planes, mask = by_falling_pt(planes * as_number(left, x), left)
+    return planes.movedim(0, 2), mask
+
+
 AUGMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "rotation": rotation,
     "translation": translation,
@@ -340,4 +390,5 @@ AUGMENTATIONS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "pt_reweight": pt_reweight,
     "subjet_shift": subjet_shift,
     "shift_pt": shift_pt,
+    "recluster": recluster,
 }

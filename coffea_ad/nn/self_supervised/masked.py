@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
+from coffea_ad.nn.self_supervised.tokens import TokenSet
 from coffea_ad.nn.self_supervised.views import Views
 
 __all__ = ["MaskedParticles", "drawn_by_pt"]
@@ -20,13 +21,13 @@ _TARGETS = 3  # ln of the share of pT, Δη, Δφ
 _SPREAD = (-4.0, 2.0)  # ln σ of a Gaussian of the mixture: finer than 0.02 is the grid of a calorimeter, or rounding
 
 
-def drawn_by_pt(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+def drawn_by_pt(share: Tensor, largest: float, generator: torch.Generator) -> Tensor:
     """Draw which objects of each set are hidden: in a random order, until they have a part of pT that is U(0, largest).
 
     Parameters
     ----------
-    x : (n, slots, columns)
-        pT first, by falling pT.
+    share : (n, slots)
+        Part of the pT of the set; 0 in empty slots.
     largest : float
         Of the part of pT.
 
@@ -35,12 +36,11 @@ def drawn_by_pt(x: Tensor, largest: float, generator: torch.Generator) -> Tensor
     (n, slots) bool
         Not all objects of a set, and none in an empty slot.
     """
-    pt = x[:, :, 0]
-    part = torch.rand(len(x), 1, generator=generator, device=x.device) * largest
-    order = torch.rand(pt.shape, generator=generator, device=x.device).argsort(dim=1)
-    shuffled = pt.gather(1, order)
+    part = torch.rand(len(share), 1, generator=generator, device=share.device) * largest
+    order = torch.rand(share.shape, generator=generator, device=share.device).argsort(dim=1)
+    shuffled = share.gather(1, order)
     hidden = shuffled.cumsum(dim=1) <= part * shuffled.sum(dim=1, keepdim=True)
-    return torch.zeros_like(hidden).scatter(1, order, hidden) & (pt > 0)
+    return torch.zeros_like(hidden).scatter(1, order, hidden) & (share > 0)
 
 
 class MaskedParticles(Model):
@@ -116,10 +116,10 @@ class MaskedParticles(Model):
         """Rows without their last empty slots may be given."""
         return self.encoder.slots_vary
 
-    def _surprise(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Return −ln p of every object if those of its pattern are hidden, (n, slots, columns), (n, slots) → (n, slots)."""
-        y, _ = self.encoder.objects(x, hidden, self.places)
-        targets = self.encoder.tokens(x)[0][:, :, 1 : 1 + _TARGETS]  # behind ln(pT / pt_scale), by falling pT as y is
+    def _surprise(self, objects: TokenSet, hidden: Tensor) -> Tensor:
+        """Return −ln p of every object if those of its pattern are hidden, (n, slots)."""
+        y = self.encoder.in_context(objects, hidden, self.places)
+        targets = objects.tokens[:, :, 1 : 1 + _TARGETS]  # behind ln(pT / pt_scale)
         n, slots, _ = y.shape
         shape = (n, slots, self.components, 1 + 2 * _TARGETS)
         logit, mean, spread = self.predict(y).reshape(shape).split([1, _TARGETS, _TARGETS], dim=3)
@@ -131,22 +131,22 @@ class MaskedParticles(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Weighted mean of −ln p over the objects of rows, (n, slots, columns) → (n,); 0 without objects."""
-        x = self.encoder.tokens.ordered(z)
-        occupied = self.encoder.tokens.pt(x) > 0
+        objects = self.encoder.tokens(z)
+        occupied = objects.occupied > 0
         slot = torch.cumsum(torch.ones_like(occupied, dtype=torch.int64), dim=1) - 1
         hidden = torch.cat([occupied & (slot % self.patterns == k) for k in range(self.patterns)])
-        surprise = self._surprise(x.repeat(self.patterns, 1, 1), hidden) * hidden.to(
-            z.dtype
-        )  # one pass for all patterns
-        weight = occupied.to(z.dtype) if self.weighting == "count" else self.encoder.tokens.pt(x).clamp(min=0)
+        repeated = TokenSet(*(values.repeat(self.patterns, *[1] * (values.ndim - 1)) for values in objects))
+        surprise = self._surprise(repeated, hidden) * hidden.to(z.dtype)  # one pass for all patterns
+        weight = objects.occupied if self.weighting == "count" else objects.share
         total = (surprise.reshape(self.patterns, *weight.shape).sum(dim=0) * weight).sum(dim=1)
-        return total / weight.sum(dim=1).clamp(min=1e-30)
+        mean: Tensor = total / weight.sum(dim=1).clamp(min=1e-30)
+        return mean
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return "loss", the mean of −ln p over hidden objects."""
-        x = self.encoder.tokens.ordered(self.views.positive(batch.z, generator))
-        hidden = drawn_by_pt(x, self.largest, generator)
-        return {"loss": (self._surprise(x, hidden) * hidden).sum() / hidden.sum().clamp(min=1)}
+        objects = self.encoder.tokens(self.views.positive(batch.z, generator))
+        hidden = drawn_by_pt(objects.share, self.largest, generator)
+        return {"loss": (self._surprise(objects, hidden) * hidden).sum() / hidden.sum().clamp(min=1)}
 
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Return the loss of held-out rows, with the same objects hidden in every epoch."""

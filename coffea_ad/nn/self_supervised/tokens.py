@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,9 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.features.base import Column
 from coffea_ad.features.spec import ColumnSpec
 from coffea_ad.nn.described import Described
+from coffea_ad.nn.self_supervised.augmentations import wrapped
 
-__all__ = ["Tokens"]
+__all__ = ["TokenSet", "Tokens"]
 
 Scale = Literal["linear", "log"]
 
@@ -24,6 +24,17 @@ _AS_THEY_ARE = frozenset(
     ("charge", "is_charged_hadron", "is_neutral_hadron", "is_photon", "is_electron", "is_muon", "is_met", "is_jet")
 )  # fmt: skip
 _ANGLES = frozenset(("eta", "deta", "phi", "dphi", "type", "mask"))
+
+
+class TokenSet(NamedTuple):
+    """Objects of sets by falling pT, as a network takes them."""
+
+    tokens: Tensor
+    """(n, slots, width), 0 in empty slots."""
+    occupied: Tensor
+    """(n, slots), 1 where there is one."""
+    share: Tensor
+    """(n, slots), part of the pT of the set."""
 
 
 class Tokens(nn.Module, metaclass=Described):
@@ -58,8 +69,8 @@ class Tokens(nn.Module, metaclass=Described):
 
     Examples
     --------
-    >>> tokens, occupied = Tokens(["pt", "deta", "dphi"])(torch.tensor([[[0.0, 0, 0], [300.0, 0.1, 0]]]))
-    >>> tokens[0, 0].tolist(), occupied.tolist()
+    >>> objects = Tokens(["pt", "deta", "dphi"])(torch.tensor([[[0.0, 0, 0], [300.0, 0.1, 0]]]))
+    >>> objects.tokens[0, 0].tolist(), objects.occupied.tolist()
     ([1.0, 0.0, 0.0], [[1.0, 0.0]])
     """
 
@@ -99,11 +110,11 @@ class Tokens(nn.Module, metaclass=Described):
             raise ConfigError("phi of the feature is scaled; an encoder takes it in radians: options.scaling=none")
         return cls([c.name for c in columns], **options)
 
-    def pt(self, x: Tensor) -> Tensor:
+    def _pt(self, x: Tensor) -> Tensor:
         """Return pT of the slots, (n, slots, columns) → (n, slots), GeV."""
         return x[:, :, self.columns.index("pt")]
 
-    def ordered(self, x: Tensor) -> Tensor:
+    def _ordered(self, x: Tensor) -> Tensor:
         """Return slots by falling pT, empty ones last, (n, slots, columns) → (n, slots or fewer, columns)."""
         for name in (next((c for c in ("deta", "eta") if c in self.columns), None), "pt"):
             if name is not None:  # sorting keeps the order of equal ones
@@ -111,10 +122,10 @@ class Tokens(nn.Module, metaclass=Described):
                 x = x.gather(1, order.unsqueeze(2).expand_as(x))
         return x if self.size is None else x[:, : self.size]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens and occupied slots, (n, slots, columns) → (n, slots, width), (n, slots), 1 where occupied."""
-        x = self.ordered(x)
-        pt = self.pt(x)
+    def forward(self, x: Tensor) -> TokenSet:
+        """Return the objects of sets, (n, slots, columns)."""
+        x = self._ordered(x)
+        pt = self._pt(x)
         occupied = (pt > 0).to(x.dtype)
         pt = pt * occupied
         share = pt / pt.sum(dim=1, keepdim=True).clamp(min=1e-30)
@@ -128,7 +139,7 @@ class Tokens(nn.Module, metaclass=Described):
             elif name == "deta":
                 tokens.append((value - self._centre(value, share)) / self.radius)
             elif name == "dphi":
-                tokens.append(_wrapped(value - self._azimuth(value, share)) / self.radius)
+                tokens.append(wrapped(value - self._azimuth(value, share)) / self.radius)
             elif name == "eta":
                 tokens.append(value / 4)
             elif name == "phi":
@@ -137,7 +148,7 @@ class Tokens(nn.Module, metaclass=Described):
                 tokens += [(value == kind + 1).to(x.dtype) for kind in range(_KINDS)]
             elif name != "mask":
                 tokens.append(value)
-        return torch.stack(tokens, dim=2) * occupied.unsqueeze(2), occupied
+        return TokenSet(torch.stack(tokens, dim=2) * occupied.unsqueeze(2), occupied, share)
 
     def _centre(self, value: Tensor, share: Tensor) -> Tensor:
         return (value * share).sum(dim=1, keepdim=True) if self.centre else torch.zeros_like(value[:, :1])
@@ -147,7 +158,7 @@ class Tokens(nn.Module, metaclass=Described):
         if not self.centre:
             return torch.zeros_like(value[:, :1])
         first = value[:, :1]
-        return first + (_wrapped(value - first) * share).sum(dim=1, keepdim=True)
+        return first + (wrapped(value - first) * share).sum(dim=1, keepdim=True)
 
 
 def _falling(values: Tensor) -> Tensor:
@@ -155,8 +166,3 @@ def _falling(values: Tensor) -> Tensor:
     if torch.compiler.is_exporting():
         return values.sort(dim=1, descending=True).indices  # in ONNX, equal ones stand in their order
     return values.sort(dim=1, descending=True, stable=True).indices
-
-
-def _wrapped(angle: Tensor) -> Tensor:
-    """Return angles in [−π, π]."""
-    return angle - 2 * math.pi * (angle / (2 * math.pi)).round()

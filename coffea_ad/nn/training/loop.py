@@ -31,6 +31,7 @@ from coffea_ad.weights import n_effective
 __all__ = ["TrainConfig", "fit"]
 
 _START_ROWS = 50_000
+_MODULES = 1000  # streams of the seed from here on, one an epoch, are what modules draw without a generator
 
 
 class TrainConfig(Frozen):
@@ -133,7 +134,18 @@ class _Training:
         self.history, self.best = list(state["history"]), [Epoch(**epoch) for epoch in state["best"]]
 
     def epoch(self, rows: TrainingRows) -> dict[str, float]:
-        """Go once through as many rows as an epoch has; return the means of the training metrics."""
+        """Go once through as many rows as an epoch has; return the means of the training metrics.
+
+        What a module draws without a generator, such as dropout, is the same again if the epoch is.
+        """
+        cuda = [self.generator.device] if self.generator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            torch.manual_seed(
+                seeded(self.config.seed, _MODULES + len(self.history), torch.device("cpu")).initial_seed()
+            )
+            return self._epoch(rows)
+
+    def _epoch(self, rows: TrainingRows) -> dict[str, float]:
         epoch, config = len(self.history), self.config
         if config.schedule == "cosine":
             rate = config.learning_rate * self.scale * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
