@@ -129,12 +129,12 @@ def test_rows_without_a_score_of_the_teacher_are_left_out_and_counted(flat, tmp_
     undefined = int(np.isnan(OnnxScorer(path)(seen.x)).sum())
     assert undefined > 700
     lesson = nn.Teacher(path).lesson(data)
-    assert lesson.left_out == {"rows": undefined, "views": 0}
+    assert lesson.left_out == undefined
     assert len(lesson.rows.x) == len(lesson.targets) == len(seen.x) - undefined
     assert np.isfinite(lesson.targets).all()
     summary, student = trained(tmp_path / "s.onnx", f"teacher={path}", f"data={flat}", "train.epochs=1")
-    assert summary["told"] == [f"left out without a score of the teacher: {undefined} rows, 0 views"]
-    assert student.card.provenance["metrics"]["left_out"]["rows"] == undefined
+    assert summary["told"] == [f"{undefined} rows without a score of the teacher are left out"]
+    assert student.card.provenance["metrics"]["left_out"] == undefined
     with pytest.raises(SkimError, match="scores none of the training rows"):
         nn.Teacher(path).lesson(data.select(np.isnan(OnnxScorer(path)(data.x))))
 
@@ -155,7 +155,7 @@ def test_targets_rise_with_the_score_and_have_unit_width(flat, teacher):
 
 
 def test_a_student_of_a_fold_learns_from_the_member_that_has_not_seen_it(flat, folded, tmp_path):
-    _, student = trained(tmp_path / "s.onnx", f"teacher={folded}", f"data={flat}", "train.epochs=6", "hidden=[32]")
+    _, student = trained(tmp_path / "s.onnx", f"teacher={folded}", f"data={flat}", "train.epochs=6")
     assert student.card.folds == OnnxScorer(folded).card.folds == Folds(k=3, salt="toy")
     x = toy_rows(800, seed=5)[0]
     for f in range(3):
@@ -182,7 +182,6 @@ def test_events_of_a_students_fold_are_no_part_of_its_lesson(flat, folded):
         (["feature=jet_constituents"], "unknown feature 'jet_constituents'"),
         (["preset=darkclr"], "preset: network=dense has no use for this key"),
         (["network=encoder"], "an encoder takes sets"),
-        (["views=[rotation]", "network=encoder"], "an encoder takes sets"),
         (["teacher=nowhere.onnx"], "nowhere.onnx: cannot be read"),
     ],
 )
@@ -272,7 +271,7 @@ def test_a_student_of_sets_takes_any_number_of_slots(sets, set_teacher, tmp_path
         "train.batch_size=64",
         "train.epochs=10",
     ]
-    summary, student = trained(tmp_path / "s.onnx", *words, "views=[drop]", "augmentation={drop: {probability: 0.3}}")
+    summary, student = trained(tmp_path / "s.onnx", *words)
     assert student.card.slots_vary
     assert summary["best"]["rank_correlation"] > 0.75
     x = np.asarray(constituents(sets).x)
@@ -281,24 +280,3 @@ def test_a_student_of_sets_takes_any_number_of_slots(sets, set_teacher, tmp_path
     module, config = configured(*words)
     untrained = module.build(config, constituents(sets))
     assert abs(agreement(set_teacher, untrained.scores, x)) < 0.5
-
-
-def test_views_of_training_rows_are_scored_by_the_teacher_and_stay_in_their_split(sets, set_teacher):
-    data, teacher = constituents(sets).splits("train", "validation"), nn.Teacher(set_teacher)
-    n, train = len(data.x), data.x[data.split == "train"]
-    rows, targets, _ = teacher.lesson(data, "score", ["drop", "rotation"], {"drop": {"probability": 0.3}})
-    assert len(rows.x) == n + 2 * len(train)
-    assert set(rows.split[n:]) == {"train"}
-    dropped = rows.x[n : n + len(train)]
-    assert (dropped[:, :, 0] > 0).sum() < 0.8 * (train[:, :, 0] > 0).sum()
-    of_train = targets[:n][data.split == "train"]
-    np.testing.assert_allclose(targets[n + len(train) :], of_train, atol=1e-3)  # a width does not turn
-    assert np.abs(targets[n : n + len(train)] - of_train).mean() > 0.05
-    np.testing.assert_array_equal(teacher.lesson(data, "score").targets, targets[:n])
-
-
-def test_flat_rows_have_no_views(flat, teacher):
-    with pytest.raises(ConfigError, match="are no sets, and have no views"):
-        nn.Teacher(teacher).lesson(nn.load_skim(flat, NAME), views=["rotation"])
-    with pytest.raises(ConfigError, match="options of drop, which is none of the views"):
-        nn.Teacher(teacher).lesson(nn.load_skim(flat, NAME), options={"drop": {}})

@@ -22,7 +22,7 @@ from coffea_ad.nn.training import plots
 
 UNUSED = {
     "encoder": {"hidden", "activation", "preprocessing"},
-    "dense": {"preset", "encoder", "tokens", "views", "augmentation"},
+    "dense": {"preset", "encoder", "tokens"},
 }
 
 
@@ -38,10 +38,6 @@ class Config(nn.SetConfig):
     )
     hidden: tuple[int, ...] = Field((128, 128), description="dense: widths")
     activation: nn.Activation = Field("relu", description="dense: between the layers")
-    views: tuple[str, ...] = Field(
-        (), description="encoder: augmentations of training rows that it learns from as well"
-    )
-    augmentation: dict[str, Any] = Field({}, description="their keywords, such as drop: {probability: 0.3}")
     train: nn.TrainConfig = nn.TrainConfig(
         epochs=30, learning_rate=1e-3, schedule="cosine", clip_gradient=1.0, samples_per_epoch=20_000
     )
@@ -78,9 +74,7 @@ def build(config: Config, data: nn.Skim) -> nn.Student:
 def fit(config: Config, data: nn.Skim, folder: Path) -> tuple[nn.Scorable, nn.History]:
     """Train one student, and leave metrics, checkpoint and a plot in a folder."""
     model = build(config, data)
-    lesson = nn.Teacher(config.teacher).lesson(
-        data, config.target, config.views, config.augmentation, config.train.seed
-    )
+    lesson = nn.Teacher(config.teacher).lesson(data, config.target)
     model.learn_from(lesson.targets)
     history = nn.fit(model, lesson.rows, config.train, folder, resume=config.resume)
     history.measured["left_out"] = lesson.left_out
@@ -95,9 +89,5 @@ def train(config: Config, output: Path) -> dict[str, Any]:
     data = teacher.named_in(config.rows())
     model, histories = nn.fit_folds(fit, config, data, output.with_suffix(""), k=config.folds, salt=config.salt)
     left_out = [history.measured["left_out"] for history in histories]
-    told = [
-        f"left out without a score of the teacher: {n['rows']} rows, {n['views']} views"
-        for n in left_out
-        if any(n.values())
-    ]
+    told = [f"{n} rows without a score of the teacher are left out" for n in left_out if n]
     return {**nn.publish(model, data, config, histories, output), "told": told}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.nn.self_supervised.views import Views
 from coffea_ad.scoring.calibration import calibrate, logp
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Folds
@@ -30,13 +27,13 @@ class Lesson(NamedTuple):
     ----------
     rows : Skim
     targets : (n,) float32
-    left_out : {"rows": n, "views": m}
-        How many have no score of the teacher, and are no rows of the lesson.
+    left_out : int
+        How many rows have no score of the teacher, and are none of the lesson.
     """
 
     rows: Skim
     targets: Float32s
-    left_out: dict[str, int]
+    left_out: int
 
 
 class Teacher:
@@ -109,14 +106,7 @@ class Teacher:
             )
         return int(test[0])
 
-    def lesson(
-        self,
-        data: Skim,
-        target: Target = "logp",
-        views: Sequence[str] = (),
-        options: Mapping[str, Any] | None = None,
-        seed: int = 1,
-    ) -> Lesson:
+    def lesson(self, data: Skim, target: Target = "logp") -> Lesson:
         """Return the rows that train and validate a student, and its targets.
 
         With s the teacher's score, and ε(s) the part of the training rows with at least that score, the target is one of
@@ -131,43 +121,21 @@ class Teacher:
         data : Skim
             With the splits of a fold, if the teacher has folds.
         target : "logp" or "score"
-        views : sequence of str
-            Augmentations of sets: each adds one view of every training row.
-        options : {augmentation: {keyword: value}}
-        seed : int
-            Of the views.
 
         Raises
         ------
         ConfigError, SkimError
-            The teacher scores no training row, or gives all the same score; rows are no sets; there are options of no view.
+            The teacher scores no training row, or gives all the same score.
         """
-        unused = sorted(set(options or {}) - set(views))
-        if unused:
-            raise ConfigError(f"augmentation: there are options of {', '.join(unused)}, which is none of the views")
         member, rows = self.member(data), data.splits("train", "validation")
-        n = len(rows.x)
-        for k, view in enumerate(views):
-            rows = rows.joined(_viewed(data.splits("train"), view, options or {}, seed + k))
         score = np.asarray(self.scorer(np.asarray(rows.x[:]), None if member is None else np.full(len(rows.x), member)))
         scored = np.isfinite(score)
-        train = np.flatnonzero((scored & (rows.split == "train") & (rows.weight > 0))[:n])
+        train = np.flatnonzero(scored & (rows.split == "train") & (rows.weight > 0))
         if not len(train):
             raise SkimError(f"teacher: {self.path} scores none of the training rows")
         table = calibrate(score[train], rows.weight[train], "the training rows")
         values = logp(table, score) if target == "logp" else score
         mean = np.average(values[train], weights=rows.weight[train])
         width = np.sqrt(np.average((values[train] - mean) ** 2, weights=rows.weight[train]))
-        left_out = {"rows": int((~scored[:n]).sum()), "views": int((~scored[n:]).sum())}
-        return Lesson(rows.select(scored), np.asarray((values[scored] - mean) / width, np.float32), left_out)
-
-
-def _viewed(rows: Skim, view: str, options: Mapping[str, Any], seed: int) -> Skim:
-    """Return rows as an augmentation shows them; as events, and so in splits and folds, they are what they were."""
-    if rows.x.ndim != 3:
-        raise ConfigError(f"views: rows of {' and '.join(f.key for f in rows.features)} are no sets, and have no views")
-    known = {view: options[view]} if view in options else {}
-    views = Views([c.name for c in rows.features[0].columns], [view], [], known)
-    generator = torch.Generator().manual_seed(seed)
-    x = views.positive(torch.from_numpy(np.asarray(rows.x[:], np.float32)), generator)
-    return replace(rows, x=x.contiguous().numpy())
+        targets = np.asarray((values[scored] - mean) / width, np.float32)
+        return Lesson(rows.select(scored), targets, int((~scored).sum()))
