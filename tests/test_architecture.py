@@ -91,7 +91,7 @@ def test_arrows_point_one_way(path):
 # inside a package: lower ← upper, as above
 INSIDE = {
     "nn": ["described", "graph", "model", "transforms", "training", "reconstruction", "energy_based", "one_class", "density",
-           "self_supervised", "scorable", "encoded", "cross_training", "ensemble", "classifiers", "loading", "export", "recipe"],
+           "self_supervised", "students", "scorable", "encoded", "cross_training", "ensemble", "classifiers", "loading", "export", "recipe"],
 }  # fmt: skip
 
 
@@ -181,8 +181,8 @@ NN = [
     "Ensemble", "Flow", "FlowLatent", "FrozenGraph", "GaussianMixture", "History", "ImageAE", "KernelPCA", "LatentConfig", "Log", "Logit", "MLP",
     "Mahalanobis", "MaskedParticles", "MinMax", "Model", "NAE", "Neighbours", "NetworkConfig", "Output", "PCA", "PCAScore",
     "PerColumn", "PixelPower", "Preprocessing", "QuantileNormal", "RecipeConfig", "Representation", "Sampling",
-    "Scorable", "Score", "Selected", "SelfDistillation", "SetEncoder", "Skim", "Slots", "Standard", "Tokens",
-    "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE", "WNAE", "bundle", "combine",
+    "Scorable", "Score", "Selected", "SelfDistillation", "SetConfig", "SetEncoder", "SetStudent", "Skim", "Slots",
+    "Standard", "Student", "Teacher", "Tokens", "TrainConfig", "Transform", "Trees", "UnboundedActivation", "Unchanged", "VAE", "WNAE", "bundle", "combine",
     "export", "fit", "fit_folds", "fuse_linear", "langevin", "load", "load_skim", "long_run", "make_card",
     "preprocessing", "publish", "quantise", "sample_equally",
 ]  # fmt: skip

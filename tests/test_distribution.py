@@ -83,7 +83,7 @@ def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):
     assert out.returncode == 0, out.stderr
     names = ["dijet_resonance", "event_anomaly", "rmm_two_body", "semivisible_jets", "skim_events", "skim_jets"]
     names += ["autoencoder", "clr", "flow", "latent", "nae", "nearest", "pca", "pretrain", "resonant"]
-    names += ["svdd", "vae", "wnae"]
+    names += ["student", "svdd", "vae", "wnae"]
     assert str(names) in out.stdout
     assert str(tmp_path / "site" / "coffea_ad" / "_recipes") in out.stdout
 

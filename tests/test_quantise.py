@@ -17,6 +17,7 @@ import coffea_ad as ad
 from coffea_ad import cli, nn
 from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.modelfiles.fidelity import fidelity, refuse_unfaithful
 from coffea_ad.modelfiles.int8 import dense_layers, int8_network
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.card import read_card, write_card
@@ -232,14 +233,92 @@ def test_what_cannot_be_quantised_ends_in_one_sentence(model, skim, tmp_path):
     with pytest.raises(BadModel, match=r"^sum\.onnx: it has no dense layer"):
         int8_network(plain.SerializeToString(), rows(1, 10), "sum.onnx")
 
+
+def test_members_of_a_cross_training_are_quantised_each_for_itself(skim, tmp_path):
     data = nn.load_skim(skim, SPEC.name, datasets=["qcd"])
-    folded = nn.CrossTrained([nn.AE(8, transform=nn.QuantileNormal(8)) for _ in range(2)], salt="test")
-    for member in folded.members:
+    torch.manual_seed(1)
+    members = [nn.AE(8, transform=nn.Standard(8)) for _ in range(2)]
+    for member in members:
         member.transform.fit(data.x, data.weight)
+    folded = nn.CrossTrained(members, salt="test")
     card = nn.make_card(folded, data, name="folded", config={}, metrics={})
     path = nn.export(folded, tmp_path / "folded.onnx", card, data.x[:50])
-    with pytest.raises(BadModel, match="a model of 2 members cannot be quantised"):
-        nn.quantise(path.read_bytes(), skim, name="folded.onnx")
+    sealed = nn.quantise(path.read_bytes(), skim, signal=skim, name="folded.onnx")
+    old, new = ad.OnnxScorer(str(path)), ad.OnnxScorer(sealed)
+    assert new.card.folds == old.card.folds
+    assert len(new.card.calibrations) == 2
+    assert new.card.provenance["int8"]["layers"] == 12
+    folds = new.card.folds.of(data.spectators)
+    for f in range(2):
+        rows = data.x[folds == f]
+        pair = [np.asarray(scorer(rows, np.full(len(rows), f))) for scorer in (old, new)]
+        other = np.asarray(new(rows, np.full(len(rows), 1 - f)))
+        assert np.corrcoef(*pair)[0, 1] > 0.99
+        assert np.abs(pair[0] - pair[1]).mean() < 0.2 * np.abs(pair[0] - other).mean()
+
+
+def test_an_int8_form_that_scores_differently_is_refused(model, skim, monkeypatch):
+    """Ranges of rows that are far too small cut off what a layer gets."""
+    draw = nn.quantise.__globals__["_draw"]
+    monkeypatch.setitem(nn.quantise.__globals__, "_draw", lambda rows: np.float32(0.1) * draw(rows))
+    with pytest.raises(
+        BadModel,
+        match=r"^ae\.onnx: nothing is written, since the int8 form scores the background differently: ad_logp of 1 %",
+    ):
+        nn.quantise(model.read_bytes(), skim, name="ae.onnx")
+
+
+def test_each_bound_refuses_by_itself():
+    rng = np.random.default_rng(1)
+    score, weight = rng.normal(size=4000).astype(np.float32), np.ones(4000)
+    tail = np.argsort(score)[-80:]
+    shuffled, lost = score.copy(), score.copy()
+    shuffled[tail] = shuffled[tail[::-1]]
+    lost[7] = np.nan
+    wrong = {
+        "the correlation of ranks": rng.normal(size=4000).astype(np.float32),
+        "scores are shifted by 0.5": score + np.float32(0.5),
+        "ad_logp of 1 % of the rows": shuffled,
+        "1 rows have lost": lost,
+        "the correlation of ranks is 0.0000": np.zeros_like(score),
+    }
+    for reason, after in wrong.items():
+        with pytest.raises(BadModel, match=reason):
+            refuse_unfaithful(fidelity(score, after, weight), "toy", "it")
+    refuse_unfaithful(
+        fidelity(score, score + np.float32(0.05) * rng.normal(size=4000).astype(np.float32), weight), "toy", "it"
+    )
+
+
+def test_of_folds_the_worst_counts():
+    score = np.random.default_rng(1).normal(size=2000).astype(np.float32)
+    folds, after = np.arange(2000) % 2, score.copy()
+    after[folds == 1] = -after[folds == 1]
+    assert fidelity(score, after, np.ones(2000), folds)["rank_correlation"] == pytest.approx(-1)
+    # a shift between folds is none of the order in each
+    moved = score + np.float32(100) * folds.astype(np.float32)
+    assert fidelity(moved, moved, np.ones(2000), folds)["shift"] == 0
+    assert fidelity(score, moved, np.ones(2000), folds)["rank_correlation"] == pytest.approx(1)
+
+
+def test_an_encoder_of_sets_in_int8_takes_any_number_of_slots_and_keeps_its_order():
+    torch.manual_seed(1)
+    encoder = nn.SetEncoder(
+        10, nn.Tokens(["pt", "deta", "dphi"], scale="log"), width=16, heads=2, layers=1, feedforward=16
+    )
+    model = nn.CLR(encoder).eval()
+    rng = np.random.default_rng(1)
+    filled = np.arange(10) < rng.integers(2, 11, 600)[:, None]
+    pt = -np.sort(-rng.exponential(20, (600, 10)) * filled, axis=1)
+    x = np.stack([pt, *(rng.normal(0, 0.2, (2, 600, 10)) * filled)], axis=2).astype(np.float32)
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(int8_network(model.graph(["score"]), x), providers=["CPUExecutionProvider"])
+    scores = session.run(None, {"features": x})[0].reshape(-1)
+    few = filled.sum(axis=1) <= 6
+    trimmed = session.run(None, {"features": np.ascontiguousarray(x[few, :6])})[0].reshape(-1)
+    assert fidelity(model.scores(x), scores, np.ones(600))["rank_correlation"] > 0.98
+    np.testing.assert_allclose(trimmed, scores[few], atol=0.02 * scores.std())
 
 
 def test_it_is_asked_what_the_background_or_the_signal_is(model, skim):
@@ -292,6 +371,7 @@ def test_the_command_line_writes_both_forms(model, skim, tmp_path, capsys):
     assert cli.main(["quantise", str(model), "--calibration", str(skim), "--signal", str(skim), "-o", str(out)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "6 layers in int8" in printed
+    assert "half-widths, golden rows by up to 0." in printed
     assert "AUC 0." in printed
     assert read_card(out.read_bytes()).method == "AE, int8"
     assert cli.main(["quantise", str(model)]) == 1

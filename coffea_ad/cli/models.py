@@ -209,9 +209,14 @@ def _quantise(args: argparse.Namespace) -> int:
         signal_datasets=args.signal_datasets, name=args.model,
     )  # fmt: skip
     int8 = read_card(sealed).provenance["int8"]
+    golden = int8["largest_change_of_golden"]
+    shift = f"shifted by {int8['shift']:.3f} half-widths" + (
+        "" if golden is None else f", golden rows by up to {golden:.3f}"
+    )
     out.print(
-        f"{int8['layers']} layers in int8; rank correlation with the float32 score {int8['rank_correlation']:.4f}; change "
-        f"of ad_logp: 99 % of rows below {int8['change_of_ad_logp_99']:.3f}, largest {int8['largest_change_of_ad_logp']:.2f}",
+        f"{int8['layers']} layers in int8; rank correlation with the float32 score {int8['rank_correlation']:.4f}; scores "
+        f"{shift}; change of ad_logp: 99 % of rows below {int8['change_of_ad_logp_99']:.3f}, largest "
+        f"{int8['largest_change_of_ad_logp']:.2f}",
         soft_wrap=True,
     )
     if "auc" in int8:

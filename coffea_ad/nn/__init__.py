@@ -29,7 +29,15 @@ from coffea_ad.nn.one_class.mahalanobis import Mahalanobis
 from coffea_ad.nn.one_class.neighbours import Neighbours
 from coffea_ad.nn.one_class.svdd import BiasFreeAE, DeepSVDD, UnboundedActivation
 from coffea_ad.nn.one_class.svdd_ensemble import DIMENSIONS, DeepSVDDEnsemble
-from coffea_ad.nn.recipe import ChainConfig, EncoderConfig, LatentConfig, NetworkConfig, RecipeConfig, publish
+from coffea_ad.nn.recipe import (
+    ChainConfig,
+    EncoderConfig,
+    LatentConfig,
+    NetworkConfig,
+    RecipeConfig,
+    SetConfig,
+    publish,
+)
 from coffea_ad.nn.reconstruction.autoencoder import AE, Activation, Output, Score
 from coffea_ad.nn.reconstruction.image import ImageAE, PixelPower
 from coffea_ad.nn.reconstruction.pca import PCA, KernelPCA, PCAScore
@@ -40,6 +48,8 @@ from coffea_ad.nn.self_supervised.distillation import SelfDistillation
 from coffea_ad.nn.self_supervised.encoder import SetEncoder
 from coffea_ad.nn.self_supervised.masked import MaskedParticles
 from coffea_ad.nn.self_supervised.tokens import Tokens
+from coffea_ad.nn.students.student import SetStudent, Student
+from coffea_ad.nn.students.teacher import Teacher
 from coffea_ad.nn.training.history import History
 from coffea_ad.nn.training.loop import TrainConfig, fit
 from coffea_ad.nn.transforms.boxes import Logit, MinMax
@@ -104,10 +114,14 @@ __all__ = [
     "Score",
     "Selected",
     "SelfDistillation",
+    "SetConfig",
     "SetEncoder",
+    "SetStudent",
     "Skim",
     "Slots",
     "Standard",
+    "Student",
+    "Teacher",
     "Tokens",
     "TrainConfig",
     "Transform",

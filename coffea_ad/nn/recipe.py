@@ -40,7 +40,7 @@ from coffea_ad.skims import Skim, WeightMode, load_skim
 from coffea_ad.skims.filters import conditions
 from coffea_ad.skims.rows import Keep
 
-__all__ = ["ChainConfig", "EncoderConfig", "LatentConfig", "NetworkConfig", "RecipeConfig", "publish"]
+__all__ = ["ChainConfig", "EncoderConfig", "LatentConfig", "NetworkConfig", "RecipeConfig", "SetConfig", "publish"]
 
 _FIXED = ("self", "slots", "tokens", "columns", "space")  # arguments of encoders that are no keys of a recipe
 _COMPARED = 5000  # rows on which torch and onnxruntime are compared
@@ -149,23 +149,15 @@ class ChainConfig(RecipeConfig):
         return {name: getattr(self, name) for name in names}
 
 
-class EncoderConfig(RecipeConfig):
-    """Keys of recipes that train an encoder of sets, and a score on it."""
+class SetConfig(RecipeConfig):
+    """Keys of recipes that train an encoder of sets."""
 
     feature: str = "jet_constituents"
-    preprocessing: Preprocessing = Field("standard", description="of the representation, before a score on it")
     preset: Preset = Field(
         "small", description="sizes of the encoder: small, or darkclr as the authors of DarkCLR have them"
     )
     encoder: dict[str, Any] = Field({}, description="keys of SetEncoder that differ, such as pooling: mean")
     tokens: dict[str, Any] = Field({"scale": "log"}, description="keys of Tokens: how objects are scaled")
-    pretrained: str = Field("", description="folder of an encoder that is trained already; only the score is trained")
-    space: Space = Field("h", description="what scores are made on: the representation h, or z behind the head")
-    score: ScoreName = Field(
-        "neighbours", description="direct: that of the trained model itself; or of a model on h or z"
-    )
-    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
-    score_train: TrainConfig = Field(TrainConfig(epochs=20), description="its training, where it has one")
 
     def new_encoder(self, data: Skim) -> SetEncoder:
         """Return an encoder of the rows of a skim, before any training.
@@ -189,6 +181,19 @@ class EncoderConfig(RecipeConfig):
         torch.manual_seed(self.train.seed)
         tokens = Tokens.of(data.features[0].columns, **self.tokens)
         return SetEncoder(data.x.shape[1], tokens, **{**PRESETS[self.preset], **self.encoder})
+
+
+class EncoderConfig(SetConfig):
+    """Keys of recipes that train an encoder of sets without labels, and a score on it."""
+
+    preprocessing: Preprocessing = Field("standard", description="of the representation, before a score on it")
+    pretrained: str = Field("", description="folder of an encoder that is trained already; only the score is trained")
+    space: Space = Field("h", description="what scores are made on: the representation h, or z behind the head")
+    score: ScoreName = Field(
+        "neighbours", description="direct: that of the trained model itself; or of a model on h or z"
+    )
+    scorer: dict[str, Any] = Field({}, description="keys of that model, such as k: 50")
+    score_train: TrainConfig = Field(TrainConfig(epochs=20), description="its training, where it has one")
 
     def begun(self, folder: Path) -> bool:
         """Say whether a training is to go on from the checkpoint in a folder."""

@@ -14,12 +14,15 @@ from coffea_ad.scoring.specs import Calibration
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s
 
-__all__ = ["FAR", "FEW", "verdict"]
+__all__ = ["ALIKE", "FAR", "FEW", "verdict"]
 
 FAR = 0.2
 """An energy does not model the data if the excess of its chains is more than this part of the data's own variance."""
 FEW = 100.0
 """A calibration on fewer effective background objects is doubtful."""
+
+ALIKE = 0.9
+"""A student whose ranks are less correlated with those of its teacher is another model."""
 
 _ROWS = 2048
 _USELESS = 0.99  # of the error of the best constant
@@ -37,8 +40,8 @@ def verdict(
     """Say what is wrong or doubtful about a training; nothing if nothing is.
 
     A reconstruction has to be better than a constant, a latent space in use, an energy's chains near the data after many
-    steps at frozen weights, an epoch later than the first the best one, every score finite and most of them different, and
-    the calibration based on enough rows. A model that passes may still be a bad tagger: that is for `coffea-ad evaluate`.
+    steps at frozen weights, a student's ranks those of its teacher, an epoch later than the first the best one, every score
+    finite and most of them different, and the calibration based on enough rows. A model that passes may still be a bad tagger: that is for `coffea-ad evaluate`.
 
     Parameters
     ----------
@@ -119,6 +122,8 @@ def _of_epoch(metrics: Mapping[str, Any], constant: float, variance: float, epoc
             f"the chains are far from the data: the excess of W₂² is {metrics['excess']:.3g}, the variance of the data "
             f"{variance:.3g}"
         )
+    if metrics.get("rank_correlation", 1.0) < ALIKE:
+        yield f"the student is not like its teacher: the correlation of their ranks is {metrics['rank_correlation']:.3f}"
     untrained, trained = metrics.get("untrained"), metrics.get("validation", -math.inf)
     if untrained is not None and trained >= untrained:
         yield f"the training has improved nothing: the validation loss is {trained:.3g}, before the training it was {untrained:.3g}"
