@@ -64,7 +64,7 @@ def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:
     """Return a sentence for each event that a list has more than once.
 
     Of data, an event is known by run, luminosity section and event number. Simulated samples number their events alike: there
-    all scores and observables have to be the same as well.
+    weight and observables have to be the same as well; scores may differ by rounding, which depends on the batch.
 
     Parameters
     ----------
@@ -78,7 +78,8 @@ def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:
     []
     """
     places: dict[tuple[object, ...], list[int]] = {}
-    numbers = [top[n] for n in (*top.by, *top.observables)] if len(top) else []
+    names = ["weight", *(n for n in top.observables if not n.startswith(top.by))]
+    numbers = [top[n] for n in names] if len(top) else []
     for i in range(len(top)):
         key: tuple[object, ...] = tuple(int(top[n][i]) for n in EVENT_ID)
         if top["dataset"][i] in simulated:
