@@ -70,6 +70,15 @@ def test_every_weight_that_is_trained_gets_a_gradient(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_what_is_plotted_of_a_training_is_measured(name):
+    torch.manual_seed(1)
+    model = MODELS[name]()
+    batch = Batch.of(sets())
+    measured = {*model.training_loss(batch, seeded()), *model.validate(batch, seeded())}
+    assert {model.criterion, *model.plotted} <= measured
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_the_same_seed_gives_the_same_loss_and_padding_none(name):
     x, model = sets(), MODELS[name]()
     first = {k: v.item() for k, v in MODELS[name]().training_loss(Batch.of(x), seeded()).items()}

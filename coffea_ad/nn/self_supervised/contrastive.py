@@ -26,8 +26,6 @@ _METHODS = {"nt_xent": "CLR", "decoupled_clr": "decoupled CLR", "anom_clr": "Ano
 class _Contrasting(Model):
     """An encoder that is trained on views of sets; they are made of raw rows, so that there is no preprocessing before."""
 
-    plotted: ClassVar[tuple[str, ...]] = ("loss", "validation", "similarity", "similarity_to_anomaly")
-
     def __init__(
         self,
         encoder: SetEncoder,
@@ -134,6 +132,11 @@ class CLR(_Contrasting):
         """Name on the card."""
         return _METHODS[self.loss]
 
+    @property
+    def plotted(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Metrics of a training that are shown."""
+        return "loss", "validation", "similarity", *(["similarity_to_anomaly"] if self.loss.startswith("anom") else [])
+
     def energy(self, z: Tensor) -> Tensor:
         """−|z| of rows, (n, slots, columns) → (n,)."""
         representation = self.encoder.z(z)
@@ -187,7 +190,6 @@ class DDD(_Contrasting):
     """
 
     method: ClassVar[str] = "DDD"
-    plotted: ClassVar[tuple[str, ...]] = ("loss", "validation")
 
     def __init__(
         self,
