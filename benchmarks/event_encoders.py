@@ -40,6 +40,8 @@ MODELS = {
     "AnomCLR+, AE": (*ANOM, ["score=ae"]),
     "AnomCLR+, NAE": (*ANOM, ["score=nae"]),
     "AnomCLR+, −|z|": (*ANOM, ["score=direct"]),
+    "before training, neighbours": (*ANOM, ["train.epochs=1", "train.learning_rate=1e-12"]),
+    "before training, AE": (*ANOM, ["train.epochs=1", "train.learning_rate=1e-12", "score=ae"]),
     "CLR, neighbours": (*ANOM, ["loss=decoupled_clr"]),
     "CLR, AE": (*ANOM, ["loss=decoupled_clr", "score=ae"]),
     "distilled, neighbours": ("pretrain", "pretrain/distilled.yaml", [
