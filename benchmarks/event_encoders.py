@@ -35,6 +35,7 @@ MODELS = {
     "AE, raw": ("autoencoder", "autoencoder/svj.yaml", [*RAW, "train.epochs=30"]),
     "VAE, raw": ("vae", "vae/svj.yaml", [*RAW, "train.epochs=30"]),
     "NAE, raw": ("nae", "nae/svj.yaml", [*RAW, "train.epochs=20"]),
+    "neighbours, raw": ("nearest", "nearest/svj.yaml", ["feature=event_objects", "options={scaling: none}", "preprocessing=standard"]),
     "AnomCLR+, neighbours": (*ANOM, []),
     "AnomCLR+, Mahalanobis": (*ANOM, ["score=mahalanobis"]),
     "AnomCLR+, AE": (*ANOM, ["score=ae"]),

@@ -80,6 +80,7 @@ def _after(name, *overrides):
 MODELS = {
     "AnomCLR+ neighbours": _clr(),
     "masked neighbours": ("pretrain", "pretrain/masked.yaml", ["train.epochs=20"]),
+    "before training neighbours": ("pretrain", "pretrain/masked.yaml", ["train.epochs=1", "train.learning_rate=1e-12"]),
     "distilled neighbours": ("pretrain", "pretrain/distilled.yaml", QUICK),
     "distilled kT neighbours": ("pretrain", "pretrain/distilled.yaml", [*QUICK, "positive=[rotation, recluster]"]),
     "DDD": _clr("loss=ddd", "score=direct"),
@@ -94,6 +95,7 @@ for _name in ("AnomCLR+", "masked"):
     for _score in ("mahalanobis", "ae", "cosine", "flow", "direct"):
         if (_name, _score) != ("AnomCLR+", "direct"):
             MODELS[f"{_name} {_score}"] = _after(f"{_name} neighbours", f"score={_score}")
+MODELS["before training mahalanobis"] = _after("before training neighbours", "score=mahalanobis")
 MODELS["AnomCLR+ norm"] = _after("AnomCLR+ neighbours", "score=direct")
 MODELS["AE on constituents"] = ("autoencoder", "autoencoder/svj.yaml", ["feature=jet_constituents", "options={}"])
 for _name, (_recipe, _config, _more) in {
