@@ -154,7 +154,7 @@ def undrawn(monkeypatch):
     """Runs of the command line without their figures, which take longer than such a run."""
     from coffea_ad.cli import results
 
-    monkeypatch.setattr(results, "plot_figures", lambda _: 0)
+    monkeypatch.setattr(results, "plot_figures", lambda *_, **__: 0)
 
 
 @pytest.fixture

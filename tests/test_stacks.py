@@ -5,7 +5,9 @@ from __future__ import annotations
 import hist
 import numpy as np
 import pytest
+from toys import DATA
 
+import coffea_ad as ad
 from coffea_ad.errors import UnknownName
 from coffea_ad.results.folder import load_results
 from coffea_ad.results.results import Results
@@ -110,10 +112,10 @@ def test_a_merged_folder_shows_the_luminosities_and_models_of_all_runs(tmp_path,
     from contextlib import contextmanager
 
     @contextmanager
-    def canvas(path):
+    def canvas(path, *_, **__):
         yield {(0, 0): Axes()}
 
-    monkeypatch.setattr(plotting, "canvas", canvas)
+    monkeypatch.setattr("coffea_ad.plotting.stacks.canvas", canvas)
     monkeypatch.setattr("mplhep.histplot", lambda *_, **__: None)
     plotting.stack(both, "m", "inclusive", tmp_path / "x.png")
     assert titles[1] == "inclusive, 10, 20 fb$^{-1}$"
@@ -165,3 +167,122 @@ def test_distributions_of_a_score_have_the_same_area_and_show_where_regions_begi
         assert values.sum() == pytest.approx(1, abs=5e-3)
     assert lines == [-7.5, -6.5]
     assert (tmp_path / "x.png").stat().st_size > 0
+
+
+def spectra(*, n=40, **kinds):
+    """Results of datasets whose spectra fall over ten bins of 50 GeV, with a variation of the simulated ones."""
+    of = results(**kinds)
+    for i, (name, kind) in enumerate(kinds.items()):
+        names = ["nominal"] if kind == "data" else ["nominal", "jesUp", "jesDown"]
+        axes = (
+            hist.axis.StrCategory(["inclusive", "empty"], name="region"),
+            hist.axis.StrCategory(names, name="variation"),
+        )
+        h = hist.Hist(*axes, hist.axis.Regular(10, 0, 500, name="m", label="mass [GeV]"), storage=hist.storage.Weight())
+        x = np.random.default_rng(i).exponential(100, n * (i + 1))
+        for name_of in names:
+            h.fill(region="inclusive", variation=name_of, m=x * {"jesUp": 1.1, "jesDown": 0.9}.get(name_of, 1.0))
+        of.histograms[name]["m"] = h
+    return of
+
+
+@pytest.fixture
+def figure(monkeypatch, tmp_path):
+    """Draw a stack, and return its axes."""
+    from matplotlib.figure import Figure
+
+    from coffea_ad.plotting import Style, stack
+
+    shown = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda fig, *a, **k: shown.append(fig) or savefig(fig, *a, **k))
+
+    def draw(of, **style):
+        shown.clear()
+        stack(of, "m", "inclusive", tmp_path / "x.png", style=Style(**style))
+        return shown[0].axes
+
+    return draw
+
+
+def filled_colors(ax):
+    """{label: colour} of the stacked processes in the legend."""
+    handles, labels = ax.get_legend_handles_labels()
+    return {t: h.get_facecolor() for t, h in zip(labels, handles, strict=True) if hasattr(h, "get_facecolor")}
+
+
+def test_a_process_has_one_colour_in_all_figures_of_a_run(figure):
+    every = filled_colors(figure(spectra(qcd="background", tt="background", wjets="background"))[0])
+    without = spectra(qcd="background", tt="background", wjets="background")
+    del without.histograms["qcd"]
+    fewer = filled_colors(figure(without)[0])
+    assert "qcd" not in fewer
+    assert {"tt", "wjets"} <= set(fewer)
+    assert all(np.array_equal(fewer[p], every[p]) for p in ("tt", "wjets"))
+    assert len({str(every[p]) for p in ("qcd", "tt", "wjets")}) == 3
+
+
+def test_a_style_names_colours_orders_and_groups_processes(figure):
+    of = spectra(qcd="background", ww="background", zz="background")
+    style = {"labels": {"qcd": "multijet"}, "colors": {"qcd": "#123456"}, "groups": {"diboson": ["ww", "zz"]}}
+    colors = filled_colors(figure(of, **style, experiment="ATLAS", status="Internal")[0])
+    assert set(colors) == {"multijet", "diboson", "uncertainty"}
+    assert np.allclose(np.ravel(colors["multijet"])[:3], [0x12 / 255, 0x34 / 255, 0x56 / 255])
+    from_above = [p for p in filled_colors(figure(of, order=["zz", "qcd", "ww"])[0]) if p != "uncertainty"]
+    assert from_above == ["ww", "qcd", "zz"]  # a legend reads like the stack
+    assert figure(of, experiment="ATLAS", status="Internal")[0].get_title(loc="left") == "ATLAS Internal"
+
+
+def test_data_are_compared_with_the_background_in_a_panel_of_their_own(figure):
+    assert len(figure(spectra(qcd="background", svj="signal"))) == 1
+    assert len(figure(spectra(runA="data"))) == 1
+    top, ratio = figure(spectra(qcd="background", runA="data"))
+    assert ratio.get_ylabel() == "data / bkg."
+    assert (top.get_xlabel(), ratio.get_xlabel()) == ("", "mass [GeV]")
+    assert top.get_ylabel() == "events / 50 GeV"
+    of = spectra(qcd="background", runA="data")
+    expected = of.histograms["runA"]["m"][{"region": "inclusive", "variation": "nominal"}].values()
+    background = of.histograms["qcd"]["m"][{"region": "inclusive", "variation": "nominal"}].values()
+    points = ratio.containers[0].lines[0].get_ydata()
+    both = (background > 0) & (expected > 0)
+    np.testing.assert_allclose(points, expected[both] / background[both])
+
+
+def test_a_factor_on_a_signal_stands_in_the_legend(figure):
+    of = spectra(qcd="background", svj="signal", n=400)
+    of.histograms["svj"]["m"] *= 1e-4
+    _, labels = figure(of, signal_scale="auto")[0].get_legend_handles_labels()
+    assert "svj × 1000" in labels
+    _, labels = figure(of, signal_scale=3)[0].get_legend_handles_labels()
+    assert "svj × 3" in labels
+
+
+def test_regions_without_an_entry_are_not_drawn(tmp_path):
+    from coffea_ad.plotting import drawable, stack
+
+    of = spectra(qcd="background")
+    assert drawable(of) == {"m": ["inclusive"]}
+    with pytest.raises(UnknownName, match="region with entries 'empty'"):
+        stack(of, "m", "empty", tmp_path / "x.png")
+
+
+def test_figures_are_drawn_again_in_another_style_which_stays(tmp_path, capsys):
+    from coffea_ad.cli.main import main
+
+    folder = tmp_path / "r"
+    fileset = {"qcd": {"files": {str(DATA / "qcd_v15.root"): "Events"}, "metadata": {"is_mc": True, "xsec": 1.0}}}
+    loose = ["met_min=0", "rt_min=0", "dphi_max=4", "delta_eta_max=9"]
+    ad.run(
+        fileset, "semivisible_jets", model=None, output=folder, executor="iterative", progress=False, overrides=loose
+    )
+    (tmp_path / "style.yaml").write_text("labels: {qcd: multijet}\nformats: [pdf, png]\n")
+    assert main(["plot", str(folder), "--style", str(tmp_path / "style.yaml"), "--observable", "met", "log=false"]) == 0
+    assert {p.name for p in (folder / "figures").iterdir()} == {"met_inclusive.pdf", "met_inclusive.png", "style.yaml"}
+    assert main(["plot", str(folder), "--observable", "ht"]) == 0
+    assert (folder / "figures" / "ht_inclusive.pdf").exists()
+    assert main(["plot", str(folder), "--observable", "mx"]) == 1
+    assert main(["plot", str(folder), "lgo=true"]) == 1
+    err = capsys.readouterr().err
+    assert "unknown observable 'mx'" in err
+    assert "did you mean 'log'" in err
+    assert ad.load_results(folder).report["processor"] == "semivisible_jets"

@@ -15,7 +15,7 @@ from coffea_ad.cli.events import add_events
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
 from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
-from coffea_ad.cli.results import add_export, add_merge
+from coffea_ad.cli.results import add_export, add_merge, add_plot
 from coffea_ad.cli.runs import add_run, models_apart
 from coffea_ad.cli.search import add_search
 from coffea_ad.cli.words import Parser, refuse_url
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         add_merge,
         add_export,
         add_events,
+        add_plot,
         add_search,
         add_fileset,
         add_card,
@@ -78,6 +79,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     name = {
         "run": "overrides",
         "search": "overrides",
+        "plot": "overrides",
         "simulate": "parameters",
         "fileset": "sources",
         "features": "options",

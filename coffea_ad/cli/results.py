@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
+
+import yaml
 
 from coffea_ad import files
 from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
+from coffea_ad.errors import UnknownName
 
-__all__ = ["add_export", "add_merge", "plot_figures", "show"]
+__all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show"]
 
 
-def show(report: Any, output: str | None, *, figures: bool = True) -> None:
+def show(report: Any, output: str | None, *, figures: bool = True, style: str | None = None) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
     from coffea_ad.running.reports import missing_files
 
@@ -38,7 +42,7 @@ def show(report: Any, output: str | None, *, figures: bool = True) -> None:
     if output is None:
         out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
     else:
-        drawn = plot_figures(output) if figures else 0
+        drawn = plot_figures(output, style=style) if figures else 0
         out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
@@ -77,8 +81,13 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def plot_figures(folder: str) -> int:
-    """Draw every observable in every region; nothing without histograms or without the plot extra."""
+def plot_figures(
+    folder: str, *, style: str | None = None, words: Sequence[str] = (), observables: Sequence[str] = (), regions: Sequence[str] = ()
+) -> int:  # fmt: skip
+    """Draw observables in regions; nothing without histograms or without the plot extra.
+
+    The style is left beside the figures, where it is found again.
+    """
     import importlib.util
 
     from coffea_ad.results.folder import load_results
@@ -87,15 +96,56 @@ def plot_figures(folder: str) -> int:
     if not results.in_regions or importlib.util.find_spec("mplhep") is None:
         return 0
     from coffea_ad import plotting
+    from coffea_ad.config import load_config
+    from coffea_ad.plotting.styles import STYLE
     from coffea_ad.progress import progress
 
-    wanted = [(observable, region) for observable, of in plotting.drawable(results).items() for region in of]
+    place = files.join(folder, "figures", STYLE)
+    source = style or (place if files.exists(place) else None)
+    look = load_config(plotting.Style, source, words)
+    known = plotting.drawable(results)
+    for what, asked, has in (
+        ("observable", observables, list(known)),
+        ("region with entries", regions, list(dict.fromkeys(r for of in known.values() for r in of))),
+    ):
+        for name in asked:
+            if name not in has:
+                raise UnknownName.of(what, name, has)
+    wanted = [
+        (observable, region)
+        for observable, of in known.items()
+        for region in of
+        if (not observables or observable in observables) and (not regions or region in regions)
+    ]
+    if style or words:
+        files.write(place, yaml.safe_dump(look.model_dump(mode="json", exclude_defaults=True)).encode())
     with progress("Drawing", len(wanted)) as advance:
         for observable, region in wanted:
-            path = files.join(folder, "figures", files.as_name(f"{observable}_{region}") + ".png")
-            plotting.stack(results, observable, region, path)
+            stem = files.as_name(f"{observable}_{region}")
+            plotting.stack(
+                results, observable, region, files.join(folder, "figures", f"{stem}.{look.formats[0]}"), style=look
+            )
             advance()
     return len(wanted)
+
+
+def _plot(args: argparse.Namespace) -> int:
+    n = plot_figures(
+        args.folder, style=args.style, words=args.overrides, observables=args.observable, regions=args.region
+    )
+    out.print(f"{n} figures in {files.join(args.folder, 'figures')}", soft_wrap=True, markup=False)
+    return 0
+
+
+def add_plot(verbs: Any) -> None:
+    """Add the words of `plot`."""
+    p = verbs.add_parser("plot", help="draw the figures of results, without running")
+    p.add_argument("folder", help="results folder")
+    p.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the style, such as log=false")
+    p.add_argument("--style", metavar="STYLE.yaml", help="labels, colours, order, groups, factor on signals, formats")
+    p.add_argument("--observable", action="append", default=[], help="may be repeated (default: all)")
+    p.add_argument("--region", action="append", default=[], help="may be repeated (default: all)")
+    p.set_defaults(do=_plot)
 
 
 def add_merge(verbs: Any) -> None:

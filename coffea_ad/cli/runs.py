@@ -52,14 +52,14 @@ def _run(args: argparse.Namespace) -> int:
     except IncompleteRun as error:
         return _incomplete(args, error)
     except NotNormalisable as error:
-        show(error.report, args.output, figures=args.figures)
+        show(error.report, args.output, figures=args.figures, style=args.style)
         raise
     except KeyboardInterrupt:
         place = args.checkpoints or (f"{args.output}/checkpoints" if args.output else "none")
         if args.checkpoints not in (None, "none") or Path(place).is_dir():
             print(f"finished chunks are kept in {place}; the same command goes on from there", file=sys.stderr)
         raise
-    show(report, args.output, figures=args.figures)
+    show(report, args.output, figures=args.figures, style=args.style)
     return 0
 
 
@@ -184,6 +184,7 @@ def add_run(verbs: Any) -> None:
     g.add_argument("--model", action="append", default=[], metavar="MODEL.onnx", help="one file or several")
     g.add_argument("--lumi", metavar="FB⁻¹|ERA=FB⁻¹,…|CSV", help="fb⁻¹, for normalised histograms (default: 1; data need it); by era; "
                    "or a table of brilcalc by luminosity section: of what was processed")  # fmt: skip
+    g.add_argument("--style", metavar="STYLE.yaml", help="how the figures look: see coffea-ad plot --help")
     g.add_argument("--unblind", action="store_true", help="show data in the tightest region")
     g.add_argument(
         "--keep",

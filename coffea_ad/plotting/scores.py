@@ -1,64 +1,19 @@
-"""Figures, by mplhep and matplotlib (extra `plot`)."""
+"""Figures of scores: curves, distributions, spectra in regions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad import files
-from coffea_ad.errors import ConfigError, UnknownName
-from coffea_ad.results.results import Results
-from coffea_ad.results.sums import sum_of
+from coffea_ad.plotting.canvas import canvas
+from coffea_ad.plotting.thresholds import draw_thresholds
 from coffea_ad.typing import Bools
-from coffea_ad.weights import is_signal, kind_of, process_of
 
-__all__ = [
-    "auc_summary",
-    "canvas",
-    "drawable",
-    "roc",
-    "score_and_mass",
-    "score_distribution",
-    "sculpted_spectra",
-    "significance_improvement",
-    "stack",
-    "thresholds_of",
-]
-
-
-@contextmanager
-def canvas(
-    path: str | Path,
-    rows: int = 1,
-    columns: int = 1,
-    size: tuple[float, float] = (6.4, 4.8),
-    *,
-    formats: Sequence[str] = (),
-) -> Iterator[Any]:
-    """Yield axes in the field's style, and write the figure at the end, in other formats (`pdf`) too; no window is ever opened."""
-    try:
-        import matplotlib as mpl
-        import mplhep
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("figures need matplotlib: pip install 'coffea-ad[plot]'") from error
-    style = {**mplhep.style.ROOT, "font.size": 12, "axes.labelsize": 13, "legend.fontsize": 10, "xtick.labelsize": 11,
-             "ytick.labelsize": 11, "axes.titlesize": 12, "figure.figsize": size}  # fmt: skip
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure.subplots(rows, columns, squeeze=False)
-        for place in (str(path), *(f"{str(path).removesuffix(Path(path).suffix)}.{suffix}" for suffix in formats)):
-            kind = Path(place).suffix[1:] or "png"
-            undated = {"CreationDate": None} if kind == "pdf" else None
-            with files.replacing(place) as file:
-                figure.savefig(file, dpi=120, format=kind, metadata=undated)
+__all__ = ["auc_summary", "roc", "score_and_mass", "score_distribution", "sculpted_spectra", "significance_improvement"]
 
 
 def roc(
@@ -80,54 +35,6 @@ def roc(
         ax.set_xlabel("signal efficiency")
         ax.set_ylabel("background rejection")
         ax.legend(**({} if len(curves) < 8 else {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}))
-
-
-def drawable(results: Results) -> dict[str, list[str]]:
-    """Return the observables that `stack` draws, and their regions, {observable: regions}."""
-    left_out = results.not_normalisable
-    out: dict[str, list[str]] = {}
-    for dataset, observables in results.in_regions.items():
-        for observable, histogram in observables.items():
-            if dataset not in left_out and histogram.ndim == 3 and "nominal" in histogram.axes["variation"]:
-                known = out.setdefault(observable, [])
-                known += [r for r in histogram.axes["region"] if r not in known]
-    return out
-
-
-def _luminosity(results: Results, drawn: Sequence[str]) -> str:
-    """Say the luminosity of what is drawn; runs that were merged may have several."""
-    datasets = results.report["datasets"]
-    values = {datasets[d].get("lumi", results.report["lumi"]) for d in drawn} - {None}
-    return ", ".join(f"{value:g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
-
-
-def _by_process(spectra: Mapping[str, Any], datasets: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the spectra of datasets of the same process."""
-    groups: dict[str, list[Any]] = {}
-    for dataset, spectrum in spectra.items():
-        groups.setdefault(process_of(dataset, datasets[dataset]["metadata"]), []).append(spectrum)
-    return {process: sum_of(several) for process, several in groups.items()}
-
-
-def thresholds_of(results: Results, observable: str) -> dict[str, float]:
-    """Return the thresholds of a model's regions, {region: threshold}, if the observable is its `ad_logp`.
-
-    Those that follow a spectator are no single number, and are left out.
-    """
-    return {
-        region["region"]: float(region["thresholds"][0])
-        for region in results.report.get("regions", {}).values()
-        if observable in (f"{region.get('tagger')}_logp", f"{region.get('tagger')}_logp_min")
-        and len(region.get("thresholds") or ()) == 1
-    }
-
-
-def _draw_thresholds(ax: Any, thresholds: Mapping[str, float], *, top: float) -> None:
-    """Draw where regions begin, and their names, up to a part of the height."""
-    for name, threshold in sorted(thresholds.items(), key=lambda pair: pair[1]):
-        ax.axvline(threshold, ymax=top, color="crimson", linewidth=1.2)
-        place = ax.get_xaxis_transform()
-        ax.text(threshold, top, f" {name}", color="crimson", fontsize=10, rotation=90, va="top", transform=place)
 
 
 def score_distribution(
@@ -159,78 +66,10 @@ def score_distribution(
             ax.stairs(share, edges, label=label, linewidth=1.5, color=color, linestyle=line)
         filled = content[content > 0]
         ax.set(yscale="log", xlim=(edges[0], edges[-1]), ylim=(max(filled.min() * 0.5, 1e-6), 3.0))
-        _draw_thresholds(ax, thresholds, top=0.95)
+        draw_thresholds(ax, thresholds, top=0.95)
         ax.set_xlabel(xlabel)
         ax.set_ylabel("fraction of events per bin")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def stack(
-    results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] | None = None
-) -> None:
-    """Draw the stacked backgrounds, each signal over them, and the sum of all data, of one region, at the run's luminosity.
-
-    Datasets of one process are added. Datasets without the observable or the region are left out, and those that cannot be normalised, which the title names.
-
-    Parameters
-    ----------
-    results : Results
-    observable, region : str
-    path : path
-    signals : sequence of str, optional
-        Datasets; by default those whose metadata mark them as signals.
-
-    Raises
-    ------
-    UnknownName
-        Nothing is left, or there is no such signal.
-    """
-    import mplhep
-
-    datasets, left_out = results.report["datasets"], results.not_normalisable
-    known = drawable(results)
-    if observable not in known:
-        raise UnknownName.of("observable", observable, known)
-    if region not in known[observable]:
-        raise UnknownName.of("region", region, known[observable])
-    for signal in signals or ():
-        if signal not in datasets:
-            raise UnknownName.of("dataset", signal, datasets)
-    spectra = {
-        d: results.scaled(d, observable)[{"region": region, "variation": "nominal"}]
-        for d, named in results.in_regions.items()
-        if d not in left_out and observable in named and region in named[observable].axes["region"]
-    }
-    data = [d for d in spectra if kind_of(datasets[d]["metadata"]) == "data"]
-    simulated = [d for d in spectra if d not in data]
-    marked = [d for d in simulated if is_signal(datasets[d]["metadata"])] if signals is None else signals
-    stacked = _by_process({d: spectra[d] for d in simulated if d not in marked}, datasets)
-    background = sorted(stacked, key=lambda process: stacked[process].sum().value)
-    lines = _by_process({d: spectra[d] for d in marked if d in spectra}, datasets)
-    with canvas(path) as axes:
-        ax = axes[0, 0]
-        if background:
-            mplhep.histplot([stacked[p] for p in background], stack=True, histtype="fill", label=background, ax=ax)
-        styles = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-        for i, (process, line) in enumerate(lines.items()):
-            look = {"color": "black", "linestyle": styles[i % len(styles)]}
-            mplhep.histplot(line, histtype="step", label=process, ax=ax, yerr=False, **look)
-        if data:
-            label = data[0] if len(data) == 1 else "data"
-            total = sum_of([spectra[d] for d in data])
-            mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black")
-        edges = next(iter(spectra.values())).axes[0].edges
-        top = max(float(np.max(h.values())) for h in spectra.values())
-        ax.set(xlim=(edges[0], edges[-1]))
-        if top > 0:
-            ax.set(yscale="log", ylim=(top * 1e-5, top * 30))
-        _draw_thresholds(ax, thresholds_of(results, observable), top=0.6)
-        ax.set_xlabel(next(iter(spectra.values())).axes[0].label)
-        ax.set_ylabel("events per bin")
-        missing = [d for d in left_out if d in results.in_regions]
-        ax.set_title(f"without {', '.join(missing)}" if missing else "", loc="left")
-        ax.set_title(", ".join(filter(None, (region, _luminosity(results, list(spectra))))), loc="right")
-        ax.legend(ncols=2, loc="upper right")
 
 
 def score_and_mass(

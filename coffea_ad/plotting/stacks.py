@@ -1,0 +1,259 @@
+"""Spectra as the field draws them: stacked backgrounds with their uncertainty, signals over them, data and their ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coffea_ad.errors import UnknownName
+from coffea_ad.plotting.canvas import canvas
+from coffea_ad.plotting.styles import Style
+from coffea_ad.plotting.thresholds import draw_thresholds, thresholds_of
+from coffea_ad.results.results import Results
+from coffea_ad.results.sums import add_variations, sum_of
+from coffea_ad.typing import Float64s
+from coffea_ad.weights import is_signal, kind_of, process_of
+
+__all__ = ["drawable", "stack", "uncertainty"]
+
+_LINES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+
+
+def drawable(results: Results) -> dict[str, list[str]]:
+    """Return the observables that `stack` draws, and those of their regions that have an entry, {observable: regions}."""
+    left_out = results.not_normalisable
+    out: dict[str, list[str]] = {}
+    for dataset, observables in results.in_regions.items():
+        for observable, histogram in observables.items():
+            if dataset not in left_out and histogram.ndim == 3 and "nominal" in histogram.axes["variation"]:
+                known = out.setdefault(observable, [])
+                filled = histogram[{"variation": "nominal"}]
+                known += [
+                    r for r in histogram.axes["region"]
+                    if r not in known and np.any(filled[{"region": r}].values(flow=True))
+                ]  # fmt: skip
+    return out
+
+
+def uncertainty(background: Any) -> tuple[Float64s, Float64s]:
+    """Return how far the sum of backgrounds may lie below and above itself, bin by bin.
+
+    Statistics and all variations in quadrature; of the two directions of a source, which may go the same way, each counts where
+    it goes.
+
+    Parameters
+    ----------
+    background : Hist
+        Over variation and the observable.
+
+    Returns
+    -------
+    down, up : (bins,)
+
+    Examples
+    --------
+    >>> import hist
+    >>> names = ["nominal", "jesUp", "jesDown"]
+    >>> h = hist.Hist(hist.axis.StrCategory(names, name="variation"), hist.axis.Regular(1, 0, 1, name="x"), storage="weight")
+    >>> _ = h.fill(variation=["nominal"] * 16 + ["jesUp"] * 19 + ["jesDown"] * 16, x=0.5)
+    >>> [float(part[0]) for part in uncertainty(h)]
+    [4.0, 5.0]
+    """
+    nominal = background[{"variation": "nominal"}]
+    centre = np.asarray(nominal.values(), np.float64)
+    variances = nominal.variances()
+    down = up = np.asarray(centre if variances is None else variances, np.float64)
+    for name in background.axes["variation"]:
+        shift = np.asarray(background[{"variation": name}].values(), np.float64) - centre
+        down, up = down + np.minimum(shift, 0) ** 2, up + np.maximum(shift, 0) ** 2
+    return np.sqrt(down), np.sqrt(up)
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """What a figure shows, by process and in the order in which it is drawn."""
+
+    background: dict[str, Any]
+    band: tuple[Float64s, Float64s] | None
+    signals: dict[str, Any]
+    data: dict[str, Any]
+    drawn: list[str]
+
+
+def _spectra(results: Results, observable: str, region: str, signals: Sequence[str] | None, style: Style) -> _Spectra:
+    datasets, left_out = results.report["datasets"], results.not_normalisable
+    spectra = {
+        d: results.scaled(d, observable, region)
+        for d, named in results.in_regions.items()
+        if d not in left_out and observable in named and region in named[observable].axes["region"]
+    }
+    data = {d: h[{"variation": "nominal"}] for d, h in spectra.items() if kind_of(datasets[d]["metadata"]) == "data"}
+    simulated = [d for d in spectra if d not in data]
+    marked = [d for d in simulated if is_signal(datasets[d]["metadata"])] if signals is None else signals
+
+    def by_process(names: Sequence[str]) -> dict[str, Any]:
+        groups: dict[str, list[Any]] = {}
+        for name in names:
+            groups.setdefault(style.group(process_of(name, datasets[name]["metadata"])), []).append(spectra[name])
+        return {process: add_variations(several) for process, several in groups.items()}
+
+    stacked = by_process([d for d in simulated if d not in marked])
+    band = uncertainty(add_variations(list(stacked.values()))) if stacked else None
+    nominal = {p: h[{"variation": "nominal"}] for p, h in stacked.items()}
+    order = sorted(nominal, key=lambda p: (style.order.index(p) if p in style.order else -1, nominal[p].sum().value))
+    lines = {p: h[{"variation": "nominal"}] for p, h in by_process([d for d in marked if d in spectra]).items()}
+    return _Spectra({p: nominal[p] for p in order}, band, lines, data, list(spectra))
+
+
+def stack(
+    results: Results, observable: str, region: str, path: str | Path, *, signals: Sequence[str] | None = None, style: Style | None = None
+) -> None:  # fmt: skip
+    """Draw the stacked backgrounds, each signal over them, and the sum of all data, of one region, at the run's luminosity.
+
+    The band is the uncertainty of the background, by statistics and all variations. With data and background there is their ratio below. A process has the same
+    colour in all figures of the results. Datasets without the observable or the region are left out, and those that cannot be
+    normalised, which the title names.
+
+    Parameters
+    ----------
+    results : Results
+    observable, region : str
+    path : path
+        Further formats of the style stand beside it.
+    signals : sequence of str, optional
+        Datasets; by default those whose metadata mark them as signals.
+    style : Style, optional
+
+    Raises
+    ------
+    UnknownName
+        Nothing is left, or there is no such signal.
+    """
+    style, datasets, known = style or Style(), results.report["datasets"], drawable(results)
+    if observable not in known:
+        raise UnknownName.of("observable", observable, known)
+    if region not in known[observable]:
+        raise UnknownName.of("region with entries", region, known[observable])
+    for signal in signals or ():
+        if signal not in datasets:
+            raise UnknownName.of("dataset", signal, datasets)
+    shown = _spectra(results, observable, region, signals, style)
+    with_ratio = bool(shown.data and shown.background)
+    rows, size = (2, (6.4, 3.0)) if with_ratio else (1, (6.4, 4.8))
+    formats = [f for f in style.formats if f != Path(path).suffix[1:]]
+    with canvas(path, rows, 1, size, formats=formats, heights=(3, 1) if with_ratio else None) as axes:
+        _draw(axes[0, 0], shown, style, style.colors_of(_processes(results, style)))
+        ax, lowest = axes[0, 0], axes[rows - 1, 0]
+        axis = next(iter([*shown.background.values(), *shown.signals.values(), *shown.data.values()])).axes[0]
+        if with_ratio:
+            _draw_ratio(lowest, shown)
+            ax.set_xlabel("")
+        lowest.set(xlim=_filled_range(shown, axis))
+        draw_thresholds(ax, thresholds_of(results, observable), top=0.6)
+        lowest.set_xlabel(axis.label)
+        ax.set_ylabel(_events_per(axis))
+        missing = [d for d in results.not_normalisable if d in results.in_regions]
+        left = " ".join(filter(None, (style.experiment, style.status)))
+        ax.set_title(", ".join(filter(None, (left, f"without {', '.join(missing)}" if missing else ""))), loc="left")
+        ax.set_title(", ".join(filter(None, (region, _luminosity(results, shown.drawn)))), loc="right")
+        ax.legend(ncols=2, loc="upper right")
+
+
+def _draw(ax: Any, shown: _Spectra, style: Style, colors: Mapping[str, Any]) -> None:
+    import mplhep
+
+    top = 0.0
+    if shown.background:
+        names = list(shown.background)
+        mplhep.histplot(
+            list(shown.background.values()), stack=True, histtype="fill", flow="none", label=[style.label(p) for p in names], ax=ax,
+            color=[colors[p] for p in names],
+        )  # fmt: skip
+        total = sum_of(list(shown.background.values()))
+        top = max(top, _draw_band(ax, total, shown.band))
+    for i, (process, line) in enumerate(shown.signals.items()):
+        factor = _factor(line, top) if style.signal_scale == "auto" else style.signal_scale
+        text = style.label(process) + (f" × {factor:g}" if factor != 1 else "")
+        look = {"color": "black", "linestyle": _LINES[i % len(_LINES)]}
+        mplhep.histplot(line * factor, histtype="step", label=text, ax=ax, yerr=False, flow="none", **look)
+        top = max(top, factor * float(np.max(line.values())))
+    if shown.data:
+        label = next(iter(shown.data)) if len(shown.data) == 1 else "data"
+        total = sum_of(list(shown.data.values()))
+        mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black", flow="none")
+        top = max(top, float(np.max(total.values())))
+    if top > 0:
+        ax.set(**({"yscale": "log", "ylim": (top * 1e-5, top * 30)} if style.log else {"ylim": (0, top * 1.6)}))
+
+
+def _draw_band(ax: Any, total: Any, band: tuple[Float64s, Float64s] | None) -> float:
+    """Draw the uncertainty of the background; return how high it reaches."""
+    values, edges = np.asarray(total.values()), total.axes[0].edges
+    down, up = band or (0.0, 0.0)
+    ax.stairs(values + up, edges, baseline=np.maximum(values - down, 0), fill=True, facecolor="none", edgecolor="0.3",
+              hatch="////", linewidth=0, label="uncertainty")  # fmt: skip
+    return float(np.max(values + up))
+
+
+def _draw_ratio(ax: Any, shown: _Spectra) -> None:
+    """Draw data over background, with the uncertainty of the background about 1; bins without background have none."""
+    background = sum_of(list(shown.background.values()))
+    data = sum_of(list(shown.data.values()))
+    centre, edges = np.asarray(background.values(), np.float64), background.axes[0].edges
+    has = centre > 0
+    safe = np.where(has, centre, 1.0)
+    down, up = shown.band or (np.zeros_like(centre), np.zeros_like(centre))
+    band = [np.where(has, 1 + sign * part / safe, np.nan) for sign, part in ((-1, down), (1, up))]
+    ax.stairs(band[1], edges, baseline=band[0], fill=True, color="0.8", linewidth=0)
+    ratio = np.where(has, np.asarray(data.values()) / safe, np.nan)
+    error = np.where(has, np.sqrt(np.asarray(data.variances())) / safe, np.nan)
+    x = 0.5 * (edges[1:] + edges[:-1])
+    filled = has & (np.asarray(data.values()) > 0)
+    ax.errorbar(x[filled], ratio[filled], error[filled], fmt="o", ms=4, color="black")
+    ax.axhline(1.0, color="black", lw=0.8)
+    ax.set(ylim=(0, 2))
+    ax.set_ylabel("data / bkg.")
+
+
+def _filled_range(shown: _Spectra, axis: Any) -> tuple[float, float]:
+    """Return the edges between which anything is drawn."""
+    spectra = [*shown.background.values(), *shown.signals.values(), *shown.data.values()]
+    filled = np.flatnonzero(np.any([np.asarray(h.values()) != 0 for h in spectra], axis=0))
+    first, last = (filled[0], filled[-1]) if len(filled) else (0, len(axis) - 1)
+    return float(axis.edges[first]), float(axis.edges[last + 1])
+
+
+def _factor(line: Any, top: float) -> float:
+    """Return the power of ten that brings a signal nearest to a tenth of the background's height, and at least to 1."""
+    height = float(np.max(line.values()))
+    return float(10 ** max(0, round(np.log10(0.1 * top / height)))) if height > 0 and top > 0 else 1.0
+
+
+def _events_per(axis: Any) -> str:
+    """Return what the vertical axis shows: events per bin, or per so many units where all bins are alike."""
+    widths = np.diff(axis.edges)
+    if not np.allclose(widths, widths[0]):
+        return "events per bin"
+    unit = axis.label.rpartition("[")[2].rstrip("]") if axis.label.endswith("]") else ""
+    return f"events / {widths[0]:.4g} {unit}".rstrip()
+
+
+def _processes(results: Results, style: Style) -> list[str]:
+    """Return the processes of all simulated backgrounds and signals of a run, in groups."""
+    datasets = results.report["datasets"]
+    return [
+        style.group(process_of(name, entry["metadata"]))
+        for name, entry in datasets.items()
+        if kind_of(entry["metadata"]) != "data"
+    ]
+
+
+def _luminosity(results: Results, drawn: Sequence[str]) -> str:
+    """Say the luminosity of what is drawn; runs that were merged may have several."""
+    datasets = results.report["datasets"]
+    values = {datasets[d].get("lumi", results.report["lumi"]) for d in drawn} - {None}
+    return ", ".join(f"{value:g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
