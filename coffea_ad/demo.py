@@ -61,7 +61,7 @@ def _simulate(folder: Path, seed: int, scale: float) -> dict[str, Any]:
         path = folder / f"{dataset}.root"
         record = simulate(process, max(int(n * scale), 200), path, seed=100 * seed + i, parameters=parameters)
         xsec = _SIGNAL_XSEC if dataset == _SIGNAL else record["cross_section"]
-        metadata = {"is_mc": True, "xsec": xsec, "year": "2018"}
+        metadata = {"is_mc": True, "xsec": xsec, "year": "2018", "is_signal": dataset == _SIGNAL}
         fileset[dataset] = {"files": {str(path.resolve()): "Events"}, "metadata": metadata}
     files.write(folder / "fileset.json", json.dumps(fileset, indent=1).encode())
     return fileset
@@ -209,7 +209,7 @@ def _figures(results: Results, folder: Path) -> None:
 
     for observable, regions_of in plotting.drawable(results).items():
         for region in regions_of:
-            plotting.stack(results, observable, region, folder / f"{observable}_{region}.png", signals=[_SIGNAL])
+            plotting.stack(results, observable, region, folder / f"{observable}_{region}.png")
 
 
 def _print(summary: dict[str, Any]) -> None:
