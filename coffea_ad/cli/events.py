@@ -40,6 +40,9 @@ def _events(args: argparse.Namespace) -> int:
     else:
         print(text, end="")
     said = [f"note: {sentence}" for sentence in twice(top, simulated)]
+    unlisted = [name for name in results.report["datasets"] if name not in results.event_lists]
+    if unlisted:
+        said.append(f"note: there is no list of {', '.join(unlisted)}; blinded data have none")
     if args.skim:
         from coffea_ad.event_lists.originals import write_originals
 

@@ -10,9 +10,9 @@ import yaml
 
 from coffea_ad import files
 from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
-from coffea_ad.errors import UnknownName
+from coffea_ad.errors import ConfigError, UnknownName
 
-__all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show"]
+__all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show", "style_of"]
 
 
 def show(report: Any, output: str | None, *, figures: bool = True, style: str | None = None) -> None:
@@ -88,21 +88,18 @@ def plot_figures(
 
     The style is left beside the figures, where it is found again.
     """
-    import importlib.util
-
     from coffea_ad.results.folder import load_results
 
     results = load_results(folder)
-    if not results.in_regions or importlib.util.find_spec("mplhep") is None:
+    if not results.in_regions or not _can_draw():
         return 0
     from coffea_ad import plotting
-    from coffea_ad.config import load_config
     from coffea_ad.plotting.styles import STYLE
     from coffea_ad.progress import progress
 
     place = files.join(folder, "figures", STYLE)
     source = style or (place if files.exists(place) else None)
-    look = load_config(plotting.Style, source, words)
+    look = style_of(source, words)
     known = plotting.drawable(results)
     for what, asked, has in (
         ("observable", observables, list(known)),
@@ -129,7 +126,23 @@ def plot_figures(
     return len(wanted)
 
 
+def style_of(path: str | None, words: Sequence[str] = ()) -> Any:
+    """Read a style, of a file and of words that go before it."""
+    from coffea_ad.config import load_config
+    from coffea_ad.plotting.styles import Style
+
+    return load_config(Style, path, words)
+
+
+def _can_draw() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("mplhep") is not None
+
+
 def _plot(args: argparse.Namespace) -> int:
+    if not _can_draw():
+        raise ConfigError("figures need mplhep: pip install 'coffea-ad[plot]'")
     n = plot_figures(
         args.folder, style=args.style, words=args.overrides, observables=args.observable, regions=args.region
     )

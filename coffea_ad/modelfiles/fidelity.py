@@ -67,7 +67,7 @@ def fidelity(before: Float32s, after: Float32s, weight: Float64s, folds: Ints | 
 
 
 def _of_one(before: Float32s, after: Float32s, weight: Float64s) -> dict[str, float]:
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
     both = np.isfinite(before) & np.isfinite(after)
     old, new, w = before[both].astype(np.float64), after[both].astype(np.float64), weight[both]
@@ -78,7 +78,7 @@ def _of_one(before: Float32s, after: Float32s, weight: Float64s) -> dict[str, fl
         }
     change = np.abs(logp(calibrate(old, w, ""), old) - logp(calibrate(new, w, ""), new))
     return {
-        "rank_correlation": float(np.corrcoef(rankdata(old), rankdata(new))[0, 1]),
+        "rank_correlation": float(spearmanr(old, new).statistic),
         "shift": float(abs(np.median(new - old)) / width),
         "change_of_ad_logp_99": float(np.quantile(change, 0.99)),
         "largest_change_of_ad_logp": float(change.max()),

@@ -31,12 +31,15 @@ def drawable(results: Results) -> dict[str, list[str]]:
         for observable, histogram in observables.items():
             if dataset not in left_out and histogram.ndim == 3 and "nominal" in histogram.axes["variation"]:
                 known = out.setdefault(observable, [])
-                filled = histogram[{"variation": "nominal"}]
-                known += [
-                    r for r in histogram.axes["region"]
-                    if r not in known and np.any(filled[{"region": r}].values(flow=True))
-                ]  # fmt: skip
+                known += [r for r in _filled(histogram) if r not in known]
     return out
+
+
+def _filled(histogram: Any) -> list[str]:
+    """Return the regions of a histogram over region, variation and an observable that have an entry."""
+    content = histogram[{"variation": "nominal"}].project("region", histogram.axes[-1].name).values(flow=True)
+    entries = np.any(np.asarray(content)[: len(histogram.axes["region"])], axis=1)
+    return [region for region, any_entry in zip(histogram.axes["region"], entries, strict=True) if any_entry]
 
 
 def uncertainty(background: Any) -> tuple[Float64s, Float64s]:
@@ -182,7 +185,7 @@ def _draw(ax: Any, shown: _Spectra, style: Style, colors: Mapping[str, Any]) -> 
         mplhep.histplot(line * factor, histtype="step", label=text, ax=ax, yerr=False, flow="none", **look)
         top = max(top, factor * float(np.max(line.values())))
     if shown.data:
-        label = next(iter(shown.data)) if len(shown.data) == 1 else "data"
+        label = style.label(next(iter(shown.data)) if len(shown.data) == 1 else "data")
         total = sum_of(list(shown.data.values()))
         mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black", flow="none")
         top = max(top, float(np.max(total.values())))
