@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_blinding import WIDE
 from test_entries import ids_of
+from test_records import records
 from test_rmm_two_body import cell_sum
 from toys import DATA, HERE, copy_events, open_events
 
@@ -518,6 +519,19 @@ def test_listed_events_are_written_with_all_their_branches(listed, tmp_path, cap
         assert set(new["Events"].keys()) == set(old["Events"].keys())
         types = {n: str(b.interpretation) for n, b in new["Events"].items()}
         assert types == {n: str(b.interpretation) for n, b in old["Events"].items()}
+
+
+def test_events_of_an_rntuple_are_written_as_a_tree(tmp_path):
+    """Whose collections are records there, and branches with a counter in the file."""
+    path = records(tmp_path / "rntuple.root", SVJ)
+    events = open_events(path)
+    top = TopEvents.of(events, 5, {"met": events.PuppiMET["pt"]})
+    with (tmp_path / "few.root").open("w+b") as file:
+        assert write_originals(top, file) == []
+    tagger = ad.Tagger(DATA / "wnae.onnx")
+    few = tagger(open_events(tmp_path / "few.root"))["ad_score"]
+    before = tagger(events[top["entry"]])["ad_score"]
+    np.testing.assert_allclose(ak.flatten(few), ak.flatten(before), rtol=1e-6)
 
 
 @pytest.mark.real

@@ -74,7 +74,22 @@ def _read(path: str, tree: str, uuid: str, entries: Ints) -> dict[str, ak.Array]
         raise BadFile(f"{path}: its events cannot be read: {str(error).partition(chr(10))[0]}") from None
     read = np.concatenate([np.arange(a, b) for a, b in _ranges(entries)])
     rows = np.searchsorted(read, entries)
-    return {name: ak.concatenate([block[name] for block in blocks])[rows] for name in blocks[0].fields}
+    out: dict[str, ak.Array] = {}
+    for name in blocks[0].fields:
+        out |= _branches(name, ak.concatenate([block[name] for block in blocks])[rows])
+    return out
+
+
+def _branches(name: str, column: ak.Array) -> dict[str, ak.Array]:
+    """Return a column as branches: of a record, as RNTuples have them, each part, and the number of its objects.
+
+    >>> {n: c.to_list() for n, c in _branches("Jet", ak.Array([[{"pt": 5.0}], []])).items()}
+    {'Jet_pt': [[5.0], []], 'nJet': [1, 0]}
+    """
+    if not column.fields:
+        return {name: column}
+    parts = {f"{name}_{field}": column[field] for field in column.fields}
+    return parts | ({f"n{name}": ak.num(column, axis=1)} if column.ndim == 2 else {})
 
 
 def _ranges(entries: Ints) -> Iterable[tuple[int, int]]:
@@ -97,7 +112,7 @@ def _collections(columns: dict[str, ak.Array]) -> tuple[dict[str, Any], list[str
     for name, column in columns.items():
         pieces = name.split("_")
         collection = next((c for i in range(len(pieces), 0, -1) if (c := "_".join(pieces[:i])) in counters), None)
-        if column.ndim == 1 and not column.fields and not _is_text(column):
+        if column.ndim == 1 and not _is_text(column):
             tables[name] = ak.to_numpy(column)
         elif column.ndim == 2 and collection == name and not _is_text(column):
             tables[name] = column
