@@ -575,7 +575,7 @@ def test_the_search_with_events_lists_them_too(tmp_path):
     assert {"met", "ht", *TWO_BODY} == set(top.observables)
 
 
-def test_blinded_data_have_no_list_and_the_report_says_so(tmp_path):
+def test_blinded_data_have_no_list_and_the_report_says_so(tmp_path, capsys):
     path = copy_events(SVJ, tmp_path / "data.root", drop=("gen", "Gen"))
     fileset = {"met": entry(path, mc=False), "svj": entry(SVJ)}
     blinded = search(fileset, tmp_path / "blinded", *WIDE, lumi=1.0)
@@ -585,6 +585,8 @@ def test_blinded_data_have_no_list_and_the_report_says_so(tmp_path):
     shown = search(fileset, tmp_path / "shown", *WIDE, "unblind=true", lumi=1.0)
     assert set(shown.event_lists) == {"met", "svj"}
     assert not any("no list of the most" in note for note in shown.report["notes"])
+    assert main(["events", str(tmp_path / "blinded"), "-n", "2"]) == 0
+    assert "there is no list of met; blinded data have none" in capsys.readouterr().out
     silent = search(fileset, tmp_path / "silent", *WIDE, "top_events=0", lumi=1.0)
     assert not any("no list of the most" in note for note in silent.report["notes"])
 

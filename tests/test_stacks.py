@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import hist
 import numpy as np
 import pytest
@@ -282,7 +284,15 @@ def test_figures_are_drawn_again_in_another_style_which_stays(tmp_path, capsys):
     assert (folder / "figures" / "ht_inclusive.pdf").exists()
     assert main(["plot", str(folder), "--observable", "mx"]) == 1
     assert main(["plot", str(folder), "lgo=true"]) == 1
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("colours: {}\n")
+    fileset_file = tmp_path / "fileset.json"
+    fileset_file.write_text(json.dumps(fileset))
+    words = ["run", "semivisible_jets", "--fileset", str(fileset_file), "-o", str(tmp_path / "never")]
+    assert main([*words, "--style", str(wrong)]) == 1
+    assert not (tmp_path / "never").exists()  # said before anything has run
     err = capsys.readouterr().err
+    assert "did you mean 'colors'" in err
     assert "unknown observable 'mx'" in err
     assert "did you mean 'log'" in err
     assert ad.load_results(folder).report["processor"] == "semivisible_jets"
