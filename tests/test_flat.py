@@ -17,7 +17,7 @@ import coffea_ad as ad
 from coffea_ad import cli
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.evaluation.flatness import equal_bins, flatness
-from coffea_ad.modelfiles.flat import Rows, flat_edges, flat_regions, flat_thresholds
+from coffea_ad.modelfiles.flat import Rows, flat_edges, flat_regions, flat_thresholds, levelled
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.scoring.card import read_card
 from coffea_ad.scoring.specs import RegionSpec
@@ -230,3 +230,34 @@ def test_what_cannot_be_flat_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match="are derived from a skim, not from results"):
         new_regions(model(4), tmp_path / "r", efficiencies=(0.1,), flat_in="mjj")
     assert NAME == "jet_substructure"
+
+
+def biased(n, seed):
+    """Rows that were made equally often at all masses, with weights that fall by a factor of 400."""
+    rng = np.random.default_rng(seed)
+    mass = rng.uniform(1000, 4000, n)
+    logp = rng.exponential(0.43, n) + 1.2 * np.log(mass / 1000) ** 2
+    return logp, np.exp(-(mass - 1000) / 500), mass
+
+
+def test_rows_that_were_made_more_often_where_they_are_rare_level_the_efficiency_there():
+    rows, other = (biased(20_000, seed) for seed in (1, 2))
+    (region,), _, about = flat_regions(Rows(*rows), Rows(*other), [("a", 0.1)], "mjj", "toy")
+    assert about["a"]["p_value"] > 0.01
+    assert about["a"]["edges"][-1] > 3500  # measured up to where the rows end
+    passes = other[0] >= np.asarray(region.thresholds)[np.digitize(other[2], region.edges)]
+    for low, high in itertools.pairwise((1000, 2000, 3000, 4000)):
+        inside = (other[2] > low) & (other[2] < high)
+        assert passes[inside].mean() == pytest.approx(0.1, abs=0.015)  # 3σ of 6700 rows and as many that derived it
+    assert np.average(passes, weights=other[1]) == pytest.approx(0.1, abs=0.015)
+
+
+def test_weights_are_levelled_by_a_function_of_the_spectator_alone():
+    _, weight, mass = biased(5000, 3)
+    rng = np.random.default_rng(4)
+    part = rng.uniform(0.5, 2.0, 5000) * np.where(rng.random(5000) < 0.1, -1, 1)
+    ratio = levelled(weight * part, mass) / part
+    order = np.argsort(mass)
+    assert np.std(np.log(ratio)) < 0.1  # by less than the numbers of rows in bins explain
+    assert np.std(np.log(weight)) > 1.5
+    assert np.abs(np.diff(np.log(ratio[order]))).max() < 0.05

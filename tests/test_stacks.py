@@ -49,10 +49,12 @@ def drawn(monkeypatch):
     calls = {}
     histplot = mplhep.histplot
 
-    def record(h, **settings):
-        total = [x.sum().value for x in h] if isinstance(h, list) else h.sum().value
+    def record(h, *edges, **settings):
+        total = (
+            [x.sum().value for x in h] if isinstance(h, list) else np.nansum(h.values() if hasattr(h, "values") else h)
+        )
         calls[str(settings["label"])] = (settings["histtype"], total)
-        return histplot(h, **settings)
+        return histplot(h, *edges, **settings)
 
     monkeypatch.setattr(mplhep, "histplot", record)
     return calls
@@ -296,3 +298,92 @@ def test_figures_are_drawn_again_in_another_style_which_stays(tmp_path, capsys):
     assert "unknown observable 'mx'" in err
     assert "did you mean 'log'" in err
     assert ad.load_results(folder).report["processor"] == "semivisible_jets"
+
+
+def test_bins_without_data_have_no_point(figure):
+    of = spectra(qcd="background", runA="data", n=6)
+    counts = of.histograms["runA"]["m"][{"region": "inclusive", "variation": "nominal"}].values()
+    assert (counts == 0).any()
+    top = figure(of)[0]
+    points = dict(zip(*reversed(top.get_legend_handles_labels()), strict=True))["runA"]
+    np.testing.assert_array_equal(np.isfinite(points.lines[0].get_ydata()), counts > 0)
+
+
+def in_regions(h, inside):
+    """A histogram over inclusive and one region, of which a part of every bin is in that region."""
+    axes = (
+        hist.axis.StrCategory(["inclusive", "loose"], name="region"),
+        hist.axis.StrCategory(["nominal"], name="variation"),
+    )
+    out = hist.Hist(*axes, h.axes[0], storage=hist.storage.Weight())
+    view = h.view()
+    out.view()[0, 0], out.view()[1, 0] = view, view
+    out.view()[1, 0].value, out.view()[1, 0].variance = view.value * inside, view.variance * inside
+    return out
+
+
+def test_efficiencies_of_regions_have_the_error_of_a_part_of_weighted_events():
+    from coffea_ad.plotting import efficiencies
+
+    axis = hist.axis.Regular(2, 0, 2, name="m", label="mass [GeV]")
+    h = hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 100 + [1.5] * 25, weight=[2.0] * 100 + [1.0] * 25)
+    of = results(qcd="background", svj="signal")
+    of.histograms["qcd"]["m"], of.histograms["svj"]["m"] = in_regions(h, 0.2), in_regions(h, 1.0)
+    edges, eps, error = efficiencies(of, "m")["loose"]
+    np.testing.assert_array_equal(edges, [0, 1, 2])
+    np.testing.assert_allclose(eps, 0.2)
+    np.testing.assert_allclose(error, [np.sqrt(0.2 * 0.8 / 100), np.sqrt(0.2 * 0.8 / 25)])
+
+
+def overview(name, monkeypatch, tmp_path, *arguments, **more):
+    """Draw an overview, and return its axes."""
+    from matplotlib.figure import Figure
+
+    from coffea_ad import plotting
+
+    shown = []
+    savefig = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda fig, *a, **k: shown.append(fig) or savefig(fig, *a, **k))
+    getattr(plotting, name)(*arguments, tmp_path / "x.png", **more)
+    return shown[0].axes
+
+
+def test_a_cutflow_is_the_part_of_the_weight_of_each_process(monkeypatch, tmp_path):
+    from coffea_ad.errors import ConfigError
+    from coffea_ad.plotting import Style
+
+    of = results(qcd="background", ww="background", runA="data")
+    with pytest.raises(ConfigError, match="has counted no cuts"):
+        overview("cutflow", monkeypatch, tmp_path, of)
+    for i, entry in enumerate(of.report["datasets"].values()):
+        entry["cutflow"] = {"all": {"events": 10, "weight": 4.0}, "trigger": {"events": 5, "weight": 1.0 + i}}
+    ax = overview("cutflow", monkeypatch, tmp_path, of, style=Style(groups={"mc": ("qcd", "ww")}))[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["all", "trigger"]
+    lines = {line.get_label(): line.get_ydata() for line in ax.lines}
+    np.testing.assert_allclose(lines["mc"], [1.0, 3.0 / 8.0])  # of equal cross-sections and sums of weights
+    np.testing.assert_allclose(lines["data"], [1.0, 0.5])  # by events
+
+
+def test_a_score_against_a_mass_has_the_steps_of_its_thresholds(monkeypatch, tmp_path):
+    of = results(qcd="background", svj="signal")
+    axis = hist.axis.Regular(4, 0, 4, name="ad_logp_min", label="score")
+    plane = {name: histogram(10, axis) for name in of.histograms}
+    for name, h in plane.items():
+        of.histograms[name]["m-ad_logp_min"] = h
+    region = {"tagger": "ad", "region": "loose", "thresholds": [1.0, 2.0, 3.0], "edges": [1.6, 9.0], "spectator": "m"}
+    of.report["regions"] = {"inclusive": {"tagger": "ad"}, "loose_1tag": region, "loose_2tag": region}
+    axes = overview("score_against", monkeypatch, tmp_path, of, "m-ad_logp_min")
+    assert [ax.get_title(loc="left") for ax in axes[:2]] == ["background", "svj"]
+    assert axes[0].get_xlim() == (1.0, 2.0)  # where events are
+    (steps,) = [p for p in axes[0].patches if type(p).__name__ == "StepPatch"]
+    np.testing.assert_array_equal(steps.get_data().values, [1.0, 2.0])
+    np.testing.assert_array_equal(steps.get_data().edges, [1.0, 1.6, 2.0])
+    with pytest.raises(UnknownName, match="did you mean 'm-ad_logp_min'"):
+        overview("score_against", monkeypatch, tmp_path, of, "m-ad_logp")
+
+
+def test_inputs_that_are_farthest_from_the_training_are_drawn(monkeypatch, tmp_path):
+    drifts = {"simulation": {"f.a": 0.1, "f.b": 0.3, "f.c": 0.2}, "data": {"f.a": 0.5, "f.b": 0.0, "f.c": 0.0}}
+    ax = overview("inputs", monkeypatch, tmp_path, drifts, most=2)[0]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b"]
+    assert sorted(round(bar.get_width(), 3) for bar in ax.patches) == [0.0, 0.1, 0.3, 0.5]

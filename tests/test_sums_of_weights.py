@@ -83,7 +83,7 @@ def test_figures_and_merging_leave_out_what_cannot_be_normalised(files, tmp_path
     assert cli.main(["merge", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "ab")]) == 0
     results = ad.load_results(tmp_path / "ab")
     assert set(results.not_normalisable) == {"bad_cancel", "bad_zero"}
-    assert plot_figures(tmp_path / "ab") == 5
+    assert plot_figures(tmp_path / "ab") == 6  # five observables and the cutflow
     assert (tmp_path / "ab" / "figures" / "mt_inclusive.png").stat().st_size > 5000
 
 

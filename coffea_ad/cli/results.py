@@ -6,13 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from coffea_ad import files
 from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
-from coffea_ad.errors import ConfigError, UnknownName
+from coffea_ad.errors import ConfigError
 
-__all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show", "style_of"]
+__all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show"]
 
 
 def show(report: Any, output: str | None, *, figures: bool = True, style: str | None = None) -> None:
@@ -43,6 +41,10 @@ def show(report: Any, output: str | None, *, figures: bool = True, style: str | 
         out.print("nothing was written; -o FOLDER keeps the results", soft_wrap=True)
     else:
         drawn = plot_figures(output, style=style) if figures else 0
+        if style and not figures:
+            from coffea_ad.plotting.drawing import keep_style, style_of
+
+            keep_style(output, style_of(style))
         out.print(f"results in {output}" + (f", {drawn} figures" if drawn else ""), soft_wrap=True, markup=False)
 
 
@@ -84,54 +86,12 @@ def _export(args: argparse.Namespace) -> int:
 def plot_figures(
     folder: str, *, style: str | None = None, words: Sequence[str] = (), observables: Sequence[str] = (), regions: Sequence[str] = ()
 ) -> int:  # fmt: skip
-    """Draw observables in regions; nothing without histograms or without the plot extra.
-
-    The style is left beside the figures, where it is found again.
-    """
-    from coffea_ad.results.folder import load_results
-
-    results = load_results(folder)
-    if not results.in_regions or not _can_draw():
+    """Draw the figures of results; nothing without the plot extra."""
+    if not _can_draw():
         return 0
-    from coffea_ad import plotting
-    from coffea_ad.plotting.styles import STYLE
-    from coffea_ad.progress import progress
+    from coffea_ad.plotting.drawing import draw_results
 
-    place = files.join(folder, "figures", STYLE)
-    source = style or (place if files.exists(place) else None)
-    look = style_of(source, words)
-    known = plotting.drawable(results)
-    for what, asked, has in (
-        ("observable", observables, list(known)),
-        ("region with entries", regions, list(dict.fromkeys(r for of in known.values() for r in of))),
-    ):
-        for name in asked:
-            if name not in has:
-                raise UnknownName.of(what, name, has)
-    wanted = [
-        (observable, region)
-        for observable, of in known.items()
-        for region in of
-        if (not observables or observable in observables) and (not regions or region in regions)
-    ]
-    if style or words:
-        files.write(place, yaml.safe_dump(look.model_dump(mode="json", exclude_defaults=True)).encode())
-    with progress("Drawing", len(wanted)) as advance:
-        for observable, region in wanted:
-            stem = files.as_name(f"{observable}_{region}")
-            plotting.stack(
-                results, observable, region, files.join(folder, "figures", f"{stem}.{look.formats[0]}"), style=look
-            )
-            advance()
-    return len(wanted)
-
-
-def style_of(path: str | None, words: Sequence[str] = ()) -> Any:
-    """Read a style, of a file and of words that go before it."""
-    from coffea_ad.config import load_config
-    from coffea_ad.plotting.styles import Style
-
-    return load_config(Style, path, words)
+    return draw_results(folder, style=style, words=words, observables=observables, regions=regions)
 
 
 def _can_draw() -> bool:

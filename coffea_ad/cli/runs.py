@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coffea_ad.cli.results import show, style_of
+from coffea_ad.cli.results import show
 from coffea_ad.cli.training import interrupted, train
 from coffea_ad.cli.words import cluster_of, forcible, out
 from coffea_ad.errors import ConfigError
@@ -46,6 +46,8 @@ def _run(args: argparse.Namespace) -> int:
     from coffea_ad.running import run
 
     if args.style is not None:  # what is wrong with it is said before the run, not after
+        from coffea_ad.plotting.drawing import style_of
+
         style_of(args.style)
     try:
         report = run(

@@ -16,11 +16,12 @@ from coffea_ad.scoring.working_points import MIN_EFFECTIVE, efficiency, tied
 from coffea_ad.typing import Float64s
 from coffea_ad.weights import n_effective
 
-__all__ = ["FlatThresholds", "Rows", "exact_threshold", "flat_edges", "flat_regions", "flat_thresholds"]
+__all__ = ["FlatThresholds", "Rows", "exact_threshold", "flat_edges", "flat_regions", "flat_thresholds", "levelled"]
 
 _BINS = 48
 _MOST = 10  # coefficients
 _LEFT = 16.0  # 4σ
+_ROWS_A_BIN = 50
 _PER_COEFFICIENT = 2 * MIN_EFFECTIVE
 _BANDWIDTHS = (0.3, 0.15, 0.08)  # of ad_logp; a fit begins with the widest
 
@@ -224,10 +225,41 @@ class Rows(NamedTuple):
         return Rows(*(np.asarray(column, np.float64)[some] for column in self))
 
 
+def levelled(weight: npt.ArrayLike, spectator: npt.ArrayLike) -> Float64s:
+    """Return weights that are on average the same at all values of a spectator: w / ⟨|w|⟩(s).
+
+    An efficiency at given s does not change if rows are weighted by a function of s. Events that were made more often where they are rare,
+    with small weights, then say as much of the threshold there as they can; and an efficiency that is flat is the same with either weights.
+
+    Parameters
+    ----------
+    weight, spectator : (n,)
+        Finite.
+
+    Examples
+    --------
+    >>> levelled([4.0, 4.0, 4.0], [1.0, 2.0, 3.0])
+    array([1., 1., 1.])
+    """
+    w, s = np.asarray(weight, np.float64), np.asarray(spectator, np.float64)
+    n = int(np.clip(np.count_nonzero(w) // _ROWS_A_BIN, 1, _BINS))
+    edges = np.unique(np.quantile(s[w != 0], np.arange(1, n) / n)) if w.any() else np.zeros(0)
+    place = np.searchsorted(edges, s, side="right")
+    mass, centre = (np.bincount(place, part, len(edges) + 1) for part in (np.abs(w), s))
+    rows = np.bincount(place, w != 0, len(edges) + 1)
+    some = (rows > 0) & (mass > 0)
+    if not some.any():
+        return w
+    where = (centre / np.maximum(np.bincount(place, minlength=len(edges) + 1), 1))[some]
+    return np.asarray(w / np.exp(np.interp(s, where, np.log(mass[some] / rows[some]))))
+
+
 def flat_regions(
     rows: Rows, check: Rows, named: Sequence[tuple[str, float]], spectator: str, origin: str
 ) -> tuple[list[RegionSpec], list[str], dict[str, Any]]:
     """Make regions whose thresholds follow a spectator, and measure on other rows how flat their efficiencies are.
+
+    Both with `levelled` weights.
 
     Parameters
     ----------
@@ -251,7 +283,9 @@ def flat_regions(
     ConfigError
         The rows make no bins of the spectator.
     """
-    some = rows.defined()
+    some, check = (
+        part._replace(weight=levelled(part.weight, part.spectator)) for part in (rows.defined(), check.defined())
+    )
     try:
         edges = flat_edges(some.spectator, some.weight)
     except ConfigError as error:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from coffea_ad.plotting.canvas import canvas
+from coffea_ad.plotting.drawing import draw_results
+from coffea_ad.plotting.overviews import cutflow, efficiencies, efficiency_against, inputs, planes, score_against
 from coffea_ad.plotting.scores import (
     auc_summary,
     roc,
-    score_and_mass,
     score_distribution,
     sculpted_spectra,
     significance_improvement,
@@ -19,9 +20,15 @@ __all__ = [
     "Style",
     "auc_summary",
     "canvas",
+    "cutflow",
+    "draw_results",
     "drawable",
+    "efficiencies",
+    "efficiency_against",
+    "inputs",
+    "planes",
     "roc",
-    "score_and_mass",
+    "score_against",
     "score_distribution",
     "sculpted_spectra",
     "significance_improvement",

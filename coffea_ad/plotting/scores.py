@@ -13,7 +13,7 @@ from coffea_ad.plotting.canvas import canvas
 from coffea_ad.plotting.thresholds import draw_thresholds
 from coffea_ad.typing import Bools
 
-__all__ = ["auc_summary", "roc", "score_and_mass", "score_distribution", "sculpted_spectra", "significance_improvement"]
+__all__ = ["auc_summary", "roc", "score_distribution", "sculpted_spectra", "significance_improvement"]
 
 
 def roc(
@@ -70,37 +70,6 @@ def score_distribution(
         ax.set_xlabel(xlabel)
         ax.set_ylabel("fraction of events per bin")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-
-
-def score_and_mass(
-    groups: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]],
-    thresholds: Mapping[str, float],
-    path: str | Path,
-    *,
-    xlabel: str,
-) -> None:
-    """Draw `ad_logp` against a mass for two samples side by side, with the regions' thresholds.
-
-    Parameters
-    ----------
-    groups : {label: (mass, logp, weight)}
-    thresholds : {region: threshold on ad_logp}
-    """
-    from matplotlib.colors import LogNorm
-
-    edges = (np.linspace(0, 4000, 41), np.linspace(0, 4, 41))
-    with canvas(path, 1, len(groups), (5.6, 4.6)) as axes:
-        for ax, (label, (mass, logp, weight)) in zip(axes[0], groups.items(), strict=True):
-            content, _, _ = np.histogram2d(mass, logp, edges, weights=weight)
-            content = np.ma.masked_less_equal(content.T / max(content.sum(), 1e-300), 0)
-            mesh = ax.pcolormesh(*edges, content, norm=LogNorm(1e-5, 1e-1), cmap="viridis", rasterized=True)
-            for name, threshold in thresholds.items():
-                ax.axhline(threshold, color="crimson", linewidth=1.2)
-                ax.text(3950, threshold + 0.04, name, color="crimson", ha="right", fontsize=10)
-            ax.set_title(label, loc="left")
-            ax.set_xlabel(xlabel)
-            ax.set_ylabel(r"$-\log_{10}$ background efficiency, more anomalous jet")
-        axes[0, 0].figure.colorbar(mesh, ax=axes[0, -1], label="fraction of events")
 
 
 def significance_improvement(

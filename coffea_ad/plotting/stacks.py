@@ -11,15 +11,16 @@ import numpy as np
 
 from coffea_ad.errors import UnknownName
 from coffea_ad.plotting.canvas import canvas
+from coffea_ad.plotting.samples import nominal, processes, samples
 from coffea_ad.plotting.styles import Style
 from coffea_ad.plotting.thresholds import draw_thresholds, thresholds_of
 from coffea_ad.results.results import Results
 from coffea_ad.results.sums import add_variations, sum_of
 from coffea_ad.typing import Float64s
-from coffea_ad.weights import is_signal, kind_of, process_of
 
 __all__ = ["drawable", "stack", "uncertainty"]
 
+_RATIO = 5.0  # a ratio is drawn so far at most
 _LINES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -88,28 +89,14 @@ class _Spectra:
 
 
 def _spectra(results: Results, observable: str, region: str, signals: Sequence[str] | None, style: Style) -> _Spectra:
-    datasets, left_out = results.report["datasets"], results.not_normalisable
-    spectra = {
-        d: results.scaled(d, observable, region)
-        for d, named in results.in_regions.items()
-        if d not in left_out and observable in named and region in named[observable].axes["region"]
-    }
-    data = {d: h[{"variation": "nominal"}] for d, h in spectra.items() if kind_of(datasets[d]["metadata"]) == "data"}
-    simulated = [d for d in spectra if d not in data]
-    marked = [d for d in simulated if is_signal(datasets[d]["metadata"])] if signals is None else signals
-
-    def by_process(names: Sequence[str]) -> dict[str, Any]:
-        groups: dict[str, list[Any]] = {}
-        for name in names:
-            groups.setdefault(style.group(process_of(name, datasets[name]["metadata"])), []).append(spectra[name])
-        return {process: add_variations(several) for process, several in groups.items()}
-
-    stacked = by_process([d for d in simulated if d not in marked])
-    band = uncertainty(add_variations(list(stacked.values()))) if stacked else None
-    nominal = {p: h[{"variation": "nominal"}] for p, h in stacked.items()}
-    order = sorted(nominal, key=lambda p: (style.order.index(p) if p in style.order else -1, nominal[p].sum().value))
-    lines = {p: h[{"variation": "nominal"}] for p, h in by_process([d for d in marked if d in spectra]).items()}
-    return _Spectra({p: nominal[p] for p in order}, band, lines, data, list(spectra))
+    parts = samples(results, observable, region, style, signals)
+    band = uncertainty(add_variations(list(parts.background.values()))) if parts.background else None
+    background = {p: nominal(h) for p, h in parts.background.items()}
+    order = sorted(
+        background, key=lambda p: (style.order.index(p) if p in style.order else -1, background[p].sum().value)
+    )
+    lines = {p: nominal(h) for p, h in parts.signals.items()}
+    return _Spectra({p: background[p] for p in order}, band, lines, parts.data, parts.datasets)
 
 
 def stack(
@@ -149,7 +136,7 @@ def stack(
     rows, size = (2, (6.4, 3.0)) if with_ratio else (1, (6.4, 4.8))
     formats = [f for f in style.formats if f != Path(path).suffix[1:]]
     with canvas(path, rows, 1, size, formats=formats, heights=(3, 1) if with_ratio else None) as axes:
-        _draw(axes[0, 0], shown, style, style.colors_of(_processes(results, style)))
+        _draw(axes[0, 0], shown, style, style.colors_of(processes(results, style)))
         ax, lowest = axes[0, 0], axes[rows - 1, 0]
         axis = next(iter([*shown.background.values(), *shown.signals.values(), *shown.data.values()])).axes[0]
         if with_ratio:
@@ -187,10 +174,36 @@ def _draw(ax: Any, shown: _Spectra, style: Style, colors: Mapping[str, Any]) -> 
     if shown.data:
         label = style.label(next(iter(shown.data)) if len(shown.data) == 1 else "data")
         total = sum_of(list(shown.data.values()))
-        mplhep.histplot(total, histtype="errorbar", label=label, ax=ax, color="black", flow="none")
-        top = max(top, float(np.max(total.values())))
+        top = max(top, _draw_points(ax, total, label))
     if top > 0:
-        ax.set(**({"yscale": "log", "ylim": (top * 1e-5, top * 30)} if style.log else {"ylim": (0, top * 1.6)}))
+        ax.set(
+            **({"yscale": "log", "ylim": (_lowest(shown, top), top * 30)} if style.log else {"ylim": (0, top * 1.6)})
+        )
+
+
+def _draw_points(ax: Any, total: Any, label: str) -> float:
+    """Draw data with the interval of a Poisson number, where there are any; return how high they reach."""
+    import mplhep
+    from hist.intervals import poisson_interval
+
+    values, variances = (np.asarray(part, np.float64) for part in (total.values(), total.variances()))
+    low, high = np.nan_to_num(poisson_interval(values, variances))
+    shown = np.where(
+        values > 0, values, np.nan
+    )  # an interval of no events would be a line through a logarithmic figure
+    look = {"color": "black", "flow": "none", "markersize": 8}
+    mplhep.histplot(
+        shown, total.axes[0].edges, yerr=[values - low, high - values], histtype="errorbar", label=label, ax=ax, **look
+    )
+    return float(np.max(high[values > 0], initial=0.0))
+
+
+def _lowest(shown: _Spectra, top: float) -> float:
+    """Return where a logarithmic axis begins: a little below the smallest sum of backgrounds, and within five decades."""
+    total = np.asarray(sum_of(list(shown.background.values())).values()) if shown.background else np.zeros(0)
+    events = [np.asarray(h.values()) for h in shown.data.values()]
+    smallest = min([float(np.min(part[part > 0])) for part in (total, *events) if np.any(part > 0)], default=0.0)
+    return max(0.3 * smallest, 1e-5 * top)
 
 
 def _draw_band(ax: Any, total: Any, band: tuple[Float64s, Float64s] | None) -> float:
@@ -218,7 +231,7 @@ def _draw_ratio(ax: Any, shown: _Spectra) -> None:
     filled = has & (np.asarray(data.values()) > 0)
     ax.errorbar(x[filled], ratio[filled], error[filled], fmt="o", ms=4, color="black")
     ax.axhline(1.0, color="black", lw=0.8)
-    ax.set(ylim=(0, 2))
+    ax.set(ylim=(0, float(np.clip(1.15 * np.max(ratio[filled], initial=0.0), 2, _RATIO))))
     ax.set_ylabel("data / bkg.")
 
 
@@ -245,18 +258,8 @@ def _events_per(axis: Any) -> str:
     return f"events / {widths[0]:.4g} {unit}".rstrip()
 
 
-def _processes(results: Results, style: Style) -> list[str]:
-    """Return the processes of all simulated backgrounds and signals of a run, in groups."""
-    datasets = results.report["datasets"]
-    return [
-        style.group(process_of(name, entry["metadata"]))
-        for name, entry in datasets.items()
-        if kind_of(entry["metadata"]) != "data"
-    ]
-
-
 def _luminosity(results: Results, drawn: Sequence[str]) -> str:
     """Say the luminosity of what is drawn; runs that were merged may have several."""
     datasets = results.report["datasets"]
     values = {datasets[d].get("lumi", results.report["lumi"]) for d in drawn} - {None}
-    return ", ".join(f"{value:g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
+    return ", ".join(f"{value:.4g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
