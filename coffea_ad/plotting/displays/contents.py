@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import awkward as ak
@@ -103,7 +103,8 @@ class Particles:
         return Particles(self.pt[rows], self.eta[rows], self.phi[rows], self.mass[rows], self.kind[rows])
 
 
-_NONE = Particles(*(np.zeros(0) for _ in range(4)), np.zeros(0, object))
+_NOTHING = np.zeros(0)
+_NONE = Particles(_NOTHING, _NOTHING, _NOTHING, _NOTHING, np.zeros(0, object))
 
 
 @dataclass(frozen=True)
@@ -281,5 +282,4 @@ def _all_particles(events: Any, objects: Iterable[EventObject]) -> dict[str, Par
 
 def _joined(parts: Iterable[Particles]) -> Particles:
     every = [_NONE, *parts]
-    momenta = (np.concatenate([getattr(part, name) for part in every]) for name in ("pt", "eta", "phi", "mass"))
-    return Particles(*momenta, np.concatenate([part.kind for part in every]))
+    return Particles(*(np.concatenate([getattr(part, field.name) for part in every]) for field in fields(Particles)))

@@ -9,9 +9,9 @@ import numpy as np
 from coffea_ad.kinematics import delta_phi
 from coffea_ad.plotting.displays.contents import Content, EventObject
 from coffea_ad.plotting.displays.labels import Labels, around
-from coffea_ad.plotting.displays.marks import JETS, LEPTONS, MISSING, draw_particles, number, text_of
+from coffea_ad.plotting.displays.marks import JETS, LARGE, LEPTONS, MISSING, draw_particles, number, text_of
 
-__all__ = ["draw_eta_phi", "images_of"]
+__all__ = ["draw_eta_phi", "images_of", "reach_of"]
 
 _ETA, _FAR = 3.2, 5.2  # the least and the largest range that is shown
 
@@ -31,12 +31,16 @@ def images_of(phi: float, radius: float) -> list[float]:
     return [inside + turn for turn in turns]
 
 
+def reach_of(content: Content) -> float:
+    """Return up to which |η| an event is shown: as far as it has something."""
+    reach = [_ETA, *(abs(o.eta) + o.kind.radius + 0.1 for o in content.objects), *np.abs(content.particles.eta)]
+    return float(min(max(reach), _FAR))
+
+
 def draw_eta_phi(ax: Any, content: Content) -> None:
     """Draw jets, constituents, leptons, photons and missing momentum; φ is periodic."""
-    particles, missing = content.particles, content.missing
-    reach = [_ETA, *(abs(o.eta) + o.kind.radius + 0.1 for o in content.objects), *np.abs(particles.eta)]
-    eta = min(max(reach), _FAR)
-    labels = Labels(ax, eta, np.pi)
+    particles, missing, eta = content.particles, content.missing, reach_of(content)
+    labels = Labels(ax, eta, np.pi, inches=6.1)
     if len(particles):
         draw_particles(ax, particles.eta, delta_phi(particles.phi, 0.0), particles, float(particles.pt.max()))
     if missing is not None:
@@ -50,16 +54,8 @@ def draw_eta_phi(ax: Any, content: Content) -> None:
         labels.avoid(lepton.eta, float(delta_phi(lepton.phi, 0.0)), 0.1)
     for lepton in content.of(*LEPTONS):
         mark, phi = LEPTONS[lepton.kind.collection], float(delta_phi(lepton.phi, 0.0))
-        ax.plot(
-            lepton.eta,
-            phi,
-            mark.marker,
-            color=mark.color,
-            markersize=14,
-            markeredgecolor="black",
-            markeredgewidth=1.2,
-            zorder=5,
-        )
+        for image in images_of(phi, 0.12):
+            ax.plot(lepton.eta, image, mark.marker, color=mark.color, **LARGE, zorder=5)
         labels.put(text_of(lepton), around(lepton.eta, phi, 0.12), size=13)
     for jet in content.of("FatJet", "Jet"):
         _draw_circles(ax, jet)

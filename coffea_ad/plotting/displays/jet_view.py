@@ -36,7 +36,7 @@ def draw_jet(ax: Any, content: JetContent) -> None:
     ax.add_patch(Circle((0, 0), jet.kind.radius, fill=False, edgecolor="black", linewidth=2.0)).set_zorder(3)
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel=r"$\eta-\eta_\mathrm{jet}$",
            ylabel=r"$\phi-\phi_\mathrm{jet}$")  # fmt: skip
-    labels = Labels(ax, reach, reach)
+    labels = Labels(ax, reach, reach, inches=4.2)
     for eta, phi in axes:
         labels.avoid(eta, phi, 0.05 * reach)
     for k, (part, (eta, phi)) in enumerate(zip(content.subjets, axes, strict=True)):

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["Labels", "around", "outlined"]
 
 Box = tuple[float, float, float, float]
-_WIDE, _HIGH = 0.0122, 0.029  # of a letter of 12 points, as a part of the height of the axes
+_WIDE, _HIGH = 0.56 / 72, 1.2 / 72  # of a letter, inches a point
 
 
 class Labels:
@@ -20,10 +20,13 @@ class Labels:
         With equal units in both directions.
     width, height : float
         Half of what is shown in either direction; the centre is 0.
+    inches : float
+        How long the longer side is in the figure, roughly.
     """
 
-    def __init__(self, ax: Any, width: float, height: float) -> None:
+    def __init__(self, ax: Any, width: float, height: float, inches: float) -> None:
         self.ax, self.width, self.height = ax, width, height
+        self.unit = 2 * max(width, height) / inches
         self.boxes: list[Box] = []
 
     def avoid(self, x: float, y: float, half: float) -> None:
@@ -43,8 +46,7 @@ class Labels:
         color, size
             Of the letters, in points.
         """
-        scale = 2 * self.height * size / 12
-        wide, high = _WIDE * len(text) * scale, _HIGH * scale
+        wide, high = _WIDE * len(text) * size * self.unit, _HIGH * size * self.unit
         tried = []
         for rank, (x, y, across, along) in enumerate(anchors):
             left, low = x + (across - 1) * wide / 2, y + (along - 1) * high / 2

@@ -14,6 +14,7 @@ from coffea_ad.typing import Float64s
 __all__ = [
     "FLOW",
     "JETS",
+    "LARGE",
     "LEPTONS",
     "MISSING",
     "PARTICLES",
@@ -46,11 +47,13 @@ PARTICLES = {
 LEPTONS = {
     "Electron": Mark("#bd1f01", "P"), "Muon": Mark("#832db6", "X"), "Tau": Mark("#a96b59", "D"), "Photon": Mark("#ffa90e", "^"),
 }  # fmt: skip
+LARGE: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "markeredgewidth": 1.2}
+"""Of the markers of leptons and photons, which are larger than those of constituents."""
 JETS = {"FatJet": Mark("black", line="-", width=2.2), "Jet": Mark("#717581", line=(0, (4, 2)))}
 MISSING = Mark("#e76300", line=(0, (7, 3)), width=2.2)
 FLOW = Mark("#3f90da")
 SYMBOLS = {"FatJet": "J", "Jet": "j", "Electron": "e", "Muon": "μ", "Tau": "τ", "Photon": "γ"}
-_LARGEST, _SMALLEST = 320.0, 4.0  # areas in points²
+_LARGEST, _SMALLEST = 320.0, 9.0  # areas in points²
 
 
 def area(pt: Float64s, largest: float) -> Float64s:

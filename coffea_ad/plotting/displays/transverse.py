@@ -9,7 +9,7 @@ import numpy as np
 from coffea_ad.kinematics import delta_phi
 from coffea_ad.plotting.displays.contents import Content, EventObject, Particles
 from coffea_ad.plotting.displays.labels import Labels
-from coffea_ad.plotting.displays.marks import FLOW, JETS, LEPTONS, MISSING, number, text_of
+from coffea_ad.plotting.displays.marks import FLOW, JETS, LARGE, LEPTONS, MISSING, number, text_of
 from coffea_ad.typing import Float64s
 
 __all__ = ["draw_transverse", "flow"]
@@ -30,7 +30,8 @@ def draw_transverse(ax: Any, content: Content) -> None:
     missing = content.missing
     largest = max([*(o.pt for o in content.objects), missing.pt if missing else 0.0, 1.0])
     reach = (_RIM + _HEIGHT + 0.04) * largest
-    labels = Labels(ax, reach, reach)
+    inside = _RIM * largest if len(content.particles) else reach  # labels stay off the flow
+    labels = Labels(ax, inside, inside, inches=6.0 * inside / reach)
     _draw_rings(ax, largest)
     if len(content.particles):
         _draw_flow(ax, flow(content.particles), largest)
@@ -43,9 +44,7 @@ def draw_transverse(ax: Any, content: Content) -> None:
     for lepton in content.of(*LEPTONS):
         mark, (x, y) = LEPTONS[lepton.kind.collection], _at(lepton.pt, lepton.phi)
         ax.plot([0, x], [0, y], color=mark.color, linewidth=2.4, zorder=4)
-        ax.plot(
-            x, y, mark.marker, color=mark.color, markersize=13, markeredgecolor="black", markeredgewidth=1.2, zorder=5
-        )
+        ax.plot(x, y, mark.marker, color=mark.color, **LARGE, zorder=5)
         labels.put(text_of(lepton), _near_tip(lepton.pt, lepton.phi, 0.0, largest), size=13)
     for jet in content.of("FatJet", "Jet"):
         _draw_wedge(ax, jet)

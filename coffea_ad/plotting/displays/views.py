@@ -7,19 +7,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from coffea_ad.errors import MissingBranch, UnknownName
 from coffea_ad.nanoaod.columns import where
 from coffea_ad.plotting.canvas import canvas
 from coffea_ad.plotting.displays.contents import Content, content_of
-from coffea_ad.plotting.displays.event_eta_phi import draw_eta_phi
+from coffea_ad.plotting.displays.event_eta_phi import draw_eta_phi, reach_of
 from coffea_ad.plotting.displays.jet_view import draw_jet
 from coffea_ad.plotting.displays.jets import JetContent, jets_of
 from coffea_ad.plotting.displays.lund import draw_lund
-from coffea_ad.plotting.displays.marks import FLOW, JETS, LEPTONS, MISSING, PARTICLES, number, title
+from coffea_ad.plotting.displays.marks import FLOW, JETS, LARGE, LEPTONS, MISSING, PARTICLES, SYMBOLS, number, title
 from coffea_ad.plotting.displays.rmm_map import draw_rmm, rmm_of
 from coffea_ad.plotting.displays.transverse import draw_transverse, flow
 
 __all__ = ["VIEWS", "draw_event"]
+
+_NUMBERS = "numbers: $p_T$ in GeV"
 
 
 def draw_event(
@@ -61,9 +65,9 @@ def draw_event(
 
 
 def _event(events: Any, content: Content, path: Any, scores: dict[str, float]) -> None:  # noqa: ARG001
-    with _beside(path, content, scores) as ax:
+    with _beside(path, content, scores, high=min(1.0, np.pi / reach_of(content))) as ax:
         draw_eta_phi(ax, content)
-        _legend(ax, [*_objects(content), *_constituents(content)], "outside right upper")
+        _legend(ax, [*_objects(content), *_beneath(content)], "outside right upper", title=_NUMBERS)
 
 
 def _transverse(events: Any, content: Content, path: Any, scores: dict[str, float]) -> None:  # noqa: ARG001
@@ -77,24 +81,28 @@ def _transverse(events: Any, content: Content, path: Any, scores: dict[str, floa
             if len(content.particles)
             else []
         )
-        _legend(ax, [*_objects(content), *bars], "outside right upper")
+        _legend(ax, [*_objects(content), *bars], "outside right upper", title=_NUMBERS)
 
 
 @contextmanager
-def _beside(path: Any, content: Content, scores: dict[str, float]) -> Iterator[Any]:
-    """Yield the axes of a view with a legend at its side."""
-    with canvas(path, size=(9.8, 7.2)) as axes:
+def _beside(path: Any, content: Content, scores: dict[str, float], high: float = 1.0) -> Iterator[Any]:
+    """Yield the axes of a view with a legend at its side, so high in the units of their width."""
+    with canvas(path, size=(9.8, 1.2 + 6.0 * high)) as axes:
         _title(axes, title(content, scores))
         yield axes[0, 0]
 
 
 def _jet(events: Any, content: Content, path: Any, scores: dict[str, float]) -> None:
     jets = jets_of(events, content)
+    if not any(jet.particles is not None or jet.subjets for jet in jets):
+        raise MissingBranch(
+            f"{where(events)}there are neither constituents nor subjets of the {jets[0].jet.kind.name}s of this event"
+        )
     with canvas(path, 1, len(jets), size=(5.8, 6.4)) as axes:
         for ax, jet in zip(axes[0], jets, strict=True):
             draw_jet(ax, jet)
         _title(axes, title(content, scores, [_subjets(jets)]))
-        _legend(axes[0, 0], _constituents(content)[1:], "outside lower center", columns=2 if len(jets) == 1 else 5)
+        _legend(axes[0, 0], _constituents(content), "outside lower center", columns=2 if len(jets) == 1 else 5)
 
 
 def _lund(events: Any, content: Content, path: Any, scores: dict[str, float]) -> None:
@@ -136,7 +144,7 @@ VIEWS: dict[str, Callable[[Any, Content, Any, dict[str, float]], None]] = {
 def _subjets(jets: list[JetContent]) -> str:
     if jets[0].clustered:
         return f"{len(jets[0].subjets)} exclusive $k_T$ subjets"
-    return "stored subjets" if any(jet.subjets for jet in jets) else "no stored subjets"
+    return "stored subjets"
 
 
 def _objects(content: Content) -> list[Any]:
@@ -144,22 +152,19 @@ def _objects(content: Content) -> list[Any]:
     from matplotlib.lines import Line2D
 
     lines = []
-    for collection, mark in JETS.items():
-        if jets := content.of(collection):
-            cut = f", $p_T$ > {jets[0].kind.pt_min:.0f} GeV" if jets[0].kind.pt_min else ""
-            lines.append(
-                Line2D([], [], color=mark.color, linestyle=mark.line, linewidth=mark.width, label=f"{jets[0].kind.name}s{cut}")
-            )  # fmt: skip
-    for collection, mark in LEPTONS.items():
-        if leptons := content.of(collection):
-            look: dict[str, Any] = {"markersize": 11, "markeredgecolor": "black", "markeredgewidth": 1.2}
-            lines.append(
-                Line2D([], [], color=mark.color, marker=mark.marker, linestyle="", label=leptons[0].kind.name, **look)
-            )
+    for collection, mark in {**JETS, **LEPTONS}.items():
+        objects = content.of(collection)
+        if not objects:
+            continue
+        kind = objects[0].kind
+        cut = f", $p_T$ > {kind.pt_min:.0f} GeV" if collection in JETS and kind.pt_min else ""
+        text = f"{kind.name}{'s' if collection in JETS else ''} ({SYMBOLS[collection]}){cut}"
+        look = LARGE if collection in LEPTONS else {"linewidth": mark.width}
+        line: Any = mark.line if collection in JETS else ""
+        lines.append(Line2D([], [], color=mark.color, marker=mark.marker, linestyle=line, label=text, **look))
     if content.missing:
-        lines.append(
-            Line2D([], [], color=MISSING.color, linestyle=MISSING.line, linewidth=MISSING.width, label=f"{content.missing.name}")
-        )  # fmt: skip
+        look = {"linestyle": MISSING.line, "linewidth": MISSING.width}
+        lines.append(Line2D([], [], color=MISSING.color, label=content.missing.name, **look))
     return lines
 
 
@@ -172,21 +177,32 @@ def _constituents(content: Content) -> list[Any]:
     from matplotlib.lines import Line2D
 
     look: dict[str, Any] = {"linestyle": "", "markersize": 9, "markeredgecolor": "black", "markeredgewidth": 0.3}
-    lines = [
+    return [
         Line2D([], [], color=mark.color, marker=mark.marker, label=kind, **look)
         for kind, mark in PARTICLES.items()
         if kind in content.particles.kind
     ]
-    head = f"constituents of\n{_jets_with_particles(content)}:"
+
+
+def _beneath(content: Content) -> list[Any]:
+    """Return the constituents of a legend with a line that says of what they are."""
+    from matplotlib.lines import Line2D
+
+    head = f"constituents of\n{_jets_with_particles(content)},\narea in proportion to $p_T$:"
+    lines = _constituents(content)
     return [Line2D([], [], linestyle="", label=head), *lines] if lines else []
 
 
-def _legend(ax: Any, handles: list[Any], place: str, columns: int = 1) -> None:
+def _legend(ax: Any, handles: list[Any], place: str, columns: int = 1, title: str = "") -> None:
     if handles:
-        ax.get_figure().legend(handles=handles, fontsize=13, loc=place, ncols=columns, handlelength=2.6)
+        legend = ax.get_figure().legend(
+            handles=handles, fontsize=13, loc=place, ncols=columns, handlelength=2.6, title=title
+        )
+        legend.set_alignment("left")
+        legend.get_title().set_fontsize(13)
 
 
 def _title(axes: Any, text: str) -> None:
     figure = axes[0, 0].get_figure()
-    figure.set_layout_engine("compressed")
+    figure.set_layout_engine("compressed", w_pad=0.15)
     figure.suptitle(text, x=0.01, ha="left", fontsize=14)
