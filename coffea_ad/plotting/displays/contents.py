@@ -166,7 +166,7 @@ def content_of(events: Any) -> Content:
     >>> from coffea_ad.event_lists.opened import Place, open_event
     >>> content = content_of(open_event(Place(str(svj_file), 7)))
     >>> content.event, len(content.of("FatJet"))
-    ((1, 1, 8), 2)
+    ((11, 1, 8), 1)
     """
     with readable(events):
         notes: list[str] = []

@@ -83,7 +83,7 @@ def rmm_of(events: Any, options: RMMOptions | None = None) -> RMMContent:
     >>> from coffea_ad.event_lists.opened import Place, open_event
     >>> content = rmm_of(open_event(Place(str(svj_file), 7)))
     >>> content.slots, content.values.shape
-    (('MET', 'j1', 'j2', 'j3', 'j4', 'j5'), (6, 6))
+    (('MET', 'j1', 'j2', 'j3', 'b1', 'b2'), (6, 6))
     """
     with readable(events):
         options = at_energy(Objects.events(events), options or usual_options(events))

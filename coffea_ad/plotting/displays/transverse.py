@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from coffea_ad.kinematics import delta_phi
-from coffea_ad.plotting.displays.contents import Content, EventObject, Particles
+from coffea_ad.plotting.displays.contents import Content, EventObject, Missing, Particles
 from coffea_ad.plotting.displays.labels import Labels
 from coffea_ad.plotting.displays.marks import FLOW, JETS, LARGE, LEPTONS, MISSING, number, text_of
 from coffea_ad.typing import Float64s
@@ -35,17 +35,20 @@ def draw_transverse(ax: Any, content: Content) -> None:
     _draw_rings(ax, largest)
     if len(content.particles):
         _draw_flow(ax, flow(content.particles), largest)
+    tips: list[EventObject | Missing] = [*content.of(*LEPTONS), *([missing] if missing else [])]
+    for momentum in tips:
+        labels.avoid(*_at(momentum.pt, momentum.phi), 0.04 * largest)
     if missing:
         look = {"arrowstyle": "-|>,head_length=0.9,head_width=0.45", "linestyle": (0, (4, 1.5)), "linewidth": MISSING.width + 0.4,
                 "shrinkA": 0, "shrinkB": 0, "color": MISSING.color}  # fmt: skip
         ax.annotate("", _at(missing.pt, missing.phi), (0, 0), arrowprops=look, zorder=5)
-        places = _near_tip(missing.pt, missing.phi, 0.0, largest)
+        places = _near_tip(missing.pt, missing.phi, 0.25, largest)
         labels.put(f"MET {number(missing.pt)}", places, color=MISSING.color, size=14)
     for lepton in content.of(*LEPTONS):
         mark, (x, y) = LEPTONS[lepton.kind.collection], _at(lepton.pt, lepton.phi)
         ax.plot([0, x], [0, y], color=mark.color, linewidth=2.4, zorder=4)
         ax.plot(x, y, mark.marker, color=mark.color, **LARGE, zorder=5)
-        labels.put(text_of(lepton), _near_tip(lepton.pt, lepton.phi, 0.0, largest), size=13)
+        labels.put(text_of(lepton), _near_tip(lepton.pt, lepton.phi, 0.25, largest), size=13)
     for jet in content.of("FatJet", "Jet"):
         _draw_wedge(ax, jet)
         if jet.pt < _SHORT * largest:

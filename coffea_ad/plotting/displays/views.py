@@ -98,7 +98,7 @@ def _jet(events: Any, content: Content, path: Any, scores: dict[str, float]) -> 
         raise MissingBranch(
             f"{where(events)}there are neither constituents nor subjets of the {jets[0].jet.kind.name}s of this event"
         )
-    with canvas(path, 1, len(jets), size=(5.8, 6.4)) as axes:
+    with canvas(path, 1, len(jets), size=(5.8, 6.7)) as axes:
         for ax, jet in zip(axes[0], jets, strict=True):
             draw_jet(ax, jet)
         _title(axes, title(content, scores, [_subjets(jets)]))
@@ -111,7 +111,7 @@ def _lund(events: Any, content: Content, path: Any, scores: dict[str, float]) ->
         raise MissingBranch(
             f"{where(events)}there are no constituents of {jets[0].jet.kind.name}s, of which a Lund plane is made"
         )
-    with canvas(path, 1, len(jets), size=(5.6, 5.8)) as axes:
+    with canvas(path, 1, len(jets), size=(5.6, 6.0)) as axes:
         for ax, jet in zip(axes[0], jets, strict=True):
             draw_lund(ax, jet)
         axes[0, -1].legend(loc="upper right", fontsize=13)
@@ -204,5 +204,5 @@ def _legend(ax: Any, handles: list[Any], place: str, columns: int = 1, title: st
 
 def _title(axes: Any, text: str) -> None:
     figure = axes[0, 0].get_figure()
-    figure.set_layout_engine("compressed", w_pad=0.15)
+    figure.set_layout_engine("compressed", w_pad=0.15, h_pad=0.1)
     figure.suptitle(text, x=0.01, ha="left", fontsize=14)
