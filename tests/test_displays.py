@@ -142,6 +142,37 @@ def test_objects_are_those_of_the_file(path):
         assert content.notes == ()
 
 
+def test_photons_that_are_electrons_are_not_drawn(tmp_path):
+    def electrons(columns):
+        photons = columns["Photon"]
+        photons["pt"], photons["mvaID_WP90"] = ak.full_like(photons["pt"], 50), ak.ones_like(photons["mvaID_WP90"])
+        columns["Photon"] = photons
+        same = {
+            "pt": photons["pt"],
+            "eta": photons["eta"] + 0.1,
+            "phi": photons["phi"] + 0.1,
+            "mvaIso_WP90": photons["mvaID_WP90"],
+        }
+        columns["Electron"] = ak.zip(same)[ak.local_index(photons["pt"]) == 0]  # of the first photon of each event
+
+    path = copy_events(
+        TTBAR,
+        tmp_path / "photons.root",
+        drop=("PFCand", "nPFCand", "FatJetPFCand", "nFatJetPFCand", "GenPart"),
+        change=electrons,
+    )
+    counts = ak.num(open_events(path).Photon["pt"]).to_list()
+    for number in [counts.index(n) for n in {0, 1, max(counts)}]:
+        content = content_of(event(path, number))
+        assert len(content.of("Electron")) == min(counts[number], 1)
+        phi, eta = (branches(path, number, f"Photon_{f}")[0] for f in ("phi", "eta"))
+        near = [
+            math.hypot(e - eta[0] - 0.1, math.remainder(p - phi[0] - 0.1, 2 * math.pi)) < 0.3
+            for e, p in zip(eta, phi, strict=True)
+        ]
+        assert len(content.of("Photon")) == len(near) - sum(near)
+
+
 @pytest.mark.parametrize("path", [SVJ, PFNANO], ids=lambda p: p.stem)
 def test_constituents_are_those_that_the_links_lead_to(path):
     kinds = {211: "charged hadrons", 130: "neutral hadrons", 22: "photons", 11: "electrons", 13: "muons"}

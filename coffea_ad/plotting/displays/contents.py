@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from coffea_ad.errors import BadFile, MissingBranch
 from coffea_ad.features.object_options import COMPARE, parsed_cut
+from coffea_ad.kinematics import delta_phi
 from coffea_ad.nanoaod.columns import EVENT_ID, as_mask, event_columns, flat_columns
 from coffea_ad.nanoaod.constituents import Constituents
 from coffea_ad.nanoaod.entries import source
@@ -47,6 +48,7 @@ KINDS = (
     Kind("Photon", "photon", 0.0, 20.0, ("mvaID_WP90", "cutBased>=2")),
 )
 """Kinds of objects, in the order in which they are drawn."""
+_NEAR = 0.3  # ΔR of what is one and the same
 _MISSING = ("PuppiMET", "PFMET", "MET")
 _OF_ID = {
     11: "electrons",
@@ -170,7 +172,7 @@ def content_of(events: Any) -> Content:
     """
     with readable(events):
         notes: list[str] = []
-        objects = tuple(o for kind in KINDS for o in _objects(events, kind))
+        objects = _cleaned([o for kind in KINDS for o in _objects(events, kind)])
         if not {"FatJet", "Jet"} & set(ak.fields(events)):
             notes.append("no jets in this file")
         missing = _missing(events)
@@ -224,6 +226,16 @@ def _objects(events: Any, kind: Kind) -> list[EventObject]:
     rows = np.flatnonzero(good)
     rows = rows[np.argsort(-pt[rows], kind="stable")]
     return [EventObject(kind, int(i), *(float(column[i]) for column in (pt, eta, phi, mass))) for i in rows]
+
+
+def _cleaned(objects: list[EventObject]) -> tuple[EventObject, ...]:
+    """Leave out photons and taus that are an electron or a muon as well."""
+    leptons = [o for o in objects if o.kind.collection in ("Electron", "Muon")]
+
+    def is_lepton(o: EventObject) -> bool:
+        return any(np.hypot(o.eta - other.eta, delta_phi(o.phi, other.phi)) < _NEAR for other in leptons)
+
+    return tuple(o for o in objects if o.kind.collection not in ("Photon", "Tau") or not is_lepton(o))
 
 
 def _passes(columns: dict[str, npt.NDArray[Any]], cut: str) -> Bools:

@@ -40,7 +40,7 @@ class JetContent:
     rank : int
         1 for the jet of highest pT.
     numbers : {name: float}
-        `msoftdrop`, where the file has it.
+        `msoftdrop`, where it is known.
     particles : Particles or None
         None: the file has no constituents of these jets.
     label : (n_particles,) int64
@@ -139,7 +139,8 @@ def _numbers(events: Any, jet: EventObject) -> dict[str, float]:
     collection = jet.kind.collection
     if "msoftdrop" not in events.layout[collection].fields:
         return {}
-    return {"msoftdrop": float(flat_columns(events, collection, ["msoftdrop"])[1]["msoftdrop"][jet.index])}
+    groomed = float(flat_columns(events, collection, ["msoftdrop"])[1]["msoftdrop"][jet.index])
+    return {"msoftdrop": groomed} if groomed >= 0 else {}  # −1: the jet has no subjets
 
 
 def _without_constituents(events: Any, jet: EventObject, rank: int) -> JetContent:

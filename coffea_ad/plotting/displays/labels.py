@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["Labels", "around", "outlined"]
 
 Box = tuple[float, float, float, float]
-_WIDE, _HIGH = 0.56 / 72, 1.2 / 72  # of a letter, inches a point
+_WIDE, _HIGH = 0.6 / 72, 1.2 / 72  # of a letter, inches a point
 
 
 class Labels:

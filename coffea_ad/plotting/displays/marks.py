@@ -88,8 +88,8 @@ def text_of(thing: EventObject) -> str:
 
 
 def title(content: Content, scores: dict[str, float], more: Sequence[str] = ()) -> str:
-    """Return which event this is: ids and dataset, then scores, and what the file does not have."""
+    """Return which event this is: dataset and ids, then scores, then what else has to be said."""
     ids = ":".join(str(part) for part in content.event)
     numbers = [f"{score} = {value:.4g}" for score, value in scores.items()]
-    lines = [f"{content.name}   {ids}", "   ".join(numbers), "; ".join([*more, *content.notes])]
+    lines = [f"{content.name}   {ids}", "   ".join(numbers), "; ".join(more)]
     return "\n".join(line for line in lines if line)

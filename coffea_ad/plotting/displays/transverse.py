@@ -15,6 +15,7 @@ from coffea_ad.typing import Float64s
 __all__ = ["draw_transverse", "flow"]
 
 _RIM, _HEIGHT = 1.06, 0.24  # of the largest pT: where the flow begins, and how far it goes
+_ALONE = 1.15  # of the largest pT: what is shown where there is no flow
 _SECTORS = 72
 _SHORT = 0.12  # of the largest pT: jets below it are drawn without their pT
 
@@ -29,8 +30,8 @@ def draw_transverse(ax: Any, content: Content) -> None:
     """Draw jets as wedges as wide as their radius, leptons as lines, missing momentum as an arrow, all of length pT; around them, the flow."""
     missing = content.missing
     largest = max([*(o.pt for o in content.objects), missing.pt if missing else 0.0, 1.0])
-    reach = (_RIM + _HEIGHT + 0.04) * largest
-    inside = _RIM * largest if len(content.particles) else reach  # labels stay off the flow
+    inside = (_RIM if len(content.particles) else _ALONE) * largest  # labels stay off the flow
+    reach = inside + (_HEIGHT + 0.04) * largest if len(content.particles) else inside
     labels = Labels(ax, inside, inside, inches=6.0 * inside / reach)
     _draw_rings(ax, largest)
     if len(content.particles):

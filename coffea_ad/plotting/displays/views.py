@@ -88,7 +88,7 @@ def _transverse(events: Any, content: Content, path: Any, scores: dict[str, floa
 def _beside(path: Any, content: Content, scores: dict[str, float], high: float = 1.0) -> Iterator[Any]:
     """Yield the axes of a view with a legend at its side, so high in the units of their width."""
     with canvas(path, size=(9.8, 1.2 + 6.0 * high)) as axes:
-        _title(axes, title(content, scores))
+        _title(axes, title(content, scores, content.notes))
         yield axes[0, 0]
 
 
@@ -101,7 +101,7 @@ def _jet(events: Any, content: Content, path: Any, scores: dict[str, float]) -> 
     with canvas(path, 1, len(jets), size=(5.8, 6.7)) as axes:
         for ax, jet in zip(axes[0], jets, strict=True):
             draw_jet(ax, jet)
-        _title(axes, title(content, scores, [_subjets(jets)]))
+        _title(axes, title(content, scores, [_subjets(jets), *content.notes]))
         _legend(axes[0, 0], _constituents(content), "outside lower center", columns=2 if len(jets) == 1 else 5)
 
 
