@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-_NEEDS = {"torch": "coffea_ad/nn/*.py", "onnx": "coffea_ad/modelfiles/*.py", "sklearn": "coffea_ad/evaluation/*.py"}
+_NEEDS = {"torch": "coffea_ad/nn/*.py", "onnx": "coffea_ad/modelfiles/*.py", "sklearn": "coffea_ad/evaluation/*.py",
+          "mplhep": "coffea_ad/plotting/displays/views.py"}  # fmt: skip
 _MISSING = {module: glob for module, glob in _NEEDS.items() if importlib.util.find_spec(module) is None}
 collect_ignore_glob = list(_MISSING.values())
 

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from coffea_ad.cli.acceptance import add_acceptance
+from coffea_ad.cli.displays import add_display
 from coffea_ad.cli.events import add_events
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         add_merge,
         add_export,
         add_events,
+        add_display,
         add_plot,
         add_search,
         add_fileset,
@@ -85,12 +87,13 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "features": "options",
         "skim-from": "files",
         "acceptance": "files",
+        "display": "places",
         "card": "words",
     }.get(args.verb)
     wrong = [
         w
         for w in rest
-        if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words", "files"))
+        if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words", "files", "places"))
     ]
     if wrong:
         several = "; several models are --model A.onnx --model B.onnx" if args.verb == "run" and args.model else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from coffea_ad import files
 from coffea_ad.errors import ConfigError
@@ -15,7 +15,7 @@ __all__ = ["canvas"]
 
 @contextmanager
 def canvas(
-    path: str | Path,
+    path: str | Path | BinaryIO,
     rows: int = 1,
     columns: int = 1,
     size: tuple[float, float] = (6.4, 4.8),
@@ -23,7 +23,10 @@ def canvas(
     formats: Sequence[str] = (),
     heights: Sequence[float] | None = None,
 ) -> Iterator[Any]:
-    """Yield axes in the field's style, and write the figure at the end, in other formats (`pdf`) too; no window is ever opened."""
+    """Yield axes in the field's style, and write the figure at the end, in other formats (`pdf`) too; no window is ever opened.
+
+    A binary file in the place of a path gets a PNG.
+    """
     try:
         import matplotlib as mpl
         import mplhep
@@ -37,6 +40,9 @@ def canvas(
         figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure.subplots(rows, columns, squeeze=False, height_ratios=heights, sharex="col" if heights else False)
+        if not isinstance(path, (str, Path)):
+            figure.savefig(path, dpi=120, format="png")
+            return
         for place in (str(path), *(f"{str(path).removesuffix(Path(path).suffix)}.{suffix}" for suffix in formats)):
             kind = Path(place).suffix[1:] or "png"
             undated = {"CreationDate": None} if kind == "pdf" else None
