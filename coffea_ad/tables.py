@@ -9,6 +9,7 @@ from html import escape
 
 __all__ = ["Listing", "html_of"]
 
+_LONG = 40  # characters, from which on a text may be broken
 _NUMBER = re.compile(r"[(]?[-+−]?\d[\d.e+/-]*[σ%]?( [±+−[].*)?|–|hidden|")
 
 
@@ -48,11 +49,15 @@ class Listing:
 
     def html(self) -> str:
         """Return the table in HTML: all texts escaped, and columns of numbers on the right."""
-        numbers = [all(_NUMBER.fullmatch(row[i]) for row in self.rows) for i in range(len(self.columns))]
+        numbers = [all(_NUMBER.fullmatch(row[i]) is not None for row in self.rows) for i in range(len(self.columns))]
         sides = [' style="text-align: right"' if n and self.rows else ' style="text-align: left"' for n in numbers]
 
         def line(tag: str, texts: Iterable[str]) -> str:
-            cells = (f"<{tag}{side}>{escape(text)}</{tag}>" for side, text in zip(sides, texts, strict=True))
+            long = {True: ' class="long"', False: ""}
+            cells = (
+                f"<{tag}{side}{long[len(text) > _LONG]}>{escape(text)}</{tag}>"
+                for side, text in zip(sides, texts, strict=True)
+            )
             return f"<tr>{''.join(cells)}</tr>"
 
         title = f'<caption style="text-align: left">{escape(self.title)}</caption>' if self.title else ""

@@ -75,7 +75,7 @@ def test_torch_lives_in_nn_only(path):
 ORDER = [
     "errors", "typing", "versions", "tables", "files", "outputs", "progress", "config", "kinematics", "nanoaod", "splits", "features", "weights", "scoring",
     "luminosity", "selection", "corrections", "event_lists", "histograms", "skims", "results", "recipes", "plotting", "evaluation",
-    "modelfiles", "filesets", "running", "simulation", "search", "nn", "resonant", "demo", "cli",
+    "modelfiles", "filesets", "running", "simulation", "search", "report", "nn", "resonant", "demo", "cli",
 ]  # fmt: skip
 
 

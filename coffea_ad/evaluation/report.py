@@ -147,7 +147,7 @@ def _sculpted(evaluation: Evaluation) -> Listing:
             text
             for eps in cuts
             for d in (s.divergence[eps],)
-            for text in (_number(d.value, 4), f"{_number(d.random, 4)} ± {_number(d.random_error, 4)}")
+            for text in (_number(d.value, 4), _text(Estimate(d.random, d.random_error), 4))
         ]
         random = _number(s.distance_correlation_random)
         rows.append((name, *shown, _number(s.distance_correlation), random, _number(s.rank_correlation)))

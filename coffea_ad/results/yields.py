@@ -112,8 +112,8 @@ def _with_errors(value: float, errors: Sequence[float]) -> str:
         return f"{value:.4g} ± {largest:.2g}"
     power = int(np.floor(np.log10(max(abs(value), largest))))
     power = power if power >= _LARGE or power <= -_LARGE else 0
-    digits = max(0, 1 - int(np.floor(np.log10(largest))) + power)
-    number, *several = (f"{v / 10**power:.{digits}f}" for v in (value, *errors))
+    digits = 1 - int(np.floor(np.log10(largest))) + power
+    number, *several = (f"{round(v / 10**power, digits):.{max(digits, 0)}f}" for v in (value, *errors))
     text = f"{number} ± {several[0]}" if len(several) == 1 else f"{number} +{several[0]} −{several[1]}"
     return f"({text})·10{str(power).translate(_RAISED)}" if power else text
 
