@@ -13,7 +13,7 @@ from coffea_ad.tables import Listing
 
 __all__ = ["Block", "Figure", "Figures", "Section", "Sentences", "Table", "Verbatim", "figures_in"]
 
-_BROAD = 1.7
+_BROAD = 1100  # pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -48,8 +48,7 @@ class Figure:
     @property
     def broad(self) -> bool:
         """Whether it has several panels side by side, and takes a line of its own."""
-        width, height = self.size
-        return width > _BROAD * height
+        return self.size[0] > _BROAD
 
     @property
     def source(self) -> str:
