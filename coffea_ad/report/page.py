@@ -115,37 +115,35 @@ def _numbered(word: str, of_folders: Sequence[tuple[str, Any]]) -> Iterator[Sect
 
 def _small_enough(template: Any, context: Mapping[str, Any], sections: Sequence[Section]) -> tuple[bytes, list[str]]:
     """Return the page; one that is too large gets figures of fewer colours, and then loses the last ones."""
-    page = _rendered(template, context, sections)
+    page = _rendered(template, context, sections, [])
     if len(page) <= LARGEST:
         return page, []
+    larger = f"since the page would be larger than {LARGEST / 1e6:g} MB"
     sections = _with_figures(sections, {figure.png: _fewer_colours(figure) for figure in figures_in(sections)})
-    notes = [f"figures have {_COLOURS} colours, since the page would be larger than {LARGEST / 1e6:g} MB"]
-    page = _rendered(template, context, sections)
     left_out: list[str] = []
-    while len(page) > LARGEST:
-        pictures = list(figures_in(sections))
-        if not pictures:
+    while True:
+        notes = [f"figures have {_COLOURS} colours, {larger}"]
+        if left_out:
+            notes.append(f"left out, {larger}: {', '.join(reversed(left_out))}")
+        page = _rendered(template, context, sections, notes)
+        if len(page) <= LARGEST:
+            return page, notes
+        spare, drop = LARGEST - len(page), dict[bytes, Figure | None]()
+        for figure in reversed(list(figures_in(sections))):
+            if spare >= 0:
+                break
+            drop[figure.png] = None
+            left_out.append(figure.title)
+            spare += len(figure.source)
+        if not drop:
             raise ConfigError(
                 f"the page would be larger than {LARGEST / 1e6:g} MB without any figure; list fewer events with --max-events"
             )
-        spare, drop = len(page) - LARGEST, dict[bytes, Figure | None]()
-        for figure in reversed(pictures):
-            drop[figure.png] = None
-            left_out.append(figure.title)
-            spare -= len(figure.source)
-            if spare <= 0:
-                break
         sections = _with_figures(sections, drop)
-        page = _rendered(template, context, sections)
-    if left_out:
-        notes.append(
-            f"left out, since the page would be larger than {LARGEST / 1e6:g} MB: {', '.join(reversed(left_out))}"
-        )
-    return _rendered(template, {**context, "notes": [*context["notes"], *notes]}, sections), notes
 
 
-def _rendered(template: Any, context: Mapping[str, Any], sections: Sequence[Section]) -> bytes:
-    text: str = template.render({**context, "sections": sections})
+def _rendered(template: Any, context: Mapping[str, Any], sections: Sequence[Section], notes: Sequence[str]) -> bytes:
+    text: str = template.render({**context, "notes": [*context["notes"], *notes], "sections": sections})
     return text.encode()
 
 
