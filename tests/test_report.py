@@ -156,7 +156,7 @@ def test_a_page_has_a_part_for_everything_in_the_folders(text, folders):
     assert results.report["models"][0]["digest"] in text
     assert results.report["histograms"] in text
     for words in (
-        "1 files or chunks failed",
+        "1 file or chunk failed",
         "jet.tau2 3",
         "0.250",
         "WNAE, jet level",

@@ -91,7 +91,9 @@ def _template() -> Any:
 def _state(sources: Sources) -> tuple[str, str]:
     """Return what became of the run, and a word for its colour."""
     failed = sum(len(entry.get("failed", ())) for entry in sources.results.report["datasets"].values())
-    return (f"{failed} files or chunks failed", "grave") if failed else ("complete", "good")
+    if not failed:
+        return "complete", "good"
+    return (f"{failed} files or chunks failed" if failed > 1 else "1 file or chunk failed"), "grave"
 
 
 def sections_of(
