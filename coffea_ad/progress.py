@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from html import escape
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,13 +18,14 @@ __all__ = ["chunk_progress", "progress", "say"]
 
 
 _PATIENCE = 20.0  # s without a result, before it is said what is waited for; then twice as long
+_PAUSE = 0.2  # s between two states of a bar in a notebook
 
 
 @contextmanager
 def progress(
     title: str, total: float, under_way: Callable[[], Iterable[str]] | None = None
 ) -> Iterator[Callable[..., None]]:
-    """Show a bar on standard error and yield `advance(amount, note="")`.
+    """Show a bar on standard error, or below the cell of a notebook, and yield `advance(amount, note="")`.
 
     Parameters
     ----------
@@ -31,6 +33,20 @@ def progress(
     under_way : callable, optional
         Returns the files that are worked on at the moment: remote ones are named when nothing comes back for a while.
     """
+    console = Console(stderr=True, markup=False, emoji=False)
+    with _in_notebook(title, total) if console.is_jupyter else _in_terminal(title, total, console) as update:
+        watch = _Watch(console, under_way or tuple)
+
+        def advance(amount: float = 1, note: str = "") -> None:
+            watch.heard()
+            update(amount, note)
+
+        with watch:
+            yield advance
+
+
+@contextmanager
+def _in_terminal(title: str, total: float, console: Console) -> Iterator[Callable[[float, str], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,16 +55,38 @@ def progress(
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True, markup=False, emoji=False)) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=total, note="")
-        watch = _Watch(bar.console, under_way or tuple)
+        yield lambda amount, note: bar.update(task, advance=amount, note=note)
 
-        def advance(amount: float = 1, note: str = "") -> None:
-            watch.heard()
-            bar.update(task, advance=amount, note=note)
 
-        with watch:
-            yield advance
+@contextmanager
+def _in_notebook(title: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """Show one output that is replaced: it needs no widgets, takes no other output away, and stays in a notebook that is saved."""
+    from IPython.display import display
+
+    started, drawn, done, said = time.monotonic(), 0.0, 0.0, ""
+
+    def content() -> dict[str, str]:
+        seconds = time.monotonic() - started
+        left = f", {seconds * (total - done) / done:.0f} s left" if 0 < done < total else ""
+        bar = f'<progress value="{done:g}" max="{max(total, 1):g}"></progress> '
+        text = f"{done:g}/{total:g}, {seconds:.0f} s{left} {said}"
+        return {"text/plain": f"{title} {text}", "text/html": f"{escape(title)} {bar}{escape(text)}"}
+
+    handle = display(content(), raw=True, display_id=True)
+
+    def update(amount: float, note: str) -> None:
+        nonlocal drawn, done, said
+        done, said = done + amount, note
+        if time.monotonic() - drawn > _PAUSE:
+            drawn = time.monotonic()
+            handle.update(content(), raw=True)
+
+    try:
+        yield update
+    finally:
+        handle.update(content(), raw=True)
 
 
 class _Watch:

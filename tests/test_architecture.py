@@ -73,9 +73,9 @@ def test_torch_lives_in_nn_only(path):
 
 # lower ← upper: a module may import what stands to its left, and nothing to its right
 ORDER = [
-    "errors", "typing", "versions", "files", "outputs", "progress", "config", "kinematics", "nanoaod", "splits", "features", "weights", "scoring",
+    "errors", "typing", "versions", "tables", "files", "outputs", "progress", "config", "kinematics", "nanoaod", "splits", "features", "weights", "scoring",
     "luminosity", "selection", "corrections", "event_lists", "histograms", "skims", "results", "recipes", "plotting", "evaluation",
-    "modelfiles", "filesets", "running", "simulation", "search", "nn", "resonant", "demo", "cli",
+    "modelfiles", "filesets", "running", "simulation", "search", "report", "nn", "resonant", "demo", "cli",
 ]  # fmt: skip
 
 

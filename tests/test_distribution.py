@@ -63,7 +63,11 @@ def test_the_wheel_holds_one_import_package_and_the_recipes_inside(wheel):
         "training/wnae/svj.yaml",
     ):
         assert f"coffea_ad/_recipes/{path}" in names
-    assert "coffea_ad/py.typed" in names
+    assert {
+        "coffea_ad/py.typed",
+        "coffea_ad/report/templates/report.html.j2",
+        "coffea_ad/report/templates/report.css",
+    } <= set(names)
 
 
 def test_recipes_of_an_installed_wheel_are_found_and_loaded(wheel, tmp_path):

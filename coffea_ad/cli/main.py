@@ -16,6 +16,7 @@ from coffea_ad.cli.events import add_events
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
 from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
+from coffea_ad.cli.report import add_report
 from coffea_ad.cli.results import add_export, add_merge, add_plot
 from coffea_ad.cli.runs import add_run, models_apart
 from coffea_ad.cli.search import add_search
@@ -29,7 +30,7 @@ _UNEXPECTED = 70  # exit code of an error that nobody has foreseen, as in sysexi
 _EXTRAS = {
     "torch": "train", "onnx": "train", "onnxscript": "train", "sklearn": "train", "matplotlib": "plot", "mplhep": "plot",
     "pythia8mc": "simulate", "fastjet": "simulate", "dask_jobqueue": "batch", "h5py": "import", "iminuit": "search",
-    "pyhf": "search", "hepdata_lib": "search", "scipy": "search",
+    "pyhf": "search", "hepdata_lib": "search", "scipy": "search", "jinja2": "report",
 }  # fmt: skip
 
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         add_display,
         add_plot,
         add_search,
+        add_report,
         add_fileset,
         add_card,
         add_regions,
@@ -88,12 +90,15 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "skim-from": "files",
         "acceptance": "files",
         "display": "places",
+        "report": "others",
         "card": "words",
     }.get(args.verb)
     wrong = [
         w
         for w in rest
-        if w.startswith("-") or name is None or ("=" not in w and name not in ("sources", "words", "files", "places"))
+        if w.startswith("-")
+        or name is None
+        or ("=" not in w and name not in ("sources", "words", "files", "places", "others"))
     ]
     if wrong:
         several = "; several models are --model A.onnx --model B.onnx" if args.verb == "run" and args.model else ""

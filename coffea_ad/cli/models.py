@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coffea_ad.cli.words import forcible
-from coffea_ad.errors import ConfigError, listed
+from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import EVALUATION, check_file, check_folder, clear_figures
 
 if TYPE_CHECKING:
     from coffea_ad.scoring.domains import Domain
-from coffea_ad.cli.words import beside, out, read_model, say_left_out, table_of, verdict_of, write_model
+from coffea_ad.cli.words import beside, out, read_model, say_left_out, show_table, table_of, write_model
 
 __all__ = ["add_card", "add_combine", "add_evaluate", "add_quantise", "add_regions"]
 
@@ -25,57 +25,21 @@ def _card(args: argparse.Namespace) -> int:
         return _attach(args)
     if len(words) != 1:
         raise ConfigError("card takes one model file, or: card attach MODEL CARD.yaml")
+    from coffea_ad.scoring.listing import card_table
     from coffea_ad.scoring.tagger import Tagger
 
     tagger = Tagger(words[0])
     card = tagger.card
-    session = tagger.scorer.session
-    table = table_of(f"{words[0]}", "what", "value")
-    table.add_row(
-        "name",
-        f"{card.name} ({card.method}, " + (f"jet level, {card.collection})" if card.level == "jet" else "event level)"),
+    golden = len(card.golden.scores) // len(card.outputs) if card.golden else 0
+    checked = (
+        ("digest", f"{tagger.scorer.digest[:16]}… verified"),
+        ("golden rows", f"{golden} re-evaluated, all right" if golden else "none"),
+        ("graph", f"{len(tagger.scorer.session.get_inputs())} input, output {', '.join(card.outputs)}"),
     )
-    table.add_row("digest", f"{tagger.scorer.digest[:16]}… verified")
-    rows = len(card.golden.scores) // len(card.outputs) if card.golden else 0
-    table.add_row("golden rows", f"{rows} re-evaluated, all right" if rows else "none")
-    for spec in card.inputs:
-        for f in spec.features:
-            columns = listed((c.name + (f" [{c.unit}]" if c.unit else "") for c in f.columns), 60)
-            table.add_row(
-                f"input {spec.name}",
-                f"{f.key} v{f.version}: {columns}",
-            )
-            table.add_row("  options", ", ".join(f"{k}={v}" for k, v in f.options.items()))
-    table.add_row("graph", f"{len(session.get_inputs())} input, output {', '.join(card.outputs)}")
-    if card.folds:
-        table.add_row(
-            "folds", f"{card.folds.k} members, salt {card.folds.salt!r}; each event by the one that never saw it"
-        )
-    if card.density:
-        of = {"x": "of the inputs", "z": "of the transformed inputs"}[card.density]
-        table.add_row("score", f"−log p, a density {of}; ad_logp is none: −log₁₀ of the background efficiency")
-    for condition in card.domain:
-        table.add_row("domain", f"{condition}; no score elsewhere")
-    for i, window in enumerate(card.windows.parts if card.windows else ()):
-        folds = len(card.outputs) // len(card.windows.bounds) if card.windows else 1
-        outputs = ", ".join(card.outputs[folds * i : folds * (i + 1)])
-        table.add_row(f"window {i}", f"{window} by output {outputs}; no score outside of all windows")
-    for calibration in card.calibrations:
-        table.add_row("calibration", f"{calibration.derived_from}; N_eff {calibration.n_effective:.0f}")
-    for r in card.regions:
-        where = listed((f"{t:.3f}" for t in r.thresholds), 8)
-        bins = f" in bins of {r.spectator} with edges {listed((f'{e:g}' for e in r.edges), 8)}" if r.edges else ""
-        table.add_row(
-            f"region {r.name}",
-            f"ad_logp ≥ {where} ± {r.error:.3f}{bins}; ε_B {r.efficiency:g}, N_eff {r.n_effective:.0f}",
-        )
-    for label, about in card.provenance.get("flat_in", {"regions": {}})["regions"].items():
-        table.add_row(f"  {label}", about["check"])
-    for sentence in card.provenance.get("regions_left_out", ()):
-        table.add_row("left out", sentence)
-    table.add_row("verdict", verdict_of(card))
-    table.add_row("NanoAOD", ", ".join(card.flavours))
-    table.add_row("versions", ", ".join(f"{k} {v}" for k, v in card.provenance.get("versions", {}).items()))
+    first, *rest = card_table(card).rows
+    table = table_of(f"{words[0]}", "what", "value")
+    for row in (first, *checked, *(row for row in rest if row[0] != "output")):
+        table.add_row(*row)
     out.print(table)
     return 0
 
@@ -164,10 +128,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         n_bootstrap=args.bootstrap, encoders=_encoders(args.latent),
     )  # fmt: skip
     for listing in evaluation.listings(evaluated):
-        table = table_of(listing.title, *listing.columns)
-        for row in listing.rows:
-            table.add_row(*row)
-        out.print(table)
+        show_table(listing)
     for note in evaluated.notes:
         out.print(f"note: {note}", soft_wrap=True, markup=False)
     clear_figures(args.output)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coffea_ad import files
-from coffea_ad.cli.words import effective_of, forcible, out, sumw_of, table_of
+from coffea_ad.cli.words import forcible, out, show_table
 from coffea_ad.errors import ConfigError
 
 __all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show"]
@@ -15,19 +15,13 @@ __all__ = ["add_export", "add_merge", "add_plot", "plot_figures", "show"]
 
 def show(report: Any, output: str | None, *, figures: bool = True, style: str | None = None) -> None:
     """Print what a run did: datasets, failures, notes, speed."""
+    from coffea_ad.results.listing import datasets_table
     from coffea_ad.running.reports import missing_files
 
     t = report.throughput
     at = "" if report.lumi is None else f", at {report.lumi:g} fb⁻¹"
-    table = table_of(
-        f"{report.processor}{at}: {t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core",
-        "dataset", "files", "chunks", "events", "sumw", "N_eff", "failed",
-    )  # fmt: skip
-    for name, d in report.datasets.items():
-        chunks = f"{d['chunks_processed']}/{d['chunks_expected']}"
-        table.add_row(name, str(len(d["files"])), chunks, str(d["events"]), sumw_of(d), effective_of(d),
-                      str(len(d["failed"])))  # fmt: skip
-    out.print(table)
+    rates = f"{t['event_rate_elapsed_khz']:.2f} kHz, {t['event_rate_cpu_total_khz']:.2f} kHz per CPU core"
+    show_table(datasets_table(report.datasets, f"{report.processor}{at}: {rates}"))
     for note in report.notes:
         out.print(f"note: {note}", soft_wrap=True, markup=False)
     for model, seen in report.inputs.items():
@@ -49,14 +43,11 @@ def show(report: Any, output: str | None, *, figures: bool = True, style: str | 
 
 
 def _merge(args: argparse.Namespace) -> int:
+    from coffea_ad.results.listing import datasets_table
     from coffea_ad.running.merging import merge
 
     results = merge(args.folders, args.output, force=args.force)
-    table = table_of("merged", "dataset", "files", "events", "sumw", "N_eff", "fb⁻¹")
-    for name, d in results.report["datasets"].items():
-        lumi = "–" if d["lumi"] is None else f"{d['lumi']:g}"
-        table.add_row(name, str(len(d["files"])), str(d["events"]), sumw_of(d), effective_of(d), lumi)
-    out.print(table)
+    show_table(datasets_table(results.report["datasets"], "merged"))
     for note in results.report["notes"]:
         out.print(f"note: {note}", soft_wrap=True, markup=False)
     out.print(args.output, soft_wrap=True, markup=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coffea_ad.cli.words import cluster_of, forcible, out, refuse_url, table_of
+from coffea_ad.cli.words import cluster_of, forcible, out, refuse_url, show_table, table_of
 from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import check_folder
+
+if TYPE_CHECKING:
+    from coffea_ad.search.listing import SearchResults
 
 __all__ = ["add_search"]
 
@@ -54,88 +57,15 @@ def _cluster(args: argparse.Namespace) -> Any:
     return None if workers <= 1 else load_cluster(workers=workers)
 
 
-def show(content: dict[str, Any]) -> None:
-    """Print what came of a search."""
-    of = content["statistic"]
-    table = table_of(
-        f"{len(content['spectra'])} spectra of {content['source']}",
-        "spectrum",
-        "events",
-        "fit",
-        "largest excess",
-        "p in spectrum",
-    )
-    for name, s in content["spectra"].items():
-        bump, worth, fit = s["bumps"][of], s["global"][of], s["fit"]
-        excess = "none" if bump is None else (
-            f"{bump['local']:.1f}σ, {bump['low']:.0f}–{bump['high']:.0f} GeV: {bump['events']:g} for {bump['expected']:.1f}"
-        )  # fmt: skip
-        described = f"{fit['family']} {fit['order']} from {s['edges'][0]:.0f} GeV, p {fit['goodness']['p_value']:.2f}"
-        table.add_row(
-            name, f"{sum(s['counts']):.0f}", described, excess, "–" if worth is None else f"{worth['p_value']:.2g}"
-        )
-    if content["spectra"] or not content["templates"]:
-        out.print(table)
-    _templates(content["templates"])
-    for sentence in content["skipped"].values():
-        out.print(f"left out: {sentence}", soft_wrap=True, markup=False)
-    for note in content["notes"]:
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    for place in content["confirmed"]:
-        told = place["said"] or (
-            f"{place['events']:g} events, {place['expected']:.1f} ± {place['error']:.1f} expected, {place['significance']:.1f}σ, "
-            f"p = {place['p_value']:.2g} with the number of places"
-        )
-        out.print(
-            f"in the rest, {place['spectrum']} at {place['low']:.0f} to {place['high']:.0f} GeV: {told}",
-            soft_wrap=True,
-            markup=False,
-        )
-    _limits(content["limits"])
-    for estimate in content["abcd"]:
-        for sentence in estimate["sentences"]:
-            out.print(sentence, soft_wrap=True, markup=False)
-    if (worth := content["global"][of]) is not None:
-        out.print(
-            f"5σ global need {worth['local_for_5_sigma']:.1f}σ local ({worth['trials_at_5_sigma']:.0f} trials: {len(content['spectra'])} spectra, "
-            "all positions and widths)",
-            soft_wrap=True, markup=False,
-        )  # fmt: skip
-    out.print(content["verdict"], soft_wrap=True, markup=False)
+def show(content: SearchResults) -> None:
+    """Print what came of a search, its verdict last."""
+    from coffea_ad.search.listing import search_sentences, search_tables
 
-
-def _templates(counts: list[dict[str, Any]]) -> None:
-    """Print counts against templates."""
-    if not counts:
-        return
-    table = table_of("counted against templates", "region", "window", "events", "expected", "significance")
-    for c in counts:
-        table.add_row(
-            c["region"], f"{c['spectator']} {c['low']:g}–{c['high']:g}", f"{c['events']:g}", f"{c['expected']:.1f} ± {c['error']:.1f}",
-            f"{c['significance']:+.1f}σ",
-        )  # fmt: skip
-    out.print(table)
-
-
-def _limits(limits: list[dict[str, Any]]) -> None:
-    """Print the range of the limits of every spectrum, and those of simulated signals."""
-    table = table_of("95 % CLs limits", "spectrum", "signal", "observed", "expected", "unit", "by")
-    for limit in limits:
-        if limit["expected"] and limit["signal"]:
-            pb = limit.get("signal_cross_section") or limit.get("cross_section")
-            observed, expected = (
-                (pb["observed"], pb["expected"][2]) if pb else (limit["observed"], limit["expected"][2])
-            )
-            table.add_row(
-                limit["spectrum"],
-                limit["signal"],
-                f"{observed:.3g}",
-                f"{expected:.3g}",
-                "pb" if pb else "events",
-                limit["method"],
-            )
-    if table.row_count:
-        out.print(table)
+    for table in search_tables(content):
+        show_table(table)
+    verdict, *others = search_sentences(content)
+    for sentence in [*others, verdict]:
+        out.print(sentence, soft_wrap=True, markup=False)
 
 
 def add_search(verbs: Any) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from coffea_ad.cli.words import cluster_of, out, read_model, refuse_url, say_left_out, verdict_of
+from coffea_ad.cli.words import cluster_of, out, read_model, refuse_url, say_left_out
 from coffea_ad.errors import ConfigError
 from coffea_ad.outputs import TRAINING, check_file, clear_figures, existing
 
@@ -37,6 +37,7 @@ def train(module: Any, args: argparse.Namespace, overrides: Sequence[str]) -> in
     from coffea_ad import recipes
     from coffea_ad.config import load_config
     from coffea_ad.scoring.card import read_card
+    from coffea_ad.scoring.listing import verdict_of
 
     if args.output is None:
         raise ConfigError(f"{args.recipe}: say where the model goes with -o MODEL.onnx")

@@ -11,20 +11,19 @@ from rich.table import Table
 
 from coffea_ad import files
 from coffea_ad.errors import BadModel, ConfigError
+from coffea_ad.tables import Listing
 
 __all__ = [
     "Parser",
     "beside",
     "cluster_of",
-    "effective_of",
     "forcible",
     "out",
     "read_model",
     "refuse_url",
     "say_left_out",
-    "sumw_of",
+    "show_table",
     "table_of",
-    "verdict_of",
     "write_model",
 ]
 
@@ -48,23 +47,12 @@ def table_of(title: str, *columns: str) -> Table:
     return table
 
 
-def sumw_of(entry: dict[str, Any]) -> str:
-    """Return the sum of weights of a dataset for a table."""
-    return f"{entry['sumw']:.6g}" if entry.get("weighted", True) else "–"
-
-
-def effective_of(entry: dict[str, Any]) -> str:
-    """Return the effective number of events of a dataset for a table."""
-    value = entry.get("n_effective")
-    return "–" if value is None else f"{value:.6g}"
-
-
-def verdict_of(card: Any) -> str:
-    """Return what a card says of its training."""
-    doubts = card.provenance.get("verdict")
-    if doubts is None:
-        return "the card has none"
-    return "; ".join(doubts) if doubts else "nothing doubtful was found"
+def show_table(table: Listing) -> None:
+    """Print a table of texts."""
+    shown = table_of(table.title, *table.columns)
+    for row in table.rows:
+        shown.add_row(*row)
+    out.print(shown)
 
 
 def read_model(path: str) -> bytes:

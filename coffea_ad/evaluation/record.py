@@ -13,6 +13,7 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.evaluation.curves import Curve
 from coffea_ad.evaluation.latent import Latent
 from coffea_ad.evaluation.sculpting import Sculpting
+from coffea_ad.tables import html_of
 from coffea_ad.typing import Float64s
 
 __all__ = ["MIN_SEEDS", "Estimate", "Evaluation", "Metrics", "Row", "Sample", "both_directions"]
@@ -144,6 +145,11 @@ class Evaluation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     reverse: Evaluation | None = None
     latent: Mapping[str, Latent] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        from coffea_ad.evaluation.report import listings
+
+        return html_of("evaluation", listings(self), self.notes)
 
     def row(self, score: str, signal: str) -> Row:
         """Return one row.

@@ -8,7 +8,6 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,12 @@ from coffea_ad.evaluation.latent_figure import draw_latent
 from coffea_ad.evaluation.record import MIN_SEEDS, Estimate, Evaluation, Metrics, Row, both_directions
 from coffea_ad.evaluation.sculpting import Sculpting
 from coffea_ad.skims.filters import filters_in_words
+from coffea_ad.tables import Listing
 
-__all__ = ["Listing", "as_dict", "differences", "listings", "write", "write_csv"]
+__all__ = ["as_dict", "differences", "listings", "write", "write_csv"]
 
 _CSV_EFFICIENCIES = (1e-2, 1e-3, 1e-4)
 _POINTS = 60  # of a curve in the JSON
-
-
-@dataclass(frozen=True)
-class Listing:
-    """A table of texts."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    def markdown(self) -> str:
-        """Return the table in Markdown."""
-        lines = [f"## {self.title}", "", "| " + " | ".join(self.columns) + " |", "| --- " * len(self.columns) + "|"]
-        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in self.rows), ""])
 
 
 def _number(value: float, digits: int = 3) -> str:
@@ -161,7 +147,7 @@ def _sculpted(evaluation: Evaluation) -> Listing:
             text
             for eps in cuts
             for d in (s.divergence[eps],)
-            for text in (_number(d.value, 4), f"{_number(d.random, 4)} ± {_number(d.random_error, 4)}")
+            for text in (_number(d.value, 4), _text(Estimate(d.random, d.random_error), 4))
         ]
         random = _number(s.distance_correlation_random)
         rows.append((name, *shown, _number(s.distance_correlation), random, _number(s.rank_correlation)))
@@ -236,6 +222,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "settings": evaluation.settings,
         "provenance": evaluation.provenance,
         "notes": evaluation.notes,
+        "tables": [vars(table) for table in listings(evaluation)],
         "rows": rows,
         "sculpting": {name: _sculpting_dict(s) for name, s in evaluation.sculpting.items()},
     }

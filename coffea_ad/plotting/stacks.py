@@ -15,10 +15,10 @@ from coffea_ad.plotting.samples import nominal, processes, samples
 from coffea_ad.plotting.styles import Style
 from coffea_ad.plotting.thresholds import draw_thresholds, thresholds_of
 from coffea_ad.results.results import Results
-from coffea_ad.results.sums import add_variations, sum_of
+from coffea_ad.results.sums import add_variations, sum_of, uncertainty
 from coffea_ad.typing import Float64s
 
-__all__ = ["drawable", "stack", "uncertainty"]
+__all__ = ["drawable", "stack"]
 
 _RATIO = 5.0  # a ratio is drawn so far at most
 _LINES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -41,40 +41,6 @@ def _filled(histogram: Any) -> list[str]:
     content = histogram[{"variation": "nominal"}].project("region", histogram.axes[-1].name).values(flow=True)
     entries = np.any(np.asarray(content)[: len(histogram.axes["region"])], axis=1)
     return [region for region, any_entry in zip(histogram.axes["region"], entries, strict=True) if any_entry]
-
-
-def uncertainty(background: Any) -> tuple[Float64s, Float64s]:
-    """Return how far the sum of backgrounds may lie below and above itself, bin by bin.
-
-    Statistics and all variations in quadrature; of the two directions of a source, which may go the same way, each counts where
-    it goes.
-
-    Parameters
-    ----------
-    background : Hist
-        Over variation and the observable.
-
-    Returns
-    -------
-    down, up : (bins,)
-
-    Examples
-    --------
-    >>> import hist
-    >>> names = ["nominal", "jesUp", "jesDown"]
-    >>> h = hist.Hist(hist.axis.StrCategory(names, name="variation"), hist.axis.Regular(1, 0, 1, name="x"), storage="weight")
-    >>> _ = h.fill(variation=["nominal"] * 16 + ["jesUp"] * 19 + ["jesDown"] * 16, x=0.5)
-    >>> [float(part[0]) for part in uncertainty(h)]
-    [4.0, 5.0]
-    """
-    nominal = background[{"variation": "nominal"}]
-    centre = np.asarray(nominal.values(), np.float64)
-    variances = nominal.variances()
-    down = up = np.asarray(centre if variances is None else variances, np.float64)
-    for name in background.axes["variation"]:
-        shift = np.asarray(background[{"variation": name}].values(), np.float64) - centre
-        down, up = down + np.minimum(shift, 0) ** 2, up + np.maximum(shift, 0) ** 2
-    return np.sqrt(down), np.sqrt(up)
 
 
 @dataclass(frozen=True)

@@ -28,4 +28,14 @@ def draw_thresholds(ax: Any, thresholds: Mapping[str, float], *, top: float) -> 
     for name, threshold in sorted(thresholds.items(), key=lambda pair: pair[1]):
         ax.axvline(threshold, ymax=top, color="crimson", linewidth=1.2)
         place = ax.get_xaxis_transform()
-        ax.text(threshold, top, f" {name}", color="crimson", fontsize=10, rotation=90, va="top", transform=place)
+        ax.text(
+            threshold,
+            top,
+            f" {name}",
+            color="crimson",
+            fontsize=10,
+            rotation=90,
+            va="top",
+            transform=place,
+            clip_on=True,
+        )

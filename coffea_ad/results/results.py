@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,8 +15,11 @@ from coffea_ad import files
 from coffea_ad.errors import ConfigError, NotNormalisable, UnknownName
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.table import table_of
+from coffea_ad.results.listing import datasets_table
+from coffea_ad.results.stacked import over_datasets
 from coffea_ad.results.sums import add_data, add_processes, luminosity_of
 from coffea_ad.scoring.regions import Definitions, add_cells
+from coffea_ad.tables import html_of
 from coffea_ad.weights import is_simulation, normalisation
 
 __all__ = ["ALL", "Results", "over_regions"]
@@ -141,6 +144,44 @@ class Results:
             known = {r for named in self.in_regions.values() for h in named.values() for r in h.axes["region"]}
             raise UnknownName.of("region", name, sorted(known))
         return selected
+
+    @property
+    def observables(self) -> list[str]:
+        """Names of all histograms."""
+        return list(dict.fromkeys(name for named in self.histograms.values() for name in named))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.observables)
+
+    def __getitem__(self, observable: str) -> hist.Hist:
+        """Return a histogram of all datasets, each at the luminosity of its run, over `dataset` and its own axes.
+
+        Those of a search are over dataset, region, variation and the observable. A dataset without a variation has its nominal content there, so
+        that sums over datasets are right; a region that is hidden in a dataset, or that it has not, is NaN. What a processor
+        has filled for all datasets together, without an axis `dataset`, is returned as it is.
+
+        Parameters
+        ----------
+        observable : str
+
+        Raises
+        ------
+        UnknownName
+            There is no such histogram.
+        NotNormalisable, ConfigError
+            As for `norm`; axes of datasets differ.
+        """
+        return over_datasets(self, observable)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return self.observables
+
+    def _repr_html_(self) -> str:
+        names = ", ".join(self.observables) or "none"
+        regions = ", ".join(self.regions) or "none"
+        return html_of(
+            repr(self)[1:-1], [datasets_table(self.report["datasets"])], [f"histograms: {names}", f"regions: {regions}"]
+        )
 
     def _entry(self, dataset: str) -> dict[str, Any]:
         if dataset not in list(self.report["datasets"]):  # a list: what is no text has no hash perhaps

@@ -10,9 +10,19 @@ import numpy as np
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.luminosity.sections import number_of_sections, union
+from coffea_ad.typing import Float64s
 from coffea_ad.weights import era_of, kind_of, process_of
 
-__all__ = ["add_data", "add_processes", "add_variations", "check_eras", "luminosity_of", "sum_of"]
+__all__ = [
+    "add_data",
+    "add_processes",
+    "add_variations",
+    "check_eras",
+    "luminosity_of",
+    "sum_of",
+    "uncertainty",
+    "with_variations",
+]
 
 _SAME = 1e-6  # luminosities, relative
 
@@ -101,10 +111,52 @@ def add_variations(several: Sequence[hist.Hist]) -> hist.Hist:
     {'nominal': 11.0, 'jesUp': 13.0}
     """
     names = list(dict.fromkeys(v for h in several for v in h.axes["variation"]))
-    return sum_of([_with_variations(h, {v: v for v in names}) for h in several])
+    return sum_of([with_variations(h, {v: v for v in names}) for h in several])
 
 
-def _with_variations(histogram: hist.Hist, sources: Mapping[str, str]) -> hist.Hist:
+def uncertainty(background: hist.Hist, *, total: bool = False) -> tuple[Float64s, Float64s]:
+    """Return how far the sum of backgrounds may lie below and above itself, bin by bin.
+
+    Statistics and all variations in quadrature; of the two directions of a source, which may go the same way, each counts where
+    it goes.
+
+    Parameters
+    ----------
+    background : Hist
+        Over variation and the observable.
+    total : bool
+        Of the sum over all bins, with what lies outside of them.
+
+    Returns
+    -------
+    down, up : (bins,), or () of the total
+
+    Examples
+    --------
+    >>> names = ["nominal", "jesUp", "jesDown"]
+    >>> h = hist.Hist(hist.axis.StrCategory(names, name="variation"), hist.axis.Regular(1, 0, 1, name="x"), storage="weight")
+    >>> _ = h.fill(variation=["nominal"] * 16 + ["jesUp"] * 19 + ["jesDown"] * 16, x=0.5)
+    >>> [float(part[0]) for part in uncertainty(h)], [float(part) for part in uncertainty(h, total=True)]
+    ([4.0, 5.0], [4.0, 5.0])
+    """
+    names = list(background.axes["variation"])
+    place = background.axes.name.index("variation")
+    unweighted = background.variances(flow=total) is None
+    values, variances = (
+        np.moveaxis(np.asarray(of(flow=total), np.float64), place, 0)[: len(names)]
+        for of in (background.values, background.values if unweighted else background.variances)
+    )
+    if total:
+        values, variances = (of.sum(axis=tuple(range(1, of.ndim))) for of in (values, variances))
+    nominal = names.index("nominal")
+    centre, down, up = values[nominal], variances[nominal], variances[nominal]
+    for shifted in values:
+        shift = shifted - centre
+        down, up = down + np.minimum(shift, 0) ** 2, up + np.maximum(shift, 0) ** 2
+    return np.sqrt(down), np.sqrt(up)
+
+
+def with_variations(histogram: hist.Hist, sources: Mapping[str, str]) -> hist.Hist:
     """Return a histogram over other variations, {new: old}; one that is not there is the nominal."""
     place = histogram.axes.name.index("variation")
     known = list(histogram.axes["variation"])
@@ -124,7 +176,7 @@ def _by_era(histogram: hist.Hist, era: str, told: Mapping[str, Mapping[str, Any]
         about = told.get(name, {})
         alone = era and about and not about.get("correlated", True)
         sources[f"{about['source']}_{era}{about['direction'].capitalize()}" if alone else name] = name
-    return _with_variations(histogram, sources)
+    return with_variations(histogram, sources)
 
 
 def _datasets(results: Filled, kind: str, observable: str, era: str | None) -> list[str]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from coffea_ad.results.listing import datasets_table
 from coffea_ad.running.encoding import counts, encode
+from coffea_ad.tables import html_of
 
 __all__ = ["RunReport", "measured", "missing_files"]
 
@@ -68,6 +70,9 @@ class RunReport:
         events = sum(d["events"] for d in self.datasets.values())
         state = "complete" if self.complete else f"{len(self.failed)} failed"
         return f"<RunReport of {self.processor}: {events} events of {len(self.datasets)} datasets ({names}), {state}>"
+
+    def _repr_html_(self) -> str:
+        return html_of(repr(self)[1:-1], [datasets_table(self.datasets)], [*missing_files(self.failed), *self.notes])
 
     @property
     def complete(self) -> bool:

@@ -19,8 +19,10 @@ from coffea_ad.config import Frozen
 from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.scoring.domains import Column, Domain, Windows, in_words
+from coffea_ad.scoring.listing import card_table
 from coffea_ad.scoring.modelfile import CARD_KEY, read_texts, seal
 from coffea_ad.scoring.specs import Calibration, Density, Folds, Golden, InputSpec, Name, Quantiles, RegionSpec
+from coffea_ad.tables import html_of
 from coffea_ad.typing import Ints
 
 __all__ = ["SCHEMA_VERSION", "ModelCard", "read_card", "write_card"]
@@ -124,6 +126,9 @@ class ModelCard(Frozen):
         return f"ModelCard({self.name!r}, {self.method} of {what}{where}, {columns} columns, regions: {regions})"
 
     __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return html_of(repr(self), [card_table(self)])
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from coffea_ad.search.hunting import Bump, Hunted, Hunts, Prepared, hunt
 from coffea_ad.search.injected import StrengthLimit, strength_limits
 from coffea_ad.search.limiting import cross_sections_of, in_pb, set_limits
 from coffea_ad.search.limits import Limit
+from coffea_ad.search.listing import SCHEMA, SearchResults
 from coffea_ad.search.reading import SpectraRead, read_spectra
 from coffea_ad.search.region_limits import write_visible
 from coffea_ad.search.sculpting import sculpting
@@ -36,10 +37,8 @@ from coffea_ad.search.windows import significance_of
 from coffea_ad.versions import versions
 from coffea_ad.weights import kind_of
 
-__all__ = ["SCHEMA", "described", "search"]
+__all__ = ["described", "search"]
 
-SCHEMA = 1
-"""Version of `search.json`."""
 _PACKAGES = ("coffea-ad", "iminuit", "pyhf", "numpy", "scipy", "hist")
 
 
@@ -50,7 +49,7 @@ def search(
     *,
     cluster: Any = None,
     figures: bool = True,
-) -> dict[str, Any]:
+) -> SearchResults:
     """Search the spectra of a results folder (or ROOT or UHI file) for bumps, and write what came of it.
 
     Parameters
@@ -67,8 +66,8 @@ def search(
 
     Returns
     -------
-    dict
-        The content of `search.json`.
+    SearchResults
+        The content of `search.json`, a dictionary.
 
     Raises
     ------
@@ -138,13 +137,13 @@ def search(
     ):
         content["notes"] += added
         _write(content, folder)
+    for suffix in ("png", "pdf"):  # those of an earlier search
+        clear_figures(folder, f"figures/*.{suffix}")
     if figures:
         from coffea_ad.search import figures as drawing
 
-        for suffix in ("png", "pdf"):
-            clear_figures(folder, f"figures/*.{suffix}")
         drawing.draw_all(hunts, folder / "figures", config, read.lumi, limits)
-    return content
+    return SearchResults(content)
 
 
 def _simulated(read: SpectraRead) -> bool:
@@ -225,7 +224,7 @@ def described(
     pb = None if read.results is None else cross_sections_of(read.results, config.era)
     return {
         "schema_version": SCHEMA,
-        "input": {"path": str(path), "sha256": _digest(read)},
+        "input": {"path": str(path), "sha256": _digest(read), "histograms": _histograms(read)},
         "config": config.model_dump(mode="json"),
         "versions": versions(*_PACKAGES),
         "source": read.source,
@@ -336,6 +335,11 @@ def _global(worth: Global | None, trials: Trials | None) -> dict[str, Any] | Non
         **worth._asdict(), "significance": z, "local_for_5_sigma": local, "trials_at_5_sigma": trials.number(local) if trials.u > 0 else 1.0,
         "tail": {"u": trials.u, "c": trials.c, "above": trials.above, "ks_p": trials.ks_p},
     }  # fmt: skip
+
+
+def _histograms(read: SpectraRead) -> str:
+    """Return the digest of the histograms in the results folder, which tells whose search this is."""
+    return "" if read.results is None else str(read.results.report.get("histograms", ""))
 
 
 def _digest(read: SpectraRead) -> str:

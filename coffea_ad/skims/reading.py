@@ -108,6 +108,7 @@ def load_skim(
         "event_weight": meaning,
         "sumw": contents.sumw,
         "xsec": contents.xsec,
+        "simulated": contents.simulated,
         "weights": weights,
         "filters": [list(f) for f in contents.filters],
         **({"rows_passing": contents.passing.rows} if contents.filters else {}),

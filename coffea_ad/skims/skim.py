@@ -127,7 +127,7 @@ class Skim:
         if set(self.spectators) != set(other.spectators):
             differing = ", ".join(sorted(set(self.spectators) ^ set(other.spectators)))
             raise SkimError(f"of rows that are joined, only some have the columns {differing}")
-        both = ("files", "rows", "sumw", "xsec")
+        both = ("files", "rows", "sumw", "xsec", "simulated")
         merged = {
             k: {**self.provenance.get(k, {}), **other.provenance.get(k, {})} for k in both if k in self.provenance
         }

@@ -1,0 +1,117 @@
+"""The most anomalous events: lists, displays, and what each input has to do with their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from coffea_ad.errors import ConfigError
+from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.joined import joined, twice
+from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.report.blocks import Block, Figure, Figures, Section, Sentences, Table
+from coffea_ad.report.sources import Sources
+from coffea_ad.tables import Listing
+from coffea_ad.weights import is_simulation
+
+__all__ = ["Contributions", "Display", "events_section"]
+
+
+@dataclass(frozen=True)
+class Display:
+    """A picture of an event of a dataset.
+
+    Attributes
+    ----------
+    title, dataset : str
+    png : bytes
+    """
+
+    title: str
+    dataset: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each input has to do with the score of an event of a dataset.
+
+    Attributes
+    ----------
+    event, dataset : str
+    parts : {input: number}
+        The sum of their magnitudes is shown as 100 %.
+    """
+
+    event: str
+    dataset: str
+    parts: Mapping[str, float]
+
+
+def events_section(
+    sources: Sources, most: int, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = ()
+) -> Section | None:
+    """Return the lists of events of all datasets together, and pictures of events; None if there are none.
+
+    Raises
+    ------
+    ConfigError
+        A picture is of a dataset without a list of events, such as a blinded one.
+    """
+    results = sources.results
+    for dataset in (*(d.dataset for d in displays), *(c.dataset for c in contributions)):
+        if dataset not in results.event_lists:
+            raise ConfigError(
+                f"an event of {dataset} is to be shown, which has no list of events; blinded data have none"
+            )
+    if not results.event_lists or not (most or displays or contributions):
+        return None
+    unlisted = [name for name in results.report["datasets"] if name not in results.event_lists]
+    said = [f"there is no list of {', '.join(unlisted)}; blinded data have none"] if unlisted else []
+    names = dict.fromkeys(n for of in results.event_lists.values() for n in of) if most else {}
+    parts = [_list(sources, name, most) for name in names]
+    if displays:
+        pictures = tuple(Figure(f"{d.title} ({d.dataset})", d.png) for d in displays)
+        parts.append(Section("Displays", [Figures(pictures)]))
+    if contributions:
+        parts.append(Section("What each input contributes", [Table(_shares(contributions))]))
+    return Section(
+        "Most anomalous events", [Sentences(tuple(said))] if said else [], [part for part in parts if part.blocks]
+    )
+
+
+def _list(sources: Sources, name: str, most: int) -> Section:
+    try:
+        everything = joined(sources.results.event_lists, name)
+    except ConfigError as error:
+        return Section(name, [Sentences((str(error),))])
+    top = everything.shortened(most)
+    if not len(top):
+        return Section(name)
+    simulated = [d for d, entry in sources.results.report["datasets"].items() if is_simulation(entry["metadata"])]
+    again = twice(top, simulated)
+    blocks: list[Block] = [Table(_table(top, f"{len(top)} of {everything.ranked} events by {', '.join(top.by)}"))]
+    return Section(name, [*blocks, *([Sentences(tuple(again))] if again else [])])
+
+
+def _table(top: TopEvents, title: str) -> Listing:
+    of_objects = [n for n in top.observables if n.endswith(("_1", "_2"))]
+    numbers = [*top.by, *(n for n in top.observables if n not in of_objects), *of_objects]
+    rows = tuple(
+        (":".join(str(top[n][i]) for n in EVENT_ID), str(top["dataset"][i]), str(top["entry"][i]), f"{top['weight'][i]:.4g}",
+         *(f"{top[n][i]:.4g}" for n in numbers), str(top["file"][i]))
+        for i in range(len(top))
+    )  # fmt: skip
+    return Listing(title, ("run:lumi:event", "dataset", "entry", "weight", *numbers, "file"), rows)
+
+
+def _shares(contributions: Sequence[Contributions]) -> Listing:
+    rows = []
+    for shown in contributions:
+        total = sum(map(abs, shown.parts.values())) or 1.0
+        ordered = sorted(shown.parts.items(), key=lambda pair: -abs(pair[1]))
+        rows += [
+            (shown.event, shown.dataset, name, f"{value:.4g}", f"{100 * abs(value) / total:.1f} %")
+            for name, value in ordered
+        ]
+    return Listing("", ("event", "dataset", "input", "contribution", "share"), tuple(rows))
