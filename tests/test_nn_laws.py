@@ -10,6 +10,7 @@ import pytest
 
 from coffea_ad.nn.described import describe, remake
 from coffea_ad.nn.model import Batch
+from coffea_ad.nn.scorable import contributions_in
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
@@ -186,7 +187,8 @@ def graphs():
 
 def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path, graphs, monkeypatch):
     _, model, history = trained
-    graphs[json.dumps(describe(model))] = graph = model.graph(["score"])
+    outputs = ["score", *(["contributions"] if contributions_in(model) else [])]
+    graphs[json.dumps(describe(model))] = graph = model.graph(outputs)
     monkeypatch.setattr(model, "graph", lambda _: graph)
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
