@@ -322,7 +322,7 @@ class OnnxScorer:
         """
         if self.card.contributions is None:
             raise CardMismatch(
-                f"{self.name}: {self.card.method} has no contributions of inputs; coffea-ad explain has gradients"
+                f"{self.name}: its card promises no contributions; coffea-ad explain takes gradients of its training"
             )
         batch: Batch = rows if isinstance(rows, Mapping) else {self.card.inputs[0].name: rows}
         self.validate_numpy_input(batch)
