@@ -54,6 +54,11 @@ def _card(args: argparse.Namespace) -> int:
     if card.density:
         of = {"x": "of the inputs", "z": "of the transformed inputs"}[card.density]
         table.add_row("score", f"−log p, a density {of}; ad_logp is none: −log₁₀ of the background efficiency")
+    if card.contributions:
+        parts = listed(card.parts, 8)
+        table.add_row(
+            "contributions", f"{', '.join(card.contribution_outputs)}: add up to {card.contributions.of}; {parts}"
+        )
     for condition in card.domain:
         table.add_row("domain", f"{condition}; no score elsewhere")
     for i, window in enumerate(card.windows.parts if card.windows else ()):

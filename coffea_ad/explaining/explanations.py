@@ -219,7 +219,9 @@ def explain(scorer: OnnxScorer, rows: Rows, attribution: Attribution | None = No
     place = {name: i for i, name in enumerate(spec.entries)}
     of_x = np.array([place.get(name, -1) for name in names])
     typical = np.append(medians(card, spec), np.nan)[of_x]
-    flat = np.concatenate([x.reshape(len(x), -1), np.full((len(x), 1), np.nan, np.float32)], axis=1).astype(np.float64)
+    flat = np.concatenate(
+        [x.reshape(len(x), len(spec.entries)), np.full((len(x), 1), np.nan, np.float32)], axis=1
+    ).astype(np.float64)
     which = np.flatnonzero(defined)
     explanations = [
         Explanation(

@@ -101,8 +101,7 @@ def contribution_maps(
         for ax, panel in zip(axes.ravel(), panels, strict=False):
             signed = bool(np.any(panel.cells < 0))
             norm = CenteredNorm() if signed else Normalize(vmin=0.0)
-            colors = mpl.colormaps["RdBu_r" if signed else "viridis"].copy()
-            colors.set_bad("lightgrey")
+            colors = mpl.colormaps["RdBu_r" if signed else "viridis"].with_extremes(bad="lightgrey")
             shown = ax.imshow(panel.cells, norm=norm, cmap=colors, origin="upper" if ticks else "lower", aspect="equal")
             ax.figure.colorbar(shown, ax=ax, label=label)
             ax.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
