@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="not installed: torch")
 
 from test_contract import skim_of
 from test_event_lists import LOOSE, entry, run
+from test_rmm_two_body import cell_sum
 from toy_skims import NAME, toy_rows, write_skim
 from toys import DATA, copy_events, open_events
 
@@ -24,6 +25,7 @@ from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError, SkimE
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.explaining import Rows, explain, explained, listed_rows, skimmed_rows
 from coffea_ad.features.spec import feature_spec
+from coffea_ad.modelfiles.attach import attach
 from coffea_ad.nn.attribution import integrated_gradients
 from coffea_ad.scoring.card import read_card, write_card
 from coffea_ad.scoring.domains import Domain
@@ -165,6 +167,15 @@ def test_members_of_folds_and_domains_are_those_of_the_event(model, results):
     tagger = ad.Tagger(write_card(model.read_bytes(), card.model_copy(update={"domain": lost, "regions": ()})))
     with pytest.raises(ConfigError, match="needs the spectator 'nowhere', which neither the list nor the file has"):
         listed_rows(tagger, top)
+
+
+def test_whole_events_are_rows_of_their_own():
+    tagger = ad.Tagger(attach(*cell_sum()))
+    events = open_events(DATA / "ttbar_v15.root", metadata={"dataset": "ttbar"})
+    top = TopEvents.of(events, 5, {"ad_score": tagger(events)["ad_score"]})
+    rows = listed_rows(tagger, top, n=4)
+    assert (rows.notes, rows.jets, rows.members, rows.datasets) == ((), (None,) * 4, None, ("ttbar",) * 4)
+    np.testing.assert_array_equal(rows.x, tagger.rows(events)[tagger.card.inputs[0].name][top["entry"][:4]])
 
 
 # rows of skims
