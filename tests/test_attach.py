@@ -95,6 +95,24 @@ def test_a_reconstruction_becomes_a_score_within_the_graph(kind, dtype, rows):
         assert scorer(rows).dtype == np.float32
 
 
+def test_the_terms_of_a_comparison_are_contributions_of_inputs_where_they_are_of_one_each(rows):
+    of_input = ad.OnnxScorer(attach(raw_reconstruction(), card(output="restored", score="mae")))
+    of_scaled = ad.OnnxScorer(
+        attach(scaled_reconstruction(np.float64), card(output="decoded", score="ln_mse", target="scaled"))
+    )
+    z = (rows.astype(np.float64) - SHIFT) / SCALE
+    apart = z @ DOWN @ np.linalg.pinv(DOWN) - z
+    assert (of_input.card.contributions.of, of_scaled.card.contributions.of) == ("score", "exp(score)")
+    np.testing.assert_allclose(of_input.contributions(rows), np.abs(apart * SCALE) / WIDTH, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(of_scaled.contributions(rows), apart**2 / WIDTH, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(of_scaled.contributions(rows).sum(axis=1), np.exp(of_scaled(rows)), rtol=1e-4)
+    turn = np.linalg.qr(np.random.default_rng(4).normal(size=(WIDTH, WIDTH)))[0]
+    mixed = [("MatMul", ("features", "turn"), "turned", {}), ("Mul", ("turned", "half"), "decoded", {})]
+    constants = {"turn": turn, "half": np.array(0.5)}
+    graph = network(mixed, constants, output="decoded", tail=(WIDTH,))
+    assert ad.OnnxScorer(attach(graph, card(output="decoded", score="mse", target="turned"))).card.contributions is None
+
+
 def test_shaped_rows_are_compared_number_by_number():
     features = ({"name": "jet_constituents", "options": {"n": 5}},)
     half = network([("Mul", ("features", "half"), "half_of_it", {})], {"half": np.array(0.5)}, row=(5, 3),

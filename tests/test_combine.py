@@ -260,6 +260,7 @@ def test_a_member_of_an_older_opset_and_with_a_column_of_scores(members, data, t
             "output": "length",
             "golden": None,
             "regions": (),
+            "contributions": None,
             "calibration": regions.calibrate(length, data.weight, "toy"),
         }
     )

@@ -118,7 +118,7 @@ def test_only_the_members_that_are_asked_are_computed(folded, monkeypatch):
     rows = []
     run = ad.OnnxScorer._run
     monkeypatch.setattr(
-        ad.OnnxScorer, "_run", lambda self, s, o, b: rows.append((o, len(b["features"]))) or run(self, s, o, b)
+        ad.OnnxScorer, "_run", lambda self, s, o, b, *c: rows.append((o, len(b["features"]))) or run(self, s, o, b, *c)
     )
     scorer(np.tile(ROWS, (3, 1)), np.array([0, 2] * 6))
     assert rows == [("score_0", 6), ("score_2", 6)]

@@ -83,7 +83,7 @@ def test_a_plain_model_is_refused_with_the_way_out(model):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda c: c.update(schema_version=4), "schema version 4, this coffea-ad reads"),
+        (lambda c: c.update(schema_version=5), "schema version 5, this coffea-ad reads"),
         (lambda c: c.update(colour="red"), "colour"),
         (lambda c: c.pop("name"), "name"),
         (lambda c: c["regions"][0].update(thresholds=[]), "regions.0.thresholds"),

@@ -10,6 +10,7 @@ import pytest
 
 from coffea_ad.nn.described import describe, remake
 from coffea_ad.nn.model import Batch
+from coffea_ad.nn.scorable import contributions_in
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="not installed: torch")
@@ -186,7 +187,8 @@ def graphs():
 
 def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained, data, tmp_path, graphs, monkeypatch):
     _, model, history = trained
-    graphs[json.dumps(describe(model))] = graph = model.graph(["score"])
+    outputs = ["score", *(["contributions"] if contributions_in(model) else [])]
+    graphs[json.dumps(describe(model))] = graph = model.graph(outputs)
     monkeypatch.setattr(model, "graph", lambda _: graph)
     card = nn.make_card(model, data, name="toy", config={}, metrics=history[-1])
     path = nn.export(model, tmp_path / "model.onnx", card, data.x[:500])
@@ -199,6 +201,12 @@ def test_torch_equals_onnx_at_any_number_of_rows_and_with_undefined_ones(trained
         ours, theirs = model.scores(x[:n]), scorer(x[:n])
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+    if card.contributions is not None:
+        parts, total = scorer.contributions(x), np.exp(theirs) if card.contributions.of == "exp(score)" else theirs
+        np.testing.assert_allclose(parts, model.contributions_of(x), rtol=1e-3, atol=1e-4)
+        size = np.nansum(np.abs(parts), axis=1)
+        assert np.nanmax(np.abs(parts.sum(axis=1, dtype=float) - total) / np.maximum(size, 1e-6)) < 1e-5
+        assert np.isnan(parts).all(axis=1).tolist() == np.isnan(theirs).tolist()
     assert card.calibration.n_effective > 100
     assert [r.name for r in card.regions][:1] == ["loose"]
     assert set(card.quantiles.values) == set(card.inputs[0].columns)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from coffea_ad.cli.acceptance import add_acceptance
 from coffea_ad.cli.displays import add_display
 from coffea_ad.cli.events import add_events
+from coffea_ad.cli.explain import add_explain
 from coffea_ad.cli.filesets import add_fileset
 from coffea_ad.cli.models import add_card, add_combine, add_evaluate, add_quantise, add_regions
 from coffea_ad.cli.recipes import add_cp, add_demo, add_features, add_ls, add_simulate, add_skim_from
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         add_export,
         add_events,
         add_display,
+        add_explain,
         add_plot,
         add_search,
         add_report,

@@ -13,7 +13,7 @@ from coffea_ad.errors import BadFile, ConfigError
 from coffea_ad.event_lists.top import TopEvents
 from coffea_ad.typing import Ints
 
-__all__ = ["write_originals"]
+__all__ = ["entry_ranges", "write_originals"]
 
 _NEAR = 500  # entries that lie nearer than this are read together
 
@@ -69,10 +69,10 @@ def _read(path: str, tree: str, uuid: str, entries: Ints) -> dict[str, ak.Array]
             if uuid and str(file.file.uuid) != uuid:
                 raise BadFile(f"{path}: this is not the file that the results were made of: its UUID is another one")
             source = file[tree]
-            blocks = [source.arrays(entry_start=a, entry_stop=b) for a, b in _ranges(entries)]
+            blocks = [source.arrays(entry_start=a, entry_stop=b) for a, b in entry_ranges(entries)]
     except (OSError, KeyError) as error:
         raise BadFile(f"{path}: its events cannot be read: {str(error).partition(chr(10))[0]}") from None
-    read = np.concatenate([np.arange(a, b) for a, b in _ranges(entries)])
+    read = np.concatenate([np.arange(a, b) for a, b in entry_ranges(entries)])
     rows = np.searchsorted(read, entries)
     out: dict[str, ak.Array] = {}
     for name in blocks[0].fields:
@@ -92,10 +92,10 @@ def _branches(name: str, column: ak.Array) -> dict[str, ak.Array]:
     return parts | ({f"n{name}": ak.num(column, axis=1)} if column.ndim == 2 else {})
 
 
-def _ranges(entries: Ints) -> Iterable[tuple[int, int]]:
+def entry_ranges(entries: Ints) -> Iterable[tuple[int, int]]:
     """Return begin and end of what is read together.
 
-    >>> _ranges(np.array([7, 3, 9000]))
+    >>> entry_ranges(np.array([7, 3, 9000]))
     [(3, 8), (9000, 9001)]
     """
     ordered = np.unique(entries)

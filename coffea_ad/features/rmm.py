@@ -16,6 +16,7 @@ scorer, and skims store the cells that are not 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Annotated, Literal
 
@@ -43,6 +44,7 @@ __all__ = [
     "matrix",
     "rmm_reads",
     "rmm_rows",
+    "slot_names",
 ]
 
 Slots = tuple[int, int, int, int, int]
@@ -225,7 +227,7 @@ def _fill(
 def _layout(slots: Slots, without_masses: bool) -> tuple[Ints, npt.NDArray[np.int32], tuple[str, ...]]:
     """Return the first slot of each kind, the column of each cell, and the names of the columns."""
     first = np.r_[1, 1 + np.cumsum(slots)]
-    labels = ["met"] + [f"{short}{k + 1}" for short, n in zip(SHORT, slots, strict=True) for k in range(n)]
+    labels = slot_names(RMMOptions(slots=slots))
     size = len(labels)
     keep = np.ones((size, size), bool)
     if without_masses:
@@ -242,7 +244,7 @@ def _layout(slots: Slots, without_masses: bool) -> tuple[Ints, npt.NDArray[np.in
     return first[:-1].astype(np.int64), place.astype(np.int32), names
 
 
-def _cell(labels: list[str], i: int, j: int, slots: Slots) -> str:
+def _cell(labels: Sequence[str], i: int, j: int, slots: Slots) -> str:
     a, b = labels[i], labels[j]
     if i == j:
         leading = i == 0 or i in np.r_[1, 1 + np.cumsum(slots)]
@@ -265,10 +267,20 @@ def cell_names(options: RMMOptions) -> tuple[str, ...]:
     return _layout(options.shape, options.without_masses)[2]
 
 
-def matrix(values: Float32s, options: RMMOptions) -> Float32s:
-    """Return rows as matrices, (n, size, size); cells that are left out are 0."""
+def slot_names(options: RMMOptions) -> tuple[str, ...]:
+    """Return the names of the rows, which are those of the columns.
+
+    >>> slot_names(RMMOptions(slots=(2, 0, 1, 0, 0)))
+    ('met', 'j1', 'j2', 'mu1')
+    """
+    slots = zip(SHORT, options.shape, strict=True)
+    return ("met", *(f"{short}{k + 1}" for short, n in slots for k in range(n)))
+
+
+def matrix(values: Float32s, options: RMMOptions, absent: float = 0.0) -> Float32s:
+    """Return rows as matrices, (n, size, size); cells that are left out are `absent`."""
     place = _layout(options.shape, options.without_masses)[1]
-    out = np.zeros((len(values), *place.shape), np.float32)
+    out = np.full((len(values), *place.shape), absent, np.float32)
     out[:, place >= 0] = values
     return out
 

@@ -22,7 +22,7 @@ from coffea_ad.scoring.domains import Domain
 from coffea_ad.scoring.modelfile import CARD_KEY, read_texts
 from coffea_ad.scoring.neighbours import depends, rescored
 from coffea_ad.scoring.scorer import OnnxScorer
-from coffea_ad.scoring.specs import Golden, InputSpec
+from coffea_ad.scoring.specs import Contributions, Golden, InputSpec
 from coffea_ad.skims.background import background as background_rows
 from coffea_ad.skims.background import rows_in_words
 from coffea_ad.skims.skim import Skim
@@ -111,7 +111,8 @@ def attach(
     if len(specs) > 1 and any(len(spec.row_shape) != 1 for spec in specs):
         raise CardMismatch(f"{name}: a feature whose rows are not flat must be the only one of its input")
     spec = InputSpec(features=specs)
-    data, into, output = _with_one_input(data, config, spec, name)
+    data, into, output, parts = _with_one_input(data, config, spec, name)
+    of: Any = "score" if config.score in ("mse", "mae") else "exp(score)"
     card = ModelCard(
         name=config.name,
         method=config.method,
@@ -119,6 +120,7 @@ def attach(
         collection=config.collection,
         inputs=(InputSpec(name=into, features=specs),),
         output=output,
+        contributions=Contributions(output=parts, of=of) if parts else None,
         domain=config.domain,
         provenance=_provenance(config),
     )
@@ -150,8 +152,8 @@ def attach(
     return sealed
 
 
-def _with_one_input(data: bytes, config: AttachConfig, spec: InputSpec, name: str) -> tuple[bytes, str, str]:
-    """Return a graph with one float32 input and a float32 score, and the names of the two."""
+def _with_one_input(data: bytes, config: AttachConfig, spec: InputSpec, name: str) -> tuple[bytes, str, str, str]:
+    """Return a graph with one float32 input and a float32 score, and the names of the two and of contributions, if there are any."""
     if not config.inputs:
         return adapted(
             data, config.input, config.output, spec.shape, score=config.score, target=config.target, name=name
@@ -160,7 +162,7 @@ def _with_one_input(data: bytes, config: AttachConfig, spec: InputSpec, name: st
         from coffea_ad.modelfiles.feeding import fed  # workers do without onnx
     except ImportError as error:
         raise ConfigError(f"{name}: its inputs are made in the graph, which takes onnx: pip install onnx") from error
-    return fed(data, config, spec, config.output, result="score", vector=False, name=name), "features", "score"
+    return fed(data, config, spec, config.output, result="score", vector=False, name=name), "features", "score", ""
 
 
 def _provenance(config: AttachConfig) -> dict[str, Any]:

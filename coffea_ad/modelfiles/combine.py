@@ -16,7 +16,7 @@ from coffea_ad.errors import CardMismatch, ConfigError
 from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.ranks import RULES, By, Nodes, add_logp, combined_logp
 from coffea_ad.modelfiles.thresholds import new_regions
-from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.card import ModelCard, without_contributions, write_card
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Calibration, Folds, Golden
 from coffea_ad.typing import Float32s
@@ -142,7 +142,8 @@ def side_by_side(members: Sequence[OnnxScorer], card: ModelCard, behind: Callabl
     """
     feeds = [{ours.name: theirs.name for ours, theirs in zip(card.inputs, m.card.inputs, strict=True)} for m in members]
     inputs = {spec.name: spec.shape for spec in card.inputs}
-    return join_graphs([m.data for m in members], [m.name for m in members], feeds, inputs, card.outputs, behind)
+    graphs = [without_contributions(m.data, m.card, m.name)[0] for m in members]
+    return join_graphs(graphs, [m.name for m in members], feeds, inputs, card.outputs, behind)
 
 
 def calibration_of(member: OnnxScorer, fold: int) -> Calibration:

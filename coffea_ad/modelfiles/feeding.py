@@ -114,8 +114,8 @@ def fed(
 
     inputs = {f"member_0_{key}": key for key in feeds.inputs}
     return join_graphs(
-        [adapter, data], ["its inputs", name], [{"features": "features"}, inputs], {"features": spec.shape}, [result], behind,
-        tail=[stop - first + blank] if vector else (),
+        [adapter, data], ["its inputs", name], [{"features": "features"}, inputs], {"features": spec.shape},
+        {result: [stop - first + blank] if vector else []}, behind,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def fuse_linear(data: bytes, name: str = "model") -> bytes:
     """Fold shifts and scales before a dense layer, such as those of `Standard`, into the layer.
 
     W (s x + t) + b = (W diag(s)) x + (W t + b). Where the transformed row is used elsewhere, as by a score that compares
-    it with its reconstruction, it is still computed there; a score on the latent space alone loses the transform. A clip
+    it with its reconstruction, it is still computed there, as for contributions; a score on the latent space alone loses the transform. A clip
     at ±10⁶ or beyond is left out before the layer. Card and calibration stay: the scores are the same.
 
     Parameters
@@ -53,12 +53,17 @@ def _check_same_scores(data: bytes, sealed: bytes, card: ModelCard, name: str) -
         raise BadModel(f"{name}: without golden rows of one input it cannot be checked that the scores stay the same")
     spec = card.inputs[0]
     rows = card.golden.rows(spec)
-    both = (OnnxScorer(model, name=name).sessions for model in (data, sealed))
-    for old, new, output in zip(*both, card.outputs, strict=True):
-        a, b = (np.asarray(s.run([output], {spec.name: rows})[0]).reshape(-1) for s in (old, new))
-        gap = float(np.max(np.abs(a - b) / (1 + np.abs(a))))
-        if not gap <= _TOLERANCE:
-            raise BadModel(f"{name}: fusing moves the scores by {gap:.2g}; means far above the widths lose digits")
+    both = [OnnxScorer(model, name=name) for model in (data, sealed)]
+    kinds = [("scores", OnnxScorer.__call__)] + (
+        [("contributions", OnnxScorer.contributions)] if card.contributions else []
+    )
+    for member in range(card.members):
+        of = np.full(len(rows), member) if card.members > 1 else None
+        for what, values_of in kinds:
+            a, b = (np.asarray(values_of(scorer, rows, of)) for scorer in both)
+            gap = float(np.max(np.abs(a - b) / (1 + np.abs(a))))
+            if not gap <= _TOLERANCE:
+                raise BadModel(f"{name}: fusing moves the {what} by {gap:.2g}; means far above the widths lose digits")
 
 
 def _fuse(proto: Any) -> list[str]:

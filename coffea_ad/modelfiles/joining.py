@@ -13,7 +13,7 @@ import onnx.version_converter
 from onnx import helper, numpy_helper
 
 from coffea_ad.errors import BadModel
-from coffea_ad.modelfiles.ranks import Nodes
+from coffea_ad.modelfiles.ranks import RULES, Nodes
 
 __all__ = ["join_graphs", "joined_scores"]
 
@@ -25,10 +25,8 @@ def join_graphs(
     names: Sequence[str],
     feeds: Sequence[Mapping[str, str]],
     inputs: Mapping[str, Sequence[int]],
-    outputs: Sequence[str],
+    outputs: Sequence[str] | Mapping[str, Sequence[int | str]],
     behind: Callable[[Nodes], None],
-    *,
-    tail: Sequence[int] = (),
 ) -> bytes:
     """Put graphs side by side in one, or one behind another.
 
@@ -42,12 +40,10 @@ def join_graphs(
         Or a value of a graph before this one, `member_0_…`, which then goes into this one.
     inputs : {name: shape of a row}
         Inputs of the whole, float32. Where all graphs leave a dimension open, such as the number of slots, the whole does.
-    outputs : sequence of str
-        Outputs of the whole, (rows, *tail) float32.
+    outputs : sequence of str, or {name: shape of a row}
+        Outputs of the whole, float32: scores, or of some shape, in which a dimension may have a name.
     behind : callable
         Adds the nodes that give the outputs.
-    tail : sequence of int
-        Shape of a row of the outputs; by default they are scores.
 
     Raises
     ------
@@ -64,6 +60,7 @@ def join_graphs(
         add.nodes += part.node
     before, add.nodes = add.nodes, []
     behind(add)
+    shapes = outputs if isinstance(outputs, Mapping) else dict.fromkeys(outputs, ())
     graph = helper.make_graph(
         [*before, *add.nodes],
         "combination",
@@ -71,7 +68,7 @@ def join_graphs(
             helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["rows", *_open(name, shape, feeds, protos)])
             for name, shape in inputs.items()
         ],
-        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows", *tail]) for o in outputs],
+        [helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, ["rows", *tail]) for o, tail in shapes.items()],
         [
             *(t for g in parts for t in g.initializer),
             *(numpy_helper.from_array(v, k) for k, v in add.constants.items()),
@@ -96,29 +93,39 @@ def joined_scores(
     Parameters
     ----------
     graphs : sequence of bytes
+        With an output "contributions" where the whole has them.
     shape : sequence of int
         Of a row.
     outputs : sequence of str
-        As many as graphs, or with a rule one.
+        As many as graphs, or with a rule one. Twice as many: the further ones are contributions, with a rule their mean.
     rule : callable, optional
         Adds nodes on the scores, (rows,) float64, and returns the name of their result.
     """
+    n = len(graphs) if rule is None else 1
+    scores_of, contributions = outputs[:n], outputs[n:]
 
     def behind(add: Nodes) -> None:
         flat = add.constant([-1], np.int64)
+        parts = [f"member_{i}_contributions" for i in range(len(graphs))]
         if rule is None:
-            for i, output in enumerate(outputs):
+            for i, output in enumerate(contributions):
+                add("Identity", parts[i], output=output)
+            for i, output in enumerate(scores_of):
                 add("Reshape", f"member_{i}_score", flat, output=output)
             return
         scores = [
             add("Cast", add("Reshape", f"member_{i}_score", flat), to=onnx.TensorProto.DOUBLE)
             for i in range(len(graphs))
         ]
-        add("Cast", rule(add, scores), to=onnx.TensorProto.FLOAT, output=outputs[0])
+        add("Cast", rule(add, scores), to=onnx.TensorProto.FLOAT, output=scores_of[0])
+        for output in contributions:
+            mean = RULES["mean-logp"](add, [add("Cast", part, to=onnx.TensorProto.DOUBLE) for part in parts])
+            add("Cast", mean, to=onnx.TensorProto.FLOAT, output=output)
 
     names = [f"member {i}" for i in range(len(graphs))]
     feeds = [{"features": "features"}] * len(graphs)
-    return join_graphs(graphs, names, feeds, {"features": shape}, outputs, behind)
+    shapes: dict[str, Sequence[str]] = {**dict.fromkeys(scores_of, ()), **dict.fromkeys(contributions, ("parts",))}
+    return join_graphs(graphs, names, feeds, {"features": shape}, shapes, behind)
 
 
 def _open(

@@ -15,7 +15,7 @@ from coffea_ad.modelfiles.int8 import bare, dense_layers, int8_network
 from coffea_ad.modelfiles.joining import join_graphs
 from coffea_ad.modelfiles.ranks import Nodes
 from coffea_ad.scoring import regions
-from coffea_ad.scoring.card import ModelCard, write_card
+from coffea_ad.scoring.card import ModelCard, without_contributions, write_card
 from coffea_ad.scoring.modelfile import network_digest, part_for
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.scoring.specs import Calibration, Golden, RegionSpec
@@ -63,7 +63,7 @@ def quantise(
     Returns
     -------
     bytes
-        The new file. `provenance["int8"]` of its card says what was done, to which file, and what was lost: what
+        The new file, without contributions. `provenance["int8"]` of its card says what was done, to which file, and what was lost: what
         `fidelity` measures on validation rows (of a cross-trained model on all, each scored by the member that never saw it), the
         largest change of the golden rows' scores, and, with a signal, AUC before and after with the paired bootstrap error
         of their difference.
@@ -77,7 +77,7 @@ def quantise(
         The skim has not these datasets, or it is not clear which are the background.
     """
     scorer = OnnxScorer(data, name=name)
-    card = scorer.card
+    scores_only, card = without_contributions(data, scorer.card, name)
     if card.windows is not None or len(card.inputs) > 1:
         what = f"{len(card.inputs)} inputs" if len(card.inputs) > 1 else f"{len(card.windows.bounds)} windows"  # type: ignore[union-attr]
         raise BadModel(
@@ -86,7 +86,7 @@ def quantise(
     rows = background(card, calibration, datasets, ("train", "validation"))
     held_out = rows if "rows" not in card.provenance or card.folds is not None else rows.splits("validation")
     weight, folds = held_out.event_weight, None if card.folds is None else card.folds.of(held_out.spectators)
-    network, layers = _network(data, card, rows, name)
+    network, layers = _network(scores_only, card, rows, name)
     plain = card.model_copy(update={"calibrations": (), "regions": (), "golden": None})
     small = OnnxScorer(write_card(network, plain, name), name=name)
     before, after = scorer(held_out.x, folds), small(held_out.x, folds)

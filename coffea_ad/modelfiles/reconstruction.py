@@ -29,13 +29,16 @@ def adapted(
     score: Comparison | None = None,
     target: str | None = None,
     name: str = "model",
-) -> tuple[bytes, str, str]:
-    """Return a graph with float32 input and score, and the names of the two; the file itself if it has them already.
+) -> tuple[bytes, str, str, str]:
+    """Return a graph with float32 input and score, and the names of the two and of contributions; the file itself if it has them already.
 
     Inputs and outputs in double or half precision get a cast. With `score` the output r is a reconstruction of the target
     x, and the graph goes on to compare them, at the network's precision:
 
         mse: Σ_i (r_i − x_i)² / d      mae: Σ_i |r_i − x_i| / d      ln_mse, ln_mae: their natural logarithms.
+
+    The terms of the sum are an output as well, the contributions, if they are of the numbers of a row one by one: the target is the
+    input, or changes in one number, the same, wherever one of the input does.
 
     Parameters
     ----------
@@ -54,7 +57,8 @@ def adapted(
 
     Returns
     -------
-    data, input, output : bytes, str, str
+    data, input, output, contributions : bytes, str, str, str
+        The last one is empty if there are none.
 
     Raises
     ------
@@ -71,24 +75,44 @@ def adapted(
         raise CardMismatch(f"{name}: the graph has no output {output!r}; it has {', '.join(outputs)}")
     lower = ("tensor(double)", "tensor(float16)")
     if input_name not in types or (score is None and types[input_name] not in lower and types[output] not in lower):
-        return data, input_name, output  # a wrong input is named with those of the graph when the card is checked
+        return data, input_name, output, ""  # a wrong input is named with those of the graph when the card is checked
     try:
         import onnx  # workers do without it
     except ImportError as error:
         raise ConfigError(f"{name}: its graph needs a change, which takes onnx: pip install onnx") from error
     model = onnx.load_from_string(data)
     ends = _Ends(onnx, model)
+    contributions = ""
     if score is not None:
         both = _tensors(onnx, data, session, (output, target or input_name), (input_name, shape), name)
         _same_shape(both, output, target or input_name, name)
-        output = ends.compare(output, target or input_name, score, both)
+        place = (input_name, shape)
+        one_by_one = target in (None, input_name) or _one_by_one(onnx, data, session, str(target), place, name)
+        output, contributions = ends.compare(output, target or input_name, score, both, apart=one_by_one)
         types[output] = "tensor(float)"
     if types[output] in lower:
         output = ends.cast_output(output)
     if types[input_name] in lower:
         input_name = ends.cast_input(input_name)
-    ends.finish(output)
-    return part_for(model.SerializeToString(), output, name), input_name, output
+    outputs = [output, contributions] if contributions else [output]
+    ends.finish(outputs)
+    return part_for(model.SerializeToString(), outputs, name), input_name, output, contributions
+
+
+def _one_by_one(
+    onnx: Any, data: bytes, session: ort.InferenceSession, target: str, fed: tuple[str, tuple[int, ...]], name: str
+) -> bool:
+    """Say whether each number of a target depends on the number in its place of the input, and on no other."""
+    numbers = int(np.prod(fed[1]))
+    rows = np.random.default_rng(2).random((1 + numbers, numbers))
+    rows[1:] = rows[0]
+    rows[1:] += np.diag(0.1 + 0.2 * rows[0])  # a row for each number, in which that one is another
+    values = _tensors(onnx, data, session, (target,), fed, name, rows.reshape(-1, *fed[1]))[target]
+    flat = np.asarray(values, np.float64).reshape(len(rows), -1)
+    if flat.shape != rows.shape:
+        return False
+    changed = np.abs(flat[1:] - flat[0]) > 1e-6 * (1 + np.abs(flat[0]))
+    return bool(np.array_equal(changed, np.eye(numbers, dtype=bool)))
 
 
 def plain_session(data: bytes, name: str) -> ort.InferenceSession:
@@ -109,7 +133,7 @@ def plain_session(data: bytes, name: str) -> ort.InferenceSession:
 
 def _tensors(
     onnx: Any, data: bytes, session: ort.InferenceSession, wanted: Sequence[str], fed: tuple[str, tuple[int, ...]],
-    name: str,
+    name: str, some: npt.NDArray[Any] | None = None,
 ) -> dict[str, npt.NDArray[Any]]:  # fmt: skip
     """Return tensors of a graph, of any place in it, for a few rows."""
     input_name, shape = fed
@@ -119,7 +143,8 @@ def _tensors(
         raise CardMismatch(f"{name}: it has the inputs {', '.join(types)}, but a reconstruction is compared for one")
     if dims and isinstance(dims[0], int):
         raise CardMismatch(f"{name}: {input_name} has room for {dims[0]} rows, not for any number")
-    rows = np.random.default_rng(1).random((_ROWS, *shape)).astype(_DTYPES.get(kind, np.float32))
+    drawn = np.random.default_rng(1).random((_ROWS, *shape)) if some is None else some
+    rows = drawn.astype(_DTYPES.get(kind, np.float32))
     inner = [w for w in wanted if w not in types and w not in {v.name for v in session.get_outputs()}]
     if inner:
         model = onnx.load_from_string(data)
@@ -178,8 +203,10 @@ class _Ends:
         self.graph.initializer.append(self.onnx.numpy_helper.from_array(values, name))
         return name
 
-    def compare(self, output: str, target: str, score: Comparison, both: dict[str, npt.NDArray[Any]]) -> str:
-        """Append the comparison of a reconstruction with its target; operators of any opset since 8."""
+    def compare(
+        self, output: str, target: str, score: Comparison, both: dict[str, npt.NDArray[Any]], *, apart: bool
+    ) -> tuple[str, str]:
+        """Append the comparison of a reconstruction with its target, and its terms if asked for; operators of any opset since 8."""
         kind = both[output].dtype.type
         code = self.onnx.helper.np_dtype_to_tensor_dtype(both[output].dtype)
         x = target if both[target].dtype == both[output].dtype else self.add("Cast", [target], "target", to=code)
@@ -193,7 +220,11 @@ class _Ends:
             tiny = self.constant(np.full((1, 1), _TINY[kind], kind), "smallest")
             mean = self.add("Log", [self.add("Max", [mean, tiny], "positive")], "logarithm")
         # a cast of float32 to itself costs nothing, and gives the score its name
-        return self.add("Cast", [mean], "score", to=self.onnx.TensorProto.FLOAT)
+        total = self.add("Cast", [mean], "score", to=self.onnx.TensorProto.FLOAT)
+        if not apart or kind == np.float16:  # whose sum has three digits
+            return total, ""
+        term = self.add("Mul", [size, self.constant(np.full((1, 1), 1 / d, kind), "part")], "term")
+        return total, self.add("Cast", [term], "contributions", to=self.onnx.TensorProto.FLOAT)
 
     def cast_output(self, output: str) -> str:
         return self.add("Cast", [output], f"{output}_float32", to=self.onnx.TensorProto.FLOAT)
@@ -208,9 +239,12 @@ class _Ends:
         self.graph.node.insert(0, cast)
         return outer
 
-    def finish(self, output: str) -> None:
-        """Make one value the only output."""
-        plain = self.onnx.helper.make_tensor_value_info(output, self.onnx.TensorProto.FLOAT, None)
-        value = {v.name: v for v in self.graph.output}.get(output, plain)  # the runtime finds the shape of a new one
+    def finish(self, outputs: Sequence[str]) -> None:
+        """Make some values the only outputs."""
+        known = {v.name: v for v in self.graph.output}
+        values = []
+        for output in outputs:  # the runtime finds the shape of a new one
+            plain = self.onnx.helper.make_tensor_value_info(output, self.onnx.TensorProto.FLOAT, None)
+            values.append(known.get(output, plain))
         del self.graph.output[:]
-        self.graph.output.append(value)
+        self.graph.output.extend(values)

@@ -19,10 +19,10 @@ from coffea_ad import files
 from coffea_ad.errors import ConfigError
 from coffea_ad.modelfiles.joining import joined_scores
 from coffea_ad.nn.graph import epoch_graphs
-from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.scorable import Scorable, contributions_in, explaining
 from coffea_ad.nn.training.history import History
 from coffea_ad.progress import progress
-from coffea_ad.scoring.specs import Density, Folds
+from coffea_ad.scoring.specs import Contributions, Density, Folds
 from coffea_ad.skims.skim import Skim
 from coffea_ad.typing import Float32s, Ints
 
@@ -96,9 +96,32 @@ class CrossTrained:
             out[rows] = member.scores(x[rows])
         return out
 
+    @property
+    def contributes(self) -> Contributions | None:
+        """What the contributions of every member add up to, if all have the same parts."""
+        kinds = [contributions_in(member) for member in self.members]
+        return kinds[0] if all(kind == kinds[0] for kind in kinds) else None
+
+    def contributions_of(self, x: Float32s, folds: Ints | None = None) -> Float32s:
+        """Return what each part adds to the scores of rows, (n, *shape) and (n,) → (n, parts).
+
+        Raises
+        ------
+        ConfigError
+            There are no folds, or no contributions.
+        """
+        if folds is None:
+            raise ConfigError("the score of a folded model depends on the folds of the rows")
+        each = [explaining(member).contributions_of(x[folds == f]) for f, member in enumerate(self.members)]
+        out = np.empty((len(x), each[0].shape[1]), np.float32)
+        for f, values in enumerate(each):
+            out[folds == f] = values
+        return out
+
     def graph(self, outputs: Sequence[str]) -> bytes:
-        """Return one ONNX graph with an output for every member."""
-        return joined_scores(epoch_graphs(self.members), self.shape, outputs)
+        """Return one ONNX graph with an output for every member; with twice as many, contributions stand behind them."""
+        of_a_member = ("score", "contributions")[: len(outputs) // len(self.members)]
+        return joined_scores(epoch_graphs(self.members, of_a_member), self.shape, outputs)
 
 
 Fit = Callable[[Any, Skim, Path], tuple[Scorable, History]]

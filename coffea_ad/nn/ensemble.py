@@ -13,16 +13,18 @@ from coffea_ad.modelfiles.joining import joined_scores
 from coffea_ad.modelfiles.ranks import RULES, Nodes, add_logp, combined_logp
 from coffea_ad.nn.graph import Graphs, epoch_graphs
 from coffea_ad.nn.model import Model
-from coffea_ad.nn.scorable import Scorable
+from coffea_ad.nn.scorable import Scorable, contributions_in, explaining
 from coffea_ad.nn.training.history import History
 from coffea_ad.scoring.calibration import calibrate
-from coffea_ad.scoring.specs import Calibration, Density, Folds
+from coffea_ad.scoring.specs import Calibration, Contributions, Density, Folds
 from coffea_ad.typing import Float32s, Float64s, Ints
 
 __all__ = ["LARGEST_LOG_ODDS", "Ensemble", "How", "log_odds_of_mean"]
 
 LARGEST_LOG_ODDS = 80.0
 """Of a member, where probabilities are averaged: its exponential is a number of float32."""
+
+_OF_A_MEMBER = ("score", "contributions")
 
 How = Literal["mean", "logmeanexp", "probability", "rank"]
 
@@ -127,8 +129,21 @@ class Ensemble:
             return np.asarray(values.mean(axis=0), np.float32)
         return np.asarray(np.log(len(each)) - logsumexp(-values, axis=0), np.float32)
 
+    @property
+    def contributes(self) -> Contributions | None:
+        """What the members' contributions add up to, if that is the score of all: the mean of sums, and of no logarithms."""
+        kinds = [contributions_in(member) for member in self.members]
+        alike = kinds[0] is not None and all(kind == kinds[0] for kind in kinds)
+        additive = len(kinds) == 1 or (self.how == "mean" and kinds[0] is not None and kinds[0].of == "score")
+        return kinds[0] if alike and additive and self.how != "rank" else None
+
+    def contributions_of(self, x: Float32s, folds: Ints | None = None) -> Float32s:  # noqa: ARG002
+        """Return what each part adds to the scores of rows, (n, *shape) → (n, parts): the mean over the members."""
+        each = np.stack([explaining(member).contributions_of(x) for member in self.members])
+        return np.asarray(each.mean(axis=0, dtype=np.float64), np.float32)
+
     def graph(self, outputs: Sequence[str]) -> bytes:
-        """Return an ONNX graph of the score."""
+        """Return an ONNX graph of the score, and with two outputs of its contributions."""
         return self.graph_by(epoch_graphs, outputs)
 
     def graph_by(self, graphs: Graphs, outputs: Sequence[str]) -> bytes:
@@ -137,7 +152,7 @@ class Ensemble:
             "mean": RULES["mean-logp"], "logmeanexp": _log_mean_exp, "probability": _log_odds_of_mean,
             "rank": self._ranked,
         }  # fmt: skip
-        return joined_scores(graphs(self.members), self.shape, outputs, rules[self.how])
+        return joined_scores(graphs(self.members, _OF_A_MEMBER[: len(outputs)]), self.shape, outputs, rules[self.how])
 
     def _ranked(self, add: Nodes, scores: Sequence[str]) -> str:
         values = [add_logp(add, s, table) for s, table in zip(scores, self.calibrations, strict=True)]

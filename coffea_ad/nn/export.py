@@ -13,7 +13,7 @@ from coffea_ad.errors import BadModel, ConfigError
 from coffea_ad.modelfiles.attach import check_rows
 from coffea_ad.modelfiles.quantiles import input_quantiles
 from coffea_ad.nn.encoded import Encoded, FrozenGraph
-from coffea_ad.nn.scorable import Scorable, models_in
+from coffea_ad.nn.scorable import Scorable, contributions_in, explaining, models_in
 from coffea_ad.nn.training.verdict import verdict
 from coffea_ad.scoring import regions
 from coffea_ad.scoring.agreement import allowed
@@ -97,6 +97,7 @@ def make_card(
         selection=data.provenance["selection"],
         folds=model.folds,
         density=model.density,
+        contributions=contributions_in(model),
         slots_vary=all(member.slots_vary for member in models_in(model)) and any(models_in(model)),
         flavours=tuple(data.provenance["flavours"]),
         provenance={
@@ -138,7 +139,8 @@ def behind(network: FrozenGraph, model: Scorable, card: ModelCard, data: Skim) -
     whole, x = Encoded(network, model), np.asarray(data.x[:_TRIED], np.float32)
     golden = _golden(whole, x, _member_scores(whole, x)[0])
     quantiles = input_quantiles(data, card.inputs[0])
-    return whole, card.model_copy(update={"golden": golden, "quantiles": quantiles, "density": whole.density})
+    update = {"golden": golden, "quantiles": quantiles, "density": whole.density, "contributions": None}
+    return whole, card.model_copy(update=update)  # parts of a vector are no inputs
 
 
 def _held_out(model: Scorable) -> str:
@@ -201,6 +203,35 @@ def _check_parity(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
                 check_scores(model, expected, other, name)
 
 
+def _check_contributions(model: Scorable, data: bytes, x: Float32s, name: str) -> None:
+    """Compare contributions of the model and of the file, member by member, and their sums with the scores.
+
+    Contributions of either sign may be larger than their sum: what is rounded then is the largest of them.
+    """
+    scorer, broken = OnnxScorer(data, name=name), x[:4].copy()
+    broken[0].flat[0] = np.nan
+    promised = scorer.card.contributions
+    if promised is None:
+        return
+    for rows in (x[:0], x[:1], x, broken):
+        for f, score in enumerate(_member_scores(model, rows)):
+            folds = None if model.folds is None else np.full(len(rows), f)
+            ours, theirs = explaining(model).contributions_of(rows, folds), scorer.contributions(rows, folds)
+            size = _TOLERANCE * (1 + np.abs(ours).sum(axis=1, keepdims=True))
+            if not np.array_equal(np.isnan(ours), np.isnan(theirs)) or np.any(np.abs(ours - theirs) > size):
+                raise BadModel(
+                    f"{name}: nothing is written, since torch and onnxruntime differ in the contributions to its scores, by up to "
+                    f"{np.nanmax(np.abs(ours - theirs)):.2g}"
+                )
+            total = np.exp(score.astype(np.float64)) if promised.of == "exp(score)" else score
+            gap = np.abs(theirs.sum(axis=1, dtype=np.float64) - total)
+            if np.any(gap > size[:, 0]):
+                raise BadModel(
+                    f"{name}: nothing is written, since the contributions to a score do not add up to {promised.of}: they miss it "
+                    f"by up to {np.nanmax(gap):.2g}"
+                )
+
+
 def export(model: Scorable, path: str | Path, card: ModelCard, x: Float32s | None = None) -> Path:
     """Write a model file.
 
@@ -217,18 +248,19 @@ def export(model: Scorable, path: str | Path, card: ModelCard, x: Float32s | Non
     Raises
     ------
     BadModel
-        The exported graph does not give the model's scores, a score depends on the other rows of a batch, or the card is of
+        The exported graph does not give the model's scores or their contributions, these do not add up, a score depends on the other rows of a batch, or the card is of
         other folds than the model.
     """
     final = Path(path)
     if card.folds != model.folds:
         raise BadModel(f"{final}: the folds of the card, {card.folds}, are not those of the model")
-    data = write_card(model.graph(card.outputs), card, str(final))
+    data = write_card(model.graph((*card.outputs, *card.contribution_outputs)), card, str(final))
     if x is None and card.golden is not None:
         x = card.golden.rows(card.inputs[0])
     if x is None or len(x) < 4:
         raise BadModel(f"{final}: the comparison with torch needs at least 4 rows")
     _check_parity(model, data, x, str(final))
+    _check_contributions(model, data, x, str(final))
     scorer = OnnxScorer(data, name=str(final))
     check_rows(scorer, x[:_ALONE])
     files.write(final, data)

@@ -18,13 +18,14 @@ from coffea_ad.errors import BadModel, ConfigError
 
 __all__ = ["Graphs", "epoch_graphs", "torch_graph"]
 
-Graphs = Callable[[Sequence[Any]], list[bytes]]
-"""Exports models, "features" → "score" each."""
+Graphs = Callable[[Sequence[Any], Sequence[str]], list[bytes]]
+"""Exports models with the same outputs, "score" and perhaps "contributions"."""
 
 
 def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
     """Return the graph of a module with a `shape`, (rows, *shape) → (rows,) for every output; its input is "features".
 
+    With two outputs the second one are the contributions to the first, (rows, parts): what `score_and_contributions` gives.
     If its attribute `slots_vary` says so, rows may have any number of slots. What it is made of may have `for_graph`, which is called on
     a copy, and makes of it what computes the same faster.
 
@@ -36,6 +37,8 @@ def torch_graph(model: Any, outputs: Sequence[str]) -> bytes:
     import onnx
 
     module = _prepared(model)
+    if len(outputs) == 2:
+        module.forward = module.score_and_contributions
     example = torch.zeros(4, *module.shape)  # a batch of 0 or 1 would be taken for a constant
     sizes: dict[int, Any] = {0: torch.export.Dim("rows")}
     if getattr(module, "slots_vary", False):
@@ -78,28 +81,30 @@ def _prepared(model: Any) -> Any:
     return module
 
 
-def epoch_graphs(models: Sequence[Any]) -> list[bytes]:
+def epoch_graphs(models: Sequence[Any], outputs: Sequence[str] = ("score",)) -> list[bytes]:
     """Return the graphs "features" → "score" of models, those that differ in their weights only by one export.
+
+    With `outputs` ("score", "contributions") they have both.
 
     Epochs and folds of a training are such models, also where each is a mean of epochs. One of them is exported, and the
     others get their own weights in its graph, which takes no time. Where that cannot be done for sure, a model is exported
     by itself.
     """
     exported: list[tuple[Any, bytes]] = []
-    return [_graph(model, exported) for model in models]
+    return [_graph(model, exported, outputs) for model in models]
 
 
-def _graph(model: Any, exported: list[tuple[Any, bytes]]) -> bytes:
+def _graph(model: Any, exported: list[tuple[Any, bytes]], outputs: Sequence[str]) -> bytes:
     """Return the graph of a model by one that is exported already, or export it and note it."""
     if not isinstance(model, torch.nn.Module):
         if hasattr(model, "graph_by"):  # several models as one
-            return bytes(model.graph_by(lambda members: [_graph(member, exported) for member in members], ["score"]))
-        return bytes(model.graph(["score"]))
+            return bytes(model.graph_by(lambda members, of: [_graph(m, exported, of) for m in members], outputs))
+        return bytes(model.graph(outputs))
     for first, data in exported:
         if (placed := _with_weights(data, first, model)) is not None:
             return placed
     graph: Any = model.graph
-    data = bytes(graph(["score"]))
+    data = bytes(graph(outputs))
     exported.append((model, data))
     return data
 
@@ -179,8 +184,9 @@ def _unused(model: Any, names: Sequence[str]) -> bool:
         return False
     for name in names:
         state[name].fill_(torch.nan)
-    rows = _rows(model)
-    return bool(np.array_equal(poisoned.scores(rows), model.scores(rows), equal_nan=True))
+    rows, of = _rows(model), getattr(model, "contributes", None)
+    values = [[one.scores(rows), *([one.contributions_of(rows)] if of else [])] for one in (poisoned, model)]
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*values, strict=True))
 
 
 def _same_scores(data: bytes, first: Any, sealed: bytes, other: Any) -> bool:
@@ -207,12 +213,15 @@ def _rows(model: Any) -> Any:
 
 
 def _gaps(data: bytes, model: Any, rows: Any) -> Any:
-    """Return |graph − model| / (1 + |model|); None where one has a score and the other has none, or where there are none."""
+    """Return |graph − model| / (1 + |model|) of all outputs; None where one has a score and the other has none, or where there are none."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    (theirs,) = session.run(["score"], {"features": rows})
-    theirs, ours = theirs.reshape(-1), model.scores(rows)
+    outputs = [o.name for o in session.get_outputs()]
+    theirs = np.concatenate([values.reshape(-1) for values in session.run(outputs, {"features": rows})])
+    ours = model.scores(rows)
+    if len(outputs) > 1:
+        ours = np.concatenate([ours, model.contributions_of(rows).reshape(-1)])
     defined = np.isfinite(ours)
     if not defined.any() or not np.array_equal(defined, np.isfinite(theirs)):
         return None

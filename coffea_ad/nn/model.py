@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from coffea_ad.errors import ConfigError
 from coffea_ad.nn.described import Described
 from coffea_ad.nn.graph import torch_graph
-from coffea_ad.scoring.specs import Density, Folds
+from coffea_ad.scoring.specs import Contributions, Density, Folds
 from coffea_ad.typing import Float32s, Ints
 
 __all__ = ["Batch", "Model"]
@@ -122,12 +123,39 @@ class Model(nn.Module, metaclass=Described):
         """Anomaly score of transformed rows, (n, …) → (n,); higher = more anomalous."""
         raise NotImplementedError
 
-    def score(self, x: Tensor) -> Tensor:
-        """Anomaly score of raw rows, (n, *shape) → (n,); NaN for a row with a NaN or infinite value."""
+    @property
+    def contributes(self) -> Contributions | None:
+        """What `contributions` add up to, and of what parts they are; None for a score that is no sum."""
+        return None
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """Return what each part adds to the scores of transformed rows, (n, …) → (n, parts)."""
+        raise NotImplementedError
+
+    def by_column(self, of: Literal["score", "exp(score)"] = "score", *terms: str) -> Contributions | None:
+        """Describe contributions of one part for each number of z, and of terms behind them; None if z are no numbers of x."""
+        known: tuple[str, ...] | None = () if isinstance(self.transform, nn.Identity) else None
+        parts = getattr(self.transform, "z_columns", known)
+        return None if parts is None else Contributions(parts=parts, terms=terms, of=of)
+
+    def _defined(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which raw rows are finite, (n,) bool, and transformed rows, of zeros in place of those that are not."""
         defined = (x - x == 0).flatten(1).all(dim=1)
         wide = defined.reshape(-1, *(1 for _ in self.shape))
-        energy = self.energy(self.transform(torch.where(wide, x, torch.zeros_like(x))))
+        return defined, self.transform(torch.where(wide, x, torch.zeros_like(x)))
+
+    def score(self, x: Tensor) -> Tensor:
+        """Anomaly score of raw rows, (n, *shape) → (n,); NaN for a row with a NaN or infinite value."""
+        defined, z = self._defined(x)
+        energy = self.energy(z)
         return torch.where(defined, energy, torch.full_like(energy, float("nan")))
+
+    def score_and_contributions(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores of raw rows, and what each part adds to them, (n, *shape) → (n,), (n, parts); NaN as for `score`."""
+        defined, z = self._defined(x)
+        energy, parts = self.energy(z), self.contributions(z)
+        undefined = torch.full_like(energy, float("nan"))
+        return torch.where(defined, energy, undefined), torch.where(defined[:, None], parts, undefined[:, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the score: what is exported is what is trained."""
@@ -135,10 +163,23 @@ class Model(nn.Module, metaclass=Described):
 
     def scores(self, x: Float32s, folds: Ints | None = None) -> Float32s:  # noqa: ARG002
         """Return the scores of raw rows, (n, *shape) float32 → (n,) float32, block by block."""
-        return scores_in_blocks(self, x)
+        return _in_blocks(self, self, x)
+
+    def contributions_of(self, x: Float32s, folds: Ints | None = None) -> Float32s:  # noqa: ARG002
+        """Return what each part adds to the scores of raw rows, (n, *shape) float32 → (n, parts) float32, block by block.
+
+        Raises
+        ------
+        ConfigError
+            There are no contributions.
+        """
+        contributes = self.contributes
+        if contributes is None:
+            raise ConfigError(f"the score of {self.method} is no sum, and has no contributions")
+        return _in_blocks(self, lambda rows: self.score_and_contributions(rows)[1], x, contributes.size(self.shape))
 
     def graph(self, outputs: Sequence[str]) -> bytes:
-        """Return an ONNX graph of the score, (rows, *shape) → (rows,)."""
+        """Return an ONNX graph of the score, (rows, *shape) → (rows,), and, with two outputs, of its contributions, (rows, parts)."""
         return torch_graph(self, outputs)
 
     def learn(self, rows: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -164,12 +205,12 @@ class Model(nn.Module, metaclass=Described):
         return False
 
 
-def scores_in_blocks(model: nn.Module, x: Float32s) -> Float32s:
-    """Return what a module makes of rows, (n, …) → (n,) float32; of `rows.Rows` only a block is dense at a time."""
+def _in_blocks(model: nn.Module, function: Callable[[Tensor], Tensor], x: Float32s, *wide: int) -> Float32s:
+    """Return what a model makes of rows, (n, …) → (n, *wide) float32; of `rows.Rows` only a block is dense at a time."""
     device = next(iter(model.state_dict().values()), torch.zeros(0)).device
-    parts = [np.zeros(0, np.float32)]
+    parts = [np.zeros((0, *wide), np.float32)]
     with torch.no_grad():
         for start in range(0, len(x), _BLOCK):
             rows = torch.from_numpy(np.asarray(x[start : start + _BLOCK])).to(device)
-            parts.append(model(rows).cpu().numpy())
+            parts.append(function(rows).cpu().numpy())
     return np.concatenate(parts)

@@ -76,7 +76,7 @@ class LogRatio:
         def rule(add: Nodes, scores: Sequence[str]) -> str:
             return add("Sub", add("Sum", *scores[:n]), add("Sum", *scores[n:]))
 
-        return joined_scores(graphs([*self.under, *self.over]), self.shape, outputs, rule)
+        return joined_scores(graphs([*self.under, *self.over], ["score"]), self.shape, outputs, rule)
 
 
 class Spectrum(Model):

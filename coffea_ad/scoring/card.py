@@ -1,7 +1,7 @@
 """ModelCard: what a model file says of itself. The contract between training and processors.
 
 The card is JSON inside the ONNX file. Unknown keys are refused, and a card of another schema version is refused by name;
-versions 1, which knew one calibration only, and 2, which did not know densities, are read.
+versions 1, which knew one calibration only, 2, which did not know densities, and 3, which did not know contributions, are read.
 """
 
 from __future__ import annotations
@@ -20,17 +20,27 @@ from coffea_ad.errors import BadModel, CardMismatch, CoffeaADError
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.scoring.domains import Column, Domain, Windows, in_words
 from coffea_ad.scoring.listing import card_table
-from coffea_ad.scoring.modelfile import CARD_KEY, read_texts, seal
-from coffea_ad.scoring.specs import Calibration, Density, Folds, Golden, InputSpec, Name, Quantiles, RegionSpec
+from coffea_ad.scoring.modelfile import CARD_KEY, part_for, read_texts, seal
+from coffea_ad.scoring.specs import (
+    Calibration,
+    Contributions,
+    Density,
+    Folds,
+    Golden,
+    InputSpec,
+    Name,
+    Quantiles,
+    RegionSpec,
+)
 from coffea_ad.tables import html_of
 from coffea_ad.typing import Ints
 
-__all__ = ["SCHEMA_VERSION", "ModelCard", "read_card", "write_card"]
+__all__ = ["SCHEMA_VERSION", "ModelCard", "read_card", "without_contributions", "write_card"]
 
 
-SCHEMA_VERSION = 3
-_FORMER = (1, 2)
-"""1 knew one calibration only, and 2 not whether a score is a density: both are read."""
+SCHEMA_VERSION = 4
+_FORMER = (1, 2, 3)
+"""1 knew one calibration only, 2 not whether a score is a density, and 3 no contributions: all are read."""
 
 
 class ModelCard(Frozen):
@@ -45,17 +55,20 @@ class ModelCard(Frozen):
 
     `slots_vary` says that empty slots at the end of a row, (slots, columns), change nothing, and that the graph takes rows without them.
 
+    `contributions` describes the outputs that say what each part of a row adds to its score, where the graph has them.
+
     A row has no score where it is outside `domain`, whose conditions all have to hold, or outside all `windows`. Each window
     has a member, or with folds k: member window · k + fold scores the row.
     """
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[4] = 4
     name: Name
     method: str
     level: Literal["jet", "event"] = "jet"
     collection: str = "FatJet"
     inputs: tuple[InputSpec, ...] = Field(min_length=1)
     output: str = "score"
+    contributions: Contributions | None = None
     calibrations: tuple[Calibration, ...] = ()
     regions: tuple[RegionSpec, ...] = ()
     quantiles: Quantiles | None = None
@@ -106,6 +119,14 @@ class ModelCard(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _contributions_are_another_output(self) -> ModelCard:
+        if set(self.outputs) & set(self.contribution_outputs):
+            raise ValueError(f"contributions have the output of the score, {self.output}")
+        if self.contributions is not None and not self.contributions.parts and len(self.inputs) > 1:
+            raise ValueError(f"contributions to a score of {len(self.inputs)} inputs need names of their parts")
+        return self
+
+    @model_validator(mode="after")
     def _golden_scores_are_complete(self) -> ModelCard:
         if self.golden is None:
             return self
@@ -133,9 +154,24 @@ class ModelCard(Frozen):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Outputs of the graph that are scores: one, or one for every fold, window, or fold of every window."""
+        return self._of_members(self.output)
+
+    @property
+    def contribution_outputs(self) -> tuple[str, ...]:
+        """Outputs of the graph that are contributions, one for every score; none if the card promises none."""
+        return () if self.contributions is None else self._of_members(self.contributions.output)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what contributes to a score: numbers of a row, and terms; none if the card promises no contributions."""
+        if self.contributions is None:
+            return ()
+        return (*(self.contributions.parts or self.inputs[0].entries), *self.contributions.terms)
+
+    def _of_members(self, output: str) -> tuple[str, ...]:
         if self.folds is None and self.windows is None:
-            return (self.output,)
-        return tuple(f"{self.output}_{member}" for member in range(self.members))
+            return (output,)
+        return tuple(f"{output}_{member}" for member in range(self.members))
 
     @property
     def members(self) -> int:
@@ -269,6 +305,13 @@ def read_card(data: bytes, name: str = "model") -> ModelCard:
     if CARD_KEY not in texts:
         raise BadModel(f"{name}: it carries no card; give it one with `coffea-ad card attach MODEL CARD.yaml`")
     return parse_card(texts[CARD_KEY], name)
+
+
+def without_contributions(data: bytes, card: ModelCard, name: str = "model") -> tuple[bytes, ModelCard]:
+    """Return the part of a file's graph that gives scores, and the card without the promise of contributions."""
+    if card.contributions is None:
+        return data, card
+    return part_for(data, card.outputs, name), card.model_copy(update={"contributions": None})
 
 
 def write_card(data: bytes, card: ModelCard, name: str = "model") -> bytes:

@@ -54,6 +54,9 @@ def _members(card: ModelCard) -> Iterator[tuple[str, str]]:
     if card.density:
         of = {"x": "of the inputs", "z": "of the transformed inputs"}[card.density]
         yield "score", f"−log p, a density {of}; ad_logp is none: −log₁₀ of the background efficiency"
+    if card.contributions:
+        where = ", ".join(card.contribution_outputs)
+        yield "contributions", f"{where}: add up to {card.contributions.of}; {listed(card.parts, 8)}"
     for condition in card.domain:
         yield "domain", f"{condition}; no score elsewhere"
     for i, window in enumerate(card.windows.parts if card.windows else ()):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from coffea_ad.errors import BadModel
 
@@ -244,14 +244,15 @@ def _read_by(data: bytes, name: str, node: tuple[int, int]) -> set[str]:
     return read
 
 
-def part_for(data: bytes, output: str, name: str = "model") -> bytes:
-    """Return the file with the part of its graph that one output needs.
+def part_for(data: bytes, output: str | Sequence[str], name: str = "model") -> bytes:
+    """Return the file with the part of its graph that one output needs, or several do.
 
     The runtime executes a whole graph, whatever it is asked for: its option for less works in training builds only.
     """
     start, at, stop = _graph(data, name)
     entries = _walk(data, name, at, stop)
-    needed, dropped = {output}, set()
+    wanted_outputs = {output} if isinstance(output, str) else set(output)
+    needed, dropped = set(wanted_outputs), set()
     for field, begin, payload, end in reversed(entries):  # nodes stand after what they read
         if field == _NODE:
             if needed.isdisjoint(_names(data, name, (payload, end), 2)):
@@ -261,7 +262,7 @@ def part_for(data: bytes, output: str, name: str = "model") -> bytes:
     named = {_OUTPUT: 1, _INITIALIZER: _TENSOR_NAME, _VALUE_INFO: 1}
     for field, begin, payload, end in entries:
         if field in named:
-            wanted = {output} if field == _OUTPUT else needed
+            wanted = wanted_outputs if field == _OUTPUT else needed
             if wanted.isdisjoint(_names(data, name, (payload, end), named[field])):
                 dropped.add(begin)
     graph = b"".join(data[begin:end] for _, begin, _, end in entries if begin not in dropped)

@@ -15,12 +15,13 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from coffea_ad import files
-from coffea_ad.errors import BadFile, BadModel, CardMismatch, ConfigError
+from coffea_ad.errors import BadFile, BadModel, CardMismatch
 from coffea_ad.scoring.agreement import allowed
 from coffea_ad.scoring.batches import batches
 from coffea_ad.scoring.card import ModelCard, read_card
 from coffea_ad.scoring.modelfile import check_graph, output_names, part_for, runtime_reason, verify
 from coffea_ad.scoring.neighbours import LARGEST, depends, rescored
+from coffea_ad.scoring.sessions import check_providers, load_session
 from coffea_ad.typing import Float32s
 
 __all__ = ["OnnxScorer"]
@@ -28,7 +29,7 @@ __all__ = ["OnnxScorer"]
 _GOLDEN_TOLERANCE = 1e-4
 _ALONE = 16  # golden rows that are scored by themselves as well
 _CACHE_SIZE = 16
-_Key = tuple[str, tuple[str, ...], int]
+_Key = tuple[str, tuple[str, ...], int, bool]
 _sessions: OrderedDict[_Key, tuple[ort.InferenceSession, ...]] = OrderedDict()
 _making: dict[_Key, threading.Lock] = {}
 _lock = threading.Lock()
@@ -109,7 +110,11 @@ class OnnxScorer:
     @property
     def sessions(self) -> tuple[ort.InferenceSession, ...]:
         """One session, or one for each member."""
-        key = (self.digest, self.providers, self.threads)
+        return self._cached(contributions=False)
+
+    def _cached(self, *, contributions: bool) -> tuple[ort.InferenceSession, ...]:
+        """Return the sessions of scores or of contributions, made when first needed."""
+        key = (self.digest, self.providers, self.threads, contributions)
         with _lock:
             if key in _sessions:
                 _sessions.move_to_end(key)
@@ -119,7 +124,7 @@ class OnnxScorer:
             with _lock:
                 if key in _sessions:
                     return _sessions[key]
-            sessions = self._make_sessions()
+            sessions = self._contribution_sessions() if contributions else self._make_sessions()
             with _lock:
                 _sessions[key] = sessions
                 while len(_sessions) > _CACHE_SIZE:
@@ -128,17 +133,19 @@ class OnnxScorer:
 
     def _make_sessions(self) -> tuple[ort.InferenceSession, ...]:
         verify(self.data, self.name)
-        available = ort.get_available_providers()
-        lacking = [p for p in self.providers if p not in available]
-        if lacking:
-            raise ConfigError(f"this onnxruntime has no {', '.join(lacking)}; it has {', '.join(available)}")
-        if self.card.outputs == (self.card.output,):
+        check_providers(self.providers)
+        promised = (*self.card.outputs, *self.card.contribution_outputs)
+        if promised == (self.card.output,):
             sessions: tuple[ort.InferenceSession, ...] = (self._load(self.data),)
         else:
             outputs = output_names(self.data, self.name)
-            if sorted(outputs) != sorted(self.card.outputs):
+            if lost := sorted(set(self.card.contribution_outputs) - set(outputs)):
                 raise CardMismatch(
-                    f"{self.name}: the card has {self._parts()}, but the graph the outputs {', '.join(outputs)}"
+                    f"{self.name}: its card promises contributions, but the graph has no output {', '.join(lost)}; export the model again"
+                )
+            if len(self.card.outputs) > 1 and sorted(outputs) != sorted(promised):
+                raise CardMismatch(
+                    f"{self.name}: the card has {self._members_in_words()}, but the graph the outputs {', '.join(outputs)}"
                 )
             sessions = tuple(self._load(part_for(self.data, output, self.name)) for output in self.card.outputs)
         for session, output in zip(sessions, self.card.outputs, strict=True):
@@ -146,28 +153,24 @@ class OnnxScorer:
         self._check_golden(sessions)
         return sessions
 
-    def _parts(self) -> str:
+    def _contribution_sessions(self) -> tuple[ort.InferenceSession, ...]:
+        """Make a session for the contributions to each member's score, by its part of the graph."""
+        self.sessions  # noqa: B018  which verifies the file, its golden rows among others
+        sessions = tuple(
+            self._load(part_for(self.data, output, self.name)) for output in self.card.contribution_outputs
+        )
+        for session, output in zip(sessions, self.card.contribution_outputs, strict=True):
+            self._check_signature(session, output)
+        return sessions
+
+    def _members_in_words(self) -> str:
         """Say what the members are."""
         windows = [] if self.card.windows is None else [f"{len(self.card.windows.bounds)} windows"]
         folds = [] if self.card.folds is None else [f"{self.card.folds.k} folds"]
         return " with ".join(windows + folds)
 
     def _load(self, data: bytes) -> ort.InferenceSession:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = self.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked is what is read
-        try:
-            session = ort.InferenceSession(data, options, providers=list(self.providers))
-        except Exception as error:  # noqa: BLE001  onnxruntime has a dozen exception types without a common base
-            raise BadModel(f"{self.name}: onnxruntime cannot load it: {runtime_reason(error)}") from None
-        if self.providers and self.providers[0] not in session.get_providers():
-            raise ConfigError(
-                f"{self.name}: {self.providers[0]} was asked for, but could not start here, and the model would run on "
-                f"{', '.join(session.get_providers())}"
-            )
-        session.disable_fallback()
-        return session
+        return load_session(data, self.name, threads=self.threads, providers=self.providers)
 
     def _check_signature(self, session: ort.InferenceSession, output: str) -> None:
         wanted = {spec.name: spec.shape for spec in self.card.inputs}
@@ -296,22 +299,55 @@ class OnnxScorer:
 
     def numpy_call(self, batch: Batch, members: npt.ArrayLike | None = None) -> Float32s:
         """Score validated rows; undefined rows, rows of no member and empty input never reach the runtime."""
+        return self._of_members(batch, members)
+
+    def contributions(self, rows: Batch | npt.NDArray[Any], members: npt.ArrayLike | None = None) -> Float32s:
+        """Return what each part of a row adds to its score, or to exp(score), as the card says.
+
+        Parameters
+        ----------
+        rows, members
+            As for scores.
+
+        Returns
+        -------
+        (n, parts) float32
+            Their sum over parts is that of `card.contributions.of`, up to rounding; the names are `card.parts`. NaN where there is
+            no score.
+
+        Raises
+        ------
+        CardMismatch
+            The model has no contributions, or what it gives are not as many as the card names; and as for scores.
+        """
+        if self.card.contributions is None:
+            raise CardMismatch(
+                f"{self.name}: its card promises no contributions; coffea-ad explain takes gradients of its training"
+            )
+        batch: Batch = rows if isinstance(rows, Mapping) else {self.card.inputs[0].name: rows}
+        self.validate_numpy_input(batch)
+        return self._of_members(batch, members, contributions=True)
+
+    def _of_members(self, batch: Batch, members: npt.ArrayLike | None, *, contributions: bool = False) -> Float32s:
+        """Return scores or contributions by the member of every row."""
+        outputs = self.card.contribution_outputs if contributions else self.card.outputs
+        shape = (len(self.card.parts),) if contributions else ()
         n = len(next(iter(batch.values())))
         of = self._members(members, n)
-        scores = np.full(n, np.nan, np.float32)
+        values = np.full((n, *shape), np.nan, np.float32)
         for start in range(0, n, self.step):
             part = {name: array[start : start + self.step] for name, array in batch.items()}
-            block = scores[start : start + self.step]
+            block = values[start : start + self.step]
             defined = np.ones(len(block), bool)
             for array in part.values():
                 defined &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
-            for member, output in enumerate(self.card.outputs):
+            for member, output in enumerate(outputs):
                 scored = defined if of is None else defined & (of[start : start + self.step] == member)
                 if scored.any():
                     rows = part if scored.all() else {name: array[scored] for name, array in part.items()}
-                    got = self._run(self.sessions[member], output, rows)
+                    got = self._run(self._cached(contributions=contributions)[member], output, rows, shape)
                     block[scored] = np.where(np.isfinite(got), got, np.float32(np.nan))
-        return scores
+        return values
 
     def _members(self, members: npt.ArrayLike | None, n: int) -> npt.NDArray[Any] | None:
         """Check which member scores each row."""
@@ -330,9 +366,9 @@ class OnnxScorer:
             raise CardMismatch(f"{self.name}: {what} must be {n} integers from {least} to {k - 1}, one for every row")
         return of
 
-    def _run(self, session: ort.InferenceSession, output: str, batch: Batch) -> Float32s:
+    def _run(self, session: ort.InferenceSession, output: str, batch: Batch, shape: tuple[int, ...] = ()) -> Float32s:
         n = len(next(iter(batch.values())))
-        scores = np.empty(n, np.float32)
+        values = np.empty((n, *shape), np.float32)
         for places, rows in batches(batch, self.batch, slots_vary=self.card.slots_vary):
             length = len(next(iter(rows.values())))
             try:
@@ -340,13 +376,17 @@ class OnnxScorer:
             except Exception as error:  # noqa: BLE001  as above
                 many = f"{length} rows"
                 raise BadModel(f"{self.name}: onnxruntime cannot run it on {many}: {runtime_reason(error)}") from None
-            if part.size != length:
+            if shape and part.shape != (length, *shape):
+                raise CardMismatch(
+                    f"{self.name}: output {output} has the shape {part.shape}, but the card names {shape[0]} parts of a row"
+                )
+            if not shape and part.size != length:
                 raise CardMismatch(
                     f"{self.name}: output {output} has the shape {part.shape}, not one score a row; if it is a reconstruction, "
                     "attach its card with `score: mse`, mae, ln_mse or ln_mae; if a latent vector, coffea-ad run latent fits one to it"
                 )
-            scores[places] = part.reshape(-1)
-        return scores
+            values[places] = part.reshape(-1, *shape)
+        return values
 
     def postprocess_awkward(self, scores: Float32s, rows: ak.Array) -> ak.Array:
         """Return the scores as an awkward array with the rows' behavior."""

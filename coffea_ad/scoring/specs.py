@@ -1,4 +1,4 @@
-"""What stands in a card: inputs, calibrations, regions, quantiles, folds, golden rows."""
+"""What stands in a card: inputs, contributions, calibrations, regions, quantiles, folds, golden rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field, model_validator
 
 from coffea_ad.config import Frozen
-from coffea_ad.features.spec import FeatureSpec
+from coffea_ad.features.spec import FeatureSpec, column_names
 from coffea_ad.files.names import is_name
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.scoring.expectation import Expectation
 from coffea_ad.splits import fold_of
 from coffea_ad.typing import Float32s, Ints
 
-__all__ = ["Calibration", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
+__all__ = ["Calibration", "Contributions", "Folds", "Golden", "InputSpec", "Quantiles", "RegionSpec"]
 
 
 Density = Literal["x", "z"]
@@ -48,6 +48,45 @@ class InputSpec(Frozen):
     def columns(self) -> tuple[str, ...]:
         """`feature.column`, in order."""
         return tuple(f"{key}.{c.name}" for f in self.features for key in (f.key,) for c in f.columns)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of all numbers of a row, in order: its columns, those of every slot of a set, or the pixels of an image."""
+        columns, shape = column_names(self.features), self.shape
+        if shape == (len(columns),):
+            return tuple(columns)
+        if len(shape) == 2 and shape[1] == len(columns):
+            return tuple(f"{name}[{slot}]" for slot in range(shape[0]) for name in columns)
+        places = (",".join(map(str, place)) for place in np.ndindex(shape))
+        return tuple(f"{columns[0] if len(columns) == 1 else self.features[0].name}[{place}]" for place in places)
+
+
+class Contributions(Frozen):
+    """Another output of the graph, (rows, parts): what each part of a row adds to its score.
+
+    The parts are the numbers of a row in their order, or those that are named, and behind them terms that are of no number of the
+    row. They add up to the score s, or to exp(s) where s is a logarithm of a sum. With folds the outputs are `{output}_0` …, as those of
+    scores.
+    """
+
+    output: str = "contributions"
+    parts: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    of: Literal["score", "exp(score)"] = "score"
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Return how many parts a row of some shape has.
+
+        >>> Contributions(terms=("KL[0]", "KL[1]")).size((4, 3))
+        14
+        """
+        return (len(self.parts) or math.prod(shape)) + len(self.terms)
+
+    @model_validator(mode="after")
+    def _different(self) -> Contributions:
+        if len({*self.parts, *self.terms}) != len(self.parts) + len(self.terms):
+            raise ValueError("two parts of the contributions have the same name")
+        return self
 
 
 class Calibration(Frozen):

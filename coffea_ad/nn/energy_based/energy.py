@@ -143,6 +143,12 @@ class EnergyModel(AE):
         """Energy of transformed rows, (n, d) → (n,)."""
         return self.energy_of(self.scaled(z))
 
+    def contributions(self, z: Tensor) -> Tensor:
+        """Each input's part of the energy of transformed rows, (n, d) → (n, d)."""
+        u = self.scaled(z)
+        apart: Tensor = u - self.decoder(self.encoder(u))
+        return apart**2 / self.features
+
     def energy_of(self, u: Tensor) -> Tensor:
         """Energy of rows in units of the training data, (n, d) → (n,)."""
         apart: Tensor = u - self.decoder(self.encoder(u))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from coffea_ad.nn.model import Batch, Model
+from coffea_ad.scoring.specs import Contributions
 
 __all__ = ["AE", "Activation", "Output", "Score", "mlp"]
 
@@ -138,6 +139,15 @@ class AE(Model):
         """Reconstruction error of transformed rows, (n, d) → (n,)."""
         return _error(z - self.reconstruct(z), self.score_kind)
 
+    @property
+    def contributes(self) -> Contributions | None:
+        """Each input's part of the error; of a logarithm, of what it is taken of."""
+        return self.by_column("exp(score)" if self.score_kind == "log_mae" else "score")
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """δᵢ²/d or |δᵢ|/d of transformed rows, (n, d) → (n, d)."""
+        return _errors(z - self.reconstruct(z), self.score_kind)
+
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised, and metrics to report, for a batch of transformed rows."""
         z = batch.z
@@ -153,6 +163,11 @@ class AE(Model):
         z = batch.z
         with torch.no_grad():
             return {"reconstruction": _error(z - self.reconstruct(z), self.minimised).mean().item()}
+
+
+def _errors(difference: Tensor, kind: Score) -> Tensor:
+    """Return the part of each column in a reconstruction error, before a logarithm, (n, d) → (n, d)."""
+    return (difference**2 if kind == "mse" else difference.abs()) / difference.shape[1]
 
 
 def _error(difference: Tensor, kind: Score) -> Tensor:

@@ -14,6 +14,7 @@ from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.reconstruction.autoencoder import ACTIVATIONS, OUTPUTS, Activation, Output
 from coffea_ad.nn.transforms.columns import Transform
+from coffea_ad.scoring.specs import Contributions
 from coffea_ad.typing import Float32s, Float64s
 
 __all__ = ["ImageAE", "PixelPower"]
@@ -173,12 +174,25 @@ class ImageAE(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Sum over pixels of the squared, smeared reconstruction error, (n, size, size) → (n,)."""
+        return self._errors(z).sum(dim=(1, 2, 3))
+
+    def _errors(self, z: Tensor) -> Tensor:
+        """Squared, smeared reconstruction error of each pixel, (n, size, size) → (n, 1, size, size)."""
         difference = (z - self.reconstruct(z))[:, None]
         if len(self.kernel) > 1:
             reach = len(self.kernel) // 2
             for shape, padding in (((1, 1, -1, 1), (reach, 0)), ((1, 1, 1, -1), (0, reach))):
                 difference = nn.functional.conv2d(difference, self.kernel.reshape(shape), padding=padding)
-        return (difference**2).sum(dim=(1, 2, 3))
+        return difference**2
+
+    @property
+    def contributes(self) -> Contributions | None:
+        """Each pixel's error, behind the smearing."""
+        return self.by_column()
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """Squared, smeared reconstruction error of each pixel, (n, size, size) → (n, size²)."""
+        return self._errors(z).flatten(1)
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised: the mean energy of a batch of transformed rows."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from coffea_ad.errors import ConfigError, SkimError
 from coffea_ad.nn.model import Batch, Model
+from coffea_ad.scoring.specs import Contributions
 from coffea_ad.typing import Float64s
 
 __all__ = ["PCA", "KernelPCA", "PCAScore", "moments"]
@@ -134,6 +135,19 @@ class PCA(Model):
         else:
             energy = ((centred - along @ self.basis.t()) ** 2).mean(dim=1)
         return energy.clamp(max=_LARGEST).to(z.dtype)
+
+    @property
+    def contributes(self) -> Contributions | None:
+        """Each input's part of the error or of the distance; those of a distance may be negative."""
+        return self.by_column()
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """(c − B Bᵀ c)ᵢ² / d, or cᵢ (C⁻¹ c)ᵢ, of transformed rows, (n, d) → (n, d)."""
+        centred = z.double() - self.mean
+        along = centred @ self.basis
+        back = along @ self.basis.t()
+        parts = centred * back if self.score_kind == "mahalanobis" else (centred - back) ** 2 / len(self.mean)
+        return parts.clamp(-_LARGEST, _LARGEST).to(z.dtype)
 
 
 class KernelPCA(Model):

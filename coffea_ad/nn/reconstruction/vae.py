@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from coffea_ad.errors import ConfigError, unknown_text
 from coffea_ad.nn.model import Batch, Model
 from coffea_ad.nn.reconstruction.autoencoder import Activation, mlp
+from coffea_ad.scoring.specs import Contributions
 
 __all__ = ["VAE", "DirichletVAE", "gaussian_kl"]
 
@@ -38,9 +39,14 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_lo
     >>> gaussian_kl(torch.tensor([[2.0]]), torch.zeros(1, 1), zero, zero)
     tensor([2.])
     """
+    return _unit_kl(mean, log_variance, prior_mean, prior_log_variance).sum(dim=1)
+
+
+def _unit_kl(mean: Tensor, log_variance: Tensor, prior_mean: Tensor, prior_log_variance: Tensor) -> Tensor:
+    """Return the divergence of each latent unit, (n, k) → (n, k)."""
     ratio = log_variance - prior_log_variance
     distance = (mean - prior_mean) ** 2 / prior_log_variance.exp()
-    return 0.5 * (ratio.exp() + distance - 1 - ratio).sum(dim=1)
+    return 0.5 * (ratio.exp() + distance - 1 - ratio)
 
 
 class VAE(Model):
@@ -159,6 +165,29 @@ class VAE(Model):
         if self.score_kind == "elbo":
             return self._error(z, mean) + 2 * self.beta / self.features * self.divergence(mean, log_variance)
         return self._error(z, mean)
+
+    @property
+    def contributes(self) -> Contributions | None:
+        """Each input's part of the error, and the divergence of each latent unit, as far as the score has them."""
+        if self.score_kind in ("kl", "mu2"):
+            return Contributions(parts=self._units())
+        return self.by_column("score", *(self._units() if self.score_kind == "elbo" else ()))
+
+    def _units(self) -> tuple[str, ...]:
+        return tuple(f"{'mu2' if self.score_kind == 'mu2' else 'KL'}[{k}]" for k in range(len(self.prior_mean)))
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """(z − D(μ))ᵢ² / d, (2β/d) KLₖ, KLₖ or μₖ² of transformed rows, (n, d) → (n, parts)."""
+        mean, log_variance = self.encode(z)
+        if self.score_kind == "mu2":
+            return mean**2
+        divergence = _unit_kl(mean, log_variance, self.prior_mean, self.prior_log_variance)
+        if self.score_kind == "kl":
+            return divergence
+        error = (z - self.decode(mean)) ** 2 / self.features
+        if self.score_kind == "elbo":
+            return torch.cat([error, 2 * self.beta / self.features * divergence], dim=1)
+        return error
 
     def _terms(self, z: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return the mean reconstruction error at a sampled s, the mean KL, and μ."""
@@ -297,3 +326,12 @@ class DirichletVAE(VAE):
         mean, _ = self.encode(z)
         others = torch.cat([mean[:, : self.component], mean[:, self.component + 1 :]], dim=1)
         return mean[:, self.component] - torch.logsumexp(others, dim=1)
+
+    @property
+    def contributes(self) -> Contributions | None:
+        """As of `VAE`; the weight of a component is no sum."""
+        return None if self.score_kind == "weight" else super().contributes
+
+    def contributions(self, z: Tensor) -> Tensor:
+        """As of `VAE`, with the divergence from this prior."""
+        return super().contributions(z)

@@ -55,6 +55,8 @@ class Transform(nn.Module, metaclass=Described):
     ----------
     row_shape : tuple of int or None
         Shape of a row of x, where it is not that of z.
+    z_columns : tuple of str or None
+        Names of the numbers of z that are numbers of x; empty where all are, each in its place; None where none is.
     has_jacobian : bool
         Whether there is a `log_det`, so that a density of z is one of x, too.
     low, high : (features,)
@@ -63,6 +65,7 @@ class Transform(nn.Module, metaclass=Described):
     """
 
     row_shape: tuple[int, ...] | None = None
+    z_columns: tuple[str, ...] | None = ()
     has_jacobian: ClassVar[bool] = True
 
     @property

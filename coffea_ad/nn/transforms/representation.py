@@ -53,6 +53,7 @@ class Representation(Transform):
     """
 
     has_jacobian: ClassVar[bool] = False
+    z_columns: tuple[str, ...] | None = None
 
     def __init__(self, encoder: nn.Module, then: Transform, *, row_shape: tuple[int, ...] | None = None) -> None:
         super().__init__(then.features, names=then.names)

@@ -57,7 +57,7 @@ class Selected(Transform):
         if len(places) != then.features:
             raise ConfigError(f"{len(places)} columns are taken, but the transform behind is of {then.features}")
         super().__init__(then.features, names=then.names)
-        self.row_shape = (of,)
+        self.row_shape, self.z_columns = (of,), tuple(then.names) or tuple(f"column {i}" for i in places)
         self.then = then
         self.register_buffer("columns", torch.tensor(places, dtype=torch.int64))
         self.columns: Tensor
