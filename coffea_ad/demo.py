@@ -16,6 +16,7 @@ from coffea_ad import evaluation, files, recipes
 from coffea_ad.config import load_config
 from coffea_ad.modelfiles.thresholds import new_regions
 from coffea_ad.plotting.drawing import draw_results
+from coffea_ad.report import write_report
 from coffea_ad.results.folder import load_results
 from coffea_ad.results.results import Results
 from coffea_ad.running import run
@@ -192,10 +193,14 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
         draw_results(results_folder)
     with _step("hunt for bumps in the transverse mass, and set limits", seconds):
         hunted = _search(output, seed)
+    with _step("write all of it onto one page", seconds):
+        others = [output / "search", output / "evaluation", models]
+        write_report(results_folder, others, output / "report.html", title=f"coffea-ad demo, seed {seed}")
     summary["yields"] = _yields(load_results(results_folder))
     summary["search"] = {"verdict": hunted["verdict"], "global": hunted["global"], "limits": hunted["limits"]}
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
     files.write(output / "summary.json", json.dumps(summary, indent=1).encode())
     _print(summary)
     _console.print(f"{summary['seconds']['all']:.0f} s; summary in {output / 'summary.json'}", soft_wrap=True)
+    _console.print(str(output / "report.html"), soft_wrap=True)
     return summary

@@ -382,3 +382,23 @@ def test_models_of_several_inputs_are_refused(model):
 
     with pytest.raises(CardMismatch, match="scores of a model of one input can be explained, and it has 2"):
         only_input(two)
+
+
+# on the page of a report
+
+
+@pytest.mark.plot
+def test_a_page_has_what_the_leading_inputs_add_to_the_listed_scores(model, results):
+    from coffea_ad.report.pictured import pictured
+    from coffea_ad.report.sources import read_sources
+
+    shown = pictured(read_sources(results), 2)
+    assert shown.notes == []
+    top = ad.load_results(results).event_lists
+    best = sorted((float(x) for of in top.values() for x in of["ad"]["ad_score"][:2]), reverse=True)[:2]
+    rows = explained(model, top["svj"]["ad"] + top["qcd"]["ad"], 2).rows
+    assert [row.score for row in rows] == pytest.approx(best, rel=1e-4)
+    assert [(c.event, c.dataset) for c in shown.contributions] == [(f"{r.id}, jet {r.jet}", r.dataset) for r in rows]
+    assert [list(c.parts) for c in shown.contributions] == [row.leading(5) for row in rows]
+    assert [f.png[1:4] for f in shown.figures] == [b"PNG"]
+    assert [d.title.rpartition(": ")[2] for d in shown.displays] == ["event", "jet"] * 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import shutil
 import struct
@@ -22,6 +23,7 @@ from coffea_ad import report as reporting
 from coffea_ad.cli.main import main
 from coffea_ad.errors import BadFile, ConfigError
 from coffea_ad.event_lists import TopEvents
+from coffea_ad.explaining.explanations import Part
 from coffea_ad.report import blocks, page
 from coffea_ad.results import load_results, save_results
 
@@ -114,10 +116,16 @@ def folders(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text(folders):
     shown = [reporting.Display("1:2:3", "events", png((9, 9, 9)))]
-    why = [reporting.Contributions("1:2:3", "events", {"tau2": 3.0, "mass": -1.0})]
+    why = [
+        reporting.Contributions(
+            "1:2:3", "events", [Part("tau2", 0.4, 0.2, 3.0, 1.5), Part("mass", 80.0, math.nan, -1.0, -0.5)]
+        )
+    ]
     others = [folders / "search", folders / "evaluation"]
     assert (
-        reporting.write_report(folders / "results", others, folders / "all.html", displays=shown, contributions=why)
+        reporting.write_report(
+            folders / "results", others, folders / "all.html", pictures=0, displays=shown, contributions=why
+        )
         == []
     )
     return (folders / "all.html").read_text()
@@ -145,6 +153,7 @@ def test_a_page_has_a_part_for_everything_in_the_folders(text, folders):
         "What ran",
         "Models",
         "Regions",
+        "Overviews",
         "Spectra",
         "Search",
         "Evaluation",
@@ -162,11 +171,13 @@ def test_a_page_has_a_part_for_everything_in_the_folders(text, folders):
         "WNAE, jet level",
         "20 of 30 events",
         "is there 2 times",
-        "75.0 %",
+        "150.0 %",  # of a sum of parts of either sign
         "coffea</td>",
     ):
         assert words in text
-    assert text.count("<img ") == 3 + 2 + 4 + 3 + 1  # spectra in regions, training, search, evaluation, display
+    assert (
+        text.count("<img ") == 3 + 2 + 2 + 4 + 3 + 1
+    )  # spectra in regions, overviews, training, search, evaluation, display
 
 
 def test_all_links_of_the_contents_lead_somewhere(text):
@@ -209,9 +220,18 @@ def test_a_page_needs_no_search_and_no_evaluation(folders, drawn, tmp_path, caps
         "a < b",
         "--max-events",
         "0",
+        "--pictures",
+        "0",
     ]
     assert main(words) == 0
-    assert titles((tmp_path / "r.html").read_text()) == ["What ran", "Models", "Regions", "Spectra", "Provenance"]
+    assert titles((tmp_path / "r.html").read_text()) == [
+        "What ran",
+        "Models",
+        "Regions",
+        "Overviews",
+        "Spectra",
+        "Provenance",
+    ]
     assert "<title>a &lt; b</title>" in (tmp_path / "r.html").read_text()
     assert main(words) == 1
     assert "overwrite it with --force" in capsys.readouterr().err
@@ -281,7 +301,7 @@ def test_a_page_that_would_be_too_large_loses_figures_by_name(folders, drawn, tm
 
     def written(largest):
         monkeypatch.setattr(page, "LARGEST", largest)
-        notes = reporting.write_report(folders / "results", [], tmp_path / "r.html", displays=shown)
+        notes = reporting.write_report(folders / "results", [], tmp_path / "r.html", pictures=0, displays=shown)
         text = (tmp_path / "r.html").read_text()
         assert len(text.encode()) <= largest
         assert all(note in text for note in notes)
@@ -365,6 +385,7 @@ def test_nothing_that_blinded_results_hide_is_on_their_page(hidden, folders, dra
         "What ran",
         "Models",
         "Regions",
+        "Overviews",
         "Scores",
         "Spectra",
         "Provenance",
@@ -373,12 +394,13 @@ def test_nothing_that_blinded_results_hide_is_on_their_page(hidden, folders, dra
     rows = dict(
         re.findall(
             r"<tr><td[^>]*>([^<]+)</td><td[^>]*>([^<]*)</td></tr>",
-            text[text.index("<h2>Regions") : text.index("<h2>Scores")],
+            text[text.index("<h2>Regions") : text.index("<h2>Overviews")],
         )
     )
     assert {rows[region] for region in concealed} == {"hidden"}
     assert "not shown, since they may show data and the results are blinded: chains" in text
     assert encoded(png((0, 90, 0))) in text  # the training's curves
+    assert "Displays" not in text
     with pytest.raises(ConfigError, match="an event of met is to be shown, which has no list of events"):
         reporting.write_report(
             hidden / "false", [], tmp_path / "x.html", displays=[reporting.Display("1:1:1", "met", secret)]
@@ -424,3 +446,21 @@ def test_a_browser_shows_the_page_without_an_error_and_no_wider_than_its_window(
         tab.open(folders / "all.html", 390)
         tab.value("document.querySelector('nav label').click()")
         assert tab.value(listed) == "block"
+
+
+def test_the_best_events_are_drawn_and_their_scores_taken_apart(hidden, drawn, tmp_path):
+    """Of the unblinded run; the shipped model has no contributions, so its scores are not taken apart."""
+    notes = reporting.write_report(hidden / "true", [], tmp_path / "r.html", pictures=2)
+    text = (tmp_path / "r.html").read_text()
+    top = load_results(hidden / "true").event_lists["met"]["ad"].shortened(2)
+    for i in range(2):
+        number = f"{top['run'][i]}:{top['luminosityBlock'][i]}:{top['event'][i]}"
+        assert f"{number}: event (met)" in text
+        assert f"{number}: jet (met)" in text
+    assert notes == []
+    assert main(["report", str(hidden / "true"), "-o", str(tmp_path / "s.html"), "--pictures", "-1"]) == 1
+
+
+def test_events_whose_files_are_gone_are_said_to_be_not_drawn(folders, drawn, tmp_path):
+    notes = reporting.write_report(folders / "results", [], tmp_path / "r.html", pictures=1)
+    assert any("event 0:0:0 of events is not drawn, or not whole: /a/b.root: there is no such file" in n for n in notes)

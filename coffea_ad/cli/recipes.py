@@ -29,6 +29,7 @@ def _demo(args: argparse.Namespace) -> int:
         "mplhep",
         "iminuit",
         "pyhf",
+        "jinja2",
     ):  # of all its steps, before the first
         if importlib.util.find_spec(package) is None:
             raise ModuleNotFoundError(package, name=package)

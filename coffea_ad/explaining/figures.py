@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,7 +21,7 @@ _PANELS, _MAPS = 6, 4
 _NAMED = 3  # leading parts in the title of a map
 
 
-def draw(explanations: Explanations, path: str | Path) -> list[str]:
+def draw(explanations: Explanations, path: str | Path | BinaryIO) -> list[str]:
     """Draw the contributions of the first events, and return what is left out.
 
     Up to six events as bars of up to 40 parts; or up to four as maps, where all numbers of an image or of the rapidity-mass matrix contribute.
@@ -28,8 +29,8 @@ def draw(explanations: Explanations, path: str | Path) -> list[str]:
     Parameters
     ----------
     explanations : Explanations
-    path : path
-        Of the figure; its suffix is the format.
+    path : path or binary file
+        Of the figure; its suffix is the format, and a file gets a PNG.
 
     Raises
     ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -35,7 +35,9 @@ class Map:
     cells: Float32s | Float64s
 
 
-def contribution_bars(panels: Sequence[Bars], path: str | Path, *, xlabel: str, explanation: str = "") -> None:
+def contribution_bars(
+    panels: Sequence[Bars], path: str | Path | BinaryIO, *, xlabel: str, explanation: str = ""
+) -> None:
     """Draw the contributions to the scores of events as horizontal bars; negative ones have another colour.
 
     Parameters
@@ -70,7 +72,7 @@ def contribution_bars(panels: Sequence[Bars], path: str | Path, *, xlabel: str, 
 
 def contribution_maps(
     panels: Sequence[Map],
-    path: str | Path,
+    path: str | Path | BinaryIO,
     *,
     label: str,
     axes_labels: tuple[str, str] = ("", ""),

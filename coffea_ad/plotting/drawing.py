@@ -18,7 +18,7 @@ from coffea_ad.progress import progress
 from coffea_ad.results.folder import load_results
 from coffea_ad.results.results import Results
 
-__all__ = ["draw_results", "keep_style", "style_of"]
+__all__ = ["draw_results", "keep_style", "overview_figures", "style_of"]
 
 
 def style_of(path: str | None, words: Sequence[str] = ()) -> Style:
@@ -73,7 +73,7 @@ def draw_results(
                 if not regions or region in regions:
                     figures[f"{observable}_{region}"] = _stack(results, observable, region, look)
     if not (observables or regions):
-        figures |= _overviews(results, look)
+        figures |= overview_figures(results, look)
     if style or words:
         keep_style(folder, look)
     with progress("Drawing", len(figures)) as advance:
@@ -87,8 +87,8 @@ def _stack(results: Results, observable: str, region: str, style: Style) -> Call
     return lambda path: stack(results, observable, region, path, style=style)
 
 
-def _overviews(results: Results, style: Style) -> dict[str, Callable[[str], None]]:
-    """Return the figures of the run as a whole, where it has what they show."""
+def overview_figures(results: Results, style: Style) -> dict[str, Callable[[str], None]]:
+    """Return the figures of the run as a whole, {name: what draws it to a path}, where it has what they show."""
     out: dict[str, Callable[[str], None]] = {}
     if any(entry.get("cutflow") for entry in results.report["datasets"].values()):
         out["cutflow"] = lambda path: overviews.cutflow(results, path, style=style)

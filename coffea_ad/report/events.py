@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.joined import joined, twice
+from coffea_ad.explaining.explanations import Part
 from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.report.blocks import Block, Figure, Figures, Section, Sentences, Table
 from coffea_ad.report.sources import Sources
@@ -39,18 +41,19 @@ class Contributions:
     Attributes
     ----------
     event, dataset : str
-    parts : {input: number}
-        The sum of their magnitudes is shown as 100 %.
+    parts : sequence of Part
+        As `Explanation.leading` has them.
     """
 
     event: str
     dataset: str
-    parts: Mapping[str, float]
+    parts: Sequence[Part]
 
 
 def events_section(
-    sources: Sources, most: int, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = ()
-) -> Section | None:
+    sources: Sources, most: int, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = (),
+    figures: Sequence[Display] = (),
+) -> Section | None:  # fmt: skip
     """Return the lists of events of all datasets together, and pictures of events; None if there are none.
 
     Raises
@@ -74,7 +77,9 @@ def events_section(
         pictures = tuple(Figure(f"{d.title} ({d.dataset})", d.png) for d in displays)
         parts.append(Section("Displays", [Figures(pictures)]))
     if contributions:
-        parts.append(Section("What each input contributes", [Table(_shares(contributions))]))
+        pictures = tuple(Figure(f.title, f.png) for f in figures)
+        blocks: list[Block] = [Table(_shares(contributions)), *([Figures(pictures)] if pictures else [])]
+        parts.append(Section("What each input contributes", blocks))
     return Section(
         "Most anomalous events", [Sentences(tuple(said))] if said else [], [part for part in parts if part.blocks]
     )
@@ -106,12 +111,13 @@ def _table(top: TopEvents, title: str) -> Listing:
 
 
 def _shares(contributions: Sequence[Contributions]) -> Listing:
-    rows = []
-    for shown in contributions:
-        total = sum(map(abs, shown.parts.values())) or 1.0
-        ordered = sorted(shown.parts.items(), key=lambda pair: -abs(pair[1]))
-        rows += [
-            (shown.event, shown.dataset, name, f"{value:.4g}", f"{100 * abs(value) / total:.1f} %")
-            for name, value in ordered
-        ]
-    return Listing("", ("event", "dataset", "input", "contribution", "share"), tuple(rows))
+    def number(value: float) -> str:
+        return "–" if math.isnan(value) else f"{value:.4g}"
+
+    rows = [
+        (shown.event, shown.dataset, p.name, number(p.value), number(p.typical), number(p.contribution), f"{100 * p.share:.1f} %")
+        for shown in contributions
+        for p in shown.parts
+    ]  # fmt: skip
+    columns = ("event", "dataset", "input", "value", "median of the background", "contribution", "share")
+    return Listing("", columns, tuple(rows))

@@ -15,7 +15,7 @@ from coffea_ad.scoring.listing import card_table
 from coffea_ad.scoring.modelfile import verify
 from coffea_ad.tables import Listing
 
-__all__ = ["models_section"]
+__all__ = ["file_of", "models_section"]
 
 _CURVES = ("training", "chain_health", "long_run")
 """Figures of a training that show no rows."""
@@ -32,7 +32,7 @@ def models_section(sources: Sources) -> Section | None:
 
 def _model(sources: Sources, model: Mapping[str, Any]) -> Section:
     name, digest = str(model["name"]), str(model["digest"])
-    path, problem = _file_of(sources, str(model["file"]), digest)
+    path, problem = file_of(sources, str(model["file"]), digest)
     if path is None:
         return Section(name, [Sentences((problem, f"its digest in the results: {digest}"), grave=True)])
     card = read_card(files.read(path), path)
@@ -46,7 +46,7 @@ def _with_digest(card: ModelCard, digest: str) -> Listing:
     return Listing("", table.columns, (table.rows[0], ("SHA-256", f"{digest}, that of the results"), *table.rows[1:]))
 
 
-def _file_of(sources: Sources, named: str, digest: str) -> tuple[str | None, str]:
+def file_of(sources: Sources, named: str, digest: str) -> tuple[str | None, str]:
     """Return the model file with the digest of the results, or why there is none."""
     problem = f"{named}: the model file is not there any more"
     beside = files.join(files.parted(sources.folder.rstrip("/"))[0], *files.parted(named)[1:])

@@ -15,6 +15,7 @@ from coffea_ad.errors import ConfigError, listed
 from coffea_ad.report.blocks import Block, Figure, Figures, Section, figures_in
 from coffea_ad.report.events import Contributions, Display, events_section
 from coffea_ad.report.models import models_section
+from coffea_ad.report.pictured import Pictured, pictured
 from coffea_ad.report.provenance import provenance_section
 from coffea_ad.report.running import facts, run_section
 from coffea_ad.report.searches import evaluation_section, search_section
@@ -30,7 +31,7 @@ _COLOURS = 128
 
 def write_report(
     results: str | Path, others: Sequence[str | Path] = (), output: str | Path = "report.html", *, title: str | None = None,
-    max_events: int = 20, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = (),
+    max_events: int = 20, pictures: int = 3, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = (),
 ) -> list[str]:  # fmt: skip
     """Write results, and what belongs to them, as one HTML page without scripts that loads nothing.
 
@@ -47,8 +48,10 @@ def write_report(
     title : str, optional
     max_events : int
         So many of each list of events.
+    pictures : int
+        So many of the best events of each model are drawn, and their scores taken apart.
     displays, contributions : sequence of Display, of Contributions
-        Of listed events.
+        More of listed events.
 
     Returns
     -------
@@ -64,7 +67,11 @@ def write_report(
     """
     template = _template()
     sources = read_sources(results, others)
-    sections = sections_of(sources, max_events, displays, contributions)
+    best = pictured(sources, pictures)
+    sources.notes.extend(best.notes)
+    best.displays.extend(displays)
+    best.contributions.extend(contributions)
+    sections = sections_of(sources, max_events, best)
     name = (
         title
         or f"{sources.results.report.get('processor', 'results')}: {listed(sources.results.report['datasets'], 5)}"
@@ -96,16 +103,17 @@ def _state(sources: Sources) -> tuple[str, str]:
     return (f"{failed} files or chunks failed" if failed > 1 else "1 file or chunk failed"), "grave"
 
 
-def sections_of(
-    sources: Sources, max_events: int, displays: Sequence[Display] = (), contributions: Sequence[Contributions] = ()
-) -> list[Section]:
+def sections_of(sources: Sources, max_events: int, best: Pictured) -> list[Section]:
     """Return all parts of the page that have anything in them."""
     sections = [run_section(sources), models_section(sources), regions_section(sources), *figure_sections(sources)]
     sections += _numbered("Search", [(s.folder, lambda t, s=s: search_section(s, t)) for s in sources.searches])
     sections += _numbered(
         "Evaluation", [(e.folder, lambda t, e=e: evaluation_section(e, t)) for e in sources.evaluations]
     )
-    sections += [events_section(sources, max_events, displays, contributions), provenance_section(sources)]
+    sections += [
+        events_section(sources, max_events, best.displays, best.contributions, best.figures),
+        provenance_section(sources),
+    ]
     return [section for section in sections if section is not None]
 
 

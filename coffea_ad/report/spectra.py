@@ -10,6 +10,7 @@ from typing import Any
 
 from coffea_ad import files, plotting
 from coffea_ad.config import load_config
+from coffea_ad.plotting.drawing import overview_figures
 from coffea_ad.plotting.styles import STYLE, Style
 from coffea_ad.progress import progress
 from coffea_ad.report.blocks import Block, Figure, Figures, Section, Sentences, Table
@@ -60,11 +61,12 @@ def _number(value: float | None, form: str) -> str:
 
 
 def figure_sections(sources: Sources) -> list[Section]:
-    """Return scores and spectra, a part for each observable with a figure for each region that has entries."""
+    """Return figures of the run as a whole, scores and spectra, a part for each observable with a figure for each region that has entries."""
     results = sources.results
     known = plotting.drawable(results)
     if not known:
         return []
+    overviews = []
     place = files.join(sources.folder, "figures", STYLE)
     style = load_config(Style, place if files.exists(place) else None, []).model_copy(update={"formats": ("png",)})
     parts: dict[str, Section] = {}
@@ -77,8 +79,12 @@ def figure_sections(sources: Sources) -> list[Section]:
                 drawn.append(Figure(f"{observable}, {region}", path.read_bytes()))
                 advance()
             parts[observable] = Section(observable, [Figures(tuple(drawn))])
+        for name, draw in overview_figures(results, style).items():
+            draw(str(path))
+            overviews.append(Figure(name.replace("_", " "), path.read_bytes()))
     taggers = {str(about.get("tagger")) for about in results.report.get("regions", {}).values()}
     of_scores = re.compile(rf"({'|'.join(map(re.escape, sorted(taggers)))})_(logp|score)(_min|_max)?")
     scores = [part for name, part in parts.items() if of_scores.fullmatch(name)]
     others = [part for part in parts.values() if part not in scores]
-    return [Section(title, (), listed) for title, listed in (("Scores", scores), ("Spectra", others)) if listed]
+    first = [Section("Overviews", [Figures(tuple(overviews))])] if overviews else []
+    return first + [Section(title, (), listed) for title, listed in (("Scores", scores), ("Spectra", others)) if listed]
