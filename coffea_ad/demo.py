@@ -197,7 +197,8 @@ def demo(output: Path, *, seed: int = 1, scale: float = 1.0, workers: int = 2) -
         others = [output / "search", output / "evaluation", models]
         write_report(results_folder, others, output / "report.html", title=f"coffea-ad demo, seed {seed}")
     summary["yields"] = _yields(load_results(results_folder))
-    summary["search"] = {"verdict": hunted["verdict"], "global": hunted["global"], "limits": hunted["limits"]}
+    bumps = {name: of["bumps"][of["statistic"]] for name, of in hunted["spectra"].items()}
+    summary["search"] = {"bumps": bumps} | {key: hunted[key] for key in ("verdict", "statistic", "global", "limits")}
     summary["seconds"] = {**seconds, "all": round(time.monotonic() - started, 1)}
     files.write(output / "summary.json", json.dumps(summary, indent=1).encode())
     _print(summary)
