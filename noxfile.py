@@ -146,9 +146,13 @@ def bench_root(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """The documentation, into build/docs."""
+    """The documentation, into build/docs, with the page of the demo, which runs if it has not."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", "--site-dir", "build/docs")
+    page = pathlib.Path("build/demo/report.html")
+    if not page.exists():
+        session.run("coffea-ad", "demo", "-o", "build/demo")
+    shutil.copy(page, "build/docs/demo_report.html")
 
 
 @nox.session(default=False)

@@ -3,7 +3,7 @@
     python benchmarks/abcd.py                        # simulates 38 000 events on the first call, about ten minutes
     python benchmarks/abcd.py --lumi 1 --seed 2
 
-Presets of the demo; the search `semivisible_jets` without cuts on missing momentum and its direction, since that is the second
+pT-hat of at least 350 GeV (QCD) or 250 GeV; the search `semivisible_jets` without cuts on missing momentum and its direction, since that is the second
 variable here. An experiment draws data as Poisson numbers in each cell and bin, and a simulation of its own with as many
 effective events as the simulated sample has. Uncorrelated: the expected numbers of each cell have
 the spectrum of all. Corrected: by κ of the simulation.
