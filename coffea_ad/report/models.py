@@ -132,6 +132,16 @@ def _shifts(inputs: Mapping[str, Any]) -> Listing:
     for model, seen in inputs.items():
         for sample, distances in seen.get("drift", {}).items():
             largest = sorted(distances.items(), key=lambda pair: -pair[1])[:_SHIFTS]
-            rows += [(model, sample, column, f"{distance:.3f}") for column, distance in largest]
+            rows += [(model, sample, _short(column), f"{distance:.3f}") for column, distance in largest]
     title = "inputs furthest from the training (largest difference of the cumulative distributions)"
     return Listing(title, ("tagger", "sample", "input", "distance"), tuple(rows))
+
+
+def _short(column: str) -> str:
+    """Return feature and column without the options.
+
+    >>> _short("jet_substructure[observables=tau1+tau2].tau2"), _short("rmm.met")
+    ('jet_substructure.tau2', 'rmm.met')
+    """
+    feature, dot, name = column.rpartition(".")
+    return feature.partition("[")[0] + dot + name

@@ -18,6 +18,7 @@ from coffea_ad.report.events import Contributions, Display
 from coffea_ad.report.models import file_of
 from coffea_ad.report.sources import Sources
 from coffea_ad.scoring.tagger import Tagger
+from coffea_ad.weights import kind_of
 
 __all__ = ["Pictured", "pictured"]
 
@@ -38,7 +39,7 @@ class Pictured:
 
 
 def pictured(sources: Sources, n: int) -> Pictured:
-    """Return pictures of the n best events of the list of each model, and what each input adds to their scores.
+    """Return pictures of the n best events of the list of each model, of data if there are any, and what each input adds to their scores.
 
     Only events in the lists of the results are opened, so that of blinded data there is none. What cannot be read any more is said.
 
@@ -60,13 +61,19 @@ def pictured(sources: Sources, n: int) -> Pictured:
                 continue
             tagger = Tagger(files.read(path), name=str(model["name"]))
             name, _ = list_of(sources.results.report, tagger.scorer)
-            top = joined(lists, name).shortened(n)
+            top = joined(lists, name, _data(sources, name)).shortened(n)
             _draw(sources, top, tagger.card.level, shown, out)
             if tagger.card.contributions is not None and len(top):
                 _explain(explained(tagger, top, n, metadata=_metadata(sources)), out)
         except CoffeaADError as error:
             out.notes.append(f"model {model['name']}: no pictures of its events, or not all: {error}")
     return out
+
+
+def _data(sources: Sources, name: str) -> list[str]:
+    """Return the datasets of data that have events in a list; none stands for all datasets."""
+    lists, metadata = sources.results.event_lists, _metadata(sources)
+    return [d for d, of in lists.items() if len(of.get(name, ())) and kind_of(metadata[d]) == "data"]
 
 
 def _metadata(sources: Sources) -> dict[str, dict[str, object]]:
