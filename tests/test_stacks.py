@@ -364,6 +364,31 @@ def test_a_cutflow_is_the_part_of_the_weight_of_each_process(monkeypatch, tmp_pa
     np.testing.assert_allclose(lines["data"], [1.0, 0.5])  # by events
 
 
+def test_cutflows_of_other_steps_stand_at_their_own(monkeypatch, tmp_path):
+    """Such as that of blinded data, which has the first and the last one only, and may come first."""
+    of = results(runA="data", qcd="background", ww="background", runB="data")
+    steps = {"all": 10, "trigger": 5, "dphi": 2}
+    for name, entry in of.report["datasets"].items():
+        has = {s: n for s, n in steps.items() if name != "runA" or s != "trigger"}
+        entry["cutflow"] = {s: {"events": n, "weight": float(n)} for s, n in has.items()}
+    of.report["datasets"]["ww"]["cutflow"] = {"all": 10, "trigger": 3}  # a processor's own counts
+    ax = overview("cutflow", monkeypatch, tmp_path, of)[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["all", "trigger", "dphi"]
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
+    assert lines == {"data": ([0, 2], [1.0, 0.2]), "qcd": ([0, 1, 2], [1.0, 0.5, 0.2])}
+
+
+def test_results_without_an_event_have_no_overviews():
+    from coffea_ad.plotting import Style
+    from coffea_ad.plotting.drawing import overview_figures
+
+    of = results(qcd="background")
+    axis = hist.axis.Regular(4, 0, 4, name="ad_logp_min", label="score")
+    of.histograms["qcd"] = {"m": histogram(0), "m-ad_logp_min": histogram(0, axis)}
+    of.report["datasets"]["qcd"]["cutflow"] = {"all": {"events": 0, "weight": 0.0}}
+    assert overview_figures(of, Style()) == {}
+
+
 def test_a_score_against_a_mass_has_the_steps_of_its_thresholds(monkeypatch, tmp_path):
     of = results(qcd="background", svj="signal")
     axis = hist.axis.Regular(4, 0, 4, name="ad_logp_min", label="score")
