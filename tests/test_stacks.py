@@ -335,6 +335,35 @@ def test_efficiencies_of_regions_have_the_error_of_a_part_of_weighted_events():
     np.testing.assert_allclose(error, [np.sqrt(0.2 * 0.8 / 100), np.sqrt(0.2 * 0.8 / 25)])
 
 
+def test_a_bin_with_few_events_has_no_efficiency():
+    """One event would have an efficiency of 0 or 1, and no error."""
+    from coffea_ad.plotting import efficiencies
+
+    axis = hist.axis.Regular(3, 0, 3, name="m", label="mass [GeV]")
+    h = hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 100 + [1.5] + [2.5] * 4)
+    of = results(qcd="background")
+    of.histograms["qcd"]["m"] = in_regions(h, 1.0)
+    _, eps, error = efficiencies(of, "m")["loose"]
+    np.testing.assert_array_equal(eps, [1.0, np.nan, 1.0])
+    np.testing.assert_array_equal(error, [0.0, np.nan, 0.0])
+
+
+def test_efficiencies_of_blinded_data_are_not_known():
+    from coffea_ad.errors import ConfigError
+    from coffea_ad.plotting import efficiencies
+    from coffea_ad.plotting.overviews import divisible
+
+    axis = hist.axis.Regular(1, 0, 1, name="m", label="mass [GeV]")
+    h = hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 100)
+    of = results(met="data")
+    of.histograms["met"]["m"] = in_regions(h, 0.5)
+    assert divisible(of) == ["m"]
+    of.report["datasets"]["met"] |= {"blinded": True, "hidden_cells": ["1"]}
+    assert divisible(of) == []
+    with pytest.raises(ConfigError, match="blinded"):
+        efficiencies(of, "m")
+
+
 def overview(name, monkeypatch, tmp_path, *arguments, **more):
     """Draw an overview, and return its axes."""
     from matplotlib.figure import Figure

@@ -14,13 +14,23 @@ from coffea_ad.plotting.samples import processes, samples
 from coffea_ad.plotting.stacks import drawable
 from coffea_ad.plotting.styles import Style
 from coffea_ad.results.results import Results
-from coffea_ad.typing import Float64s
+from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import kind_of, process_of
 
-__all__ = ["cutflow", "cutflows", "divisible", "efficiencies", "efficiency_against", "inputs", "planes", "score_against"]
+__all__ = [
+    "cutflow",
+    "cutflows",
+    "divisible",
+    "efficiencies",
+    "efficiency_against",
+    "inputs",
+    "planes",
+    "score_against",
+]
 
 _SHADES = 1e-4  # of the fullest bin, where the colours end
 _RELATIVE = 0.5  # efficiencies with a larger relative error say nothing
+_FEW = 4.0  # effective events of a bin, below which an efficiency of 0 or 1 would be one event without an error
 
 
 def planes(results: Results) -> list[str]:
@@ -116,9 +126,19 @@ def divisible(results: Results) -> list[str]:
     parts = {
         name: of for name, of in drawable(results).items() if "inclusive" in of and len(of) > 1 and "_logp" not in name
     }
-    return [
-        name for name in parts if {"background", "data"} & samples(results, name, "inclusive", Style()).nominal().keys()
-    ]
+    some = [name for name in parts if _kind(results, samples(results, name, "inclusive", Style()).nominal())]
+    return [name for name in some if any(_known(eps, error).any() for _, eps, error in efficiencies(results, name).values())]
+
+
+def _known(eps: Float64s, error: Float64s) -> Bools:
+    """Return which bins of an efficiency say anything."""
+    return (eps > 0) & (error < _RELATIVE * eps)
+
+
+def _kind(results: Results, parts: Mapping[str, Any]) -> str:
+    """Return of what efficiencies of regions are measured; of nothing where data are all there is, and some of them are hidden."""
+    hidden = any(entry.get("hidden_cells") for entry in results.report["datasets"].values())
+    return next((kind for kind in ("background", "data") if kind in parts and not (kind == "data" and hidden)), "")
 
 
 def efficiencies(
@@ -135,29 +155,39 @@ def efficiencies(
     Returns
     -------
     {region: (edges, efficiency, error)}
-        (bins + 1,), (bins,), (bins,); NaN where no event is. The error is that of a part of weighted events:
+        (bins + 1,), (bins,), (bins,); NaN where fewer than four effective events are. The error is that of a part of weighted events:
         √((1 − ε)² Σ_in w² + ε² Σ_out w²) / Σw.
+
+    Raises
+    ------
+    ConfigError
+        There is neither a simulated background nor data, or data alone, of which events are hidden.
     """
-    whole = _sample(results, observable, "inclusive", style or Style())
+    kind, whole = _sample(results, observable, "inclusive", style or Style())
     total, squares = (np.asarray(part, np.float64) for part in (whole.values(), whole.variances()))
+    enough = (total > 0) & (total**2 >= _FEW * squares)
     out = {}
     for region in drawable(results)[observable]:
         if region == "inclusive":
             continue
-        part = _sample(results, observable, region, style or Style())
+        part = samples(results, observable, region, style or Style()).nominal().get(kind)
+        if part is None:
+            continue
         inside, inside2 = (np.asarray(each, np.float64) for each in (part.values(), part.variances()))
         with np.errstate(invalid="ignore", divide="ignore"):
-            eps = np.where(total > 0, inside / total, np.nan)
+            eps = np.where(enough, inside / total, np.nan)
             error = np.sqrt(np.maximum((1 - eps) ** 2 * inside2 + eps**2 * (squares - inside2), 0)) / total
-        out[region] = (np.asarray(whole.axes[0].edges), eps, np.where(total > 0, error, np.nan))
+        out[region] = (np.asarray(whole.axes[0].edges), eps, np.where(enough, error, np.nan))
     return out
 
 
-def _sample(results: Results, observable: str, region: str, style: Style) -> Any:
+def _sample(results: Results, observable: str, region: str, style: Style) -> tuple[str, Any]:
     parts = samples(results, observable, region, style).nominal()
-    if "background" not in parts and "data" not in parts:
-        raise ConfigError(f"{observable}: there is neither a simulated background nor data in {region}")
-    return parts.get("background", parts.get("data"))
+    kind = _kind(results, parts)
+    if not kind:
+        why = "the data are blinded" if "data" in parts else "there are no data"
+        raise ConfigError(f"{observable}: there is no simulated background in {region}, and {why}")
+    return kind, parts[kind]
 
 
 def efficiency_against(results: Results, observable: str, path: str | Path, *, style: Style | None = None) -> None:
@@ -179,7 +209,7 @@ def efficiency_against(results: Results, observable: str, path: str | Path, *, s
         ax = axes[0, 0]
         lowest = 1.0
         for i, (region, (edges, eps, error)) in enumerate(shown.items()):
-            known = (eps > 0) & (error < _RELATIVE * eps)
+            known = _known(eps, error)
             if not known.any():
                 continue
             lowest = min(lowest, float(np.min(eps[known])))
@@ -189,7 +219,8 @@ def efficiency_against(results: Results, observable: str, path: str | Path, *, s
             ax.errorbar(x, eps[known], error[known], fmt=marker, ms=4.5, lw=1.2, color=color, label=region)
         ax.set(yscale="log", ylim=(0.5 * lowest, 2))
         ax.set_xlabel(_axis(results, observable).label)
-        ax.set_ylabel("part of the background in the region")
+        kind, _ = _sample(results, observable, "inclusive", style)
+        ax.set_ylabel(f"part of the {kind} in the region")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
