@@ -70,15 +70,9 @@ def _show(top: Any, ranked: int) -> None:
         column.no_wrap = True
     for column in table.columns[2:]:
         column.overflow = "fold"
-    for i, ids in enumerate(_ids(top)):
-        table.add_row(ids, top["dataset"][i], str(top["entry"][i]), *(f"{top[name][i]:.4g}" for name in numbers))
+    for i in range(len(top)):
+        table.add_row(top.ids(i), top["dataset"][i], str(top["entry"][i]), *(f"{top[name][i]:.4g}" for name in numbers))
     out.print(table)
-
-
-def _ids(top: Any) -> list[str]:
-    from coffea_ad.nanoaod.columns import EVENT_ID
-
-    return [":".join(str(top[name][i]) for name in EVENT_ID) for i in range(len(top))]
 
 
 def _records(top: Any) -> list[dict[str, Any]]:
@@ -100,7 +94,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "table": _as_csv,
     "csv": _as_csv,
     "json": lambda top: json.dumps(_records(top), indent=1) + "\n",
-    "ids": lambda top: "".join(f"{ids}\n" for ids in _ids(top)),
+    "ids": lambda top: "".join(f"{top.ids(i)}\n" for i in range(len(top))),
 }
 
 

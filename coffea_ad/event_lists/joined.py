@@ -86,8 +86,8 @@ def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:
             key += tuple(np.float64(column[i]).tobytes() for column in numbers)
         places.setdefault(key, []).append(i)
     return [
-        f"{':'.join(str(part) for part in key[: len(EVENT_ID)])} is there {len(rows)} times: "
+        f"{top.ids(rows[0])} is there {len(rows)} times: "
         + ", ".join(f"{top['dataset'][i]} ({top['file'][i]}, entry {top['entry'][i]})" for i in rows)
-        for key, rows in places.items()
+        for rows in places.values()
         if len(rows) > 1
     ]

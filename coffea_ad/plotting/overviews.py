@@ -127,7 +127,9 @@ def divisible(results: Results) -> list[str]:
         name: of for name, of in drawable(results).items() if "inclusive" in of and len(of) > 1 and "_logp" not in name
     }
     some = [name for name in parts if _kind(results, samples(results, name, "inclusive", Style()).nominal())]
-    return [name for name in some if any(_known(eps, error).any() for _, eps, error in efficiencies(results, name).values())]
+    return [
+        name for name in some if any(_known(eps, error).any() for _, eps, error in efficiencies(results, name).values())
+    ]
 
 
 def _known(eps: Float64s, error: Float64s) -> Bools:

@@ -10,7 +10,6 @@ from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.joined import joined, twice
 from coffea_ad.explaining.explanations import Part
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.report.blocks import Block, Figure, Figures, Section, Sentences, Table
 from coffea_ad.report.sources import Sources
 from coffea_ad.tables import Listing
@@ -103,7 +102,7 @@ def _table(top: TopEvents, title: str) -> Listing:
     of_objects = [n for n in top.observables if n.endswith(("_1", "_2"))]
     numbers = [*top.by, *(n for n in top.observables if n not in of_objects), *of_objects]
     rows = tuple(
-        (":".join(str(top[n][i]) for n in EVENT_ID), str(top["dataset"][i]), str(top["entry"][i]), f"{top['weight'][i]:.4g}",
+        (top.ids(i), str(top["dataset"][i]), str(top["entry"][i]), f"{top['weight'][i]:.4g}",
          *(f"{top[n][i]:.4g}" for n in numbers), str(top["file"][i]))
         for i in range(len(top))
     )  # fmt: skip

@@ -9,11 +9,10 @@ from coffea_ad import files
 from coffea_ad.errors import CoffeaADError
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.joined import joined
-from coffea_ad.event_lists.opened import as_text, listed_places, open_event
+from coffea_ad.event_lists.opened import listed_places, open_event
 from coffea_ad.explaining.explanations import Explanations
 from coffea_ad.explaining.figures import draw
 from coffea_ad.explaining.listed import explained, list_of
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.report.events import Contributions, Display
 from coffea_ad.report.models import file_of
 from coffea_ad.report.sources import Sources
@@ -80,7 +79,7 @@ def _draw(sources: Sources, top: TopEvents, level: str, shown: set[tuple[str, in
         if (place.file, place.entry) in shown:
             continue
         shown.add((place.file, place.entry))
-        dataset, number = str(top["dataset"][i]), as_text(top[name][i] for name in EVENT_ID)
+        dataset, number = str(top["dataset"][i]), top.ids(i)
         try:
             event = open_event(place, {**_metadata(sources)[dataset], "dataset": dataset})
             for view in _VIEWS[level]:
