@@ -224,6 +224,7 @@ def test_the_verb_explains_results_and_skims(model, results, skim, tmp_path, cap
     [
         (["--skim", "s", "--list", "ad"], "--list is of results"),
         (["--skim", "s", "--parts", "0"], "--parts is 0"),
+        (["--skim", "s", "--figure", "why.bmp"], "--figure why.bmp: its name must end in .png, .pdf, .svg"),
         (["--events", "r", "-n", "0"], "-n is 0"),
         (["--events", "r", "--list", "adx"], "unknown list of events 'adx'"),
         (["--events", "s"], "s: "),

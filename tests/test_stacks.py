@@ -309,6 +309,32 @@ def test_bins_without_data_have_no_point(figure):
     np.testing.assert_array_equal(np.isfinite(points.lines[0].get_ydata()), counts > 0)
 
 
+def test_figures_of_two_eras_have_the_uncertainty_and_the_luminosity_of_the_sums(monkeypatch, tmp_path):
+    """A source that is uncorrelated between eras counts once in each; one luminosity for both is that of each."""
+    from coffea_ad.plotting import Style, stacks
+    from coffea_ad.plotting.samples import samples
+    from coffea_ad.results.sums import add_variations, uncertainty
+
+    of = results(tt17="background", tt18="background")
+    axes = (
+        hist.axis.StrCategory(["inclusive"], name="region"),
+        hist.axis.StrCategory(["nominal", "jesUp", "jesDown"], name="variation"),
+        hist.axis.Regular(1, 0, 1, name="m", label="m"),
+    )
+    for name, entry in of.report["datasets"].items():
+        entry["metadata"] |= {"process": "tt", "year": f"20{name[2:]}"}
+        h = hist.Hist(*axes, storage=hist.storage.Weight())
+        h.view()["value"][0, :, 0], h.view()["variance"][0, :, 0] = (100, 130, 70), 0.0
+        of.histograms[name] = {"m": h}
+    of.report["variations"] = {f"jes{d}": {"source": "jes", "direction": d.lower(), "correlated": False} for d in ("Up", "Down")}  # fmt: skip
+    drawn = list(samples(of, "m", "inclusive", Style()).background.values())
+    tabled = list(of.background("m").values()) if of.report.update(lumi=None) is None else []
+    for several in (drawn, tabled):
+        np.testing.assert_allclose(uncertainty(add_variations(several)), np.full((2, 1), 30 * np.sqrt(2)))
+    assert stacks._luminosity(of, ["tt17", "tt18"]) == "0.001 fb$^{-1}$ for each of 2 eras"
+    assert stacks._luminosity(of, ["tt17"]) == "0.001 fb$^{-1}$"
+
+
 def in_regions(h, inside):
     """A histogram over inclusive and one region, of which a part of every bin is in that region."""
     axes = (

@@ -18,7 +18,7 @@ __all__ = ["add_events"]
 
 def _events(args: argparse.Namespace) -> int:
     from coffea_ad import files, outputs
-    from coffea_ad.event_lists.joined import joined, twice
+    from coffea_ad.event_lists.joined import joined, twice, unlisted
     from coffea_ad.results.folder import load_results
     from coffea_ad.weights import is_simulation
 
@@ -40,9 +40,8 @@ def _events(args: argparse.Namespace) -> int:
     else:
         print(text, end="")
     said = [f"note: {sentence}" for sentence in twice(top, simulated)]
-    unlisted = [name for name in results.report["datasets"] if name not in results.event_lists]
-    if unlisted:
-        said.append(f"note: there is no list of {', '.join(unlisted)}; blinded data have none")
+    if lacking := unlisted(results.event_lists, results.report["datasets"]):
+        said.append(f"note: there is no list of {', '.join(lacking)}; blinded data have none")
     if args.skim:
         from coffea_ad.event_lists.originals import write_originals
 

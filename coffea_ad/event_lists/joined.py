@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.event_lists.top import TopEvents
 from coffea_ad.nanoaod.columns import EVENT_ID
 
-__all__ = ["joined", "twice"]
+__all__ = ["joined", "twice", "unlisted"]
 
 
 def joined(
@@ -58,6 +58,16 @@ def joined(
             raise ConfigError(f"the lists {asked} of these datasets cannot be joined: {problem}")
         total = total + part
     return total
+
+
+def unlisted(lists: Mapping[str, Mapping[str, TopEvents]], datasets: Iterable[str]) -> list[str]:
+    """Return the datasets that no list of events is of: none, if a list is of all of them together.
+
+    >>> unlisted({"qcd": {}}, ["qcd", "met"]), unlisted({"all": {}}, ["qcd", "met"])
+    (['met'], [])
+    """
+    datasets = list(datasets)
+    return [name for name in datasets if name not in lists] if set(lists) <= set(datasets) else []
 
 
 def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:

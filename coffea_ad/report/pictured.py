@@ -81,7 +81,7 @@ def _draw(sources: Sources, top: TopEvents, level: str, shown: set[tuple[str, in
         shown.add((place.file, place.entry))
         dataset, number = str(top["dataset"][i]), top.ids(i)
         try:
-            event = open_event(place, {**_metadata(sources)[dataset], "dataset": dataset})
+            event = open_event(place, {**_metadata(sources).get(dataset, {}), "dataset": dataset})
             for view in _VIEWS[level]:
                 png = io.BytesIO()
                 draw_event(event, png, view, scores={score: float(top[score][i]) for score in top.by})
