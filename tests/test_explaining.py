@@ -237,6 +237,15 @@ def test_wrong_words_end_in_one_sentence(model, results, skim, place, words, mat
     assert match in capsys.readouterr().err
 
 
+def test_results_without_lists_are_said_whatever_their_models(results, tmp_path, capsys):
+    from coffea_ad.results import save_results
+
+    of = ad.load_results(results)
+    save_results(of.histograms, {**of.report, "event_lists": {}}, tmp_path / "r")
+    assert main(["explain", str(DATA / "wnae.onnx"), "--events", str(tmp_path / "r")]) == 1
+    assert "these results have no lists of events" in capsys.readouterr().err
+
+
 def test_another_model_needs_the_list_to_be_named(results, capsys):
     words = ["explain", str(DATA / "wnae.onnx"), "--events", str(results)]
     assert main(words) == 1

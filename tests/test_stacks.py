@@ -361,6 +361,17 @@ def test_efficiencies_of_regions_have_the_error_of_a_part_of_weighted_events():
     np.testing.assert_allclose(error, [np.sqrt(0.2 * 0.8 / 100), np.sqrt(0.2 * 0.8 / 25)])
 
 
+def test_all_events_of_a_further_model_are_no_region_with_an_efficiency():
+    from coffea_ad.plotting import efficiencies
+
+    axis = hist.axis.Regular(1, 0, 1, name="m", label="mass [GeV]")
+    of = results(qcd="background")
+    of.histograms["qcd"]["m"] = in_regions(hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 9), 1.0)
+    assert list(efficiencies(of, "m")) == ["loose"]
+    of.report["regions"] = {"loose": {"tagger": "ad2", "cells": ["0"]}}
+    assert list(efficiencies(of, "m")) == []
+
+
 def test_a_bin_with_few_events_has_no_efficiency():
     """One event would have an efficiency of 0 or 1, and no error."""
     from coffea_ad.plotting import efficiencies

@@ -72,6 +72,7 @@ def _rows(args: argparse.Namespace, tagger: Tagger) -> Rows:
         return skimmed_rows(tagger.scorer, args.skim, n=args.number, datasets=args.datasets)
     results = load_results(args.events)
     name, same = list_of(results.report, tagger.scorer)
+    joined(results.event_lists, None, args.datasets)  # without lists it is no matter of the model
     if not same and not args.list:
         raise ConfigError(
             f"{args.events}: these results were made with other models than {args.model}; to explain events of theirs by it, name the "

@@ -169,8 +169,10 @@ def efficiencies(
     total, squares = (np.asarray(part, np.float64) for part in (whole.values(), whole.variances()))
     enough = (total > 0) & (total**2 >= _FEW * squares)
     out = {}
+    # of each further model all of its events are a region too
+    everything = {name for name, about in results.report.get("regions", {}).items() if "region" not in about}
     for region in drawable(results)[observable]:
-        if region == "inclusive":
+        if region == "inclusive" or region in everything:
             continue
         part = samples(results, observable, region, style or Style()).nominal().get(kind)
         if part is None:

@@ -51,7 +51,8 @@ def pictured(sources: Sources, n: int) -> Pictured:
     if n < 1 or not any(lists.values()):
         return out
     shown: set[tuple[str, int]] = set()
-    for model in sources.results.report.get("models", ()):
+    models = sources.results.report.get("models", ())
+    for model in models:
         path, problem = file_of(sources, str(model["file"]), str(model["digest"]))
         try:
             if path is None:
@@ -62,7 +63,7 @@ def pictured(sources: Sources, n: int) -> Pictured:
             top = joined(lists, name).shortened(n)
             _draw(sources, top, tagger.card.level, shown, out)
             if tagger.card.contributions is not None and len(top):
-                _explain(explained(tagger, top, n, metadata=_metadata(sources)), out)
+                _explain(explained(tagger, top, n, metadata=_metadata(sources)), out, several=len(models) > 1)
         except CoffeaADError as error:
             out.notes.append(f"model {model['name']}: no pictures of its events, or not all: {error}")
     return out
@@ -90,11 +91,12 @@ def _draw(sources: Sources, top: TopEvents, level: str, shown: set[tuple[str, in
             out.notes.append(f"event {number} of {dataset} is not drawn, or not whole: {error}")
 
 
-def _explain(explanations: Explanations, out: Pictured) -> None:
+def _explain(explanations: Explanations, out: Pictured, *, several: bool) -> None:
     """Add the table of parts and the figure of a model."""
     for row in explanations.rows:
         jet = "" if row.jet is None else f", jet {row.jet}"
-        out.contributions.append(Contributions(row.id + jet, row.dataset, row.leading(_LEADING)))
+        by = f" by {explanations.card.name}" if several else ""
+        out.contributions.append(Contributions(f"{row.id}{jet}{by}", row.dataset, row.leading(_LEADING)))
     out.notes.extend(explanations.notes)
     if explanations.rows:
         png = io.BytesIO()
