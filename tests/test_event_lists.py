@@ -549,6 +549,22 @@ def test_real_events_are_written_as_they_are(real, tmp_path):
             assert ak.array_equal(now, before, equal_nan=True, dtype_exact=not branch.startswith("n")), branch
 
 
+def test_a_damaged_file_of_listed_events_is_named(listed, tmp_path, monkeypatch):
+    """Whatever a codec raises."""
+    import uproot
+
+    def damaged(*_, **__):
+        raise ValueError("corrupt data")
+
+    top = ad.load_results(listed).event_lists["svj"]["ad"].shortened(2)
+    monkeypatch.setattr(uproot.TTree, "arrays", damaged)
+    with (
+        (tmp_path / "few.root").open("w+b") as file,
+        pytest.raises(BadFile, match=r"root: cannot be read \(ValueError"),
+    ):
+        write_originals(top, file)
+
+
 def test_a_file_that_was_replaced_gives_no_events(listed, tmp_path):
     top = ad.load_results(listed).event_lists["svj"]["ad"].shortened(2)
     other = TopEvents.from_columns(

@@ -224,6 +224,7 @@ def test_the_verb_explains_results_and_skims(model, results, skim, tmp_path, cap
     [
         (["--skim", "s", "--list", "ad"], "--list is of results"),
         (["--skim", "s", "--parts", "0"], "--parts is 0"),
+        (["--skim", "s", "--figure", "why.bmp"], "--figure why.bmp: its name must end in .png, .pdf, .svg"),
         (["--events", "r", "-n", "0"], "-n is 0"),
         (["--events", "r", "--list", "adx"], "unknown list of events 'adx'"),
         (["--events", "s"], "s: "),
@@ -234,6 +235,15 @@ def test_wrong_words_end_in_one_sentence(model, results, skim, place, words, mat
     monkeypatch.chdir(place)
     assert main(["explain", str(model), *words]) == 1
     assert match in capsys.readouterr().err
+
+
+def test_results_without_lists_are_said_whatever_their_models(results, tmp_path, capsys):
+    from coffea_ad.results import save_results
+
+    of = ad.load_results(results)
+    save_results(of.histograms, {**of.report, "event_lists": {}}, tmp_path / "r")
+    assert main(["explain", str(DATA / "wnae.onnx"), "--events", str(tmp_path / "r")]) == 1
+    assert "these results have no lists of events" in capsys.readouterr().err
 
 
 def test_another_model_needs_the_list_to_be_named(results, capsys):

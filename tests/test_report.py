@@ -239,6 +239,29 @@ def test_a_page_needs_no_search_and_no_evaluation(folders, drawn, tmp_path, caps
     assert "must be a file whose name ends in .html" in capsys.readouterr().err
 
 
+def test_a_list_of_all_datasets_together_is_one_of_each(folders, drawn, tmp_path):
+    results = load_results(folders / "results")
+    name = next(iter(results.report["datasets"]))
+    save_results(results.histograms, results.report, tmp_path / "r", {"all": {"ad": event_list(name)}})
+    shown = [reporting.Display("1:2:3", name, png((9, 9, 9)))]
+    reporting.write_report(tmp_path / "r", [], tmp_path / "page.html", displays=shown)
+    text = (tmp_path / "page.html").read_text()
+    assert "there is no list of" not in text
+    assert encoded(png((9, 9, 9))) in text
+    assert main(["events", str(tmp_path / "r"), "-n", "1"]) == 0
+
+
+def test_yields_say_nothing_of_datasets_without_histograms_of_regions(folders):
+    from coffea_ad.results.yields import yields
+
+    results = load_results(folders / "results")
+    entry = {"metadata": {"is_mc": True, "xsec": 1.0}, "events": 3, "files": {}, "failed": []}
+    results.report["datasets"]["own"] = entry
+    tables, notes = yields(results)
+    assert tables
+    assert not [note for note in notes if "own" in note]
+
+
 def test_a_folder_of_something_else_is_refused_by_name(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     for other in (tmp_path / "empty", tmp_path / "nowhere", folders / "results"):

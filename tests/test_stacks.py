@@ -309,6 +309,32 @@ def test_bins_without_data_have_no_point(figure):
     np.testing.assert_array_equal(np.isfinite(points.lines[0].get_ydata()), counts > 0)
 
 
+def test_figures_of_two_eras_have_the_uncertainty_and_the_luminosity_of_the_sums(monkeypatch, tmp_path):
+    """A source that is uncorrelated between eras counts once in each; one luminosity for both is that of each."""
+    from coffea_ad.plotting import Style, stacks
+    from coffea_ad.plotting.samples import samples
+    from coffea_ad.results.sums import add_variations, uncertainty
+
+    of = results(tt17="background", tt18="background")
+    axes = (
+        hist.axis.StrCategory(["inclusive"], name="region"),
+        hist.axis.StrCategory(["nominal", "jesUp", "jesDown"], name="variation"),
+        hist.axis.Regular(1, 0, 1, name="m", label="m"),
+    )
+    for name, entry in of.report["datasets"].items():
+        entry["metadata"] |= {"process": "tt", "year": f"20{name[2:]}"}
+        h = hist.Hist(*axes, storage=hist.storage.Weight())
+        h.view()["value"][0, :, 0], h.view()["variance"][0, :, 0] = (100, 130, 70), 0.0
+        of.histograms[name] = {"m": h}
+    of.report["variations"] = {f"jes{d}": {"source": "jes", "direction": d.lower(), "correlated": False} for d in ("Up", "Down")}  # fmt: skip
+    drawn = list(samples(of, "m", "inclusive", Style()).background.values())
+    tabled = list(of.background("m").values()) if of.report.update(lumi=None) is None else []
+    for several in (drawn, tabled):
+        np.testing.assert_allclose(uncertainty(add_variations(several)), np.full((2, 1), 30 * np.sqrt(2)))
+    assert stacks._luminosity(of, ["tt17", "tt18"]) == "0.001 fb$^{-1}$ for each of 2 eras"
+    assert stacks._luminosity(of, ["tt17"]) == "0.001 fb$^{-1}$"
+
+
 def in_regions(h, inside):
     """A histogram over inclusive and one region, of which a part of every bin is in that region."""
     axes = (
@@ -333,6 +359,46 @@ def test_efficiencies_of_regions_have_the_error_of_a_part_of_weighted_events():
     np.testing.assert_array_equal(edges, [0, 1, 2])
     np.testing.assert_allclose(eps, 0.2)
     np.testing.assert_allclose(error, [np.sqrt(0.2 * 0.8 / 100), np.sqrt(0.2 * 0.8 / 25)])
+
+
+def test_all_events_of_a_further_model_are_no_region_with_an_efficiency():
+    from coffea_ad.plotting import efficiencies
+
+    axis = hist.axis.Regular(1, 0, 1, name="m", label="mass [GeV]")
+    of = results(qcd="background")
+    of.histograms["qcd"]["m"] = in_regions(hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 9), 1.0)
+    assert list(efficiencies(of, "m")) == ["loose"]
+    of.report["regions"] = {"loose": {"tagger": "ad2", "cells": ["0"]}}
+    assert list(efficiencies(of, "m")) == []
+
+
+def test_a_bin_with_few_events_has_no_efficiency():
+    """One event would have an efficiency of 0 or 1, and no error."""
+    from coffea_ad.plotting import efficiencies
+
+    axis = hist.axis.Regular(3, 0, 3, name="m", label="mass [GeV]")
+    h = hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 100 + [1.5] + [2.5] * 4)
+    of = results(qcd="background")
+    of.histograms["qcd"]["m"] = in_regions(h, 1.0)
+    _, eps, error = efficiencies(of, "m")["loose"]
+    np.testing.assert_array_equal(eps, [1.0, np.nan, 1.0])
+    np.testing.assert_array_equal(error, [0.0, np.nan, 0.0])
+
+
+def test_efficiencies_of_blinded_data_are_not_known():
+    from coffea_ad.errors import ConfigError
+    from coffea_ad.plotting import efficiencies
+    from coffea_ad.plotting.overviews import divisible
+
+    axis = hist.axis.Regular(1, 0, 1, name="m", label="mass [GeV]")
+    h = hist.Hist(axis, storage=hist.storage.Weight()).fill(m=[0.5] * 100)
+    of = results(met="data")
+    of.histograms["met"]["m"] = in_regions(h, 0.5)
+    assert divisible(of) == ["m"]
+    of.report["datasets"]["met"] |= {"blinded": True, "hidden_cells": ["1"]}
+    assert divisible(of) == []
+    with pytest.raises(ConfigError, match="blinded"):
+        efficiencies(of, "m")
 
 
 def overview(name, monkeypatch, tmp_path, *arguments, **more):
@@ -362,6 +428,31 @@ def test_a_cutflow_is_the_part_of_the_weight_of_each_process(monkeypatch, tmp_pa
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(lines["mc"], [1.0, 3.0 / 8.0])  # of equal cross-sections and sums of weights
     np.testing.assert_allclose(lines["data"], [1.0, 0.5])  # by events
+
+
+def test_cutflows_of_other_steps_stand_at_their_own(monkeypatch, tmp_path):
+    """Such as that of blinded data, which has the first and the last one only, and may come first."""
+    of = results(runA="data", qcd="background", ww="background", runB="data")
+    steps = {"all": 10, "trigger": 5, "dphi": 2}
+    for name, entry in of.report["datasets"].items():
+        has = {s: n for s, n in steps.items() if name != "runA" or s != "trigger"}
+        entry["cutflow"] = {s: {"events": n, "weight": float(n)} for s, n in has.items()}
+    of.report["datasets"]["ww"]["cutflow"] = {"all": 10, "trigger": 3}  # a processor's own counts
+    ax = overview("cutflow", monkeypatch, tmp_path, of)[0]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["all", "trigger", "dphi"]
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines}
+    assert lines == {"data": ([0, 2], [1.0, 0.2]), "qcd": ([0, 1, 2], [1.0, 0.5, 0.2])}
+
+
+def test_results_without_an_event_have_no_overviews():
+    from coffea_ad.plotting import Style
+    from coffea_ad.plotting.drawing import overview_figures
+
+    of = results(qcd="background")
+    axis = hist.axis.Regular(4, 0, 4, name="ad_logp_min", label="score")
+    of.histograms["qcd"] = {"m": histogram(0), "m-ad_logp_min": histogram(0, axis)}
+    of.report["datasets"]["qcd"]["cutflow"] = {"all": {"events": 0, "weight": 0.0}}
+    assert overview_figures(of, Style()) == {}
 
 
 def test_a_score_against_a_mass_has_the_steps_of_its_thresholds(monkeypatch, tmp_path):

@@ -144,8 +144,8 @@ def _rows(tops: Sequence[Any], args: argparse.Namespace) -> list[tuple[Any, int]
     ConfigError
         No list has it.
     """
-    from coffea_ad.event_lists.opened import as_text, parsed_id
-    from coffea_ad.nanoaod.columns import EVENT_ID
+    from coffea_ad.event_lists.opened import parsed_id
+    from coffea_ad.nanoaod.columns import EVENT_ID, event_text
 
     rows: list[tuple[Any, int]] = []
     for text in dict.fromkeys(args.event):
@@ -158,7 +158,7 @@ def _rows(tops: Sequence[Any], args: argparse.Namespace) -> list[tuple[Any, int]
         else:
             which = f"the list {args.list}" if args.list else "the lists of events"
             raise ConfigError(
-                f"{args.places[0]}: {as_text(ids)} is not in {which}; name the file that has it, coffea-ad display FILE.root --event …"
+                f"{args.places[0]}: {event_text(ids)} is not in {which}; name the file that has it, coffea-ad display FILE.root --event …"
             )
     return rows
 

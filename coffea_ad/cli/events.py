@@ -18,7 +18,7 @@ __all__ = ["add_events"]
 
 def _events(args: argparse.Namespace) -> int:
     from coffea_ad import files, outputs
-    from coffea_ad.event_lists.joined import joined, twice
+    from coffea_ad.event_lists.joined import joined, twice, unlisted
     from coffea_ad.results.folder import load_results
     from coffea_ad.weights import is_simulation
 
@@ -40,9 +40,8 @@ def _events(args: argparse.Namespace) -> int:
     else:
         print(text, end="")
     said = [f"note: {sentence}" for sentence in twice(top, simulated)]
-    unlisted = [name for name in results.report["datasets"] if name not in results.event_lists]
-    if unlisted:
-        said.append(f"note: there is no list of {', '.join(unlisted)}; blinded data have none")
+    if lacking := unlisted(results.event_lists, results.report["datasets"]):
+        said.append(f"note: there is no list of {', '.join(lacking)}; blinded data have none")
     if args.skim:
         from coffea_ad.event_lists.originals import write_originals
 
@@ -70,15 +69,9 @@ def _show(top: Any, ranked: int) -> None:
         column.no_wrap = True
     for column in table.columns[2:]:
         column.overflow = "fold"
-    for i, ids in enumerate(_ids(top)):
-        table.add_row(ids, top["dataset"][i], str(top["entry"][i]), *(f"{top[name][i]:.4g}" for name in numbers))
+    for i in range(len(top)):
+        table.add_row(top.ids(i), top["dataset"][i], str(top["entry"][i]), *(f"{top[name][i]:.4g}" for name in numbers))
     out.print(table)
-
-
-def _ids(top: Any) -> list[str]:
-    from coffea_ad.nanoaod.columns import EVENT_ID
-
-    return [":".join(str(top[name][i]) for name in EVENT_ID) for i in range(len(top))]
 
 
 def _records(top: Any) -> list[dict[str, Any]]:
@@ -100,7 +93,7 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "table": _as_csv,
     "csv": _as_csv,
     "json": lambda top: json.dumps(_records(top), indent=1) + "\n",
-    "ids": lambda top: "".join(f"{ids}\n" for ids in _ids(top)),
+    "ids": lambda top: "".join(f"{top.ids(i)}\n" for i in range(len(top))),
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_explain"]
 
+_FIGURES = (".png", ".pdf", ".svg")
 _SHOWN = 8  # parts of each event in a table
 
 
@@ -29,9 +30,10 @@ def _explain(args: argparse.Namespace) -> int:
     from coffea_ad.explaining import explain
     from coffea_ad.scoring.tagger import Tagger
 
-    for path, suffix in ((args.output, ""), (args.figure, "")):
-        if path:
-            outputs.check_file(path, suffix=suffix, force=args.force, read=[args.model])
+    for path in filter(None, (args.output, args.figure)):
+        outputs.check_file(path, force=args.force, read=[args.model])
+    if args.figure and not args.figure.endswith(_FIGURES):
+        raise ConfigError(f"--figure {args.figure}: its name must end in {', '.join(_FIGURES)}")
     if args.parts is not None and args.parts < 1:
         raise ConfigError(f"--parts is {args.parts}, but must be at least 1")
     tagger = Tagger(args.model)
@@ -70,6 +72,7 @@ def _rows(args: argparse.Namespace, tagger: Tagger) -> Rows:
         return skimmed_rows(tagger.scorer, args.skim, n=args.number, datasets=args.datasets)
     results = load_results(args.events)
     name, same = list_of(results.report, tagger.scorer)
+    joined(results.event_lists, None, args.datasets)  # without lists it is no matter of the model
     if not same and not args.list:
         raise ConfigError(
             f"{args.events}: these results were made with other models than {args.model}; to explain events of theirs by it, name the "

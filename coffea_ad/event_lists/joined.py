@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from coffea_ad.errors import ConfigError, UnknownName
 from coffea_ad.event_lists.top import TopEvents
 from coffea_ad.nanoaod.columns import EVENT_ID
 
-__all__ = ["joined", "twice"]
+__all__ = ["joined", "twice", "unlisted"]
 
 
 def joined(
@@ -60,6 +60,16 @@ def joined(
     return total
 
 
+def unlisted(lists: Mapping[str, Mapping[str, TopEvents]], datasets: Iterable[str]) -> list[str]:
+    """Return the datasets that no list of events is of: none, if a list is of all of them together.
+
+    >>> unlisted({"qcd": {}}, ["qcd", "met"]), unlisted({"all": {}}, ["qcd", "met"])
+    (['met'], [])
+    """
+    datasets = list(datasets)
+    return [name for name in datasets if name not in lists] if set(lists) <= set(datasets) else []
+
+
 def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:
     """Return a sentence for each event that a list has more than once.
 
@@ -86,8 +96,8 @@ def twice(top: TopEvents, simulated: Collection[str]) -> list[str]:
             key += tuple(np.float64(column[i]).tobytes() for column in numbers)
         places.setdefault(key, []).append(i)
     return [
-        f"{':'.join(str(part) for part in key[: len(EVENT_ID)])} is there {len(rows)} times: "
+        f"{top.ids(rows[0])} is there {len(rows)} times: "
         + ", ".join(f"{top['dataset'][i]} ({top['file'][i]}, entry {top['entry'][i]})" for i in rows)
-        for key, rows in places.items()
+        for rows in places.values()
         if len(rows) > 1
     ]

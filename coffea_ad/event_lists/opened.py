@@ -10,12 +10,29 @@ import numpy as np
 
 from coffea_ad.errors import BadFile, ConfigError, MissingBranch
 from coffea_ad.event_lists.top import TopEvents
-from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID, event_text
 from coffea_ad.nanoaod.conventions import told_by
-from coffea_ad.nanoaod.reading import OPEN_FILES, Open, Unreadable, build_events, reason, simulation_record
+from coffea_ad.nanoaod.reading import (
+    OPEN_FILES,
+    BranchFilter,
+    Open,
+    Unreadable,
+    build_events,
+    reason,
+    simulation_record,
+)
 from coffea_ad.nanoaod.schema import NanoAODSchema
 
-__all__ = ["Place", "as_text", "listed_places", "number_of_events", "open_event", "parsed_id", "places_of"]
+__all__ = [
+    "Place",
+    "events_between",
+    "listed_places",
+    "number_of_events",
+    "open_event",
+    "open_file",
+    "parsed_id",
+    "places_of",
+]
 
 _AROUND = 100  # events before and after: what PFNano's weights mean is told by more jets than those of one event
 
@@ -52,11 +69,6 @@ def parsed_id(text: str) -> EventId:
     return run, lumi, event
 
 
-def as_text(event: Iterable[int]) -> str:
-    """Return `run:lumi:event`."""
-    return ":".join(str(int(part)) for part in event)
-
-
 def listed_places(top: TopEvents) -> list[Place]:
     """Return where the events of a list are, best first."""
     return [Place(top["file"][i], int(top["entry"][i]), top["tree"][i], top["uuid"][i]) for i in range(len(top))]
@@ -80,7 +92,7 @@ def places_of(paths: Sequence[str], event: EventId, tree: str = "Events") -> lis
         runs = np.unique(columns["run"])
         ranges.append(f"{path} has {len(same)} events" + (f" of runs {runs[0]} to {runs[-1]}" if len(runs) else ""))
     if not places:
-        raise ConfigError(f"there is no event {as_text(event)}: {'; '.join(ranges)}")
+        raise ConfigError(f"there is no event {event_text(event)}: {'; '.join(ranges)}")
     return places
 
 
@@ -91,7 +103,7 @@ def number_of_events(path: str, tree: str = "Events") -> int:
     ------
     BadFile
     """
-    opened = _opened(path, tree)
+    opened = open_file(path, tree)
     return int(opened.tree(tree)[0].num_entries)
 
 
@@ -121,28 +133,52 @@ def open_event(place: Place, metadata: Mapping[str, Any] | None = None) -> Any:
     >>> event.entry.to_list(), len(event.FatJet)
     ([7], 1)
     """
-    opened = _opened(place.file, place.tree)
-    uuid = str(opened.file.file.uuid)
-    if place.uuid and uuid != place.uuid:
-        raise BadFile(f"{place.file}: this is not the file that the results were made of: its UUID is another one")
-    number = int(opened.tree(place.tree)[0].num_entries)
+    number = int(open_file(place.file, place.tree, place.uuid).tree(place.tree)[0].num_entries)
     if not 0 <= place.entry < number:
         raise ConfigError(f"{place.file} has {number} events: there is no entry {place.entry}")
     start, stop = max(place.entry - _AROUND, 0), min(place.entry + _AROUND, number)
+    row = place.entry - start
+    return events_between(place, start, stop, metadata)[row : row + 1]
+
+
+def events_between(
+    place: Place, start: int, stop: int, metadata: Mapping[str, Any] | None = None, *, branches: Iterable[str] | None = None
+) -> Any:  # fmt: skip
+    """Open some entries of a file.
+
+    Parameters
+    ----------
+    place : Place
+        Of any event in the file.
+    start, stop : int
+    metadata : mapping, optional
+        As of `open_event`.
+    branches : iterable of str, optional
+        That are wanted, with what belongs to them; all by default.
+
+    Returns
+    -------
+    (stop − start,) NanoEvents
+
+    Raises
+    ------
+    BadFile
+        As of `open_event`.
+    """
+    opened = open_file(place.file, place.tree, place.uuid)
     chunk = {
         **told_by(simulation_record(opened.file)), **(metadata or {}), "filename": place.file, "treename": place.tree,
-        "fileuuid": uuid, "entrystart": start, "entrystop": stop,
+        "fileuuid": str(opened.file.file.uuid), "entrystart": start, "entrystop": stop,
     }  # fmt: skip
+    wanted = None if branches is None else BranchFilter(frozenset(branches)).of(opened.tree(place.tree)[1])
     try:
-        events, _ = build_events(opened, chunk, NanoAODSchema)
+        return build_events(opened, chunk, NanoAODSchema, wanted)[0]
     except Unreadable as error:
         raise BadFile(error.args[1]) from error
-    row = place.entry - start
-    return events[row : row + 1]
 
 
 def _ids(path: str, tree: str) -> dict[str, Any]:
-    opened = _opened(path, tree)
+    opened = open_file(path, tree)
     source, names = opened.tree(tree)
     if lacking := [name for name in EVENT_ID if name not in names]:
         raise MissingBranch(f"{path}: branches are missing: {', '.join(lacking)}, by which an event is told")
@@ -152,11 +188,19 @@ def _ids(path: str, tree: str) -> dict[str, Any]:
         raise BadFile(reason(path, error)) from error
 
 
-def _opened(path: str, tree: str) -> Open:
+def open_file(path: str, tree: str = "Events", uuid: str = "") -> Open:
+    """Open a file, which has to have a tree, and the UUID that a list of events has of it, if it has any.
+
+    Raises
+    ------
+    BadFile
+    """
     try:
         opened = OPEN_FILES.get(path)
         opened.tree(tree)
     except Exception as error:  # codecs and sources raise what they like
         OPEN_FILES.drop(path)
         raise BadFile(reason(path, error)) from error
+    if uuid and str(opened.file.file.uuid) != uuid:
+        raise BadFile(f"{path}: this is not the file that the results were made of: its UUID is another one")
     return opened

@@ -10,7 +10,9 @@ import numpy as np
 import uproot
 
 from coffea_ad.errors import BadFile, ConfigError
+from coffea_ad.event_lists.opened import open_file
 from coffea_ad.event_lists.top import TopEvents
+from coffea_ad.nanoaod.reading import reason
 from coffea_ad.typing import Ints
 
 __all__ = ["entry_ranges", "write_originals"]
@@ -64,14 +66,11 @@ def write_originals(top: TopEvents, file: BinaryIO) -> list[str]:
 
 def _read(path: str, tree: str, uuid: str, entries: Ints) -> dict[str, ak.Array]:
     """Return all branches of some entries of a file, in their order."""
+    source = open_file(path, tree, uuid).tree(tree)[0]
     try:
-        with uproot.open(path) as file:
-            if uuid and str(file.file.uuid) != uuid:
-                raise BadFile(f"{path}: this is not the file that the results were made of: its UUID is another one")
-            source = file[tree]
-            blocks = [source.arrays(entry_start=a, entry_stop=b) for a, b in entry_ranges(entries)]
-    except (OSError, KeyError) as error:
-        raise BadFile(f"{path}: its events cannot be read: {str(error).partition(chr(10))[0]}") from None
+        blocks = [source.arrays(entry_start=a, entry_stop=b) for a, b in entry_ranges(entries)]
+    except Exception as error:  # codecs and sources raise what they like
+        raise BadFile(reason(path, error)) from error
     read = np.concatenate([np.arange(a, b) for a, b in entry_ranges(entries)])
     rows = np.searchsorted(read, entries)
     out: dict[str, ak.Array] = {}

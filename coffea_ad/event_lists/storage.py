@@ -67,7 +67,8 @@ def from_parquet(content: bytes, path: str) -> dict[str, TopEvents]:
         It is damaged, or holds something else.
     """
     try:
-        table = pq.read_table(io.BytesIO(content))
+        # not a file of Python, which threads of pyarrow may still hold when Python ends
+        table = pq.read_table(pa.BufferReader(content))
         about = json.loads((table.schema.metadata or {})[_KEY])
         return {name: _list(table, name, entry) for name, entry in about.items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError, CoffeaADError) as error:

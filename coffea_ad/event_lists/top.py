@@ -11,7 +11,7 @@ import numpy.typing as npt
 from coffea.processor import AccumulatorABC
 
 from coffea_ad.errors import ConfigError
-from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.nanoaod.columns import EVENT_ID, event_text
 from coffea_ad.nanoaod.entries import entries_of, source
 from coffea_ad.typing import Ints
 
@@ -191,6 +191,10 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
     def observables(self) -> tuple[str, ...]:
         """What the list says of its events beside their identity and scores."""
         return tuple(name for name in self.columns if name not in IDENTITY and name not in self.by)
+
+    def ids(self, i: int) -> str:
+        """Return `run:lumi:event` of an event."""
+        return event_text(self[name][i] for name in EVENT_ID)
 
     def identity(self) -> TopEvents:
         """Return a list without events, which changes no other one with the same k."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ __all__ = [
     "Explanations",
     "Part",
     "Rows",
-    "event_ids",
     "explain",
     "medians",
     "only_input",
@@ -262,12 +261,3 @@ def medians(card: ModelCard, spec: InputSpec) -> Float64s:
         return np.full(len(spec.entries), np.nan)
     at = quantiles.probability.index(0.5)
     return np.array([quantiles.values[c][at] if c in quantiles.values else np.nan for c in spec.columns], np.float64)
-
-
-def event_ids(runs: Iterable[Any], lumis: Iterable[Any], events: Iterable[Any]) -> tuple[str, ...]:
-    """Return run:lumi:event of events.
-
-    >>> event_ids([1], [2], [3])
-    ('1:2:3',)
-    """
-    return tuple(":".join(str(int(part)) for part in each) for each in zip(runs, lumis, events, strict=True))

@@ -11,14 +11,13 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from coffea_ad.errors import BadFile, ConfigError
+from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
+from coffea_ad.event_lists.opened import events_between, listed_places
 from coffea_ad.event_lists.originals import entry_ranges
-from coffea_ad.explaining.explanations import Attribution, Explanations, Rows, event_ids, explain, only_input
-from coffea_ad.nanoaod.columns import EVENT_ID, where
+from coffea_ad.explaining.explanations import Attribution, Explanations, Rows, explain, only_input
+from coffea_ad.nanoaod.columns import where
 from coffea_ad.nanoaod.objects import Objects
-from coffea_ad.nanoaod.reading import OPEN_FILES, BranchFilter, Unreadable, build_events, reason
-from coffea_ad.nanoaod.schema import NanoAODSchema
 from coffea_ad.scoring.members import member_of
 from coffea_ad.scoring.modelfile import network_digest
 from coffea_ad.scoring.scorer import OnnxScorer
@@ -130,7 +129,7 @@ def listed_rows(
     return Rows(
         np.stack([picks[i].x for i in order]) if order else np.zeros((0, *tagger.card.inputs[0].shape), np.float32),
         np.array([picks[i].member for i in order], np.int64) if _has_members(tagger) else None,
-        event_ids(*(top[name][order] for name in EVENT_ID)),
+        tuple(top.ids(i) for i in order),
         tuple(top["dataset"][order].tolist()),
         tuple(picks[i].jet for i in order),
         (*notes, *_differing(top, wanted, picks, ordered=score is not None, of_jets=tagger.card.level == "jet")),
@@ -162,37 +161,22 @@ def _has_members(tagger: Tagger) -> bool:
 
 
 def _name(top: TopEvents, i: int) -> str:
-    return f"{event_ids(*([top[name][i]] for name in EVENT_ID))[0]} {top['dataset'][i]}"
+    return f"{top.ids(i)} {top['dataset'][i]}"
 
 
 def _of_file(
     tagger: Tagger, top: TopEvents, rows: Ints, metadata: Mapping[str, Any], wanted: Float64s
 ) -> dict[int, _Pick]:
     """Return what some events of one file are for a model, {row of the list: pick}."""
-    path, tree, uuid = (str(top[name][rows[0]]) for name in ("file", "tree", "uuid"))
+    place = listed_places(top)[rows[0]]
+    needs = {branch for ways in tagger.card.reads.values() for way in ways for branch in way}
+    needs |= {f"{tagger.collection}_pt"} if tagger.card.level == "jet" else set()
     picks: dict[int, _Pick] = {}
     for start, stop in entry_ranges(top["entry"][rows]):
         here = rows[(top["entry"][rows] >= start) & (top["entry"][rows] < stop)]
-        beside = {"filename": path, "treename": tree, "fileuuid": uuid, "entrystart": start, "entrystop": stop}
-        events = _events(path, tree, uuid, {**metadata, **beside}, tagger)
+        events = events_between(place, start, stop, metadata, branches=needs)
         picks |= _of_chunk(tagger, top, here, events, top["entry"][here] - start, wanted)
     return picks
-
-
-def _events(path: str, tree: str, uuid: str, metadata: Mapping[str, Any], tagger: Tagger) -> Any:
-    """Open some entries of a file, with the branches that the model's features read."""
-    needs = {branch for ways in tagger.card.reads.values() for way in ways for branch in way}
-    needs |= {f"{tagger.collection}_pt"} if tagger.card.level == "jet" else set()
-    try:
-        opened = OPEN_FILES.get(path)
-        if uuid and str(opened.file.file.uuid) != uuid:
-            raise BadFile(f"{path}: this is not the file that the results were made of: its UUID is another one")
-        wanted = BranchFilter(frozenset(needs)).of(opened.tree(tree)[1])
-        return build_events(opened, metadata, NanoAODSchema, wanted)[0]
-    except Unreadable as error:
-        raise BadFile(error.args[1]) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise BadFile(reason(path, error)) from None
 
 
 def _of_chunk(

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from coffea_ad.errors import ConfigError, SkimError
-from coffea_ad.explaining.explanations import Rows, event_ids, only_input
-from coffea_ad.nanoaod.columns import EVENT_ID
+from coffea_ad.explaining.explanations import Rows, only_input
+from coffea_ad.nanoaod.columns import EVENT_ID, event_text
 from coffea_ad.scoring.members import member_of
 from coffea_ad.scoring.scorer import OnnxScorer
 from coffea_ad.skims.background import model_rows, spectator
@@ -59,7 +59,7 @@ def skimmed_rows(scorer: OnnxScorer, folder: str | Path, *, n: int = 10, dataset
     return Rows(
         np.asarray(best.x[:], np.float32),
         None if members is None else members[order],
-        event_ids(*(best.spectators[name] for name in EVENT_ID)),
+        tuple(map(event_text, zip(*(best.spectators[name] for name in EVENT_ID), strict=True))),
         tuple(best.dataset.tolist()),
         tuple([None] * len(order) if jets is None or card.level == "event" else [int(j) for j in jets]),
     )

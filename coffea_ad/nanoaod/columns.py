@@ -13,11 +13,30 @@ from coffea_ad.errors import BadFile, MissingBranch
 from coffea_ad.nanoaod.candidates import usual_name
 from coffea_ad.typing import Ints
 
-__all__ = ["EVENT_ID", "as_mask", "event_columns", "flat", "flat_columns", "offsets_of", "require", "where"]
+__all__ = [
+    "EVENT_ID",
+    "as_mask",
+    "event_columns",
+    "event_text",
+    "flat",
+    "flat_columns",
+    "offsets_of",
+    "require",
+    "where",
+]
 
 
 EVENT_ID = ("run", "luminosityBlock", "event")
 """The branches that name an event."""
+
+
+def event_text(ids: Iterable[Any]) -> str:
+    """Return `run:lumi:event`.
+
+    >>> event_text([1, 13, 1207])
+    '1:13:1207'
+    """
+    return ":".join(str(int(part)) for part in ids)
 
 
 def where(events: Any) -> str:

@@ -90,14 +90,14 @@ def _stack(results: Results, observable: str, region: str, style: Style) -> Call
 def overview_figures(results: Results, style: Style) -> dict[str, Callable[[str], None]]:
     """Return the figures of the run as a whole, {name: what draws it to a path}, where it has what they show."""
     out: dict[str, Callable[[str], None]] = {}
-    if any(entry.get("cutflow") for entry in results.report["datasets"].values()):
+    if overviews.cutflows(results, style):
         out["cutflow"] = lambda path: overviews.cutflow(results, path, style=style)
     for name in overviews.planes(results):
         out[f"score_against_{name}"] = _with(overviews.score_against, results, name, style)
     for name in overviews.divisible(results):
         out[f"efficiency_against_{name}"] = _with(overviews.efficiency_against, results, name, style)
     for tagger, seen in results.report.get("inputs", {}).items():
-        if any(seen["drift"].values()):
+        if any(seen.get("drift", {}).values()):
             out[f"inputs_{tagger}"] = _inputs(seen["drift"], style)
     return out
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,39 @@ from coffea_ad.plotting.samples import processes, samples
 from coffea_ad.plotting.stacks import drawable
 from coffea_ad.plotting.styles import Style
 from coffea_ad.results.results import Results
-from coffea_ad.typing import Float64s
+from coffea_ad.typing import Bools, Float64s
 from coffea_ad.weights import kind_of, process_of
 
-__all__ = ["cutflow", "divisible", "efficiencies", "efficiency_against", "inputs", "planes", "score_against"]
+__all__ = [
+    "cutflow",
+    "cutflows",
+    "divisible",
+    "efficiencies",
+    "efficiency_against",
+    "inputs",
+    "planes",
+    "score_against",
+]
 
 _SHADES = 1e-4  # of the fullest bin, where the colours end
 _RELATIVE = 0.5  # efficiencies with a larger relative error say nothing
+_FEW = 4.0  # effective events of a bin, below which an efficiency of 0 or 1 would be one event without an error
 
 
 def planes(results: Results) -> list[str]:
-    """Return the histograms of an observable against the score of a model, such as mt-ad_logp_min."""
+    """Return the histograms of an observable against the score of a model, such as mt-ad_logp_min, that have an entry."""
     names = {n: None for named in results.in_regions.values() for n, h in named.items() if _is_plane(n, h)}
-    return list(names)
+    return [name for name in names if _parts(results, name, Style())]
 
 
 def _is_plane(name: str, histogram: Any) -> bool:
     axes = [axis for axis in histogram.axes.name if axis not in ("cell", "region", "variation")]
     return len(axes) == 2 and name == "-".join(axes) and "_logp" in axes[1]
+
+
+def _parts(results: Results, plane: str, style: Style) -> dict[str, Any]:
+    parts = samples(results, plane, "inclusive", style).nominal()
+    return {style.label(name): h for name, h in parts.items() if np.any(np.asarray(h.values()) > 0)}
 
 
 def score_against(results: Results, plane: str, path: str | Path, *, style: Style | None = None) -> None:
@@ -51,17 +66,14 @@ def score_against(results: Results, plane: str, path: str | Path, *, style: Styl
     Raises
     ------
     UnknownName
-        There is no such histogram.
+        There is no such histogram with an entry.
     """
     from matplotlib.colors import LogNorm
 
     style = style or Style()
     if plane not in planes(results):
         raise UnknownName.of("histogram of a score against an observable", plane, planes(results))
-    parts = samples(results, plane, "inclusive", style).nominal()
-    groups = {style.label(name): h for name, h in parts.items() if np.any(np.asarray(h.values()) > 0)}
-    if not groups:
-        raise ConfigError(f"{plane}: nothing to draw, since no event is in it")
+    groups = _parts(results, plane, style)
     formats = [f for f in style.formats if f != Path(path).suffix[1:]]
     with canvas(path, 1, len(groups), (4.6, 4.4), formats=formats) as axes:
         for i, (ax, (label, h)) in enumerate(zip(axes[0], groups.items(), strict=True)):
@@ -114,9 +126,21 @@ def divisible(results: Results) -> list[str]:
     parts = {
         name: of for name, of in drawable(results).items() if "inclusive" in of and len(of) > 1 and "_logp" not in name
     }
+    some = [name for name in parts if _kind(results, samples(results, name, "inclusive", Style()).nominal())]
     return [
-        name for name in parts if {"background", "data"} & samples(results, name, "inclusive", Style()).nominal().keys()
+        name for name in some if any(_known(eps, error).any() for _, eps, error in efficiencies(results, name).values())
     ]
+
+
+def _known(eps: Float64s, error: Float64s) -> Bools:
+    """Return which bins of an efficiency say anything."""
+    return (eps > 0) & (error < _RELATIVE * eps)
+
+
+def _kind(results: Results, parts: Mapping[str, Any]) -> str:
+    """Return of what efficiencies of regions are measured; of nothing where data are all there is, and some of them are hidden."""
+    hidden = any(entry.get("hidden_cells") for entry in results.report["datasets"].values())
+    return next((kind for kind in ("background", "data") if kind in parts and not (kind == "data" and hidden)), "")
 
 
 def efficiencies(
@@ -133,29 +157,41 @@ def efficiencies(
     Returns
     -------
     {region: (edges, efficiency, error)}
-        (bins + 1,), (bins,), (bins,); NaN where no event is. The error is that of a part of weighted events:
+        (bins + 1,), (bins,), (bins,); NaN where fewer than four effective events are. The error is that of a part of weighted events:
         √((1 − ε)² Σ_in w² + ε² Σ_out w²) / Σw.
+
+    Raises
+    ------
+    ConfigError
+        There is neither a simulated background nor data, or data alone, of which events are hidden.
     """
-    whole = _sample(results, observable, "inclusive", style or Style())
+    kind, whole = _sample(results, observable, "inclusive", style or Style())
     total, squares = (np.asarray(part, np.float64) for part in (whole.values(), whole.variances()))
+    enough = (total > 0) & (total**2 >= _FEW * squares)
     out = {}
+    # of each further model all of its events are a region too
+    everything = {name for name, about in results.report.get("regions", {}).items() if "region" not in about}
     for region in drawable(results)[observable]:
-        if region == "inclusive":
+        if region == "inclusive" or region in everything:
             continue
-        part = _sample(results, observable, region, style or Style())
+        part = samples(results, observable, region, style or Style()).nominal().get(kind)
+        if part is None:
+            continue
         inside, inside2 = (np.asarray(each, np.float64) for each in (part.values(), part.variances()))
         with np.errstate(invalid="ignore", divide="ignore"):
-            eps = np.where(total > 0, inside / total, np.nan)
+            eps = np.where(enough, inside / total, np.nan)
             error = np.sqrt(np.maximum((1 - eps) ** 2 * inside2 + eps**2 * (squares - inside2), 0)) / total
-        out[region] = (np.asarray(whole.axes[0].edges), eps, np.where(total > 0, error, np.nan))
+        out[region] = (np.asarray(whole.axes[0].edges), eps, np.where(enough, error, np.nan))
     return out
 
 
-def _sample(results: Results, observable: str, region: str, style: Style) -> Any:
+def _sample(results: Results, observable: str, region: str, style: Style) -> tuple[str, Any]:
     parts = samples(results, observable, region, style).nominal()
-    if "background" not in parts and "data" not in parts:
-        raise ConfigError(f"{observable}: there is neither a simulated background nor data in {region}")
-    return parts.get("background", parts.get("data"))
+    kind = _kind(results, parts)
+    if not kind:
+        why = "the data are blinded" if "data" in parts else "there are no data"
+        raise ConfigError(f"{observable}: there is no simulated background in {region}, and {why}")
+    return kind, parts[kind]
 
 
 def efficiency_against(results: Results, observable: str, path: str | Path, *, style: Style | None = None) -> None:
@@ -177,7 +213,7 @@ def efficiency_against(results: Results, observable: str, path: str | Path, *, s
         ax = axes[0, 0]
         lowest = 1.0
         for i, (region, (edges, eps, error)) in enumerate(shown.items()):
-            known = (eps > 0) & (error < _RELATIVE * eps)
+            known = _known(eps, error)
             if not known.any():
                 continue
             lowest = min(lowest, float(np.min(eps[known])))
@@ -187,7 +223,8 @@ def efficiency_against(results: Results, observable: str, path: str | Path, *, s
             ax.errorbar(x, eps[known], error[known], fmt=marker, ms=4.5, lw=1.2, color=color, label=region)
         ax.set(yscale="log", ylim=(0.5 * lowest, 2))
         ax.set_xlabel(_axis(results, observable).label)
-        ax.set_ylabel("part of the background in the region")
+        kind, _ = _sample(results, observable, "inclusive", style)
+        ax.set_ylabel(f"part of the {kind} in the region")
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -212,21 +249,21 @@ def cutflow(results: Results, path: str | Path, *, style: Style | None = None) -
         The processor has counted no cuts.
     """
     style = style or Style()
-    flows = _flows(results, style)
+    flows = cutflows(results, style)
     if not flows:
         raise ConfigError("there is no cutflow to draw: the processor has counted no cuts")
     colors = style.colors_of(processes(results, style))
-    steps = list(next(iter(flows.values())))
+    steps = _in_order(list(flow) for flow in flows.values())
     formats = [f for f in style.formats if f != Path(path).suffix[1:]]
     with canvas(path, size=(7.4, 4.6), formats=formats) as axes:
         ax = axes[0, 0]
         lowest = 1.0
         for i, (process, passing) in enumerate(flows.items()):
-            share = np.array([passing[step] for step in steps]) / passing[steps[0]]
+            share = np.array(list(passing.values())) / next(iter(passing.values()))
             share = np.where(share > 0, share, np.nan)
             lowest = min(lowest, float(np.nanmin(share)))
             look = {"color": colors.get(process, "black"), "marker": "osD^vPX*"[i % 8], "ms": 5, "lw": 1.5}
-            ax.plot(range(len(steps)), share, label=style.label(process), **look)
+            ax.plot([steps.index(step) for step in passing], share, label=style.label(process), **look)
         ax.set(**({"yscale": "log", "ylim": (0.5 * lowest, 2)} if lowest < 0.1 else {"ylim": (0, 1.1)}))
         ax.set_xticks(range(len(steps)), steps, rotation=30, ha="right")
         ax.minorticks_off()
@@ -234,21 +271,47 @@ def cutflow(results: Results, path: str | Path, *, style: Style | None = None) -
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def _flows(results: Results, style: Style) -> dict[str, dict[str, float]]:
-    """Return {process: {step: weight}}; datasets of a process are added as they are normalised."""
-    out: dict[str, dict[str, float]] = {}
+def cutflows(results: Results, style: Style) -> dict[str, dict[str, float]]:
+    """Return {process: {step: weight}}: datasets of a process are added as they are normalised, at the steps that all of them have."""
+    flows: dict[str, list[dict[str, float]]] = {}
     for name, entry in results.report["datasets"].items():
-        flow = entry.get("cutflow")
-        if not flow or name in results.not_normalisable:
+        flow = entry.get("cutflow") or {}
+        if not _is_cutflow(flow) or name in results.not_normalisable:
             continue
         data = kind_of(entry["metadata"]) == "data"
         process = "data" if data else style.group(process_of(name, entry["metadata"]))
         scale = 1.0 if data else results.norm(name)
-        total = out.setdefault(process, dict.fromkeys(flow, 0.0))
-        if list(total) == list(flow):
-            for step, counted in flow.items():
-                total[step] += scale * (counted["events"] if data else counted["weight"])
-    return {process: of for process, of in out.items() if next(iter(of.values())) > 0}
+        counted = {step: scale * of["events" if data else "weight"] for step, of in flow.items()}
+        flows.setdefault(process, []).append(counted)
+    out = {}
+    for process, several in flows.items():
+        common = [step for step in several[0] if all(step in flow for flow in several)]
+        out[process] = {step: sum(flow[step] for flow in several) for step in common}
+    return {process: of for process, of in out.items() if of and next(iter(of.values())) > 0}
+
+
+def _is_cutflow(flow: Any) -> bool:
+    """Say whether steps have events and weights, as `coffea_ad.selection.cutflow` counts them."""
+    steps = flow.values() if isinstance(flow, Mapping) else ()
+    return bool(steps) and all(isinstance(step, Mapping) and {"events", "weight"} <= step.keys() for step in steps)
+
+
+def _in_order(lists: Iterable[Sequence[str]]) -> list[str]:
+    """Return the steps of all cutflows; those of blinded data are the first and the last of others.
+
+    >>> _in_order([["all", "dphi"], ["all", "trigger", "dphi"]])
+    ['all', 'trigger', 'dphi']
+    """
+    out: list[str] = []
+    for steps in lists:
+        place = 0
+        for step in steps:
+            if step in out:
+                place = out.index(step) + 1
+            else:
+                out.insert(place, step)
+                place += 1
+    return out
 
 
 def inputs(

@@ -8,8 +8,8 @@ from typing import Any
 
 from coffea_ad.plotting.styles import Style
 from coffea_ad.results.results import Results
-from coffea_ad.results.sums import add_variations, sum_of
-from coffea_ad.weights import is_signal, kind_of, process_of
+from coffea_ad.results.sums import add_variations, by_era, sum_of
+from coffea_ad.weights import era_of, is_signal, kind_of, process_of
 
 __all__ = ["Samples", "processes", "samples"]
 
@@ -66,12 +66,15 @@ def samples(
         if d not in left_out and observable in named and region in named[observable].axes["region"]
     }
     data = {d: nominal(h) for d, h in scaled.items() if kind_of(datasets[d]["metadata"]) == "data"}
+    eras, told = {era_of(entry["metadata"]) for entry in datasets.values()}, results.report.get("variations", {})
     marked = [d for d in scaled if is_signal(datasets[d]["metadata"])] if signals is None else signals
 
     def by_process(names: Sequence[str]) -> dict[str, Any]:
         groups: dict[str, list[Any]] = {}
         for name in names:
-            groups.setdefault(style.group(process_of(name, datasets[name]["metadata"])), []).append(scaled[name])
+            metadata = datasets[name]["metadata"]
+            histogram = by_era(scaled[name], era_of(metadata), told) if len(eras) > 1 else scaled[name]
+            groups.setdefault(style.group(process_of(name, metadata)), []).append(histogram)
         return {process: add_variations(several) for process, several in groups.items()}
 
     simulated = [d for d in scaled if d not in data]

@@ -17,6 +17,7 @@ from coffea_ad.plotting.thresholds import draw_thresholds, thresholds_of
 from coffea_ad.results.results import Results
 from coffea_ad.results.sums import add_variations, sum_of, uncertainty
 from coffea_ad.typing import Float64s
+from coffea_ad.weights import era_of, kind_of
 
 __all__ = ["drawable", "stack"]
 
@@ -228,4 +229,8 @@ def _luminosity(results: Results, drawn: Sequence[str]) -> str:
     """Say the luminosity of what is drawn; runs that were merged may have several."""
     datasets = results.report["datasets"]
     values = {datasets[d].get("lumi", results.report["lumi"]) for d in drawn} - {None}
-    return ", ".join(f"{value:.4g}" for value in sorted(values)) + " fb$^{-1}$" if values else ""
+    if not values:
+        return ""
+    eras = {era_of(datasets[d]["metadata"]) for d in drawn if kind_of(datasets[d]["metadata"]) != "data"}
+    each = f" for each of {len(eras)} eras" if len(eras) > 1 == len(values) else ""
+    return ", ".join(f"{value:.4g}" for value in sorted(values)) + " fb$^{-1}$" + each

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from coffea_ad.errors import ConfigError
 from coffea_ad.event_lists import TopEvents
-from coffea_ad.event_lists.joined import joined, twice
+from coffea_ad.event_lists.joined import joined, twice, unlisted
 from coffea_ad.explaining.explanations import Part
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.report.blocks import Block, Figure, Figures, Section, Sentences, Table
 from coffea_ad.report.sources import Sources
 from coffea_ad.tables import Listing
@@ -62,15 +61,15 @@ def events_section(
         A picture is of a dataset without a list of events, such as a blinded one.
     """
     results = sources.results
+    lacking = unlisted(results.event_lists, results.report["datasets"])
     for dataset in (*(d.dataset for d in displays), *(c.dataset for c in contributions)):
-        if dataset not in results.event_lists:
+        if dataset in lacking or dataset not in results.report["datasets"]:
             raise ConfigError(
                 f"an event of {dataset} is to be shown, which has no list of events; blinded data have none"
             )
     if not results.event_lists or not (most or displays or contributions):
         return None
-    unlisted = [name for name in results.report["datasets"] if name not in results.event_lists]
-    said = [f"there is no list of {', '.join(unlisted)}; blinded data have none"] if unlisted else []
+    said = [f"there is no list of {', '.join(lacking)}; blinded data have none"] if lacking else []
     names = dict.fromkeys(n for of in results.event_lists.values() for n in of) if most else {}
     parts = [_list(sources, name, most) for name in names]
     if displays:
@@ -103,7 +102,7 @@ def _table(top: TopEvents, title: str) -> Listing:
     of_objects = [n for n in top.observables if n.endswith(("_1", "_2"))]
     numbers = [*top.by, *(n for n in top.observables if n not in of_objects), *of_objects]
     rows = tuple(
-        (":".join(str(top[n][i]) for n in EVENT_ID), str(top["dataset"][i]), str(top["entry"][i]), f"{top['weight'][i]:.4g}",
+        (top.ids(i), str(top["dataset"][i]), str(top["entry"][i]), f"{top['weight'][i]:.4g}",
          *(f"{top[n][i]:.4g}" for n in numbers), str(top["file"][i]))
         for i in range(len(top))
     )  # fmt: skip

@@ -43,7 +43,7 @@ def _model(sources: Sources, model: Mapping[str, Any]) -> Section:
 
 def _with_digest(card: ModelCard, digest: str) -> Listing:
     table = card_table(card)
-    return Listing("", table.columns, (table.rows[0], ("SHA-256", f"{digest}, that of the results"), *table.rows[1:]))
+    return Listing("", table.columns, (table.rows[0], ("digest", f"{digest}, that of the results"), *table.rows[1:]))
 
 
 def file_of(sources: Sources, named: str, digest: str) -> tuple[str | None, str]:

@@ -9,11 +9,10 @@ from coffea_ad import files
 from coffea_ad.errors import CoffeaADError
 from coffea_ad.event_lists import TopEvents
 from coffea_ad.event_lists.joined import joined
-from coffea_ad.event_lists.opened import as_text, listed_places, open_event
+from coffea_ad.event_lists.opened import listed_places, open_event
 from coffea_ad.explaining.explanations import Explanations
 from coffea_ad.explaining.figures import draw
 from coffea_ad.explaining.listed import explained, list_of
-from coffea_ad.nanoaod.columns import EVENT_ID
 from coffea_ad.report.events import Contributions, Display
 from coffea_ad.report.models import file_of
 from coffea_ad.report.sources import Sources
@@ -53,7 +52,8 @@ def pictured(sources: Sources, n: int) -> Pictured:
     if n < 1 or not any(lists.values()):
         return out
     shown: set[tuple[str, int]] = set()
-    for model in sources.results.report.get("models", ()):
+    models = sources.results.report.get("models", ())
+    for model in models:
         path, problem = file_of(sources, str(model["file"]), str(model["digest"]))
         try:
             if path is None:
@@ -64,7 +64,7 @@ def pictured(sources: Sources, n: int) -> Pictured:
             top = joined(lists, name, _data(sources, name)).shortened(n)
             _draw(sources, top, tagger.card.level, shown, out)
             if tagger.card.contributions is not None and len(top):
-                _explain(explained(tagger, top, n, metadata=_metadata(sources)), out)
+                _explain(explained(tagger, top, n, metadata=_metadata(sources)), out, several=len(models) > 1)
         except CoffeaADError as error:
             out.notes.append(f"model {model['name']}: no pictures of its events, or not all: {error}")
     return out
@@ -87,9 +87,9 @@ def _draw(sources: Sources, top: TopEvents, level: str, shown: set[tuple[str, in
         if (place.file, place.entry) in shown:
             continue
         shown.add((place.file, place.entry))
-        dataset, number = str(top["dataset"][i]), as_text(top[name][i] for name in EVENT_ID)
+        dataset, number = str(top["dataset"][i]), top.ids(i)
         try:
-            event = open_event(place, {**_metadata(sources)[dataset], "dataset": dataset})
+            event = open_event(place, {**_metadata(sources).get(dataset, {}), "dataset": dataset})
             for view in _VIEWS[level]:
                 png = io.BytesIO()
                 draw_event(event, png, view, scores={score: float(top[score][i]) for score in top.by})
@@ -98,11 +98,12 @@ def _draw(sources: Sources, top: TopEvents, level: str, shown: set[tuple[str, in
             out.notes.append(f"event {number} of {dataset} is not drawn, or not whole: {error}")
 
 
-def _explain(explanations: Explanations, out: Pictured) -> None:
+def _explain(explanations: Explanations, out: Pictured, *, several: bool) -> None:
     """Add the table of parts and the figure of a model."""
     for row in explanations.rows:
         jet = "" if row.jet is None else f", jet {row.jet}"
-        out.contributions.append(Contributions(row.id + jet, row.dataset, row.leading(_LEADING)))
+        by = f" by {explanations.card.name}" if several else ""
+        out.contributions.append(Contributions(f"{row.id}{jet}{by}", row.dataset, row.leading(_LEADING)))
     out.notes.extend(explanations.notes)
     if explanations.rows:
         png = io.BytesIO()

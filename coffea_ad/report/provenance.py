@@ -22,7 +22,7 @@ def provenance_section(sources: Sources) -> Section:
     """Return the digests of all that the page was made from, versions, configurations, and the files of each dataset."""
     report = sources.results.report
     versions = tuple((name, str(version)) for name, version in report.get("versions", {}).items())
-    blocks: list[Block] = [Table(Listing("SHA-256", ("of", "digest"), tuple(_digests(sources))))]
+    blocks: list[Block] = [Table(Listing("digests, SHA-256", ("of", "digest"), tuple(_digests(sources))))]
     blocks.append(Table(Listing("versions of the run", ("package", "version"), versions)))
     for title, content in (("configuration", report.get("config")), ("settings of the run", report.get("settings"))):
         if content:
@@ -46,7 +46,7 @@ def _digests(sources: Sources) -> Iterator[tuple[str, str]]:
     for entry in report.get("event_lists", {}).values():
         yield f"event list {entry['file']}", str(entry["digest"])
     for model in report.get("models", ()):
-        yield f"model {model['file']}", str(model["digest"])
+        yield f"model {model['file']}, without this digest in it", str(model["digest"])
         for part in ("network", "calibration"):
             if part in model:
                 yield f"{part} of {model['name']}", str(model[part])
@@ -68,7 +68,7 @@ def _digests(sources: Sources) -> Iterator[tuple[str, str]]:
     for evaluation in sources.evaluations:
         for label, models in evaluation.content["provenance"].get("models", {}).items():
             for model in models:
-                yield f"model {label} of the evaluation", str(model["digest"])
+                yield f"model {label} of the evaluation, without this digest in it", str(model["digest"])
 
 
 def _sha256(path: str) -> str:

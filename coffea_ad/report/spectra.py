@@ -52,7 +52,7 @@ def _definitions(regions: Mapping[str, Mapping[str, Any]]) -> Listing:
 def _threshold(region: Mapping[str, Any]) -> str:
     several = list(region.get("thresholds") or ())
     if len(several) > 1:
-        return f"{len(several)}, by {region.get('spectator')}"
+        return f"{len(several)} thresholds in {region.get('spectator')}"
     return f"{several[0]:.3g}" if several else "–"
 
 

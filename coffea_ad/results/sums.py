@@ -17,6 +17,7 @@ __all__ = [
     "add_data",
     "add_processes",
     "add_variations",
+    "by_era",
     "check_eras",
     "luminosity_of",
     "sum_of",
@@ -80,7 +81,7 @@ def add_processes(results: Filled, kind: str, observable: str, region: str, era:
         metadata = datasets[name]["metadata"]
         histogram = results.scaled(name, observable, region)
         if len(eras) > 1:
-            histogram = _by_era(histogram, era_of(metadata), told)
+            histogram = by_era(histogram, era_of(metadata), told)
         groups.setdefault(process_of(name, metadata), []).append(histogram)
     return {process: add_variations(several) for process, several in groups.items()}
 
@@ -170,7 +171,8 @@ def with_variations(histogram: hist.Hist, sources: Mapping[str, str]) -> hist.Hi
     return out
 
 
-def _by_era(histogram: hist.Hist, era: str, told: Mapping[str, Mapping[str, Any]]) -> hist.Hist:
+def by_era(histogram: hist.Hist, era: str, told: Mapping[str, Mapping[str, Any]]) -> hist.Hist:
+    """Return a histogram with names of their own for variations that are uncorrelated between eras, such as `jes_2022Up`."""
     sources = {}
     for name in histogram.axes["variation"]:
         about = told.get(name, {})

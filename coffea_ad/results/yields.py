@@ -39,7 +39,7 @@ def yields(results: Results) -> tuple[list[Listing], list[str]]:
         What is not in them, and why.
     """
     left_out = results.not_normalisable
-    notes = [f"not in this table: {sentence}" for sentence in left_out.values()]
+    notes = [f"not in this table: {sentence}" for name, sentence in left_out.items() if name in results.in_regions]
     datasets = {name: e for name, e in results.report["datasets"].items() if name not in left_out}
     usable = replace(results, report={**results.report, "datasets": datasets})
     observable = _observable(usable)

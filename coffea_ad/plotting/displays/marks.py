@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from coffea_ad.nanoaod.columns import event_text
 from coffea_ad.plotting.displays.contents import Content, EventObject, Particles
 from coffea_ad.typing import Float64s
 
@@ -89,7 +90,7 @@ def text_of(thing: EventObject) -> str:
 
 def title(content: Content, scores: dict[str, float], more: Sequence[str] = ()) -> str:
     """Return which event this is: dataset and ids, then scores, then what else has to be said."""
-    ids = ":".join(str(part) for part in content.event)
+    ids = event_text(content.event)
     numbers = [f"{score} = {value:.4g}" for score, value in scores.items()]
     lines = [f"{content.name}   {ids}", "   ".join(numbers), "; ".join(more)]
     return "\n".join(line for line in lines if line)
