@@ -145,6 +145,32 @@ def test_events_are_described_by_file_entry_and_ids():
     assert top.observables == ("pair_1", "pair_2", "x")
 
 
+@pytest.mark.parametrize("k", [0, 3, 20, 200])
+def test_lists_of_parts_are_those_of_their_events_alone(k):
+    events = open_events(SVJ)
+    met = np.asarray(events.PuppiMET["pt"])
+    scores = {
+        "met": np.where(met > 300, np.nan, met // 40),
+        "rest": met % 7 // 2,
+    }  # many equal ones, and some have none
+    more = {"weight": met, "observables": {"pair": np.stack([met, -met], 1)}}
+    parts = {
+        "all": None,
+        "even": met // 1 % 2 == 0,
+        "few": met > 250,
+        "none": np.zeros(len(met), bool),
+        "high": met > 300,
+    }
+    lists = TopEvents.of_parts(events, k, scores, parts, **more)
+    assert list(lists) == list(parts)
+    for name, inside in parts.items():
+        at = np.flatnonzero(np.ones(len(met), bool) if inside is None else inside)
+        columns = {n: c[at] for n, c in scores.items()}
+        of_these = {"weight": met[at], "observables": {"pair": more["observables"]["pair"][at]}}
+        assert lists[name] == TopEvents.of(events[at], k, columns, **of_these)
+    assert lists["none"].ranked == lists["high"].ranked == 0 < lists["few"].ranked < lists["all"].ranked
+
+
 def test_none_is_no_score_and_an_empty_or_a_zero_list_is_empty():
     events = open_events(SVJ)
     met = ak.mask(events.PuppiMET["pt"], events.event % 2 == 0)
@@ -160,6 +186,8 @@ def test_a_wrong_list_is_refused_by_name():
     n = np.zeros(len(events))
     with pytest.raises(ConfigError, match=r"a list of 150 events: met has the shape \(3,\)"):
         TopEvents.of(events, 5, {"met": n[:3]})
+    with pytest.raises(ConfigError, match="a list of 150 events: which of them are tight is said of 3"):
+        TopEvents.of_parts(events, 5, {"met": n}, {"tight": n[:3] > 0})
     with pytest.raises(ConfigError, match="a list of events has entry already"):
         TopEvents.of(events, 5, {"met": n}, observables={"entry": n})
     with pytest.raises(ConfigError, match="a list of events needs a score"):
@@ -230,16 +258,16 @@ def test_the_report_says_how_many_are_listed_of_how_many_and_by_what(reference):
     assert not any("not written" in note for note in reference.report["notes"])
 
 
-@pytest.mark.parametrize(
-    ("executor", "chunksize"),
-    [("iterative", 13), ("iterative", 1), ("futures", 20), pytest.param("dask", 20, marks=pytest.mark.dask)],
-)
-def test_chunks_and_executors_do_not_matter(executor, chunksize, reference, both, tmp_path):
-    more = {} if executor == "iterative" else {"workers": 2}
-    if chunksize == 1:
-        both = {"svj": both["svj"]}
-    results = run(both, tmp_path / "r", executor=executor, chunksize=chunksize, **more)
-    assert results.event_lists == {d: reference.event_lists[d] for d in both}
+@pytest.mark.parametrize("chunksize", [13, 40, 200])
+@pytest.mark.parametrize("executor", ["iterative", "futures", pytest.param("dask", marks=pytest.mark.dask)])
+def test_chunks_and_executors_do_not_matter(executor, chunksize, reference, both, on, tmp_path):
+    more = on(executor) | ({"workers": 2} if executor == "futures" else {})
+    assert run(both, tmp_path / "r", chunksize=chunksize, **more).event_lists == reference.event_lists
+
+
+def test_chunks_of_one_event_give_the_same_list(reference, both, tmp_path):
+    results = run({"svj": both["svj"]}, tmp_path / "r", chunksize=1)
+    assert results.event_lists == {"svj": reference.event_lists["svj"]}
 
 
 def test_finished_chunks_give_their_events_again(reference, both, tmp_path):

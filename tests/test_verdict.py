@@ -59,6 +59,35 @@ def test_a_reconstruction_that_is_worse_than_a_constant_is_named(trained, data, 
     assert float(sentence.rsplit(" ", 1)[1]) == pytest.approx(1.0, abs=0.15)  # of standardised columns
 
 
+@pytest.mark.parametrize("smear", [0.0, 1.0])
+def test_images_are_compared_with_a_constant_image_as_their_model_sums_errors(smear):
+    """Their error is a sum over all pixels, behind the smearing; that of a constant has to be as well."""
+    from scipy.ndimage import gaussian_filter
+    from test_autoencoders import images
+
+    from coffea_ad import nn
+    from coffea_ad.nn.training.verdict import verdict
+
+    data = images(size=16)
+    model = nn.ImageAE(16, transform=nn.PixelPower(256, 0.5).fit(data.x, data.weight), smear=smear)
+    z = model.transform(model.transform.scale.new_tensor(data.x)).double().numpy()
+    weight = data.weight / data.weight.sum()
+    away = z - np.einsum("n,nij->ij", weight, z)
+    if smear:
+        away = gaussian_filter(away, smear, mode="constant", truncate=4, axes=(1, 2))
+    of_rows = (away**2).sum(axis=(1, 2))
+    constant = weight @ of_rows
+
+    def said(error):
+        return verdict([model], data, np.arange(len(data.x), dtype=np.float32), [], {"reconstruction": error})
+
+    assert said(0.9 * constant) == []
+    (sentence,) = said(1.2 * constant)
+    assert sentence.startswith("the reconstruction is no better than a constant: ")
+    spread = np.sqrt(weight**2 @ (of_rows - constant) ** 2)
+    assert float(sentence.rsplit(" ", 1)[1]) == pytest.approx(0.99 * constant + spread, rel=5e-3)  # three digits
+
+
 def test_a_model_without_a_finite_score_is_refused(trained, data):
     import copy
 

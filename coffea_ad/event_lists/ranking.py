@@ -23,9 +23,9 @@ def most_anomalous(
     tagger: Tagger,
     values: Mapping[str, npt.NDArray[Any]],
     weight: npt.NDArray[Any],
-    inside: Bools | None = None,
-) -> TopEvents:
-    """Return the k most anomalous events by one tagger.
+    parts: Mapping[str, Bools | None],
+) -> dict[str, TopEvents]:
+    """Return the k most anomalous events by one tagger, of each of several parts of the events.
 
     Events are ordered by `ad_logp`, whose largest value many may share, and then by the score; with a model of jets by the
     larger value of both leading ones, where both are defined, as in the regions.
@@ -40,12 +40,12 @@ def most_anomalous(
     values : {observable: (n,) or (n, m)}
         What else is listed.
     weight : (n,)
-    inside : (n,) bool, optional
-        Others are not ranked.
+    parts : {name: (n,) bool, or None}
+        Which events are ranked in each list; None: all.
 
     Returns
     -------
-    TopEvents
+    {name: TopEvents}
         Of jets also each one's numbers, as `ad_logp_1` and `ad_logp_2`.
     """
     names = [f"{tagger.name}_{kind}" for kind in ("logp", "score")]
@@ -55,8 +55,5 @@ def most_anomalous(
     each: dict[str, npt.NDArray[Any]] = {}
     if tagger.card.level == "jet":
         each = {name: column.reshape(-1, 2) for name, column in columns.items()}
-        columns = {name: column.max(axis=1, initial=-np.inf) for name, column in each.items()}
-    if inside is not None:
-        first = next(iter(columns))
-        columns[first] = np.where(inside, columns[first], np.nan)
-    return TopEvents.of(events, k, columns, weight=weight, observables={**values, **each})
+        columns = {name: np.maximum(column[:, 0], column[:, 1]) for name, column in each.items()}
+    return TopEvents.of_parts(events, k, columns, parts, weight=weight, observables={**values, **each})

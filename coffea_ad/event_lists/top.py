@@ -13,7 +13,7 @@ from coffea.processor import AccumulatorABC
 from coffea_ad.errors import ConfigError
 from coffea_ad.nanoaod.columns import EVENT_ID, event_text
 from coffea_ad.nanoaod.entries import entries_of, source
-from coffea_ad.typing import Ints
+from coffea_ad.typing import Bools, Ints
 
 __all__ = ["IDENTITY", "TopEvents"]
 
@@ -114,28 +114,72 @@ class TopEvents(AccumulatorABC):  # type: ignore[misc]
         MissingIndex
             The events do not say which entries they are.
         """
-        top = cls(k, tuple(scores))
-        numbers = _numbers(len(events), scores, observables or {})
-        if not top.by:
+        return cls.of_parts(events, k, scores, {"": None}, weight=weight, observables=observables)[""]
+
+    @classmethod
+    def of_parts(
+        cls,
+        events: Any,
+        k: int,
+        scores: Mapping[str, Any],
+        parts: Mapping[str, Bools | None],
+        *,
+        weight: Any = None,
+        observables: Mapping[str, Any] | None = None,
+    ) -> dict[str, TopEvents]:
+        """Return a list of each of several parts of the same events, such as regions, as `of` does of one.
+
+        What all lists say is computed once, and only of events that are in any of them.
+
+        Parameters
+        ----------
+        events, k, scores, weight, observables
+            As of `of`.
+        parts : {name: (n_events,) bool, or None}
+            Which events are ranked; None: all.
+
+        Returns
+        -------
+        {name: TopEvents}
+
+        Raises
+        ------
+        ConfigError, MissingIndex
+            As `of`; or a part is of another number of events.
+        """
+        by, numbers = tuple(scores), _numbers(len(events), scores, observables or {})
+        if not by:
             raise ConfigError("a list of events needs a score that orders them")
         weights = np.ones(len(events)) if weight is None else _column("weight", weight, len(events))
-        first = numbers[top.by[0]]
-        top.ranked = int((~np.isnan(first)).sum())
-        rows = _candidates(first, k)
-        entry = np.asarray(ak.to_numpy(entries_of(events)), np.int64)[rows] if len(rows) else np.zeros(0, np.int64)
-        order = np.lexsort([entry, *(-numbers[name][rows] for name in reversed(top.by))])[:k]
-        rows, entry = rows[order], entry[order]
-        if not len(rows):
-            return top
-        where, metadata = source(events), events.metadata
-        texts = {"dataset": metadata.get("dataset", ""), "file": where.file, "uuid": where.uuid, "tree": where.tree}
-        columns: Columns = {name: np.full(len(rows), text, object) for name, text in texts.items()}
-        columns |= {"entry": entry, "weight": weights[rows]}
-        for name in EVENT_ID:
-            columns[name] = np.asarray(ak.to_numpy(events[name]))[rows].astype(IDENTITY[name])
-        columns |= {name: column[rows] for name, column in numbers.items()}
-        top.columns = _arranged(columns, top.by)
-        return top
+        defined = ~np.isnan(numbers[by[0]])
+        lists, best = {name: cls(k, by) for name in parts}, {}
+        for name, inside in parts.items():
+            if inside is not None and len(inside) != len(events):
+                raise ConfigError(f"a list of {len(events)} events: which of them are {name} is said of {len(inside)}")
+            rows = np.flatnonzero(defined if inside is None else defined & inside)
+            lists[name].ranked = len(rows)
+            best[name] = _candidates(rows, numbers[by[0]], k)
+        listed = np.unique(np.concatenate([*best.values(), np.zeros(0, np.int64)]))
+        if not len(listed):
+            return lists
+        where, few = source(events), events[listed]
+        texts = {
+            "dataset": events.metadata.get("dataset", ""),
+            "file": where.file,
+            "uuid": where.uuid,
+            "tree": where.tree,
+        }
+        columns: Columns = {name: np.full(len(listed), text, object) for name, text in texts.items()}
+        columns |= {"entry": np.asarray(ak.to_numpy(entries_of(few)), np.int64), "weight": weights[listed]}
+        columns |= {name: np.asarray(ak.to_numpy(few[name])).astype(IDENTITY[name]) for name in EVENT_ID}
+        columns |= {name: column[listed] for name, column in numbers.items()}
+        keys = [columns["entry"], *(-columns[name] for name in reversed(by))]
+        for name, rows in best.items():
+            at = np.searchsorted(listed, rows)
+            at = at[np.lexsort([key[at] for key in keys])[:k]]
+            if len(at):
+                lists[name].columns = _arranged({n: column[at] for n, column in columns.items()}, by)
+        return lists
 
     @classmethod
     def from_columns(cls, k: int, by: Sequence[str], columns: Mapping[str, Any], *, ranked: int) -> TopEvents:
@@ -262,13 +306,12 @@ def _column(name: str, values: Any, n: int, *, wide: bool = False) -> npt.NDArra
     return column
 
 
-def _candidates(score: npt.NDArray[Any], k: int) -> Ints:
-    """Return which rows may be among the k best: all that are not below the k-th."""
-    rows = np.flatnonzero(~np.isnan(score))
+def _candidates(rows: Ints, score: npt.NDArray[Any], k: int) -> Ints:
+    """Return which of some rows may be among the k best: all that are not below the k-th."""
     if k == 0 or len(rows) <= k:
         return rows[: len(rows) if k else 0]
-    least = np.partition(score[rows], len(rows) - k)[len(rows) - k]
-    return np.asarray(rows[score[rows] >= least])
+    of_rows = score[rows]
+    return np.asarray(rows[of_rows >= np.partition(of_rows, len(rows) - k)[len(rows) - k]])
 
 
 def _best(columns: Columns, by: Sequence[str], k: int) -> Columns:

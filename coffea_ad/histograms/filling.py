@@ -21,7 +21,7 @@ from coffea_ad.scoring.expectation import shares
 from coffea_ad.scoring.monitoring import unwatched
 from coffea_ad.scoring.tagger import Tagger, tag
 from coffea_ad.selection import cutflow
-from coffea_ad.typing import Bools
+from coffea_ad.typing import Bools, Ints
 
 __all__ = ["RegionFiller"]
 
@@ -251,9 +251,13 @@ class RegionFiller:
 
     def _places(self, prefix: str, grades: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the cell of every event by the grades of its objects."""
+        return np.array(self.cells[prefix])[self._index(prefix, grades)]
+
+    def _index(self, prefix: str, grades: npt.NDArray[Any]) -> Ints:
+        """Return the place of that cell among those of the model."""
         tagger = self.taggers[prefix]
         of_objects = grades.reshape(-1, 2 if _of_jets(tagger) else 1)
-        return np.array(self.cells[prefix])[regions.cells_of(of_objects, len(tagger.card.regions))]
+        return regions.cells_of(of_objects, len(tagger.card.regions))
 
     def rank(
         self,
@@ -286,12 +290,12 @@ class RegionFiller:
         if k == 0 or self.hides(mc=mc):
             return lists
         for prefix, tagger in self.taggers.items():
-            lists[tagger.name] = most_anomalous(k, events, tagged, tagger, values, weight)
-            places = self._places(prefix, self._grades(tagger, tagged))
-            for name, cells in self.regions.items():
-                if name.startswith(prefix) and cells < set(self.cells[prefix]) - {prefix + regions.UNSCORED}:
-                    inside = np.isin(places, list(cells))
-                    lists[name] = most_anomalous(k, events, tagged, tagger, values, weight, inside)
+            parts: dict[str, Bools | None] = {tagger.name: None}
+            cells, index = self.cells[prefix], self._index(prefix, self._grades(tagger, tagged))
+            for name, of in self.regions.items():
+                if name.startswith(prefix) and of < set(cells) - {prefix + regions.UNSCORED}:
+                    parts[name] = np.array([cell in of for cell in cells])[index]
+            lists |= most_anomalous(k, events, tagged, tagger, values, weight, parts)
         return lists
 
     def _cutflow(

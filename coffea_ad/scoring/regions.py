@@ -130,9 +130,8 @@ def cells_of(grades: npt.NDArray[Any], n_regions: int) -> Ints:
     ['2-0', '1-1', 'unscored']
     """
     table = np.asarray(grades, np.int64)
-    high, low = table.max(axis=1, initial=-1), table[:, 1:].min(axis=1, initial=n_regions)
-    jets = table.shape[1] == 2
-    low = np.minimum(high, np.minimum(table[:, 0], low)) if jets else high
+    first, last = table[:, 0], table[:, -1]  # of an event, the same: axes of length 2 are slow to reduce
+    high, low, jets = np.maximum(first, last), np.minimum(first, last), table.shape[1] == 2
     index = high * (high + 1) // 2 + low if jets else high
     return np.where(low < 0, len(cell_names(n_regions, jets=jets)) - 1, index)
 

@@ -139,6 +139,10 @@ class AE(Model):
         """Reconstruction error of transformed rows, (n, d) → (n,)."""
         return _error(z - self.reconstruct(z), self.score_kind)
 
+    def error_of(self, difference: Tensor) -> Tensor:
+        """Return the error that is minimised, of rows that differ so much from what is made of them, (n, d) → (n,)."""
+        return _error(difference, self.minimised)
+
     @property
     def contributes(self) -> Contributions | None:
         """Each input's part of the error; of a logarithm, of what it is taken of."""
@@ -152,7 +156,7 @@ class AE(Model):
         """Return "loss", to be minimised, and metrics to report, for a batch of transformed rows."""
         z = batch.z
         bottleneck = self.encoder(z)
-        error = _error(z - self.decoder(bottleneck), self.minimised).mean()
+        error = self.error_of(z - self.decoder(bottleneck)).mean()
         if self.sparse == 0:
             return {"loss": error}
         activity = bottleneck.abs().mean()
@@ -162,7 +166,7 @@ class AE(Model):
         """Return metrics on held-out transformed rows, drawn in proportion to their weights."""
         z = batch.z
         with torch.no_grad():
-            return {"reconstruction": _error(z - self.reconstruct(z), self.minimised).mean().item()}
+            return {"reconstruction": self.error_of(z - self.reconstruct(z)).mean().item()}
 
 
 def _errors(difference: Tensor, kind: Score) -> Tensor:

@@ -174,11 +174,15 @@ class ImageAE(Model):
 
     def energy(self, z: Tensor) -> Tensor:
         """Sum over pixels of the squared, smeared reconstruction error, (n, size, size) → (n,)."""
-        return self._errors(z).sum(dim=(1, 2, 3))
+        return self.error_of(z - self.reconstruct(z))
 
-    def _errors(self, z: Tensor) -> Tensor:
-        """Squared, smeared reconstruction error of each pixel, (n, size, size) → (n, 1, size, size)."""
-        difference = (z - self.reconstruct(z))[:, None]
+    def error_of(self, difference: Tensor) -> Tensor:
+        """Energy of images that differ so much from what is made of them, (n, size, size) → (n,)."""
+        return self._errors(difference).sum(dim=(1, 2, 3))
+
+    def _errors(self, difference: Tensor) -> Tensor:
+        """Squared, smeared difference of each pixel, (n, size, size) → (n, 1, size, size)."""
+        difference = difference[:, None]
         if len(self.kernel) > 1:
             reach = len(self.kernel) // 2
             for shape, padding in (((1, 1, -1, 1), (reach, 0)), ((1, 1, 1, -1), (0, reach))):
@@ -192,7 +196,7 @@ class ImageAE(Model):
 
     def contributions(self, z: Tensor) -> Tensor:
         """Squared, smeared reconstruction error of each pixel, (n, size, size) → (n, size²)."""
-        return self._errors(z).flatten(1)
+        return self._errors(z - self.reconstruct(z)).flatten(1)
 
     def training_loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
         """Return "loss", to be minimised: the mean energy of a batch of transformed rows."""

@@ -93,16 +93,23 @@ def _spread(model: Model, rows: Skim) -> tuple[float, float]:
     device = next(iter(model.state_dict().values()), torch.zeros(0)).device
     with torch.no_grad():
         z = model.transform(torch.from_numpy(np.asarray(rows.x[places], np.float32)).to(device))
-        z = getattr(model, "scaled", torch.nn.Identity())(z).flatten(1).double()  # the coordinates of an energy
-    weight = torch.from_numpy(np.maximum(rows.weight[places], 0.0)).to(device)
-    weight = weight / weight.sum().clamp_min(1e-300)
-    square = (z - weight @ z) ** 2
-    of_rows = square.mean(dim=1)
-    if getattr(model, "minimised", "mse") == "mae":
-        of_rows = (z - z.median(dim=0).values).abs().mean(dim=1)
-    constant = weight @ of_rows
-    error = (weight**2 @ (of_rows - constant) ** 2).sqrt()  # heavy tails and few rows do not tell it exactly
-    return float(_USELESS * constant + error), float(weight @ square.sum(dim=1))
+        z = getattr(model, "scaled", torch.nn.Identity())(z)  # the coordinates of an energy
+        shape, z = z.shape, z.flatten(1).double()
+        weight = torch.from_numpy(np.maximum(rows.weight[places], 0.0)).to(device)
+        weight = weight / weight.sum().clamp_min(1e-300)
+        away = z - weight @ z
+        variance = weight @ (away**2).sum(dim=1)
+        if getattr(model, "minimised", "mse") == "mae":
+            away = z - z.median(dim=0).values
+        # as the model reports its own: a sum or a mean, of squares or not
+        of_rows = getattr(model, "error_of", _mean_square)(away.float().reshape(shape)).double()
+        constant = weight @ of_rows
+        error = (weight**2 @ (of_rows - constant) ** 2).sqrt()  # heavy tails and few rows do not tell it exactly
+    return float(_USELESS * constant + error), float(variance)
+
+
+def _mean_square(difference: torch.Tensor) -> torch.Tensor:
+    return (difference.double() ** 2).flatten(1).mean(dim=1)
 
 
 def _not_finite(metrics: Mapping[str, Any]) -> Iterator[str]:
