@@ -73,7 +73,7 @@ def pictured(sources: Sources, n: int) -> Pictured:
 def _data(sources: Sources, name: str) -> list[str]:
     """Return the datasets of data that have events in a list; none stands for all datasets."""
     lists, metadata = sources.results.event_lists, _metadata(sources)
-    return [d for d, of in lists.items() if len(of.get(name, ())) and kind_of(metadata[d]) == "data"]
+    return [d for d, of in lists.items() if d in metadata and len(of.get(name, ())) and kind_of(metadata[d]) == "data"]
 
 
 def _metadata(sources: Sources) -> dict[str, dict[str, object]]:
