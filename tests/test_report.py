@@ -487,3 +487,9 @@ def test_the_best_events_are_drawn_and_their_scores_taken_apart(hidden, drawn, t
 def test_events_whose_files_are_gone_are_said_to_be_not_drawn(folders, drawn, tmp_path):
     notes = reporting.write_report(folders / "results", [], tmp_path / "r.html", pictures=1)
     assert any("event 0:0:0 of events is not drawn, or not whole: /a/b.root: there is no such file" in n for n in notes)
+
+
+def test_a_skim_is_no_results(tmp_path, capsys):
+    (tmp_path / "manifest.json").write_text("{}")
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "r.html")]) == 1
+    assert "this is the folder of a skim, and a report is of results" in capsys.readouterr().err

@@ -84,6 +84,8 @@ def read_sources(folder: str | Path, others: Sequence[str | Path] = ()) -> Sourc
     BadFile
         A folder is none of these, or damaged.
     """
+    if existing(folder, ("manifest.json",)):
+        raise BadFile(f"{folder}: this is the folder of a skim, and a report is of results")
     sources = Sources(str(folder), load_results(folder))
     for other in map(str, others):
         present = existing(other, ("search.json", "evaluation.json", *TRAINING))
